@@ -1,0 +1,36 @@
+# Every target works on a fresh clone: the first one to run makes .venv and installs phosphene into it.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
+
+.PHONY: demo test lint bench docs clean
+
+demo: $(INSTALLED)
+	$(BIN)/phosphene demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -q
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict src
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	@for file in $(BENCHMARKS); do echo "== $$file" >&2; $(BIN)/python $$file || exit 1; done
+
+docs: $(INSTALLED)
+	@test -x $(BIN)/mkdocs || $(BIN)/pip install -q -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and on its own, so that pip may choose the build that suits this machine before anything else asks for it
+$(INSTALLED): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q torch torchvision
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@

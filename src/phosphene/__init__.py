@@ -1,0 +1,40 @@
+"""phosphene: from brain activity to pictures, and from diffusion models to explanations of visual cortex."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from phosphene.api import decode, evaluate, extract, reconstruct, report
+    from phosphene.data import open_dataset
+    from phosphene.errors import PhospheneError
+    from phosphene.identification import two_way_identification
+    from phosphene.ldm import LatentDiffusion
+    from phosphene.ridge import RidgeCV
+    from phosphene.study import Compute, Study, rng
+
+__version__ = "0.1.0"
+
+# Names are looked up when they are first used, so that `import phosphene` does not wait for torch.
+_HOME = {
+    "Study": "study", "Compute": "study", "rng": "study", "PhospheneError": "errors", "open_dataset": "data",
+    "LatentDiffusion": "ldm", "RidgeCV": "ridge", "two_way_identification": "identification",
+    "extract": "api", "decode": "api", "reconstruct": "api", "evaluate": "api", "report": "api",
+}  # fmt: skip
+__all__ = [
+    "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "decode", "evaluate", "extract", "open_dataset",
+    "reconstruct", "report", "rng", "two_way_identification",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'phosphene' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"phosphene.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,80 @@
+"""The stages as a user calls them: one line each, all subjects of a study at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from phosphene import evaluation, stages
+from phosphene.store import Artefact, Recipe
+from phosphene.study import Compute, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STAGES = ("extract", "decode", "reconstruct", "evaluate", "report")
+
+
+def extract(study: Study, compute: Compute | None = None) -> list[Artefact]:
+    """Compute z and c of every picture that was seen; one artefact per subject and feature."""
+    return [stages.extract(study, subject, feature, compute or Compute())
+            for subject in study.data.subjects for feature in evaluation.features_of(study)]  # fmt: skip
+
+
+def decode(study: Study, compute: Compute | None = None) -> list[Artefact]:
+    """Predict z and c from brain activity; one artefact per subject and feature."""
+    return [stages.decode(study, subject, feature, compute or Compute())
+            for subject in study.data.subjects for feature in evaluation.features_of(study)]  # fmt: skip
+
+
+def reconstruct(study: Study, mode: str = "zc", compute: Compute | None = None) -> list[Artefact]:
+    """Make pictures from decoded features, pulling what is missing; one artefact per subject.
+
+    Parameters
+    ----------
+    study : Study
+    mode : {"z", "c", "zc"}
+        Which features the pictures are made from (paper, section C).
+    compute : Compute, optional
+        How to compute; never changes a result.
+    """
+    return [stages.reconstruct(study, subject, mode, compute or Compute()) for subject in study.data.subjects]
+
+
+def evaluate(study: Study, compute: Compute | None = None) -> pd.DataFrame:
+    """Score the reconstructions of all subjects.
+
+    Returns
+    -------
+    DataFrame
+        One row per subject, mode, source ("brain", or a baseline: "shuffled", "true"), space and preset (which way
+        round identification is done): accuracy from 0 to 1, ci_low, ci_high (bootstrap over images), p (permuted pairing), n.
+    """
+    columns = ["subject", "mode", "source", "space", "preset", "accuracy", "ci_low", "ci_high", "p", "n", "samples"]
+    return evaluation.all_tables(study, "scores", compute or Compute()).reindex(columns=columns)
+
+
+def report(study: Study, compute: Compute | None = None) -> Path:
+    """Write everything a study found into one self-contained HTML file and return its path."""
+    from phosphene import reporting
+
+    return reporting.report(study, compute or Compute())
+
+
+def plan(study: Study) -> Iterator[Recipe]:
+    """Everything a study makes, in the order in which it is made, without making it."""
+    from phosphene import reporting
+
+    for subject in study.data.subjects:
+        data, features = stages.dataset(study, subject), evaluation.features_of(study)
+        conditions = evaluation.conditions(study)
+        yield from (stages.extract_recipe(study, subject, f) for f in features)
+        yield from (stages.decode_recipe(study, subject, f) for f in features)
+        if any(source == stages.SHUFFLED for _, source in conditions):
+            yield from (stages.decode_recipe(study, subject, f, stages.SHUFFLED) for f in features)
+        yield from (stages.reconstruct_recipe(study, subject, mode, source) for mode, source in conditions)
+        rois = evaluation.compared_rois(study, data)
+        yield from (stages.decode_recipe(study, subject, f, rois=[roi]) for f in features for roi in rois)
+        yield evaluation.evaluate_recipe(study, subject)
+    yield reporting.report_recipe(study)

@@ -1,0 +1,308 @@
+"""The command line: one command per stage, the twin of a Python function. Heavy imports wait inside the commands."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phosphene.errors import PhospheneError
+from phosphene.study import Compute, Study, parse_set
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(
+    help="Brain activity in, pictures and scores out.", no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every command that takes a study understands."""
+
+    set: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = None
+    subject: Annotated[list[str] | None, typer.Option(help="Only this subject; may be repeated.")] = None
+    root: Annotated[Path | None, typer.Option(help="Where results go; by default runs/ beside the study.")] = None
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
+    jobs: Annotated[int, typer.Option(help="Workers; 0 is one per core.")] = 1
+    batch: Annotated[int, typer.Option(help="Pictures at once; 0 is chosen for you.")] = 0
+    backend: Annotated[str, typer.Option(help="auto, serial, loky or dask.")] = "auto"
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDR", help="Address of a Dask scheduler.")] = None
+    force: Annotated[bool, typer.Option("--force", help="Do this stage again even if it is done.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False
+    json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks and library messages.")] = False
+
+    def study(self, path: Path) -> Study:
+        """Load a study with the options' changes made to it."""
+        study = Study.load(path, root=self.root or path.parent / "runs")
+        for change in self.set or ():
+            study = study.replace(*parse_set(change))
+        return study.replace("data.subjects", self.subject) if self.subject else study
+
+    @property
+    def compute(self) -> Compute:
+        return Compute(
+            device=self.device, jobs=self.jobs, batch=self.batch, backend=self.backend, scheduler=self.scheduler
+        )
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all common options, gathered in its `options` argument, and turn errors into one sentence."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+    hints = inspect.get_annotations(Options, eval_str=True)
+    common = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(Options)
+    ]
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        options = Options(**{f.name: kwargs.pop(f.name) for f in fields(Options)})
+        _quieten(options.verbose)
+        try:
+            command(*args, **kwargs, options=options)
+        except PhospheneError as error:
+            if options.verbose:
+                raise
+            typer.secho(f"Error: {error}", err=True, fg="red")
+            raise typer.Exit(1) from None
+
+    run.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in (*own, *common)}
+    return run
+
+
+def _quieten(verbose: bool) -> None:
+    """Our own warnings as plain lines on stderr; other libraries speak only when asked to."""
+    import warnings
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    if not verbose:
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def preset_file(name: str) -> Path:
+    """The study file that ships under this name: in the installed package, or in the source tree."""
+    folders = [Path(__file__).parent / "studies", Path(__file__).parents[2] / "studies"]
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
+    for folder in folders:
+        if (folder / f"{name}.toml").exists():
+            return folder / f"{name}.toml"
+    raise PhospheneError(f"--preset: found {name!r}, expected one of {', '.join(known)}.")
+
+
+@app.command()
+@with_options
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder to work in.")] = Path("phosphene-demo"), *, options: Options
+) -> None:
+    """Reconstruct what a simulated brain saw: the whole path, on this machine, in minutes."""
+    path = folder / "demo.toml"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(preset_file("demo"), path)
+    _run(path, options, None)
+
+
+@app.command()
+@with_options
+def init(
+    folder: Annotated[Path, typer.Argument(help="New folder for a study.")],
+    preset: Annotated[str, typer.Option(help="demo or haxby.")] = "demo",
+    *,
+    options: Options,
+) -> None:
+    """Copy a commented study file into a folder, ready to be edited."""
+    source = preset_file(preset)
+    target = folder / source.name
+    if target.exists():
+        raise PhospheneError(f"{target}: is there already; edit it, or choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
+    typer.echo(f"{target}\nEdit it, then: phosphene run {target}")
+
+
+@app.command()
+@with_options
+def run(
+    study: STUDY, until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None, *, options: Options
+) -> None:
+    """Do everything that a study asks for and is not done yet."""
+    _run(study, options, until)
+
+
+@app.command()
+@with_options
+def status(study: STUDY, *, options: Options) -> None:
+    """Say what is done, what is begun and what is missing."""
+    _show_plan(options.study(study), options)
+
+
+@app.command()
+@with_options
+def simulate(study: STUDY, *, options: Options) -> None:
+    """Write the simulated brain and its pictures to disk, in the layout of the Natural Scenes Dataset."""
+    chosen = options.study(study)
+    if not chosen.data.simulate.enabled:
+        raise PhospheneError(f"{study}: data.simulate.enabled is false; set it to true to simulate data.")
+    from phosphene import stages
+
+    for subject in chosen.data.subjects:
+        stages.dataset(chosen, subject)
+    typer.echo(str(chosen.data_root))
+
+
+@app.command()
+@with_options
+def extract(study: STUDY, *, options: Options) -> None:
+    """Compute z and c of every picture that was seen."""
+    _run(study, options, "extract", only=True)
+
+
+@app.command()
+@with_options
+def decode(study: STUDY, *, options: Options) -> None:
+    """Fit the ridge regressions and predict z and c from brain activity."""
+    _run(study, options, "decode", only=True)
+
+
+@app.command()
+@with_options
+def reconstruct(study: STUDY, *, options: Options) -> None:
+    """Make pictures from decoded features."""
+    _run(study, options, "reconstruct", only=True)
+
+
+@app.command()
+@with_options
+def evaluate(study: STUDY, *, options: Options) -> None:
+    """Score the reconstructions and print the headline table."""
+    _run(study, options, "evaluate", only=True)
+
+
+@app.command()
+@with_options
+def report(study: STUDY, *, options: Options) -> None:
+    """Write the report and print its path."""
+    _run(study, options, "report", only=True)
+
+
+def _run(path: Path, options: Options, until: str | None, only: bool = False) -> None:
+    """Run a study up to a stage; `only` makes ``--force`` mean that stage alone."""
+    study = options.study(path)
+    if options.dry_run:
+        return _show_plan(study, options)
+    from phosphene import api
+
+    last = until or "report"
+    if last not in api.STAGES:
+        raise PhospheneError(f"--until: found {last!r}, expected one of {', '.join(api.STAGES)}.")
+    if options.force:
+        _clear(study, [last] if only else list(api.STAGES[: api.STAGES.index(last) + 1]))
+    compute = options.compute
+    if last == "extract":
+        _say_paths([a.path for a in api.extract(study, compute)], options)
+    elif last == "decode":
+        _say_paths([a.path for a in api.decode(study, compute)], options)
+    elif last == "reconstruct":
+        _say_paths([a.path for mode in study.reconstruct.modes for a in api.reconstruct(study, mode, compute)], options)
+    else:
+        page = api.report(study, compute) if last == "report" else None
+        _say_scores(study, api.evaluate(study, compute), page, options)
+
+
+def _clear(study: Study, names: list[str]) -> None:
+    from phosphene import api
+    from phosphene.store import Store
+
+    for recipe in api.plan(study):
+        if recipe.stage in names:
+            Store(study.root).artefact(recipe).clear()
+
+
+def _say_paths(paths: list[Path], options: Options) -> None:
+    typer.echo(json.dumps([str(p) for p in paths]) if options.json else "\n".join(map(str, paths)))
+
+
+def _say_scores(study: Study, scores: pd.DataFrame, page: Path | None, options: Options) -> None:
+    """The headline: identification by mode and space, the judge's names, and where the report lies."""
+    from phosphene import evaluation
+    from phosphene.reporting import headline
+
+    names = evaluation.all_tables(study, "names", options.compute)
+    if options.json:
+        found = {"scores": scores.to_dict("records"), "names": names.to_dict("records"), "report": page and str(page)}
+        typer.echo(json.dumps(found))
+        return
+    for subject in study.data.subjects:
+        mine = scores[scores["subject"] == subject]
+        if len(mine):
+            _table(f"{subject}: two-way identification, % (chance 50)", headline(mine).round(1))
+        judged = names[names["subject"] == subject].set_index("kind")
+        shown = (100 * judged[["accuracy", "ci_low", "ci_high", "chance"]]).round(1)
+        _table(f"{subject}: category named by the judge, %", shown)
+    if page:
+        typer.echo(f"\nReport: {page}")
+
+
+def _table(title: str, frame: pd.DataFrame) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for column in frame.columns:
+        table.add_column(str(column).replace("_", " "), justify="right")
+    for name, row in frame.iterrows():
+        table.add_row(str(name), *(f"{value:.1f}" for value in row))
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def _show_plan(study: Study, options: Options) -> None:
+    """Every artefact of a study and how far it is."""
+    simulated = study.data.simulate.enabled and not study.data_root.exists()
+    if simulated:
+        typer.echo(f"The simulated data are not there yet; `phosphene simulate` writes them to {study.data_root}.")
+        return
+    from phosphene import api
+    from phosphene.store import Store
+
+    rows, store = [], Store(study.root)
+    for recipe in api.plan(study):
+        artefact = store.artefact(recipe)
+        done, planned = artefact.progress
+        state = "done" if artefact.done else f"{done} of {planned} parts" if planned else "to do"
+        rows.append({"stage": recipe.stage, "name": recipe.name, "hash": recipe.hash, "state": state})
+    if options.json:
+        typer.echo(json.dumps(rows))
+    else:
+        for row in rows:
+            typer.echo(f"{row['stage']:<12} {row['name']:<28} {row['hash']}  {row['state']}")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

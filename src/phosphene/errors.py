@@ -1,0 +1,11 @@
+"""The one error that a user is meant to read."""
+
+from __future__ import annotations
+
+
+class PhospheneError(Exception):
+    """Bad input, said in one sentence.
+
+    The sentence names the file or setting, what was found, what was expected and what to do.
+    The command line prints it and exits with code 1; ``-v`` shows the traceback.
+    """

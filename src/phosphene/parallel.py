@@ -1,0 +1,159 @@
+"""One map over parts: serial, loky (processes of this machine) or dask.distributed (a cluster). The only cluster code.
+
+Workers get a function, paths and part numbers, never arrays; what they make they write to the store. Every part runs
+under the same number of threads wherever it runs, because sums of floats depend on it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+from phosphene.errors import PhospheneError
+from phosphene.study import Compute
+
+Work = Callable[[int], object]
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def run_parts(work: Work, parts: Sequence[int], compute: Compute, label: str) -> None:
+    """Call ``work(i)`` for every part, in any order, on as many workers as `compute` says.
+
+    Parameters
+    ----------
+    work
+        Picklable: a module-level function, or a `functools.partial` of one with paths and small settings.
+        What it returns is dropped.
+    parts
+        Part numbers, usually ``artefact.missing(n_parts)``; nothing is started when there are none.
+    compute
+        Backend, number of workers, threads inside each part, progress.
+    label
+        What the progress says, such as "extract subj01 z".
+
+    Raises
+    ------
+    Exception
+        The error of the first part that fails, unchanged; parts that have not begun are dropped.
+    PhospheneError
+        If a worker process dies, which is mostly a lack of memory, or the scheduler cannot be reached.
+    """
+    if not parts:
+        return
+    jobs = min(compute.jobs or os.cpu_count() or 1, len(parts))
+    backend = compute.backend
+    if backend == "auto":
+        backend = "dask" if compute.scheduler else "loky" if compute.jobs != 1 else "serial"
+    run = {"serial": _serial, "loky": _loky, "dask": _dask}[backend]
+    with closing(run(work, parts, compute, jobs)) as finished:
+        _report(finished, len(parts), compute, label)
+
+
+def _serial(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Generator[None, None, None]:
+    for index in parts:
+        _one(work, index, compute.threads)
+        yield
+
+
+def _loky(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Generator[None, None, None]:
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    with parallel_config(backend="loky", inner_max_num_threads=compute.threads):
+        run = Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs, return_as="generator_unordered")
+        try:
+            yield from run(delayed(_one)(work, index, compute.threads) for index in parts)
+        except BrokenProcessPool as error:
+            raise _died(compute) from error
+
+
+def _dask(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Generator[None, None, None]:
+    import distributed
+
+    api: Any = distributed  # typed in part only
+
+    with _client(api, compute, jobs) as client:
+        # pure=False: a part is work to do, not a value that may be remembered
+        futures = [client.submit(_one, work, index, compute.threads, pure=False) for index in parts]
+        try:
+            for future in api.as_completed(futures, loop=client.loop):
+                yield future.result()
+        except api.KilledWorker as error:
+            raise _died(compute) from error
+        finally:
+            client.cancel(futures)
+
+
+@contextmanager
+def _client(api: Any, compute: Compute, jobs: int) -> Iterator[Any]:
+    """A client of the given scheduler, or of a cluster on this machine that ends with the work."""
+    if compute.scheduler:
+        try:
+            connected = api.Client(compute.scheduler, set_as_default=False, timeout=30)
+        except (OSError, ValueError) as error:
+            text = f"scheduler '{compute.scheduler}' cannot be reached ({error}); expected an address like tcp://host:8786"
+            raise PhospheneError(text) from error
+        with connected:
+            yield connected
+        return
+    # no memory limit: the system's own is the one that counts; no dashboard: it would take a port
+    options = {"n_workers": jobs, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+    with api.LocalCluster(**options) as local, api.Client(local, set_as_default=False) as connected:
+        yield connected
+
+
+def _one(work: Work, index: int, threads: int) -> None:
+    """One part, in whatever process, under a fixed number of threads."""
+    with _limited(threads):
+        work(index)
+
+
+@contextmanager
+def _limited(threads: int) -> Iterator[None]:
+    """Libraries loaded already are told; those that `work` loads later read the environment."""
+    from threadpoolctl import threadpool_limits
+
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    torch = sys.modules.get("torch")
+    torch_before = torch.get_num_threads() if torch else 0
+    try:
+        with threadpool_limits(threads):
+            if torch:
+                torch.set_num_threads(threads)
+            yield
+    finally:
+        if torch:
+            torch.set_num_threads(torch_before)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _died(compute: Compute) -> PhospheneError:
+    return PhospheneError(
+        f"a worker process died, most likely for lack of memory (jobs={compute.jobs}); finished parts are kept, "
+        "run again with fewer jobs or a smaller batch"
+    )
+
+
+def _report(finished: Iterable[None], total: int, compute: Compute, label: str) -> None:
+    """Drain `finished`, saying how far it is: a bar on a terminal, a line now and then in a log, both on stderr."""
+    if compute.progress and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        for _ in track(finished, description=label, total=total, console=Console(stderr=True)):
+            pass
+        return
+    started = said = time.monotonic()
+    for done, _ in enumerate(finished, start=1):
+        now = time.monotonic()
+        if compute.progress and (done == total or now - said >= _SECONDS_BETWEEN_LINES):
+            print(f"{label}: {done}/{total} parts, {now - started:.0f} s", file=sys.stderr, flush=True)
+            said = now

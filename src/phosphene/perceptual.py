@@ -1,0 +1,130 @@
+"""Feature spaces in which pictures are compared: the judge's layers, and pixels.
+
+The judge is a small network trained apart from the generating model (``training/judge.py``), so that no picture is
+measured by what made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from phosphene.errors import PhospheneError
+
+JUDGE_FILE = Path(__file__).parent / "judge" / "judge.safetensors"
+JUDGE_SIDE = 64
+CATEGORIES = (
+    "face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambled", "car",
+    "boat", "tree", "flower", "fish", "ball", "cup", "bird", "umbrella", "mushroom",
+)  # fmt: skip
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black")
+PLACES = ("beach", "meadow", "snow", "night", "sea", "desert", "city", "forest", "room")
+SPACES = ("judge-early", "judge-middle", "judge-late", "pixels")
+
+
+def _stage(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2))
+
+
+class Judge(nn.Module):
+    """Says what a drawn scene shows: which of 18 categories and 9 colours are present, and which of 9 places it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.early = _stage(3, 24)
+        self.middle = nn.Sequential(_stage(24, 48), _stage(48, 96))
+        self.late = nn.Sequential(
+            nn.Conv2d(96, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(), _stage(128, 128), nn.Flatten(),
+            nn.Linear(128 * 16, 128), nn.BatchNorm1d(128), nn.ReLU(),
+        )  # fmt: skip
+        self.heads = nn.ModuleDict(
+            {
+                "category": nn.Linear(128, len(CATEGORIES)),
+                "colour": nn.Linear(128, len(COLOURS)),
+                "place": nn.Linear(128, len(PLACES)),
+            }
+        )
+
+    def layers(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Activations of `pictures`, float (n, 3, 64, 64) from 0 to 1, at the three depths."""
+        early = self.early(2 * pictures - 1)
+        middle = self.middle(early)
+        return {"judge-early": early, "judge-middle": middle, "judge-late": self.late(middle)}
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Logits of category (n, 18), colour (n, 9) and place (n, 9)."""
+        late = self.layers(pictures)["judge-late"]
+        return {name: head(late) for name, head in self.heads.items()}
+
+
+@cache
+def load_judge() -> Judge:
+    """Load the judge that ships with the package, ready to be asked."""
+    judge = Judge()
+    judge.load_state_dict(load_file(JUDGE_FILE))
+    return judge.eval().float().requires_grad_(False)
+
+
+def _batches(pictures: NDArray[np.uint8], side: int, size: int = 64) -> list[Tensor]:
+    if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != np.uint8:
+        raise PhospheneError(
+            f"pictures: found an array of shape {pictures.shape} and type {pictures.dtype}, "
+            "expected uint8 (n, height, width, 3)."
+        )
+    parts = []
+    for start in range(0, len(pictures), size):
+        x = torch.from_numpy(np.ascontiguousarray(pictures[start : start + size])).permute(0, 3, 1, 2).float() / 255
+        if x.shape[-2:] != (side, side):
+            x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+        parts.append(x)
+    return parts
+
+
+def features(pictures: NDArray[np.uint8], spaces: Sequence[str] = SPACES) -> dict[str, NDArray[np.float32]]:
+    """Compute features of pictures in several perceptual spaces.
+
+    Parameters
+    ----------
+    pictures : ndarray of uint8, shape (n, height, width, 3)
+        Resized to 64x64 (bilinear, antialiased) for the judge and for pixels.
+    spaces : sequence of str
+        Names out of ``SPACES``.
+
+    Returns
+    -------
+    dict of str to ndarray of float32, shape (n, n_features)
+    """
+    unknown = [s for s in spaces if s not in SPACES]
+    if unknown:
+        raise PhospheneError(f"evaluate.spaces: unknown space {unknown[0]!r}; choose from {', '.join(SPACES)}.")
+    collected: dict[str, list[NDArray[np.float32]]] = {space: [] for space in spaces}
+    with torch.inference_mode():
+        for x in _batches(pictures, JUDGE_SIDE):
+            layers = {**load_judge().layers(x), "pixels": x}
+            for space in spaces:
+                collected[space].append(layers[space].flatten(1).numpy())
+    return {space: np.concatenate(parts) for space, parts in collected.items()}
+
+
+def judge_labels(pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """Ask the judge what pictures show.
+
+    Returns
+    -------
+    dict of str to ndarray of float32
+        Logits of ``category`` (n, 18), ``colour`` (n, 9) and ``place`` (n, 9), in the order of this module's tuples.
+    """
+    parts: dict[str, list[NDArray[np.float32]]] = {"category": [], "colour": [], "place": []}
+    with torch.inference_mode():
+        for x in _batches(pictures, JUDGE_SIDE):
+            for name, logits in load_judge()(x).items():
+                parts[name].append(logits.numpy())
+    return {name: np.concatenate(values) for name, values in parts.items()}

@@ -1,0 +1,508 @@
+"""Recipe -> artefact: a folder named by its recipe, atomic, resumable, self-describing.
+
+An artefact is made in parts. A part writes its files, each under a temporary name and then moved into place, and last
+its marker ``parts/<i>.json`` with the size and SHA-256 of every file: from then on the part is done. When all parts are
+done ``manifest.json`` is written, which takes over what the markers said: from then on the artefact is done. A process
+may be killed between any two of these steps; the next one does only what no marker vouches for. Two processes at once
+do the same work twice and move identical files over each other.
+
+A stage reads::
+
+    artefact = store.artefact(Recipe("extract", "subj01-z", VERSION, settings, {"data": fingerprint}))
+    if not artefact.done:
+        artefact.create_array("z", shape=(n, d), dtype="float32", chunks=(64, d))
+        run_parts(partial(extract_part, artefact), artefact.missing(n_parts), compute, "extract subj01 z")
+        artefact.finish()
+
+and its worker::
+
+    def extract_part(artefact, i):
+        with artefact.part(i) as part:
+            part.array("z", slice(64 * i, 64 * (i + 1)), rows)
+            part.file("pictures/first.png", png_bytes)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phosphene.errors import PhospheneError
+
+if TYPE_CHECKING:
+    import zarr
+    from numpy.typing import ArrayLike, DTypeLike
+
+Content = bytes | Callable[[Path], object]
+"""The bytes of a file, or a function that writes the file at the path it is given (same suffix as the final one)."""
+Entry = tuple[int, str]
+"""Size in bytes and SHA-256 of a file."""
+Where = slice | tuple[slice, ...]
+
+_PACKAGES = ("phosphene", "numpy", "scipy", "pandas", "pyarrow", "zarr", "torch", "diffusers", "transformers")
+_log = logging.getLogger("phosphene")
+_digests: dict[tuple[str, int, int], str] = {}  # (path, mtime_ns, size) -> sha256: a file is read once per process
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an artefact is made from; everything here is hashed, nothing else is.
+
+    Attributes
+    ----------
+    stage, name
+        Folder and readable name, letters, digits and ``. _ -`` only.
+    version
+        The stage's VERSION, raised when its code gives other numbers than before.
+    settings
+        The settings that differ from their defaults (`Study.settings`); JSON values.
+    inputs
+        Name -> hash of another artefact, or a data fingerprint.
+    """
+
+    stage: str
+    name: str
+    version: int = 1
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for text in (self.stage, self.name):
+            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", text):
+                raise PhospheneError(f"'{text}' cannot name a folder; use letters, digits and . _ - only")
+
+    @property
+    def canonical(self) -> str:
+        """The recipe as JSON with sorted keys and no spaces: equal recipes give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False, default=_scalar)
+
+    @property
+    def hash(self) -> str:
+        """Ten hexadecimal digits of the BLAKE2b of `canonical`."""
+        return hashlib.blake2b(self.canonical.encode(), digest_size=5).hexdigest()
+
+
+class Store:
+    """A folder of artefacts, ``root/<stage>/<name>-<hash>/``."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+
+    def artefact(self, recipe: Recipe) -> Artefact:
+        """The artefact of this recipe, whether it exists or not; nothing is created."""
+        return Artefact(self.root, recipe)
+
+    def progress(self, recipe: Recipe) -> tuple[int, int]:
+        """Parts done and parts planned, from file names alone; (0, 0) when nothing has begun."""
+        return self.artefact(recipe).progress
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One result on disk. Small and picklable: workers get it and their part number."""
+
+    root: Path
+    recipe: Recipe
+
+    @property
+    def hash(self) -> str:
+        """The recipe's hash: what the recipes of later stages name as their input."""
+        return self.recipe.hash
+
+    @property
+    def path(self) -> Path:
+        """The artefact's folder (absolute)."""
+        return self.root / self.recipe.stage / f"{self.recipe.name}-{self.hash}"
+
+    @property
+    def done(self) -> bool:
+        """Whether the manifest and every file it lists are there and undamaged (each is read once per process).
+
+        Raises
+        ------
+        PhospheneError
+            If the manifest there belongs to another recipe.
+        """
+        manifest = self._manifest()
+        return manifest is not None and "files" in manifest and not any(
+            _fault(self.path / name, *entry) for name, entry in manifest["files"].items()
+        )
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Parts done and parts planned, from file names alone."""
+        manifest = self._manifest()
+        if manifest:
+            return len(manifest["parts"]), len(manifest["parts"])
+        return len(list(self.path.glob("parts/[0-9]*.json"))), self._planned() or 0
+
+    # reading
+
+    def array(self, name: str) -> zarr.Array[Any]:
+        """A zarr array, read only: ``artefact.array("z")[10:20]`` reads only what it needs."""
+        import zarr
+
+        return zarr.open_array(self._existing(f"{name}/zarr.json").parent, mode="r")
+
+    def table(self, name: str) -> Any:
+        """A DataFrame: the file ``name.parquet``, or the files of the folder ``name`` one after another, sorted."""
+        import pandas as pd
+
+        if (self.path / name).is_dir():
+            files = sorted((self.path / name).glob("*.parquet"))
+            return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+        return pd.read_parquet(self._existing(f"{name}.parquet"))
+
+    def file(self, name: str) -> Path:
+        """The path of a file that must be there."""
+        return self._existing(name)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What is known about a finished artefact: recipe, files, parts, arrays, facts."""
+        manifest = self._manifest()
+        if not manifest:
+            raise PhospheneError(f"{self.path}: not finished; run the study again to finish it")
+        return manifest
+
+    # writing
+
+    def create_array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike, chunks: tuple[int, ...]) -> None:
+        """Declare a zarr v3 array; parts fill it, each whole chunks. Declaring the same array again changes nothing."""
+        import zarr
+        from zarr.storage import MemoryStore
+
+        files: dict[str, Any] = {}
+        zarr.create_array(MemoryStore(files), shape=shape, dtype=dtype, chunks=chunks, fill_value=0)
+        declared, target = files["zarr.json"].to_bytes(), self.path / name / "zarr.json"
+        found = target.read_bytes() if target.exists() else None
+        if found == declared:
+            return
+        if found is not None and _parsed(found) is None:
+            _log.warning("%s is damaged and is written again", target)
+        elif found is not None:  # declared otherwise before: parts made for that grid are of no use
+            self._forget()
+        self._write(f"{name}/zarr.json", declared)
+
+    def missing(self, n_parts: int) -> list[int]:
+        """The parts still to do, out of `n_parts`; damaged files are named in a warning and their parts are among them.
+
+        `n_parts` may depend on the recipe and the data only, never on batch size or number of workers. Another
+        number than last time means other parts, and all are done anew.
+        """
+        manifest = self._manifest()
+        if manifest is not None and self.done:
+            return []
+        if manifest is not None:
+            self._reopen(manifest)
+        if self._planned() != n_parts:  # no plan: whatever markers are there are left over from a killed `_unmark`
+            self._unmark()
+            self._write("parts/plan.json", _json({"n_parts": n_parts}))
+        return [i for i in range(n_parts) if not self._intact(i)]
+
+    @contextmanager
+    def part(self, index: int) -> Iterator[Part]:
+        """Write part `index`: the block's files are in place when it ends, and only then the part counts as done."""
+        started, part = time.monotonic(), Part(self)
+        yield part
+        seconds = round(time.monotonic() - started, 3)
+        marker = {"files": part.files, "seconds": seconds, "peak_memory_mb": _peak_memory_mb()}
+        self._write(f"parts/{index}.json", _json(marker))
+
+    def finish(self, files: Mapping[str, Content] | None = None, facts: Mapping[str, Any] | None = None) -> None:
+        """Write the manifest, after which the artefact is done.
+
+        Parameters
+        ----------
+        files
+            Last files that belong to no part, such as ``{"scores.parquet": parquet(frame)}``.
+        facts
+            What else to remember about this run; never read back by a computation.
+        """
+        if not self.done:  # else another process was first
+            markers = [self._marker(i) for i in range(self._planned() or 0)]
+            if not markers or None in markers:
+                lacking = [i for i, marker in enumerate(markers) if marker is None]
+                raise PhospheneError(f"{self.path}: parts {lacking or 'unplanned'} are not there; run the study again")
+            own = {name: self._write(name, content) for name, content in (files or {}).items()}
+            own |= {str(f.relative_to(self.path)): _entry(f) for f in self.path.rglob("zarr.json")}
+            self._write("manifest.json", _json(self._summary([m for m in markers if m], own, facts or {}), indent=1))
+        self._unmark()
+        _sweep(self._temporary)
+
+    def clear(self) -> None:
+        """Remove the artefact, manifest first: what ``--force`` does before it computes again."""
+        self._forget()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    # within
+
+    @property
+    def _temporary(self) -> Path:
+        return self.path.parent / ".tmp"  # beside the artefacts: the same disk, and never part of a result
+
+    def _write(self, name: str, content: Content) -> Entry:
+        """One file, whole or not at all: written aside, then moved over the name. The only way anything is written."""
+        target = self.path / name
+        if not target.resolve().is_relative_to(self.path.resolve()):
+            raise PhospheneError(f"'{name}' lies outside of {self.path}; give a name within the artefact")
+        self._temporary.mkdir(parents=True, exist_ok=True)
+        aside = self._temporary / f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}+{target.name}"
+        try:
+            if isinstance(content, bytes):
+                aside.write_bytes(content)
+                entry = (len(content), hashlib.sha256(content).hexdigest())
+            else:
+                content(aside)
+                entry = _entry(aside)
+            _move(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+        return entry
+
+    def _existing(self, name: str) -> Path:
+        path = self.path / name
+        if not path.exists():
+            raise PhospheneError(f"{path}: not there; run the study again to make it")
+        return path
+
+    def _manifest(self) -> dict[str, Any] | None:
+        """The manifest, None when there is none, {} when it is damaged."""
+        path = self.path / "manifest.json"
+        try:
+            manifest = _parsed(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        if not isinstance(manifest, dict) or not {"recipe", "files", "parts"} <= manifest.keys():
+            return {}
+        if manifest["recipe"] != json.loads(self.recipe.canonical):
+            raise PhospheneError(f"{path}: belongs to another recipe than the one asked for; move this folder away")
+        return manifest
+
+    def _marker(self, index: int) -> dict[str, Any] | None:
+        try:
+            marker = _parsed((self.path / f"parts/{index}.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return marker if isinstance(marker, dict) and "files" in marker else None
+
+    def _planned(self) -> int | None:
+        try:
+            plan = _parsed((self.path / "parts/plan.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return plan.get("n_parts") if isinstance(plan, dict) else None
+
+    def _intact(self, index: int) -> bool:
+        """Whether a part is done and undamaged; names what is damaged."""
+        marker = self._marker(index)
+        faults = [(n, _fault(self.path / n, *e)) for n, e in marker["files"].items()] if marker else []
+        for name, fault in faults:
+            if fault:
+                _log.warning("%s %s; part %d is done again", self.path / name, fault, index)
+        return marker is not None and not any(fault for _, fault in faults)
+
+    def _reopen(self, manifest: dict[str, Any]) -> None:
+        """Back from a damaged artefact to its parts: markers as they were, then the manifest goes."""
+        files = dict(manifest.get("files", {}))
+        parts = manifest.get("parts", [])
+        if not manifest:
+            _log.warning("%s is damaged; all parts are done again", self.path / "manifest.json")
+        for index, part in enumerate(parts):
+            self._write(f"parts/{index}.json", _json(part | {"files": {n: files.pop(n) for n in part["files"]}}))
+        if parts:
+            self._write("parts/plan.json", _json({"n_parts": len(parts)}))
+        for name, entry in files.items():
+            if fault := _fault(self.path / name, *entry):
+                _log.warning("%s %s; it is written again", self.path / name, fault)
+        (self.path / "manifest.json").unlink(missing_ok=True)
+
+    def _forget(self) -> None:
+        """No part counts as done any more."""
+        (self.path / "manifest.json").unlink(missing_ok=True)
+        self._unmark()
+
+    def _unmark(self) -> None:
+        shutil.rmtree(self.path / "parts", ignore_errors=True)
+
+    def _summary(self, markers: list[dict[str, Any]], own: dict[str, Entry], facts: Mapping[str, Any]) -> Any:
+        files = {name: entry for marker in markers for name, entry in marker["files"].items()} | own
+        arrays = [name.removesuffix("/zarr.json") for name in own if name.endswith("/zarr.json")]
+        metadata = {name: _parsed((self.path / name / "zarr.json").read_bytes()) for name in arrays}
+        return {
+            "recipe": json.loads(self.recipe.canonical),
+            "hash": self.hash,
+            "files": dict(sorted(files.items())),
+            "parts": [marker | {"files": list(marker["files"])} for marker in markers],
+            "arrays": {n: {"shape": m["shape"], "dtype": m["data_type"]} for n, m in metadata.items()},
+            "facts": {
+                "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "seconds": round(sum(marker["seconds"] for marker in markers), 3),
+                "peak_memory_mb": max(marker["peak_memory_mb"] for marker in markers),
+                **_environment(),
+                **facts,
+            },
+        }
+
+
+class Part:
+    """What one part writes; handed out by `Artefact.part`."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        self.artefact = artefact
+        self.files: dict[str, Entry] = {}
+
+    def file(self, name: str, content: Content) -> None:
+        """A file of this part: its bytes, or a function that writes it at a path (``image.to_filename``)."""
+        self.files[name] = self.artefact._write(name, content)
+
+    def table(self, name: str, frame: Any) -> None:
+        """A DataFrame as ``name.parquet``; named ``"scores/00003"`` it is read back by ``table("scores")``."""
+        self.file(f"{name}.parquet", parquet(frame))
+
+    def array(self, name: str, where: Where, values: ArrayLike) -> None:
+        """Fill whole chunks of a declared array.
+
+        Parameters
+        ----------
+        where
+            A slice of the first axis, or one slice per axis; it must begin and end on chunk edges.
+        values
+            Exactly the shape of the selection; cast to the array's dtype.
+        """
+        for key, data in _chunks(self.artefact._existing(f"{name}/zarr.json"), where, values).items():
+            self.file(f"{name}/{key}", data)
+
+
+def parquet(frame: Any) -> bytes:
+    """A DataFrame as the bytes of a parquet file."""
+    data: bytes = frame.to_parquet()
+    return data
+
+
+def _chunks(metadata: Path, where: Where, values: ArrayLike) -> dict[str, bytes]:
+    """Chunk key -> bytes, encoded by zarr in memory so that no half-written chunk ever has a final name."""
+    import numpy as np
+    import zarr
+    from zarr.buffer.cpu import Buffer
+    from zarr.storage import MemoryStore
+
+    files: dict[str, Any] = {"zarr.json": Buffer.from_bytes(metadata.read_bytes())}
+    array = zarr.open_array(MemoryStore(files), mode="r+").with_config({"write_empty_chunks": True})
+    where = where if isinstance(where, tuple) else (where,)
+    where += (slice(None),) * (array.ndim - len(where))
+    bounds = [w.indices(length) for w, length in zip(where, array.shape, strict=True)]
+    for (low, high, step), length, chunk in zip(bounds, array.shape, array.chunks, strict=True):
+        if step != 1 or low % chunk or (high % chunk and high != length):
+            raise ValueError(f"{metadata.parent}: {low}:{high}:{step} is not made of whole chunks of {chunk}")
+    values = np.asarray(values)
+    if values.shape != tuple(high - low for low, high, _ in bounds):
+        raise ValueError(f"{metadata.parent}: values of shape {values.shape} do not fit the selection {where}")
+    array[where] = values
+    return {key: data.to_bytes() for key, data in files.items() if key != "zarr.json"}
+
+
+def _scalar(value: Any) -> Any:
+    """NumPy scalars in a recipe as plain numbers."""
+    if hasattr(value, "item") and not getattr(value, "shape", ()):
+        return value.item()
+    raise TypeError(f"a recipe holds JSON values only, found {value!r}")
+
+
+def _json(value: Any, indent: int | None = None) -> bytes:
+    return (json.dumps(value, indent=indent, default=_scalar) + "\n").encode()
+
+
+def _parsed(data: bytes) -> Any:
+    """JSON, or None when it is damaged."""
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+def _entry(path: Path) -> Entry:
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fault(path: Path, size: int, sha256: str) -> str:
+    """What is wrong with a file, "" when nothing is."""
+    try:
+        stat = path.stat()
+        if stat.st_size != size:
+            return f"has {stat.st_size} bytes where {size} were written"
+        key = (str(path), stat.st_mtime_ns, stat.st_size)
+        if key not in _digests:
+            _digests[key] = _entry(path)[1]
+    except FileNotFoundError:
+        return "is missing"
+    return "" if _digests[key] == sha256 else "has changed since it was written"
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move over `target`; its folder may vanish meanwhile, when another process finishes the same artefact."""
+    for attempt in range(5):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.replace(source, target)
+            return
+        except FileNotFoundError:
+            if attempt == 4:
+                raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine that no longer live left half-written."""
+    for file in folder.glob(f"{socket.gethostname()}+*"):
+        try:
+            os.kill(int(file.name.split("+")[1]), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
+        except PermissionError:
+            pass  # alive, another user's
+
+
+def _peak_memory_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+@lru_cache
+def _environment() -> dict[str, Any]:
+    """Versions and, when phosphene runs from a git checkout, its commit."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    here = Path(__file__)
+    commit = ""
+    try:
+        git = ["git", "-C", str(here.parent)]
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True, timeout=10)
+        describe = [*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+        commit = subprocess.run(describe, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        pass  # installed without git, or not a checkout
+    machine = platform.platform(aliased=True)
+    return {"python": platform.python_version(), "platform": machine, "packages": packages, "commit": commit}

@@ -1,0 +1,365 @@
+"""What to compute (`Study`), how to compute it (`Compute`), and the only source of randomness (`rng`).
+
+A study is a TOML file read into frozen dataclasses: the fields below are the settings, their types are the checks and
+their defaults are the documentation. Results are named by the settings that differ from their defaults, so a new
+setting whose default keeps the old behaviour leaves old results valid. Nothing in `Compute` is part of a name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import operator
+import os
+import tomllib
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from phosphene.errors import PhospheneError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _number(default: float, low: float, high: float = float("inf")) -> Any:
+    """A setting that must lie between `low` and `high`, both included."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def _filled(*default: str) -> Any:
+    """A list that must not be empty."""
+    return field(default=default, metadata={"filled": True})
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """The known brain a demo looks through when `data.root` holds nothing yet."""
+
+    enabled: bool = False
+    images_shared: int = _number(100, 1)
+    images_own: int = _number(800, 1)
+    repeats: int = _number(3, 1)
+    sessions: int = _number(9, 1)
+    noise: float = _number(1.0, 0)
+    nifti: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which scans and photographs; `sessions` empty means all that are there."""
+
+    kind: Literal["nsd", "haxby", "arrays"] = "nsd"
+    root: str = ""
+    subjects: tuple[str, ...] = _filled("subj01")
+    sessions: tuple[int, ...] = ()
+    betas: str = "betas_fithrf_GLMdenoise_RR"
+    resolution: str = "func1pt8mm"
+    zscore: Literal["session", "train", "none"] = "session"
+    simulate: Simulate = Simulate()
+
+
+@dataclass(frozen=True)
+class Model:
+    """The frozen diffusion model; a size of 0 is the model's own, in pixels of a picture's side."""
+
+    name: str = "bundled"
+    size: int = _number(0, 0)
+    latent_size: int = _number(0, 0)
+    posterior: Literal["mean", "sample"] = "mean"
+
+
+@dataclass(frozen=True)
+class DecodeZ:
+    """Brain -> picture latent z."""
+
+    rois: tuple[str, ...] = _filled("early")
+
+
+@dataclass(frozen=True)
+class DecodeC:
+    """Brain -> text context c."""
+
+    rois: tuple[str, ...] = _filled("ventral")
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Ridge regression from voxels to features; `leave_out = "run"` tests every run once instead of a test split."""
+
+    preset: Literal["default", "paper"] = "default"
+    z: DecodeZ = DecodeZ()
+    c: DecodeC = DecodeC()
+    alphas: tuple[float, ...] = field(
+        default=tuple(10.0 ** (k / 2) for k in range(13)), metadata={"filled": True, "low": 0, "high": float("inf")}
+    )
+    cv: int = _number(5, 2)
+    grouped: bool = True
+    standardize: bool = True
+    leave_out: Literal["", "run"] = ""
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Features -> pictures; `strength` is the share of the noise schedule that is run."""
+
+    modes: tuple[Literal["z", "c", "zc"], ...] = _filled("z", "c", "zc")
+    samples: int = _number(5, 1)
+    strength: float = _number(0.8, 0, 1)
+    steps: int = _number(50, 1)
+    guidance: float = _number(5.0, 0)
+    baselines: tuple[Literal["shuffled", "true"], ...] = ("shuffled", "true")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Pictures -> scores; `bootstrap` and `permutations` are numbers of draws."""
+
+    spaces: tuple[str, ...] = _filled("judge-early", "judge-middle", "judge-late", "pixels")
+    directions: tuple[Literal["takagi2023", "braindiffuser"], ...] = _filled("takagi2023", "braindiffuser")
+    bootstrap: int = _number(2000, 1)
+    permutations: int = _number(2000, 1)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to compute, frozen; `Study.load` reads one, `replace` makes another.
+
+    `root` (where results go) and `folder` (where the study file lies) are places, not settings: never saved, never
+    hashed, never compared.
+    """
+
+    name: str = "study"
+    seed: int = _number(0, 0)
+    data: Data = Data()
+    model: Model = Model()
+    decode: Decode = Decode()
+    reconstruct: Reconstruct = Reconstruct()
+    evaluate: Evaluate = Evaluate()
+    root: Path = field(default=Path("runs"), compare=False, metadata={"place": True})
+    folder: Path = field(default=Path(), compare=False, metadata={"place": True})
+
+    @classmethod
+    def load(cls, path: str | Path, root: str | Path = "runs") -> Study:
+        """Read a study file; `PhospheneError` names the file and the setting that is wrong."""
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise PhospheneError(f"{path}: no such study file; `phosphene init DIR` writes one") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise PhospheneError(f"{path}: cannot be read as a text file ({error})") from None
+        except tomllib.TOMLDecodeError as error:
+            raise PhospheneError(f"{path}: not valid TOML: {error}") from None
+        return cls.from_dict(values, root=root, folder=path.parent, source=str(path))
+
+    @classmethod
+    def from_dict(
+        cls, values: Mapping[str, Any], root: str | Path = "runs", folder: str | Path = ".", source: str = ""
+    ) -> Study:
+        """A study from nested tables; `source` (a file name) begins every error message."""
+        try:
+            built = _build(cls, values, "", {"root": Path(root), "folder": Path(folder)})
+        except PhospheneError as error:
+            raise PhospheneError(f"{source}: {error}" if source else str(error)) from None
+        assert isinstance(built, Study)
+        return built
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting, defaults included, as plain nested tables (lists, no tuples)."""
+        values: dict[str, Any] = _plain(asdict(self))
+        return {key: value for key, value in values.items() if key not in ("root", "folder")}
+
+    def save(self, path: str | Path) -> None:
+        """Write every setting as TOML; `Study.load(path)` gives an equal study."""
+        import tomlkit
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(tomlkit.dumps(self.to_dict()), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def replace(self, key: str, value: Any) -> Study:
+        """Another study, one setting changed: ``study.replace("decode.c.rois", ["ventral"])``."""
+        values = self.to_dict()
+        *tables, last = key.split(".")
+        table = values
+        for depth, name in enumerate(tables):
+            if not isinstance(table.get(name), dict):
+                raise PhospheneError(_unknown(key, ".".join(tables[:depth])))
+            table = table[name]
+        table[last] = value
+        return Study.from_dict(values, root=self.root, folder=self.folder)
+
+    def settings(self, section: str, *keys: str) -> dict[str, Any]:
+        """The settings of one section that differ from their defaults: what a recipe's hash covers.
+
+        Parameters
+        ----------
+        section
+            "data", "model", "decode", "decode.z", "reconstruct", ...
+        keys
+            Only these settings of the section; all of them when none is given. `data.root` is a place and never
+            among them: the data enter a recipe through their fingerprint.
+        """
+        part: Any = self
+        for name in section.split("."):
+            part = getattr(part, name)
+        unknown = set(keys) - {f.name for f in fields(part)}
+        if unknown:
+            raise KeyError(f"no setting {sorted(unknown)} in section {section!r}")
+        chosen = {f.name for f in fields(part) if not keys or f.name in keys}
+        if section == "data":
+            chosen.discard("root")
+        return {name: value for name, value in _differing(part).items() if name in chosen}
+
+    @property
+    def data_root(self) -> Path:
+        """`data.root` against the folder of the study file; absolute paths stay, ``~`` is the home folder."""
+        if not self.data.root:
+            raise PhospheneError(f"study '{self.name}': 'data.root' is not set; give the folder that holds the data")
+        return self.folder / Path(self.data.root).expanduser()
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How to compute: never hashed. Only `threads` can touch a result, in the last bits of its sums.
+
+    `jobs` 0 is one worker per core; `batch` 0 is chosen for the device; `backend` "auto" is dask when a scheduler is
+    given, else loky when `jobs` is not 1, else serial. `threads` is the number of threads inside every part, the same
+    in every backend, because sums of floats depend on it.
+    """
+
+    device: str = "auto"
+    jobs: int = 1
+    batch: int = 0
+    backend: str = "auto"
+    scheduler: str | None = None
+    threads: int = 2
+    progress: bool = True
+
+
+    def __post_init__(self) -> None:
+        if self.backend not in ("auto", "serial", "loky", "dask"):
+            raise PhospheneError(f"unknown backend '{self.backend}'; choose 'auto', 'serial', 'loky' or 'dask'")
+        for name, low in (("jobs", 0), ("batch", 0), ("threads", 1)):
+            if getattr(self, name) < low:
+                raise PhospheneError(f"'{name}' must be at least {low}, found {getattr(self, name)}")
+
+
+def rng(seed: int, *keys: str | int) -> np.random.Generator:
+    """The random numbers that belong to these keys, whatever was drawn before, in any process, on any machine.
+
+    ``rng(study.seed, subject, image, sample)``: text and whole numbers are told apart ("1" is not 1).
+    """
+    import numpy as np
+
+    named = [key if isinstance(key, str) else operator.index(key) for key in (seed, *keys)]
+    digest = hashlib.blake2b(json.dumps(named).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int.from_bytes(digest, "big"))))
+
+
+def parse_set(text: str) -> tuple[str, Any]:
+    """``--set key=value`` -> (key, value); the value is read as TOML, and as text when it is not TOML."""
+    key, equals, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not (key and equals):
+        raise PhospheneError(f"--set {text}: expected key=value, as in --set decode.cv=5")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, all the way down."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _differing(part: Any) -> dict[str, Any]:
+    """The settings of a dataclass that differ from its defaults, nested tables likewise."""
+    found = {}
+    for f in fields(part):
+        value = getattr(part, f.name)
+        value = _differing(value) if is_dataclass(value) else value
+        if value != ({} if is_dataclass(f.default) else f.default):
+            found[f.name] = _plain(value)
+    return found
+
+
+def _dotted(cls: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all settings."""
+    for f in fields(cls):
+        if is_dataclass(f.default):
+            yield from _dotted(f.default, f"{prefix}{f.name}.")
+        elif not f.metadata.get("place"):
+            yield prefix + f.name
+
+
+def _unknown(key: str, section: str) -> str:
+    """The sentence about a misspelt setting: the nearest name in its own section, else anywhere."""
+    names = list(_dotted(Study))
+    tables = sorted({name.rpartition(".")[0] for name in names} - {""})
+    last = key.rpartition(".")[2]
+    siblings = {name.rpartition(".")[2]: name for name in names + tables if name.rpartition(".")[0] == section}
+    near = [siblings[name] for name in difflib.get_close_matches(last, siblings, n=1)]
+    near = near or difflib.get_close_matches(key, [n for n in names if n.endswith(f".{last}")], n=1, cutoff=0)
+    near = near or difflib.get_close_matches(key, names + tables, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(siblings.values())}"
+    return f"unknown setting '{key}'; {hint}"
+
+
+def _build(cls: Any, values: Any, prefix: str, extra: Mapping[str, Any] = types.MappingProxyType({})) -> Any:
+    """Table -> frozen dataclass, every value checked against the type of its field."""
+    if not isinstance(values, Mapping):
+        raise PhospheneError(f"'{prefix.rstrip('.')}' must be a table, found {values!r}")
+    known = {f.name: f for f in fields(cls) if not f.metadata.get("place")}
+    for key in values:
+        if key not in known:
+            raise PhospheneError(_unknown(prefix + key, prefix.rstrip(".")))
+    hints = get_type_hints(cls)
+    built = {key: _convert(hints[key], value, prefix + key) for key, value in values.items()}
+    for key, value in built.items():
+        _check_limits(known[key], value, prefix + key)
+    return cls(**built, **extra)
+
+
+def _convert(hint: Any, value: Any, key: str) -> Any:
+    """One value as the type of its field, or the sentence that says what it should have been."""
+    if is_dataclass(hint):
+        return _build(hint, value, f"{key}.")
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        if value not in choices:
+            raise PhospheneError(f"'{key}' is {value!r}; choose {' or '.join(map(repr, choices))}")
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise PhospheneError(f"'{key}' must be a list such as [...], found {value!r}")
+        return tuple(_convert(get_args(hint)[0], item, key) for item in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise PhospheneError(f"'{key}' must be {_NAMES[hint]}, found {value!r}")
+    return value
+
+
+def _check_limits(setting: Field[Any], value: Any, key: str) -> None:
+    """The limits a field carries in its metadata."""
+    limits = setting.metadata
+    if limits.get("filled") and not value:
+        raise PhospheneError(f"'{key}' must not be empty")
+    if "low" not in limits:
+        return
+    for number in value if isinstance(value, tuple) else (value,):
+        if not limits["low"] <= number <= limits["high"] or number == float("inf"):
+            upper = "" if limits["high"] == float("inf") else f" and at most {limits['high']}"
+            raise PhospheneError(f"'{key}' must be at least {limits['low']}{upper}, found {number}")

@@ -1,0 +1,79 @@
+"""The autoencoder: 64x64 pictures to 4x16x16 latents and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from common import BUNDLED, Run, Scenes, rank
+from diffusers import AutoencoderKL
+
+
+def build(config: dict[str, Any]) -> AutoencoderKL:
+    part, levels = config["autoencoder"], len(config["autoencoder"]["channels"])
+    return AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * levels,
+        up_block_types=["UpDecoderBlock2D"] * levels,
+        block_out_channels=part["channels"],
+        layers_per_block=1,
+        latent_channels=part["latent_channels"],
+        norm_num_groups=8,
+        sample_size=config["data"]["size"],
+    ).to(memory_format=torch.channels_last)
+
+
+def loss_of(model: AutoencoderKL, pictures: torch.Tensor, kl: float, coarse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reconstruction error; for some batches also of the halved latent against the halved picture.
+
+    That second term (scale equivariance: Kouzelis et al. 2025, EQ-VAE) makes a blurred latent decode to a blurred
+    picture, which is what a linear map from a noisy brain predicts.
+    """
+    posterior = model.encode(pictures).latent_dist
+    z = posterior.sample()
+    out = model.decode(z).sample
+    error = F.mse_loss(out, pictures)
+    loss = (
+        error
+        + 0.1 * F.l1_loss(out, pictures)
+        + kl * 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
+    )
+    if coarse:
+        loss = loss + 0.5 * F.mse_loss(model.decode(F.avg_pool2d(z, 2)).sample, F.avg_pool2d(pictures, 2))
+    return loss, error
+
+
+def psnr(model: AutoencoderKL, scenes: Scenes) -> float:
+    """Mean peak signal-to-noise ratio of held-out pictures in decibel, through 8-bit pictures as a user gets them."""
+    values = []
+    with torch.inference_mode():
+        for ids in np.array_split(np.array(scenes.held_out), 20):
+            x = scenes.tensor(ids)
+            out = model.decode(model.encode(x).latent_dist.mean).sample.clamp(-1, 1)
+            difference = ((out + 1) * 127.5).round() - ((x + 1) * 127.5).round()
+            values += (10 * torch.log10(255**2 / difference.square().mean(dim=(1, 2, 3)))).tolist()
+    return float(np.mean(values))
+
+
+def train(config: dict[str, Any]) -> None:
+    scenes, part = Scenes(config), config["autoencoder"]
+    torch.manual_seed(config["seed"])
+    model = build(config)
+    run = Run("autoencoder", config["folder"], {"vae": model}, part["rate"])
+    while run.step < part["steps"]:
+        rng = np.random.default_rng([config["seed"], 1, run.step, rank()])
+        pictures = scenes.tensor(rng.integers(scenes.n_train, size=part["batch"]))
+        loss, error = loss_of(model, pictures, part["kl"], rng.random() < part["coarse"])
+        run.advance(loss, run.step / part["steps"])
+        if run.step % 200 == 0:
+            run.say(psnr=float(10 * torch.log10(4 / error.detach())))
+    run.save()
+    if rank():
+        return
+    with torch.inference_mode():
+        latents = torch.cat(
+            [model.encode(scenes.tensor(np.arange(i, i + 100))).latent_dist.mean for i in range(0, 2000, 100)]
+        )
+    model.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
+    model.half().save_pretrained(BUNDLED / "vae")
