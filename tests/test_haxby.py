@@ -246,7 +246,7 @@ def test_wrong_regions_settings_and_volumes(full: Path) -> None:
 def test_the_study_loads(tmp_path: Path) -> None:
     study = Study.load(REPOSITORY / "studies" / "haxby.toml", root=tmp_path)
     assert (study.name, study.data.kind, study.decode.leave_out) == ("haxby", "haxby", "run")
-    assert study.decode.c.rois == ("brain",) and study.reconstruct.modes == ("c",) and not study.decode.grouped
+    assert study.decode.c.rois == ("brain",) and study.reconstruct.modes == ("c",) and study.decode.grouped
     assert study.decode.alphas == Study().decode.alphas
     with pytest.raises(PhospheneError, match="'data.root' is not set"):
         study.data_root  # noqa: B018

@@ -44,18 +44,6 @@ def loss_of(model: AutoencoderKL, pictures: torch.Tensor, kl: float, coarse: boo
     return loss, error
 
 
-def psnr(model: AutoencoderKL, scenes: Scenes) -> float:
-    """Mean peak signal-to-noise ratio of held-out pictures in decibel, through 8-bit pictures as a user gets them."""
-    values = []
-    with torch.inference_mode():
-        for ids in np.array_split(np.array(scenes.held_out), 20):
-            x = scenes.tensor(ids)
-            out = model.decode(model.encode(x).latent_dist.mean).sample.clamp(-1, 1)
-            difference = ((out + 1) * 127.5).round() - ((x + 1) * 127.5).round()
-            values += (10 * torch.log10(255**2 / difference.square().mean(dim=(1, 2, 3)))).tolist()
-    return float(np.mean(values))
-
-
 def train(config: dict[str, Any]) -> None:
     scenes, part = Scenes(config), config["autoencoder"]
     torch.manual_seed(config["seed"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -226,9 +227,7 @@ def draw_brain(anatomy: Anatomy, seed: int, subject: str) -> KnownBrain:
     streams = np.asarray(voxels["stream"], str)[active]
     place = voxels[["x", "y", "z"]].to_numpy()[active] @ anatomy.affine[:3, :3] + anatomy.affine[:3, 3] + anatomy.shift
     fields = _draw_fields(place, streams, draw)
-    world = rng(seed, "reference")
-    scenes = [sample_scene(world) for _ in range(N_REFERENCE)]
-    pictures = np.array([render(scene, EYE) for scene in scenes])
+    scenes, pictures = _reference(seed)
     mixing = [_patches(place, features.shape[1], draw) for features in describe(scenes)]
     weights = _draw_weights(streams, draw)
     parts = list(_parts(fields, mixing, scenes, pictures))
@@ -237,6 +236,14 @@ def draw_brain(anatomy: Anatomy, seed: int, subject: str) -> KnownBrain:
     total = sum((part - m) * (w / s) for part, w, m, s in zip(parts, weights, mean, sd, strict=True))
     weights = (weights / np.std(total, axis=0)).astype(np.float32)
     return KnownBrain(voxels, fields, mixing, weights, mean, sd)
+
+
+@lru_cache(maxsize=1)
+def _reference(seed: int) -> tuple[list[Scene], NDArray[np.uint8]]:
+    """Return the scenes that fix every voxel's moments, the same for all subjects."""
+    world = rng(seed, "reference")
+    scenes = [sample_scene(world) for _ in range(N_REFERENCE)]
+    return scenes, np.array([render(scene, EYE) for scene in scenes])
 
 
 def _draw_voxels(anatomy: Anatomy, draw: np.random.Generator) -> pd.DataFrame:

@@ -47,7 +47,7 @@ def read_design(path: Path) -> dict[str, NDArray[np.int64]]:
         # loadmat may give uint16 or double for the same numbers, and uint16(0) - 1 is 65535: int64 at once
         names = ("masterordering", "subjectim", "sharedix", "stimpattern")
         return {name: np.asarray(mat[name]).astype(np.int64) for name in names}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
         raise PhospheneError(f"{path}: could not be read as NSD's experiment design ({error})") from error
 
 
