@@ -75,7 +75,8 @@ def test_denoising_equals_a_loop_written_with_diffusers(model, scheduler):
     visited = scheduler.timesteps[5:]
     shape = (2, *model.latent_shape())
     x = scheduler.add_noise(torch.from_numpy(z).reshape(shape), torch.from_numpy(noise), visited[:1])
-    tokens = model.tokenizer([""], padding="max_length", max_length=model.context_shape[0], return_tensors="pt").input_ids
+    length = model.context_shape[0]
+    tokens = model.tokenizer([""], padding="max_length", max_length=length, return_tensors="pt").input_ids
     with torch.inference_mode():
         empty = model.text(tokens).last_hidden_state.expand(2, -1, -1)
         context = torch.from_numpy(c).reshape(2, *model.context_shape)

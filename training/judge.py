@@ -63,4 +63,5 @@ def train(config: dict[str, Any]) -> None:
     if rank():
         return
     JUDGE_FILE.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()}, JUDGE_FILE)
+    small = {k: v.half() if v.is_floating_point() else v for k, v in judge.state_dict().items()}
+    save_file({k: v.contiguous() for k, v in small.items()}, JUDGE_FILE)

@@ -49,7 +49,8 @@ def evaluate(study: Study, compute: Compute | None = None) -> pd.DataFrame:
     -------
     DataFrame
         One row per subject, mode, source ("brain", or a baseline: "shuffled", "true"), space and preset (which way
-        round identification is done): accuracy from 0 to 1, ci_low, ci_high (bootstrap over images), p (permuted pairing), n.
+        round identification is done): accuracy from 0 to 1, ci_low, ci_high (bootstrap over images), p (permuted
+        pairing), n.
     """
     columns = ["subject", "mode", "source", "space", "preset", "accuracy", "ci_low", "ci_high", "p", "n", "samples"]
     return evaluation.all_tables(study, "scores", compute or Compute()).reindex(columns=columns)

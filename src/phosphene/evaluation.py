@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from phosphene import ldm, perceptual
 from phosphene.data import Dataset
-from phosphene.errors import PhospheneError
 from phosphene.identification import two_way_identification
 from phosphene.stages import (
     BRAIN,
@@ -30,6 +29,7 @@ from phosphene.stages import (
     pictures,
     reconstruct,
     reconstruct_recipe,
+    without_warnings,
 )
 from phosphene.stats import bootstrap_ci
 from phosphene.store import Artefact, Recipe, Store
@@ -102,18 +102,10 @@ def _evaluate_part(artefact: Artefact, index: int, *, study: Study, subject: str
     labels |= {"mode": mode, "source": source}
     with artefact.part(index) as part:
         part.table(f"names/{index}", pd.DataFrame([_name_row(study, data, wanted, made)]).assign(**labels))
-        if photographs(data, wanted) is not None:
+        if data.photographs:
             scores, per_image = _identification(study, data, wanted, made)
             part.table(f"scores/{index}", scores.assign(**labels))
             part.table(f"per_image/{index}", per_image.assign(**labels))
-
-
-def photographs(data: Dataset, wanted: pd.DataFrame) -> NDArray[np.uint8] | None:
-    """What was seen for each item, or None where the data set keeps no photographs."""
-    try:
-        return data.images(wanted["image"].to_numpy())
-    except PhospheneError:
-        return None
 
 
 def _identification(
@@ -168,13 +160,16 @@ def _name_row(study: Study, data: Dataset, wanted: pd.DataFrame, made: NDArray[n
 
 def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
     """Mean over features of the correlation between predicted and true values, per part of the brain."""
+    rois = compared_rois(study, data)
+    with without_warnings():
+        counts = {roi: len(data.voxels(roi)) for roi in rois}
     for feature in features_of(study):
-        for roi in compared_rois(study, data):
+        for roi in rois:
             artefact = Store(study.root).artefact(decode_recipe(study, data.subject, feature, rois=[roi]))
             r = np.nan_to_num(np.asarray(artefact.array("r")[:]))  # a feature predicted as constant knows nothing
             low, high = np.percentile(r, (25, 75))
             yield {"feature": feature, "roi": roi, "r": float(r.mean()), "q25": float(low), "q75": float(high),
-                   "n_voxels": len(data.voxels(roi))}  # fmt: skip
+                   "n_voxels": counts[roi]}  # fmt: skip
 
 
 def condition_name(mode: str, source: str) -> str:

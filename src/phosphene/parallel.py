@@ -97,7 +97,9 @@ def _client(api: Any, compute: Compute, jobs: int) -> Iterator[Any]:
         try:
             connected = api.Client(compute.scheduler, set_as_default=False, timeout=30)
         except (OSError, ValueError) as error:
-            text = f"scheduler '{compute.scheduler}' cannot be reached ({error}); expected an address like tcp://host:8786"
+            text = (
+                f"scheduler '{compute.scheduler}' cannot be reached ({error}); expected an address like tcp://host:8786"
+            )
             raise PhospheneError(text) from error
         with connected:
             yield connected

@@ -90,6 +90,7 @@ def headline(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _section(study: Study, subject: str, artefact: Artefact) -> dict[str, Any]:
     """Everything the page shows about one subject."""
+    data = stages.dataset(study, subject)
     has_scores = (artefact.path / "scores").is_dir()
     scores = artefact.table("scores") if has_scores else None
     rois, names = artefact.table("rois"), artefact.table("names")
@@ -101,7 +102,7 @@ def _section(study: Study, subject: str, artefact: Artefact) -> dict[str, Any]:
         "names": names.to_dict("records"),
         "bars": _svg(_bars(scores)) if scores is not None else "",
         "rois": _svg(_roi_bars(rois)),
-        "columns": ["seen", *study.reconstruct.modes],
+        "columns": [*(["seen"] if data.photographs else []), *study.reconstruct.modes],
         "gallery": _gallery(study, subject, artefact if has_scores else None),
     }
 
@@ -122,8 +123,8 @@ def _gallery(study: Study, subject: str, scored: Artefact | None) -> list[Row]:
         score = chosen.groupby("item")["accuracy"].mean().sort_index().to_numpy()
         order = np.argsort(-score, kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int))]
-    seen = evaluation.photographs(data, wanted.iloc[shown])
-    captions = data.captions(wanted["image"].to_numpy()[shown])
+    images = wanted["image"].to_numpy()[shown].tolist()
+    seen, captions = data.images(images) if data.photographs else None, data.captions(images)
     return [
         Row(
             image=int(wanted["image"].iloc[item]),
@@ -146,7 +147,7 @@ def _svg(figure: Figure) -> str:
 
     stream = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "phosphene", "svg.fonttype": "none"}):  # the same figure gives the same bytes
-        figure.savefig(stream, format="svg", metadata={"Date": None}, bbox_inches="tight")
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), bbox_inches="tight")
     text = stream.getvalue()
     return text[text.index("<svg") :]
 
@@ -177,7 +178,7 @@ def _bars(scores: pd.DataFrame) -> Figure:
     axes.axhline(50, color="#333", lw=1, ls=(0, (4, 3)))
     axes.text(len(spaces) - 0.45, 50.6, "chance", fontsize=9, color="#333", ha="left")
     axes.set_xticks(range(len(spaces)), spaces)
-    axes.set_ylim(40, 101)
+    axes.set_ylim(min(40, 100 * rows["ci_low"].min() - 2), 101)
     axes.set_ylabel("two-way identification, %")
     axes.legend(frameon=False, ncol=len(kinds), loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=9)
     return figure

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -59,12 +61,10 @@ def _place(study: Study, subject: str) -> tuple[str, str, str, tuple[tuple[str, 
     if data.simulate.enabled and not root.exists():
         from phosphene.data.simulate import simulate
 
-        simulate(root, subjects=data.subjects, seed=study.seed,
-                 **{f.name: getattr(data.simulate, f.name) for f in fields(data.simulate) if f.name != "enabled"})  # fmt: skip
-    chosen = (
-        {"betas": data.betas, "resolution": data.resolution, "sessions": data.sessions} if data.kind == "nsd" else {}
-    )
-    return data.kind, str(root), subject, tuple(chosen.items())
+        settings = {f.name: getattr(data.simulate, f.name) for f in fields(data.simulate) if f.name != "enabled"}
+        simulate(root, subjects=data.subjects, seed=study.seed, **settings)
+    options = ("betas", "resolution", "sessions") if data.kind == "nsd" else ()
+    return data.kind, str(root), subject, tuple((name, getattr(data, name)) for name in options)
 
 
 def dataset(study: Study, subject: str) -> Dataset:
@@ -205,29 +205,42 @@ def decode(
     return make(study, recipe, _n_parts(width, TARGETS_PER_PART), work, compute, prepare)
 
 
+@contextmanager
+def without_warnings(when: bool = True) -> Iterator[None]:
+    """Keep quiet where warnings say nothing new: controls that must fail, and regions that are compared."""
+    with warnings.catch_warnings():
+        if when:
+            warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
 def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, feature: str, source: str,
                  rois: tuple[str, ...]) -> None:  # fmt: skip
-    data = dataset(study, subject)
+    data, wanted = dataset(study, subject), items(study, dataset(study, subject))
     features = Store(study.root).artefact(extract_recipe(study, subject, feature)).array("features")
     columns = _slice(index, TARGETS_PER_PART, features.shape[1])
-    X = data.betas(rois or getattr(study.decode, feature).rois, zscore=study.data.zscore)
-    Y = np.asarray(features[:, columns])
-    seen = np.searchsorted(image_ids(data), data.trials["image"].to_numpy())
-    told = _shuffle(study, data, seen) if source == SHUFFLED else seen
-    wanted = items(study, data)
-    if study.decode.leave_out == "run":
-        prediction, alphas = _predict_left_out(study, X, Y, told, data.trials["run"].to_numpy())
-    else:
-        train = (data.trials["split"] == "train").to_numpy()
-        images = data.trials["image"].to_numpy()
-        averages = np.stack([X[images == image].mean(axis=0) for image in wanted["image"]])
-        model = _fit(study, X[train], Y[told[train]], seen[train])
-        prediction, alphas = model.predict(averages), model.best_alphas_
+    Y = np.asarray(features[:, columns], np.float32)
+    with without_warnings(bool(rois) or source == SHUFFLED):
+        X = data.betas(rois or getattr(study.decode, feature).rois, zscore=study.data.zscore)
+        prediction, alphas = _predict(study, data, X, Y, source)
     truth = Y[np.searchsorted(image_ids(data), wanted["image"].to_numpy())]
     with artefact.part(index) as part:
         part.array("prediction", (slice(0, len(wanted)), columns), prediction)
         part.array("best_alphas", columns, alphas)
         part.array("r", columns, correlation(truth, prediction, axis=0))
+
+
+def _predict(study: Study, data: Dataset, X: Rows, Y: Rows, source: str) -> tuple[Rows, NDArray[np.float64]]:
+    """Fit on the training trials and predict the items: (n_items, n_targets), and the chosen alphas (n_targets,)."""
+    images = data.trials["image"].to_numpy()
+    seen = np.searchsorted(image_ids(data), images)
+    told = _shuffle(study, data, seen) if source == SHUFFLED else seen
+    if study.decode.leave_out == "run":
+        return _predict_left_out(study, X, Y, told, data.trials["run"].to_numpy())
+    train = (data.trials["split"] == "train").to_numpy()
+    model = _fit(study, X[train], Y[told[train]], seen[train])
+    averages = np.stack([X[images == image].mean(axis=0) for image in items(study, data)["image"]])
+    return model.predict(averages), model.best_alphas_
 
 
 def _fit(study: Study, X: Rows, Y: Rows, groups: NDArray[np.int64]) -> RidgeCV:
@@ -300,7 +313,8 @@ def _features(study: Study, subject: str, feature: str, source: str, rows: slice
         return np.asarray(decoded.array("prediction")[rows], np.float32)
     data, true = dataset(study, subject), Store(study.root).artefact(extract_recipe(study, subject, feature))
     wanted = np.searchsorted(image_ids(data), items(study, data)["image"].to_numpy()[rows])
-    return np.asarray(true.array("features")[:][wanted], np.float32)
+    rows_of_all: Rows = np.asarray(true.array("features")[:], np.float32)
+    return rows_of_all[wanted]
 
 
 def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: str, mode: str, source: str,

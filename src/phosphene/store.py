@@ -142,8 +142,10 @@ class Artefact:
             If the manifest there belongs to another recipe.
         """
         manifest = self._manifest()
-        return manifest is not None and "files" in manifest and not any(
-            _fault(self.path / name, *entry) for name, entry in manifest["files"].items()
+        return (
+            manifest is not None
+            and "files" in manifest
+            and not any(_fault(self.path / name, *entry) for name, entry in manifest["files"].items())
         )
 
     @property

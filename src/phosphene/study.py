@@ -244,7 +244,6 @@ class Compute:
     threads: int = 2
     progress: bool = True
 
-
     def __post_init__(self) -> None:
         if self.backend not in ("auto", "serial", "loky", "dask"):
             raise PhospheneError(f"unknown backend '{self.backend}'; choose 'auto', 'serial', 'loky' or 'dask'")

@@ -25,9 +25,12 @@ class Dataset(Protocol):
         ("train" or "test").
     rois : tuple of str
         Names that :meth:`betas` and :meth:`voxels` take; several at once are their union.
+    photographs : bool
+        Whether it is known which picture was seen, so that a reconstruction can be compared with it.
     """
 
     subject: str
+    photographs: bool
 
     @property
     def trials(self) -> pd.DataFrame: ...

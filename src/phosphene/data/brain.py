@@ -33,6 +33,7 @@ WAVELENGTHS = (4.0, 8.0, 16.0)  # pixels of the eye
 N_CHANNELS = 5 + len(ORIENTATIONS) * len(WAVELENGTHS)
 N_REFERENCE = 300  # scenes that fix every voxel's mean and spread, whatever pictures are shown later
 MEDIAN_NCSNR = 0.36  # in nsdgeneral, as in NSD's subj01
+ONGOING = 0.2  # share of the noise variance that looks like answers to pictures
 # Shares of a voxel's signal variance: the eye, category, colour, category x colour, place, position, category x side.
 SHARES = {
     "early": (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
@@ -309,7 +310,9 @@ def measure(
     signal : ndarray, shape (n_trials, n_active)
         Noiseless answers to the session's trials (:meth:`KnownBrain.respond`).
     draw : numpy.random.Generator
-        Trial noise, a third of its variance shared by neighbours, and the session's small drift.
+        Trial noise and the session's small drift. A third of the noise variance is shared by neighbours, and a
+        fifth is ongoing activity with the covariance of the answers themselves: noise that is independent between
+        voxels would average away over a region, which measured noise does not.
     noise : float
         Factor of the noise's standard deviation; at 1 the ncsnr is the voxel table's.
 
@@ -323,7 +326,12 @@ def measure(
     shared = gaussian_filter(white, (0, 1, 1, 1), mode="wrap")
     shared /= shared.std()
     own = draw.standard_normal((n, len(table)), dtype=np.float32)
-    error = np.sqrt(np.float32(1 / 3)) * shared[:, anatomy.mask] + np.sqrt(np.float32(2 / 3)) * own
+    ongoing = own.copy()
+    ongoing[:, brain.active] = draw.standard_normal((n, n), dtype=np.float32) @ signal / np.sqrt(np.float32(n))
+    error = sum(
+        np.sqrt(np.float32(share)) * part
+        for share, part in ((1 / 3, shared[:, anatomy.mask]), (ONGOING, ongoing), (2 / 3 - ONGOING, own))
+    )
     ncsnr, spread = table["ncsnr"].to_numpy(np.float32), table["spread"].to_numpy(np.float32)
     noise_sd = spread / np.sqrt(1 + ncsnr**2)
     gain = 1 + 0.03 * draw.standard_normal(len(table), dtype=np.float32)

@@ -68,6 +68,8 @@ class Haxby:
     Haxby et al. (2001), Science 293:2425.
     """
 
+    photographs = False  # only the category of what was on the screen is published
+
     def __init__(self, root: str | Path, subject: str = "subj1") -> None:
         self.root, self.subject = Path(root).expanduser(), subject
         self._folder = _subject_folder(self.root, subject)

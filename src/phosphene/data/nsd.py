@@ -48,6 +48,8 @@ class NSD:
         When a folder, a session or a file is missing.
     """
 
+    photographs = True
+
     def __init__(
         self,
         root: str | Path,

@@ -245,6 +245,7 @@ def _quiet() -> Iterator[None]:
     import diffusers
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     loggings = (diffusers.utils.logging, transformers.utils.logging)
     before = [log.get_verbosity() for log in loggings]
     for log in loggings:
