@@ -38,7 +38,8 @@ def main() -> None:
     medians = {name: round(statistics.median(values), 3) for name, values in times.items()}
     machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
     ratio = round(medians["import phosphene"] / medians["import nilearn"], 3)
-    print(json.dumps({"median_seconds": medians, "ratio to nilearn": ratio, "runs": RUNS, "machine": machine}, indent=1))
+    found = {"median_seconds": medians, "ratio to nilearn": ratio, "runs": RUNS, "machine": machine}
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Put what was seen and what was reconstructed side by side in one picture, as in the README.
 
-    python examples/contact_sheet.py phosphene-demo/demo.toml sheet.png --rows 2 --columns 4
+python examples/contact_sheet.py phosphene-demo/demo.toml sheet.png --rows 2 --columns 4
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 
 import phosphene as ph
 from phosphene import stages
+from phosphene.decoding import items
 from phosphene.store import Store
 
 
 def panels(study: ph.Study, subject: str) -> tuple[list[str], np.ndarray, list[str]]:
     """Column titles, pictures (n_items, n_columns, side, side, 3) and one caption per item."""
     data = stages.dataset(study, subject)
-    wanted = stages.items(study, data)
+    wanted = items(study, data)
     images = wanted["image"].tolist()
     store, shown, titles = Store(study.root), [], []
     if data.photographs:
@@ -27,7 +28,7 @@ def panels(study: ph.Study, subject: str) -> tuple[list[str], np.ndarray, list[s
         titles.append("seen")
     for mode in study.reconstruct.modes:
         artefact = store.artefact(stages.reconstruct_recipe(study, subject, mode))
-        shown.append(stages.pictures(artefact, len(wanted))[:, 0])
+        shown.append(stages.pictures(artefact, range(len(wanted)), samples=1)[:, 0])
         titles.append(mode)
     return titles, np.stack(shown, axis=1), [names[0] for names in data.categories(images)]
 

@@ -140,7 +140,7 @@ def test_killed_in_every_stage_it_ends_with_the_same_bits(folder, tmp_path):
         wait_for(f"{stage}/*/parts/*", root, process)
         process.send_signal(signal.SIGKILL)
         killed.append(process.wait())
-    assert -signal.SIGKILL in killed and not list(root.glob("report/*/manifest.json")) or killed.count(-9) == 5
+    assert killed.count(-signal.SIGKILL) >= 4  # the report is one short part: it may win the race against its kill
     finished = {m: m.stat().st_mtime_ns for m in root.rglob("manifest.json")}
     phosphene("run", "small.toml", cwd=tmp_path)
     assert bits(root) == bits(folder / "runs")

@@ -61,7 +61,7 @@ class Scenes:
 
     def tensor(self, ids: Any) -> torch.Tensor:
         """Pictures as float32 (n, 3, size, size) from -1 to 1."""
-        pixels = torch.from_numpy(np.ascontiguousarray(self.pictures[np.sort(ids)]))
+        pixels = torch.from_numpy(np.ascontiguousarray(self.pictures[ids]))
         return pixels.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).float() / 127.5 - 1
 
     @cached_property

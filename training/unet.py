@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def train(config: dict[str, Any]) -> None:
     model, smooth = build(config), build(config).requires_grad_(False)
     smooth.load_state_dict(model.state_dict())
     run = Run("unet", config["folder"], {"unet": model, "ema": smooth}, part["rate"])
-    noises, recent = schedule(), []
+    noises, recent = schedule(), deque(maxlen=200)
     ratio = noises.alphas_cumprod / (1 - noises.alphas_cumprod)
     weights = torch.minimum(ratio, torch.tensor(5.0)) / ratio  # min-SNR weighting, Hang et al. 2023
     while run.spent < 60 * part["minutes"]:
@@ -96,7 +97,7 @@ def train(config: dict[str, Any]) -> None:
             torch._foreach_lerp_(list(smooth.parameters()), list(model.parameters()), 1 - keep)
         recent.append(float(loss.detach()))
         if run.step % 200 == 0:
-            run.say(loss=float(np.mean(recent[-200:])))
+            run.say(loss=float(np.mean(recent)))
     run.save()
     if not rank():
         save(smooth)

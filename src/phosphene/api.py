@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phosphene import evaluation, stages
+from phosphene.errors import PhospheneError
 from phosphene.store import Artefact, Recipe
 from phosphene.study import Compute, Study
 
 if TYPE_CHECKING:
     import pandas as pd
-
-STAGES = ("extract", "decode", "reconstruct", "evaluate", "report")
 
 
 def extract(study: Study, compute: Compute | None = None) -> list[Artefact]:
@@ -39,6 +38,8 @@ def reconstruct(study: Study, mode: str = "zc", compute: Compute | None = None) 
     compute : Compute, optional
         How to compute; never changes a result.
     """
+    if mode not in stages.MODE_FEATURES:
+        raise PhospheneError(f"mode: found {mode!r}, expected one of {', '.join(stages.MODE_FEATURES)}.")
     return [stages.reconstruct(study, subject, mode, compute or Compute()) for subject in study.data.subjects]
 
 

@@ -8,7 +8,8 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -26,6 +27,7 @@ app = typer.Typer(
     help="Brain activity in, pictures and scores out.", no_args_is_help=True, add_completion=False,
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
+STAGES = ("extract", "decode", "reconstruct", "evaluate", "report")
 STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 
 
@@ -53,6 +55,8 @@ class Options:
         study = Study.load(path, root=self.root or path.parent / "runs")
         for change in self.set or ():
             study = study.replace(*parse_set(change))
+        if self.subject and study.data.simulate.enabled and not study.data_root.exists():
+            raise PhospheneError(f"--subject: nothing is simulated yet; run `phosphene simulate {path}` first.")
         return study.replace("data.subjects", self.subject) if self.subject else study
 
     @property
@@ -75,17 +79,24 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         options = Options(**{f.name: kwargs.pop(f.name) for f in fields(Options)})
         _quieten(options.verbose)
-        try:
+        with _one_sentence(options.verbose):
             command(*args, **kwargs, options=options)
-        except PhospheneError as error:
-            if options.verbose:
-                raise
-            typer.secho(f"Error: {error}", err=True, fg="red")
-            raise typer.Exit(1) from None
 
     run.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in (*own, *common)}
     return run
+
+
+@contextmanager
+def _one_sentence(verbose: bool = False) -> Iterator[None]:
+    """Errors that a user can mend are said in one sentence, exit code 1; `verbose` shows where they come from."""
+    try:
+        yield
+    except (PhospheneError, OSError, MemoryError) as error:
+        if verbose:
+            raise
+        typer.secho(f"Error: {error or 'out of memory; use a smaller --batch or fewer --jobs'}", err=True, fg="red")
+        raise typer.Exit(1) from None
 
 
 def _quieten(verbose: bool) -> None:
@@ -125,21 +136,19 @@ def demo(
 
 
 @app.command()
-@with_options
 def init(
-    folder: Annotated[Path, typer.Argument(help="New folder for a study.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the study; made when it is not there.")],
     preset: Annotated[str, typer.Option(help="demo or haxby.")] = "demo",
-    *,
-    options: Options,
 ) -> None:
     """Copy a commented study file into a folder, ready to be edited."""
-    source = preset_file(preset)
-    target = folder / source.name
-    if target.exists():
-        raise PhospheneError(f"{target}: is there already; edit it, or choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(source, target)
-    typer.echo(f"{target}\nEdit it, then: phosphene run {target}")
+    with _one_sentence():
+        source = preset_file(preset)
+        target = folder / source.name
+        if target.exists():
+            raise PhospheneError(f"{target}: is there already; edit it, or choose another folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+        typer.echo(f"{target}\nEdit it, then: phosphene run {target}")
 
 
 @app.command()
@@ -165,10 +174,11 @@ def simulate(study: STUDY, *, options: Options) -> None:
     chosen = options.study(study)
     if not chosen.data.simulate.enabled:
         raise PhospheneError(f"{study}: data.simulate.enabled is false; set it to true to simulate data.")
-    from phosphene import stages
+    if not options.dry_run:
+        from phosphene import stages
 
-    for subject in chosen.data.subjects:
-        stages.dataset(chosen, subject)
+        for subject in chosen.data.subjects:
+            stages.dataset(chosen, subject)
     typer.echo(str(chosen.data_root))
 
 
@@ -209,17 +219,15 @@ def report(study: STUDY, *, options: Options) -> None:
 
 def _run(path: Path, options: Options, until: str | None, only: bool = False) -> None:
     """Run a study up to a stage; `only` makes ``--force`` mean that stage alone."""
-    study = options.study(path)
+    study, compute, last = options.study(path), options.compute, until or "report"
+    if last not in STAGES:
+        raise PhospheneError(f"--until: found {last!r}, expected one of {', '.join(STAGES)}.")
     if options.dry_run:
-        return _show_plan(study, options)
+        return _show_plan(study, options, last)
     from phosphene import api
 
-    last = until or "report"
-    if last not in api.STAGES:
-        raise PhospheneError(f"--until: found {last!r}, expected one of {', '.join(api.STAGES)}.")
     if options.force:
-        _clear(study, [last] if only else list(api.STAGES[: api.STAGES.index(last) + 1]))
-    compute = options.compute
+        _clear(study, (last,) if only else STAGES[: STAGES.index(last) + 1])
     if last == "extract":
         _say_paths([a.path for a in api.extract(study, compute)], options)
     elif last == "decode":
@@ -231,7 +239,7 @@ def _run(path: Path, options: Options, until: str | None, only: bool = False) ->
         _say_scores(study, api.evaluate(study, compute), page, options)
 
 
-def _clear(study: Study, names: list[str]) -> None:
+def _clear(study: Study, names: tuple[str, ...]) -> None:
     from phosphene import api
     from phosphene.store import Store
 
@@ -251,16 +259,20 @@ def _say_scores(study: Study, scores: pd.DataFrame, page: Path | None, options: 
 
     names = evaluation.all_tables(study, "names", options.compute)
     if options.json:
-        found = {"scores": scores.to_dict("records"), "names": names.to_dict("records"), "report": page and str(page)}
-        typer.echo(json.dumps(found))
+        tables = {k: json.loads(t.to_json(orient="records")) for k, t in (("scores", scores), ("names", names))}
+        typer.echo(json.dumps({**tables, "report": page and str(page)}))
         return
     for subject in study.data.subjects:
         mine = scores[scores["subject"] == subject]
         if len(mine):
-            _table(f"{subject}: two-way identification, % (chance 50)", headline(mine).round(1))
-        judged = names[names["subject"] == subject].set_index("kind")
+            _table(
+                f"{subject}: two-way identification, % (chance 50)",
+                headline(mine, study.evaluate.directions[0]).round(1),
+            )
+        judged = names[(names["subject"] == subject) & (names["n"] > 0)].set_index("kind")
         shown = (100 * judged[["accuracy", "ci_low", "ci_high", "chance"]]).round(1)
-        _table(f"{subject}: category named by the judge, %", shown)
+        if len(shown):
+            _table(f"{subject}: category named by the judge, %", shown)
     if page:
         typer.echo(f"\nReport: {page}")
 
@@ -278,17 +290,19 @@ def _table(title: str, frame: pd.DataFrame) -> None:
     Console(width=None if sys.stdout.isatty() else 100).print(table)
 
 
-def _show_plan(study: Study, options: Options) -> None:
+def _show_plan(study: Study, options: Options, last: str = "report") -> None:
     """Every artefact of a study and how far it is."""
-    simulated = study.data.simulate.enabled and not study.data_root.exists()
-    if simulated:
-        typer.echo(f"The simulated data are not there yet; `phosphene simulate` writes them to {study.data_root}.")
+    if study.data.simulate.enabled and not study.data_root.exists():
+        typer.echo(f"The data are not simulated yet; `phosphene simulate` writes them to {study.data_root}.", err=True)
+        typer.echo("[]" if options.json else "", nl=options.json)
         return
     from phosphene import api
     from phosphene.store import Store
 
     rows, store = [], Store(study.root)
     for recipe in api.plan(study):
+        if recipe.stage not in STAGES[: STAGES.index(last) + 1]:
+            continue
         artefact = store.artefact(recipe)
         done, planned = artefact.progress
         state = "done" if artefact.done else f"{done} of {planned} parts" if planned else "to do"

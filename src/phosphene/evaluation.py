@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from phosphene import ldm, perceptual
 from phosphene.data import Dataset
+from phosphene.decoding import items
 from phosphene.identification import two_way_identification
 from phosphene.stages import (
     BRAIN,
@@ -24,7 +25,6 @@ from phosphene.stages import (
     dataset,
     decode,
     decode_recipe,
-    items,
     make,
     pictures,
     reconstruct,
@@ -47,8 +47,9 @@ def richest_mode(study: Study) -> str:
 
 def conditions(study: Study) -> list[tuple[str, str]]:
     """Every kind of reconstruction that is scored: (mode, source); baselines use the richest mode of the study."""
+    modes = [mode for mode in MODE_FEATURES if mode in study.reconstruct.modes]  # in one order, however they are listed
     sources = [name for name in (SHUFFLED, TRUE) if name in study.reconstruct.baselines]
-    return [(mode, BRAIN) for mode in study.reconstruct.modes] + [(richest_mode(study), source) for source in sources]
+    return [(mode, BRAIN) for mode in modes] + [(richest_mode(study), source) for source in sources]
 
 
 def compared_rois(study: Study, data: Dataset) -> list[str]:
@@ -70,6 +71,7 @@ def evaluate_recipe(study: Study, subject: str) -> Recipe:
     for feature in features_of(study):
         for roi in compared_rois(study, data):
             inputs[f"{feature}-{roi}"] = decode_recipe(study, subject, feature, rois=[roi]).hash
+    inputs["judge"] = perceptual.fingerprint()
     settings = study.settings("evaluate") | {"seed": study.seed}
     return Recipe("evaluate", subject, VERSION, settings, inputs)
 
@@ -98,7 +100,7 @@ def _evaluate_part(artefact: Artefact, index: int, *, study: Study, subject: str
         return
     mode, source = conditions(study)[index]
     wanted = items(study, data)
-    made = pictures(Store(study.root).artefact(reconstruct_recipe(study, subject, mode, source)), len(wanted))
+    made = pictures(Store(study.root).artefact(reconstruct_recipe(study, subject, mode, source)), range(len(wanted)))
     labels |= {"mode": mode, "source": source}
     with artefact.part(index) as part:
         part.table(f"names/{index}", pd.DataFrame([_name_row(study, data, wanted, made)]).assign(**labels))
@@ -146,7 +148,10 @@ def _name_row(study: Study, data: Dataset, wanted: pd.DataFrame, made: NDArray[n
     logits = perceptual.judge_labels(made.reshape(-1, *made.shape[2:]))["category"]
     said = logits[:, [perceptual.CATEGORIES.index(name) for name in choices]].argmax(axis=1).reshape(made.shape[:2])
     right = np.array([[choices[k] in names for k in row] for row, names in zip(said, truth, strict=True)])
-    low, high = bootstrap_ci(right.mean(axis=1), n_bootstrap=study.evaluate.bootstrap, rng=rng(study.seed, "names"))
+    # rows of one run are not independent: where runs were left out in turn, whole runs are resampled
+    groups = wanted["run"] if study.decode.leave_out == "run" else wanted.index
+    units = pd.Series(right.mean(axis=1)).groupby(np.asarray(groups)).mean().to_numpy()
+    low, high = bootstrap_ci(units, n_bootstrap=study.evaluate.bootstrap, rng=rng(study.seed, "names"))
     chance = float(np.mean([len(set(names)) for names in truth])) / len(choices)
     return {
         "accuracy": float(right.mean()),

@@ -74,8 +74,10 @@ def _loky(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Gene
 
 
 def _dask(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Generator[None, None, None]:
-    import distributed
-
+    try:
+        import distributed
+    except ImportError as error:
+        raise PhospheneError("--backend dask: Dask is not installed; pip install 'phosphene[cluster]'") from error
     api: Any = distributed  # typed in part only
 
     with _client(api, compute, jobs) as client:

@@ -6,6 +6,7 @@ measured by what made it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -71,6 +72,11 @@ def load_judge() -> Judge:
     judge = Judge()
     judge.load_state_dict(load_file(JUDGE_FILE))
     return judge.eval().float().requires_grad_(False)
+
+
+def fingerprint() -> str:
+    """Hash of the judge's weights: scores by another judge are other scores."""
+    return hashlib.blake2b(JUDGE_FILE.read_bytes(), digest_size=8).hexdigest()
 
 
 def _batches(pictures: NDArray[np.uint8], side: int, size: int = 64) -> list[Tensor]:

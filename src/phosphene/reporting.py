@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phosphene import evaluation, stages
+from phosphene.decoding import items
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 SHOWN = 48  # pictures of a subject in the gallery, evenly spread from the best to the worst
-PRESET = "takagi2023"  # the direction of identification that ranks pictures and makes the headline
 # Okabe & Ito's colours, which colour-blind readers can tell apart
 COLOURS = {"z": "#0072B2", "c": "#E69F00", "zc": "#009E73", "shuffled": "#999999", "true": "#CC79A7"}
 
@@ -41,7 +41,9 @@ class Row:
 def report_recipe(study: Study) -> Recipe:
     """What the report is made from."""
     inputs = {subject: evaluation.evaluate_recipe(study, subject).hash for subject in study.data.subjects}
-    return Recipe("report", study.name, VERSION, {}, inputs)
+    shown = study.to_dict()
+    del shown["data"]["root"]  # a place, neither shown nor hashed
+    return Recipe("report", study.name, VERSION, {"study": shown}, inputs)
 
 
 def report(study: Study, compute: Compute) -> Path:
@@ -73,16 +75,17 @@ def page(study: Study) -> str:
         study=study,
         simulated=simulated,
         subjects=[_section(study, subject, artefact) for subject, artefact in scored],
-        settings=tomlkit.dumps(study.to_dict()),
+        settings=tomlkit.dumps(dict(report_recipe(study).settings["study"])),
+        preset=study.evaluate.directions[0],
         facts=json.dumps(
             {k: facts[k] for k in ("date", "python", "platform", "packages", "commit") if k in facts}, indent=1
         ),
     )
 
 
-def headline(scores: pd.DataFrame) -> pd.DataFrame:
+def headline(scores: pd.DataFrame, preset: str) -> pd.DataFrame:
     """Identification accuracy in percent: one row per kind of reconstruction, one column per space, and their mean."""
-    rows = scores[scores["preset"] == PRESET].copy()
+    rows = scores[scores["preset"] == preset].copy()
     rows["kind"] = [evaluation.condition_name(m, s) for m, s in zip(rows["mode"], rows["source"], strict=True)]
     table = 100 * rows.pivot_table(index="kind", columns="space", values="accuracy", sort=False)
     return table.assign(mean=table.mean(axis=1))
@@ -97,10 +100,10 @@ def _section(study: Study, subject: str, artefact: Artefact) -> dict[str, Any]:
     names["kind"] = [evaluation.condition_name(m, s) for m, s in zip(names["mode"], names["source"], strict=True)]
     return {
         "subject": subject,
-        "headline": headline(scores).round(1) if scores is not None else None,
+        "headline": headline(scores, study.evaluate.directions[0]).round(1) if scores is not None else None,
         "scores": scores.round(4).to_dict("records") if scores is not None else [],
-        "names": names.to_dict("records"),
-        "bars": _svg(_bars(scores)) if scores is not None else "",
+        "names": names[names["n"] > 0].to_dict("records"),
+        "bars": _svg(_bars(scores, study.evaluate.directions[0])) if scores is not None else "",
         "rois": _svg(_roi_bars(rois)),
         "columns": [*(["seen"] if data.photographs else []), *study.reconstruct.modes],
         "gallery": _gallery(study, subject, artefact if has_scores else None),
@@ -110,26 +113,30 @@ def _section(study: Study, subject: str, artefact: Artefact) -> dict[str, Any]:
 def _gallery(study: Study, subject: str, scored: Artefact | None) -> list[Row]:
     """Test pictures from the best to the worst reconstructed, by the richest mode's mean accuracy over spaces."""
     data = stages.dataset(study, subject)
-    wanted = stages.items(study, data)
-    made = [
-        stages.pictures(Store(study.root).artefact(stages.reconstruct_recipe(study, subject, mode)), len(wanted))
-        for mode in study.reconstruct.modes
-    ]
+    wanted = items(study, data)
     score, order = None, np.arange(len(wanted))
     if scored is not None:
         table = scored.table("per_image")
         richest = evaluation.richest_mode(study)
-        chosen = table[(table["mode"] == richest) & (table["source"] == stages.BRAIN) & (table["preset"] == PRESET)]
+        chosen = table[
+            (table["mode"] == richest)
+            & (table["source"] == stages.BRAIN)
+            & (table["preset"] == study.evaluate.directions[0])
+        ]
         score = chosen.groupby("item")["accuracy"].mean().sort_index().to_numpy()
         order = np.argsort(-score, kind="stable")
     shown = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int))]
+    artefacts = [
+        Store(study.root).artefact(stages.reconstruct_recipe(study, subject, m)) for m in study.reconstruct.modes
+    ]
+    made = [stages.pictures(artefact, shown.tolist(), samples=1)[:, 0] for artefact in artefacts]
     images = wanted["image"].to_numpy()[shown].tolist()
     seen, captions = data.images(images) if data.photographs else None, data.captions(images)
     return [
         Row(
             image=int(wanted["image"].iloc[item]),
             score=None if score is None else float(score[item]),
-            pictures=[_url(p) for p in ([] if seen is None else [seen[k]]) + [m[item, 0] for m in made]],
+            pictures=[_url(p) for p in ([] if seen is None else [seen[k]]) + [m[k] for m in made]],
             caption=captions[k][0],
         )
         for k, item in enumerate(shown)
@@ -147,7 +154,9 @@ def _svg(figure: Figure) -> str:
 
     stream = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "phosphene", "svg.fonttype": "none"}):  # the same figure gives the same bytes
-        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), bbox_inches="tight")
+        figure.savefig(
+            stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")), bbox_inches="tight"
+        )
     text = stream.getvalue()
     return text[text.index("<svg") :]
 
@@ -162,9 +171,9 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _bars(scores: pd.DataFrame) -> Figure:
+def _bars(scores: pd.DataFrame, preset: str) -> Figure:
     """Identification accuracy per space and kind of reconstruction, with intervals and the chance line."""
-    rows = scores[scores["preset"] == PRESET]
+    rows = scores[scores["preset"] == preset]
     spaces = list(dict.fromkeys(rows["space"]))
     kinds = list(dict.fromkeys(zip(rows["mode"], rows["source"], strict=True)))
     figure, axes = _axes(9, 3.6)

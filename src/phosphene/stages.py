@@ -2,8 +2,7 @@
 
 Every stage has the same shape: a ``*_recipe`` function says what its artefact is made from, the stage makes what is
 missing part by part, and a ``_*_part`` function makes one part in whatever process. A stage pulls the stages before
-it. Only this file and evaluation.py know both a `Study` and the
-science.
+it. Only this file, decoding.py and evaluation.py know both a `Study` and the science.
 """
 
 from __future__ import annotations
@@ -18,16 +17,15 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from phosphene import ldm
 from phosphene.data import Dataset, open_dataset
+from phosphene.decoding import Rows, image_ids, items, predict
 from phosphene.errors import PhospheneError
 from phosphene.parallel import run_parts
-from phosphene.ridge import RidgeCV
 from phosphene.scoring import correlation
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study, rng
@@ -35,9 +33,9 @@ from phosphene.study import Compute, Study, rng
 if TYPE_CHECKING:
     from phosphene.store import Part
 
-Rows = NDArray[np.float32]
 VERSION = {"extract": 1, "decode": 1, "reconstruct": 1}
 IMAGES_PER_PART, TARGETS_PER_PART, ITEMS_PER_PART = 250, 4096, 8
+EXTRACTED_AT_ONCE = 25  # pictures that go through the networks together; part of the result's bits, so not a setting
 BRAIN, SHUFFLED, TRUE = "brain", "shuffled", "true"  # where the features of a reconstruction come from
 MODE_FEATURES = {"z": ("z",), "c": ("c",), "zc": ("z", "c")}
 
@@ -58,13 +56,29 @@ def _fingerprint(kind: str, root: str, subject: str, options: tuple[tuple[str, A
 def _place(study: Study, subject: str) -> tuple[str, str, str, tuple[tuple[str, Any], ...]]:
     """Where a subject's data lie, simulated first when the study is a demo and its folder is not there yet."""
     data, root = study.data, study.data_root
-    if data.simulate.enabled and not root.exists():
-        from phosphene.data.simulate import simulate
-
-        settings = {f.name: getattr(data.simulate, f.name) for f in fields(data.simulate) if f.name != "enabled"}
-        simulate(root, subjects=data.subjects, seed=study.seed, **settings)
+    if data.simulate.enabled:
+        _simulate(study)
     options = ("betas", "resolution", "sessions") if data.kind == "nsd" else ()
     return data.kind, str(root), subject, tuple((name, getattr(data, name)) for name in options)
+
+
+def _simulate(study: Study) -> None:
+    """Write the simulated data, or check that those on disk are the ones that the study asks for."""
+    root, simulated = study.data_root, study.data.simulate
+    asked = {f.name: getattr(simulated, f.name) for f in fields(simulated) if f.name != "enabled"}
+    marker = root / "SIMULATED.json"
+    if not root.exists():
+        from phosphene.data.simulate import simulate
+
+        simulate(root, subjects=study.data.subjects, seed=study.seed, **asked)
+    elif marker.exists():
+        found = json.loads(marker.read_text())
+        for name, value in asked.items():
+            if found[name] != value:
+                raise PhospheneError(
+                    f"{root}: found data simulated with {name} = {found[name]}, expected data.simulate.{name} = "
+                    f"{value}; set data.root to another folder, or delete this one."
+                )
 
 
 def dataset(study: Study, subject: str) -> Dataset:
@@ -85,25 +99,6 @@ def _model(name: str, device: str) -> ldm.LatentDiffusion:
 @cache
 def _model_fingerprint(name: str) -> str:
     return ldm.fingerprint(name)
-
-
-def image_ids(data: Dataset) -> NDArray[np.int64]:
-    """Ids of every picture that was seen, ascending: the rows of the extracted features."""
-    return np.unique(data.trials["image"].to_numpy())
-
-
-def items(study: Study, data: Dataset) -> pd.DataFrame:
-    """What is decoded: one row per test image, or per row of `trials` when runs are left out in turn."""
-    trials = data.trials
-    if study.decode.leave_out == "run":
-        return pd.DataFrame({"image": trials["image"], "run": trials["run"], "n_trials": 1}).reset_index(drop=True)
-    counts = trials.loc[trials["split"] == "test", "image"].value_counts().sort_index()
-    if counts.empty:
-        raise PhospheneError(
-            f"{study.data_root}: found no test trials for {data.subject}, expected images of the shared set; "
-            "use more sessions, or set decode.leave_out = 'run'."
-        )
-    return pd.DataFrame({"image": counts.index.to_numpy(), "run": 0, "n_trials": counts.to_numpy()})
 
 
 # The one shape of a stage
@@ -134,7 +129,7 @@ def _n_parts(total: int, size: int) -> int:
 def extract_recipe(study: Study, subject: str, feature: str) -> Recipe:
     """What the features of all seen pictures are made from."""
     inputs = {"data": data_fingerprint(study, subject), "model": _model_fingerprint(study.model.name)}
-    settings = study.settings("model", "size", "latent_size", "posterior")
+    settings = study.settings("model", "latent_size")
     return Recipe("extract", f"{subject}-{feature}", VERSION["extract"], settings, inputs)
 
 
@@ -147,22 +142,26 @@ def extract(study: Study, subject: str, feature: str, compute: Compute) -> Artef
     def prepare(artefact: Artefact) -> None:
         artefact.create_array("features", (len(ids), width), "float32", (min(IMAGES_PER_PART, len(ids)), width))
 
-    work = partial(_extract_part, study=study, subject=subject, feature=feature, device=compute.device)
+    work = partial(_extract_part, study=study, subject=subject, feature=feature, compute=compute)
     return make(
         study, extract_recipe(study, subject, feature), _n_parts(len(ids), IMAGES_PER_PART), work, compute, prepare
     )
 
 
-def _extract_part(artefact: Artefact, index: int, *, study: Study, subject: str, feature: str, device: str) -> None:
-    data, model = dataset(study, subject), _model(study.model.name, device)
+def _extract_part(
+    artefact: Artefact, index: int, *, study: Study, subject: str, feature: str, compute: Compute
+) -> None:
+    data, model = dataset(study, subject), _model(study.model.name, compute.device)
     ids = image_ids(data)
     rows = _slice(index, IMAGES_PER_PART, len(ids))
-    if feature == "z":
-        values = model.image_to_latent(data.images(ids[rows].tolist()), study.model.latent_size)
-    else:
-        values = model.text_to_context(data.captions(ids[rows].tolist()))
+    values = []
+    for some in np.split(ids[rows], range(EXTRACTED_AT_ONCE, len(ids[rows]), EXTRACTED_AT_ONCE)):
+        if feature == "z":
+            values.append(model.image_to_latent(data.images(some.tolist()), study.model.latent_size))
+        else:
+            values.append(model.text_to_context(data.captions(some.tolist())))
     with artefact.part(index) as part:
-        part.array("features", rows, values)
+        part.array("features", rows, np.concatenate(values))
 
 
 # Decode: brain -> z, c
@@ -170,9 +169,10 @@ def _extract_part(artefact: Artefact, index: int, *, study: Study, subject: str,
 
 def decode_recipe(study: Study, subject: str, feature: str, source: str = BRAIN, rois: Sequence[str] = ()) -> Recipe:
     """What predicted features are made from; `rois` in place of the study's own answers "which part knows it?"."""
-    chosen = list(rois) or list(getattr(study.decode, feature).rois)
+    own = getattr(study.decode, feature).rois
+    rois = () if tuple(rois) == own else tuple(rois)  # the study's own regions are one artefact, whoever asks
     settings = study.settings("decode", "preset", "alphas", "cv", "grouped", "standardize", "leave_out")
-    settings |= {"rois": chosen, **study.settings("data", "zscore")}
+    settings |= {"rois": list(rois or own), **study.settings("data", "zscore")}
     if source == SHUFFLED:
         settings |= {"shuffled": study.seed}
     name = "-".join(
@@ -222,7 +222,7 @@ def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
     Y = np.asarray(features[:, columns], np.float32)
     with without_warnings(bool(rois) or source == SHUFFLED):
         X = data.betas(rois or getattr(study.decode, feature).rois, zscore=study.data.zscore)
-        prediction, alphas = _predict(study, data, X, Y, source)
+        prediction, alphas = predict(study, data, X, Y, shuffled=source == SHUFFLED)
     truth = Y[np.searchsorted(image_ids(data), wanted["image"].to_numpy())]
     with artefact.part(index) as part:
         part.array("prediction", (slice(0, len(wanted)), columns), prediction)
@@ -230,69 +230,21 @@ def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
         part.array("r", columns, correlation(truth, prediction, axis=0))
 
 
-def _predict(study: Study, data: Dataset, X: Rows, Y: Rows, source: str) -> tuple[Rows, NDArray[np.float64]]:
-    """Fit on the training trials and predict the items: (n_items, n_targets), and the chosen alphas (n_targets,)."""
-    images = data.trials["image"].to_numpy()
-    seen = np.searchsorted(image_ids(data), images)
-    told = _shuffle(study, data, seen) if source == SHUFFLED else seen
-    if study.decode.leave_out == "run":
-        return _predict_left_out(study, X, Y, told, data.trials["run"].to_numpy())
-    train = (data.trials["split"] == "train").to_numpy()
-    model = _fit(study, X[train], Y[told[train]], seen[train])
-    averages = np.stack([X[images == image].mean(axis=0) for image in items(study, data)["image"]])
-    return model.predict(averages), model.best_alphas_
-
-
-def _fit(study: Study, X: Rows, Y: Rows, groups: NDArray[np.int64]) -> RidgeCV:
-    """Fit the study's ridge; the ``paper`` preset is the authors' grid and plain folds over trials."""
-    settings, paper = study.decode, study.decode.preset == "paper"
-    alphas = np.logspace(-6, 0, 7) if paper else np.array(settings.alphas)
-    model = RidgeCV(alphas=alphas, cv=settings.cv, standardize=settings.standardize)
-    return model.fit(X, Y, groups=groups if settings.grouped and not paper else None)
-
-
-def _predict_left_out(study: Study, X: Rows, Y: Rows, told: NDArray[np.int64],
-                      runs: NDArray[np.int64]) -> tuple[Rows, NDArray[np.float64]]:  # fmt: skip
-    """Predict every run from a model fitted on all the others; alphas are the geometric mean over those models."""
-    prediction, logs = np.empty((len(X), Y.shape[1]), np.float32), []
-    for run in np.unique(runs):
-        model = _fit(study, X[runs != run], Y[told[runs != run]], runs[runs != run])
-        prediction[runs == run] = model.predict(X[runs == run])
-        logs.append(np.log(model.best_alphas_))
-    return prediction, np.exp(np.mean(logs, axis=0))
-
-
-def _shuffle(study: Study, data: Dataset, seen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Tell the regression a wrong picture: training images swapped among themselves, or within each left-out run."""
-    told = seen.copy()
-    random = rng(study.seed, data.subject, "shuffled")
-    if study.decode.leave_out == "run":
-        for run in data.trials["run"].unique():
-            rows = np.flatnonzero(data.trials["run"] == run)
-            told[rows] = seen[random.permutation(rows)]
-        return told
-    train = (data.trials["split"] == "train").to_numpy()
-    images = np.unique(seen[train])
-    told[train] = random.permutation(images)[np.searchsorted(images, seen[train])]
-    return told
-
-
 # Reconstruct: z, c -> pictures
 
 
 def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAIN) -> Recipe:
     """What reconstructions are made from."""
-    settings = study.settings("reconstruct", "samples", "strength", "steps", "guidance") | {
-        "mode": mode,
-        "seed": study.seed,
-    }
-    settings |= study.settings("model", "size", "latent_size")
+    settings = {"mode": mode, "seed": study.seed, **study.settings("model", "latent_size")}
+    if mode != "z":  # z alone is decoded without drawing any noise
+        settings |= study.settings("reconstruct", "samples", "strength", "steps", "guidance")
     inputs = {"model": _model_fingerprint(study.model.name)}
     for feature in MODE_FEATURES[mode]:
-        true = source == TRUE
-        inputs[feature] = (
-            extract_recipe(study, subject, feature) if true else decode_recipe(study, subject, feature, source)
-        ).hash
+        if source == TRUE:
+            settings |= study.settings("decode", "leave_out")  # it says which rows there are
+            inputs[feature] = extract_recipe(study, subject, feature).hash
+        else:
+            inputs[feature] = decode_recipe(study, subject, feature, source).hash
     name = f"{subject}-{mode}" + ("" if source == BRAIN else f"-{source}")
     return Recipe("reconstruct", name, VERSION["reconstruct"], settings, inputs)
 
@@ -300,7 +252,10 @@ def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAI
 def reconstruct(study: Study, subject: str, mode: str, compute: Compute, source: str = BRAIN) -> Artefact:
     """Make pictures from decoded features: files ``pictures/item00000_0.png`` (item, sample)."""
     for feature in MODE_FEATURES[mode]:
-        decode(study, subject, feature, compute, BRAIN if source == TRUE else source)
+        if source == TRUE:
+            extract(study, subject, feature, compute)
+        else:
+            decode(study, subject, feature, compute, source)
     n = len(items(study, dataset(study, subject)))
     work = partial(_reconstruct_part, study=study, subject=subject, mode=mode, source=source, compute=compute)
     return make(study, reconstruct_recipe(study, subject, mode, source), _n_parts(n, ITEMS_PER_PART), work, compute)
@@ -313,8 +268,7 @@ def _features(study: Study, subject: str, feature: str, source: str, rows: slice
         return np.asarray(decoded.array("prediction")[rows], np.float32)
     data, true = dataset(study, subject), Store(study.root).artefact(extract_recipe(study, subject, feature))
     wanted = np.searchsorted(image_ids(data), items(study, data)["image"].to_numpy()[rows])
-    rows_of_all: Rows = np.asarray(true.array("features")[:], np.float32)
-    return rows_of_all[wanted]
+    return np.asarray(true.array("features").oindex[wanted], np.float32)
 
 
 def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: str, mode: str, source: str,
@@ -323,7 +277,7 @@ def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: 
     wanted = items(study, dataset(study, subject))
     rows = _slice(index, ITEMS_PER_PART, len(wanted))
     images = wanted["image"].to_numpy()[rows]
-    z = c = None
+    z = None
     if "z" in MODE_FEATURES[mode]:
         coarse = model.latent_to_image(_features(study, subject, "z", source, rows))
     if mode == "z":
@@ -332,7 +286,8 @@ def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: 
         c = _features(study, subject, "c", source, rows)
         if mode == "zc":
             z = model.image_to_latent(ldm.resize(coarse, model.size, Image.Resampling.BICUBIC))
-        pictures = _sample(model, study, subject, z, c, rows, compute.batch or 24)
+        keys = [(subject, int(image), int(run)) for image, run in wanted[["image", "run"]].to_numpy()[rows]]
+        pictures = _sample(model, study, z, c, keys, compute.batch or 24)
     with artefact.part(index) as part:
         for k, sample, picture in pictures:
             _write_picture(
@@ -340,16 +295,16 @@ def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: 
             )
 
 
-def _sample(model: ldm.LatentDiffusion, study: Study, subject: str, z: Rows | None, c: Rows, rows: slice,
+def _sample(model: ldm.LatentDiffusion, study: Study, z: Rows | None, c: Rows, keys: list[tuple[str, int, int]],
             batch: int) -> list[tuple[int, int, NDArray[np.uint8]]]:  # fmt: skip
-    """Draw all samples of the items in `rows`: (item within the part, sample, picture)."""
+    """Draw all samples of some items, known by their `keys`: (item, sample, picture)."""
     settings = study.reconstruct
     wanted = [(k, s) for k in range(len(c)) for s in range(settings.samples)]
     drawn: list[tuple[int, int, NDArray[np.uint8]]] = []
     for start in range(0, len(wanted), batch):
         some = wanted[start : start + batch]
         index = [k for k, _ in some]
-        seeds = [int(rng(study.seed, subject, rows.start + k, s).integers(2**62)) for k, s in some]
+        seeds = [int(rng(study.seed, *keys[k], s).integers(2**62)) for k, s in some]
         made = model.denoise(None if z is None else z[index], c[index], seeds=seeds, strength=settings.strength,
                              steps=settings.steps, guidance=settings.guidance)  # fmt: skip
         drawn += [(k, s, picture) for (k, s), picture in zip(some, made, strict=True)]
@@ -366,8 +321,8 @@ def _write_picture(part: Part, name: str, picture: NDArray[np.uint8], recipe: Re
     part.file(name, stream.getvalue())
 
 
-def pictures(artefact: Artefact, n_items: int) -> NDArray[np.uint8]:
-    """Read a reconstruction's pictures, uint8 (n_items, n_samples, height, width, 3)."""
-    names = sorted((artefact.path / "pictures").glob("item*.png"))
-    flat = np.stack([np.asarray(Image.open(name)) for name in names])
-    return flat.reshape(n_items, -1, *flat.shape[1:])
+def pictures(artefact: Artefact, rows: Sequence[int], samples: int | None = None) -> NDArray[np.uint8]:
+    """Read some items' pictures, uint8 (n_rows, n_samples, height, width, 3); by default all samples."""
+    count = samples or len(list((artefact.path / "pictures").glob(f"item{rows[0]:05d}_*.png")))
+    names = [[f"pictures/item{row:05d}_{sample}.png" for sample in range(count)] for row in rows]
+    return np.stack([np.stack([np.asarray(Image.open(artefact.file(name))) for name in item]) for item in names])

@@ -12,6 +12,7 @@ import hashlib
 import json
 import operator
 import os
+import re
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
@@ -54,7 +55,7 @@ class Simulate:
 class Data:
     """Which scans and photographs; `sessions` empty means all that are there."""
 
-    kind: Literal["nsd", "haxby", "arrays"] = "nsd"
+    kind: Literal["nsd", "haxby"] = "nsd"
     root: str = ""
     subjects: tuple[str, ...] = _filled("subj01")
     sessions: tuple[int, ...] = ()
@@ -66,12 +67,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """The frozen diffusion model; a size of 0 is the model's own, in pixels of a picture's side."""
+    """The frozen diffusion model; photographs become z at a side of `latent_size` pixels, 0 is the model's own."""
 
     name: str = "bundled"
-    size: int = _number(0, 0)
     latent_size: int = _number(0, 0)
-    posterior: Literal["mean", "sample"] = "mean"
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class Reconstruct:
     modes: tuple[Literal["z", "c", "zc"], ...] = _filled("z", "c", "zc")
     samples: int = _number(5, 1)
     strength: float = _number(0.8, 0, 1)
-    steps: int = _number(50, 1)
+    steps: int = _number(50, 2, 500)
     guidance: float = _number(5.0, 0)
     baselines: tuple[Literal["shuffled", "true"], ...] = ("shuffled", "true")
 
@@ -120,7 +119,9 @@ class Reconstruct:
 class Evaluate:
     """Pictures -> scores; `bootstrap` and `permutations` are numbers of draws."""
 
-    spaces: tuple[str, ...] = _filled("judge-early", "judge-middle", "judge-late", "pixels")
+    spaces: tuple[Literal["judge-early", "judge-middle", "judge-late", "pixels"], ...] = _filled(
+        "judge-early", "judge-middle", "judge-late", "pixels"
+    )
     directions: tuple[Literal["takagi2023", "braindiffuser"], ...] = _filled("takagi2023", "braindiffuser")
     bootstrap: int = _number(2000, 1)
     permutations: int = _number(2000, 1)
@@ -164,10 +165,14 @@ class Study:
     ) -> Study:
         """A study from nested tables; `source` (a file name) begins every error message."""
         try:
-            built = _build(cls, values, "", {"root": Path(root), "folder": Path(folder)})
+            built = _build(cls, values, "", {"root": Path(root).absolute(), "folder": Path(folder).absolute()})
         except PhospheneError as error:
             raise PhospheneError(f"{source}: {error}" if source else str(error)) from None
         assert isinstance(built, Study)
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", built.name):
+            raise PhospheneError(
+                f"{source or 'study'}: 'name' is {built.name!r}; it names folders, use letters, digits and . _ - only"
+            )
         return built
 
     def to_dict(self) -> dict[str, Any]:
@@ -356,6 +361,8 @@ def _check_limits(setting: Field[Any], value: Any, key: str) -> None:
     limits = setting.metadata
     if limits.get("filled") and not value:
         raise PhospheneError(f"'{key}' must not be empty")
+    if limits.get("filled") and len(set(value)) < len(value):
+        raise PhospheneError(f"'{key}' names something twice, found {list(value)}")
     if "low" not in limits:
         return
     for number in value if isinstance(value, tuple) else (value,):

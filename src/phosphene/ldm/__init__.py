@@ -91,26 +91,14 @@ class LatentDiffusion:
             When the folder is missing or incomplete.
         """
         folder = _source(name)
-        import diffusers
-        import transformers
-
         where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        dtype = torch.float16 if where.startswith("cuda") else torch.float32
-        kinds: tuple[tuple[Any, str], ...] = (
-            (diffusers.AutoencoderKL, "vae"),
-            (diffusers.UNet2DConditionModel, "unet"),
-            (transformers.CLIPTextModel, "text_encoder"),
-        )
-        with _quiet():
-            nets: list[Any] = [
-                kind.from_pretrained(folder / part, local_files_only=True, use_safetensors=True)
-                .to(device=where, dtype=dtype).eval().requires_grad_(False)
-                for kind, part in kinds
-            ]  # fmt: skip
-            tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        schedule = NoiseSchedule.from_config(json.loads((folder / "scheduler" / "scheduler_config.json").read_text()))
-        vae, unet = (net.to(memory_format=torch.channels_last) for net in nets[:2])
-        return cls(vae, unet, nets[2], tokenizer, schedule)
+        try:
+            return cls(*_nets(folder, where))
+        except (OSError, ValueError, KeyError, RuntimeError, AssertionError) as error:
+            raise PhospheneError(
+                f"{folder}: could not be loaded on device {where!r} ({str(error).splitlines()[0]}); "
+                "check the folder's files and --device."
+            ) from error
 
     def latent_shape(self, size: int = 0) -> tuple[int, int, int]:
         """Shape (channels, height, width) of the latent of a picture of side `size` (0: the model's own)."""
@@ -237,6 +225,31 @@ class LatentDiffusion:
             return guided
 
         return predict
+
+
+def _nets(folder: Path, device: str) -> tuple[Any, Any, Any, Any, NoiseSchedule]:
+    """Load the parts of a model: autoencoder, U-Net, text encoder, tokenizer, noise schedule."""
+    import diffusers
+    import transformers
+
+    dtype = torch.float16 if device.startswith("cuda") else torch.float32
+    kinds: tuple[tuple[Any, str], ...] = (
+        (diffusers.AutoencoderKL, "vae"),
+        (diffusers.UNet2DConditionModel, "unet"),
+        (transformers.CLIPTextModel, "text_encoder"),
+    )
+    with _quiet():
+        vae, unet, text = (
+            kind.from_pretrained(folder / part, local_files_only=True, use_safetensors=True)
+            .to(device=device, dtype=dtype)
+            .eval()
+            .requires_grad_(False)
+            for kind, part in kinds
+        )
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    schedule = NoiseSchedule.from_config(json.loads((folder / "scheduler" / "scheduler_config.json").read_text()))
+    fast = torch.channels_last
+    return vae.to(memory_format=fast), unet.to(memory_format=fast), text, tokenizer, schedule
 
 
 @contextmanager

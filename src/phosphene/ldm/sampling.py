@@ -45,6 +45,8 @@ class NoiseSchedule:
 
         With 50 steps these are 981, 961, …, 1, and with strength 0.8 they start at 781 (paper, section C).
         """
+        if not 1 <= steps <= len(self.alphas) // 2:
+            raise PhospheneError(f"steps: found {steps}, expected 1 to {len(self.alphas) // 2}.")
         stride = len(self.alphas) // steps
         every = (np.arange(steps)[::-1] * stride + self.offset).tolist()
         return [int(t) for t in every[steps - min(int(steps * strength), steps) :]]
