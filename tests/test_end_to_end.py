@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import phosphene as ph
+from phosphene.cli import app
 
 STUDY = """
 name = "small"
@@ -189,33 +191,44 @@ def test_a_truncated_file_is_named_and_only_its_part_redone(folder, tmp_path):
         (["run", "small.toml", "--set", 'decode.z.rois=["V9"]'], "V9"),
         (["run", "small.toml", "--set", "model.name=nothing"], "model.name"),
         (["run", "small.toml", "--until", "lunch"], "--until"),
-        (["run", "small.toml", "--backend", "cloud"], "backend"),
+        (["run", "small.toml", "--backend", "cloud", "--force"], "backend"),
+        (["run", "small.toml", "--set", "data.simulate.noise=2.0"], "noise = 1.0"),
+        (["run", "small.toml", "--set", 'decode.leave_out="run"'], "leave_out"),
+        (["run", "small.toml", "--set", 'name="my study"'], "names folders"),
+        (["run", "small.toml", "--device", "toaster"], "toaster"),
         (["init", ".", "--preset", "other"], "--preset"),
+        (["simulate", "small.toml", "--set", "data.simulate.enabled=false"], "data.simulate.enabled"),
     ],
 )
-def test_mistakes_get_one_sentence(folder, words, said):
-    done = phosphene(*words, cwd=folder, check=False)
-    assert done.returncode == 1
-    assert said in done.stderr and "Traceback" not in done.stderr
+def test_mistakes_get_one_sentence(folder, monkeypatch, words, said):
+    monkeypatch.chdir(folder)
+    before = bits(folder / "runs")
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
-    assert len(errors) == 1
-    assert "Traceback" in phosphene(*words, "-v", cwd=folder, check=False).stderr
+    assert len(errors) == 1 and said in errors[0]
+    assert bits(folder / "runs") == before
 
 
-def test_a_missing_session_file_is_named(folder, tmp_path):
+def test_verbose_shows_the_traceback(folder):
+    assert "Traceback" in phosphene("run", "nowhere.toml", "-v", cwd=folder, check=False).stderr
+
+
+def test_a_missing_session_file_is_named(folder, tmp_path, monkeypatch):
     shutil.copytree(folder / "data", tmp_path / "data")
     (tmp_path / "small.toml").write_text(STUDY.replace('root = "data"', 'root = "data"\nsessions = [1, 2]'))
     gone = next((tmp_path / "data/nsddata_betas").rglob("betas_session02.hdf5"))
     gone.unlink()
-    done = phosphene("run", "small.toml", cwd=tmp_path, check=False)
-    assert done.returncode == 1 and "betas_session02" in done.stderr and "Traceback" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["run", "small.toml"])
+    assert done.exit_code == 1 and "betas_session02" in done.stderr
 
 
 def test_init_copies_a_study_that_loads(tmp_path):
     for preset in ("demo", "haxby"):
-        phosphene("init", "new", "--preset", preset, cwd=tmp_path)
-        assert ph.Study.load(tmp_path / f"new/{preset}.toml").name == preset
-    assert phosphene("init", "new", cwd=tmp_path, check=False).returncode == 1
+        assert CliRunner().invoke(app, ["init", str(tmp_path), "--preset", preset]).exit_code == 0
+        assert ph.Study.load(tmp_path / f"{preset}.toml").name == preset
+    assert CliRunner().invoke(app, ["init", str(tmp_path)]).exit_code == 1
 
 
 def test_importing_phosphene_and_asking_for_help_stay_light():
@@ -230,7 +243,7 @@ HAXBY = Path(__file__).parents[2] / "shared/data/haxby2001_slice"
 
 @pytest.mark.skipif(not HAXBY.is_dir(), reason=f"measured data are not there: {HAXBY}")
 def test_measured_activity_goes_the_same_way(tmp_path):
-    phosphene("init", ".", "--preset", "haxby", cwd=tmp_path)
+    CliRunner().invoke(app, ["init", str(tmp_path), "--preset", "haxby"])
     changes = [f'data.root="{HAXBY}"', "reconstruct.samples=1", "reconstruct.steps=2", "evaluate.bootstrap=50"]
     words = [word for change in changes for word in ("--set", change)]
     found = json.loads(phosphene("run", "haxby.toml", "--json", *words, cwd=tmp_path).stdout)

@@ -19,7 +19,7 @@ def test_a_saved_study_is_complete_and_comes_back_equal(tmp_path: Path) -> None:
     assert again == study
     assert again.root == tmp_path / "results"
     text = (tmp_path / "one" / "study.toml").read_text()
-    assert "permutations = 2000" in text and "root = \"\"" in text and "runs" not in text
+    assert "permutations = 2000" in text and 'root = ""' in text and "runs" not in text
 
 
 def test_an_empty_file_is_the_default_study(tmp_path: Path) -> None:

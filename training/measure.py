@@ -22,7 +22,7 @@ CARD = """# The bundled model
 A small latent diffusion model of drawn scenes (`phosphene.data.scenes`), made by `training/train.py` on 2 CPU cores
 from the configuration `training/config.toml`. The same classes as Stable Diffusion 1.4: AutoencoderKL,
 UNet2DConditionModel with cross-attention, CLIPTextModel, CLIP's tokenizer format, and the same noise schedule. Pictures
-are {side}x{side}, latents {latent}, contexts {context}. Weights are float16 safetensors, licensed as the code.
+are {side}x{side}, latents {latent}, contexts {context}. Weights are float16 safetensors.
 
 It knows 18 kinds of object, 9 colours and 9 places and nothing else; it is for demonstrations, tests and teaching.
 The judge (`phosphene/judge`) was trained apart, on scenes alone, and has no part in any picture.

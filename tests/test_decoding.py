@@ -1,0 +1,96 @@
+"""Which trials teach the regression: averages, groups, runs left out, and the shuffled control."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+
+from phosphene import decoding
+from phosphene.errors import PhospheneError
+from phosphene.study import Study
+
+
+class Known:
+    """A made-up data set: 30 training and 10 test pictures, three times each, or 8 categories in 6 runs."""
+
+    subject = "subj01"
+
+    def __init__(self, runs: bool = False) -> None:
+        self.photographs = not runs
+        if runs:
+            images, runs_of = np.tile(np.arange(8), 6), np.repeat(np.arange(1, 7), 8)
+        else:
+            images, runs_of = np.random.default_rng(0).permutation(np.repeat(10 * np.arange(40), 3)), np.ones(120, int)
+        split = np.where(runs | (images < 300), "train", "test")
+        self.trials = pd.DataFrame({"image": images, "run": runs_of, "split": split})
+
+
+def study(**decode: object) -> Study:
+    return Study.from_dict({"decode": {"alphas": [10.0], "cv": 3, **decode}})
+
+
+def brain(data: Known) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(1)
+    ids = decoding.image_ids(data)
+    features = draw.standard_normal((len(ids), 5)).astype(np.float32)
+    rows = np.searchsorted(ids, data.trials["image"])
+    voxels = features[rows] @ draw.standard_normal((5, 20)) + 0.5 * draw.standard_normal((len(rows), 20))
+    return voxels.astype(np.float32), features
+
+
+def ridge(X: np.ndarray, Y: np.ndarray, tested: np.ndarray) -> np.ndarray:
+    scale = StandardScaler().fit(X)
+    return Ridge(10.0).fit(scale.transform(X), Y).predict(scale.transform(tested))
+
+
+def test_test_pictures_are_predicted_from_the_mean_of_their_trials():
+    data = Known()
+    X, Y = brain(data)
+    wanted = decoding.items(study(), data)
+    assert wanted["image"].tolist() == [10 * k for k in range(30, 40)] and (wanted["n_trials"] == 3).all()
+    got, alphas = decoding.predict(study(), data, X, Y, shuffled=False)
+    images, train = data.trials["image"].to_numpy(), (data.trials["split"] == "train").to_numpy()
+    means = np.stack([X[images == image].mean(0) for image in wanted["image"]])
+    np.testing.assert_allclose(got, ridge(X[train], Y[images[train] // 10], means), atol=1e-4)
+    assert (alphas == 10).all()
+
+
+def test_a_run_left_out_teaches_nothing_about_itself():
+    data = Known(runs=True)
+    X, Y = brain(data)
+    left = study(leave_out="run")
+    got, _ = decoding.predict(left, data, X, Y, shuffled=False)
+    images, runs = data.trials["image"].to_numpy(), data.trials["run"].to_numpy()
+    for run in range(1, 7):
+        expected = ridge(X[runs != run], Y[images[runs != run]], X[runs == run])
+        np.testing.assert_allclose(got[runs == run], expected, atol=1e-4)
+    assert len(decoding.items(left, data)) == 48
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_the_shuffled_control_knows_nothing(runs):
+    data = Known(runs)
+    X, Y = brain(data)
+    chosen = study(leave_out="run") if runs else study()
+    wanted = np.searchsorted(decoding.image_ids(data), decoding.items(chosen, data)["image"])
+    honest, _ = decoding.predict(chosen, data, X, Y, shuffled=False)
+    blind, _ = decoding.predict(chosen, data, X, Y, shuffled=True)
+    assert np.corrcoef(honest.ravel(), Y[wanted].ravel())[0, 1] > 0.8
+    assert abs(np.corrcoef(blind.ravel(), Y[wanted].ravel())[0, 1]) < 0.4
+
+
+def test_shuffling_keeps_repeats_together_and_test_pictures_apart():
+    data = Known()
+    seen = np.searchsorted(decoding.image_ids(data), data.trials["image"])
+    told = decoding._shuffle(study(), data, seen)
+    train = (data.trials["split"] == "train").to_numpy()
+    assert (told[~train] == seen[~train]).all()
+    assert sorted(set(told[train])) == sorted(set(seen[train])) and (told != seen)[train].mean() > 0.8
+    pairs = set(zip(seen[train], told[train], strict=True))
+    assert len(pairs) == 30  # every picture is swapped for one other, in all its repeats
+
+
+def test_leaving_runs_out_is_refused_where_repeats_would_leak():
+    with pytest.raises(PhospheneError, match="leave_out"):
+        decoding.items(study(leave_out="run"), Known())
