@@ -42,6 +42,7 @@ class Options:
     root: Annotated[Path | None, typer.Option(help="Where results go; by default runs/ beside the study.")] = None
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
     jobs: Annotated[int, typer.Option(help="Workers; 0 is one per core.")] = 1
+    threads: Annotated[int, typer.Option(help="Threads of each worker; the last bits of results depend on it.")] = 2
     batch: Annotated[int, typer.Option(help="Pictures at once; 0 is chosen for you.")] = 0
     backend: Annotated[str, typer.Option(help="auto, serial, loky or dask.")] = "auto"
     scheduler: Annotated[str | None, typer.Option(metavar="ADDR", help="Address of a Dask scheduler.")] = None
@@ -62,7 +63,12 @@ class Options:
     @property
     def compute(self) -> Compute:
         return Compute(
-            device=self.device, jobs=self.jobs, batch=self.batch, backend=self.backend, scheduler=self.scheduler
+            device=self.device,
+            jobs=self.jobs,
+            threads=self.threads,
+            batch=self.batch,
+            backend=self.backend,
+            scheduler=self.scheduler,
         )
 
 
