@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -138,6 +138,8 @@ def demo(
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(preset_file("demo"), path)
+    if options.jobs == 1:  # on few cores, workers with one thread each make more pictures than one with many threads
+        options = replace(options, jobs=min(os.cpu_count() or 1, 4), threads=1)
     _run(path, options, None)
 
 
