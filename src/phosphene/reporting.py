@@ -22,7 +22,7 @@ from phosphene.study import Compute, Study
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 1
+VERSION = 2
 SHOWN = 48  # pictures of a subject in the gallery, evenly spread from the best to the worst
 # Okabe & Ito's colours, which colour-blind readers can tell apart
 COLOURS = {"z": "#0072B2", "c": "#E69F00", "zc": "#009E73", "shuffled": "#999999", "true": "#CC79A7"}
@@ -74,6 +74,7 @@ def page(study: Study) -> str:
     return environment.get_template("report.html").render(
         study=study,
         simulated=simulated,
+        features=evaluation.features_of(study),
         subjects=[_section(study, subject, artefact) for subject, artefact in scored],
         settings=tomlkit.dumps(dict(report_recipe(study).settings["study"])),
         preset=study.evaluate.directions[0],
@@ -125,7 +126,8 @@ def _gallery(study: Study, subject: str, scored: Artefact | None) -> list[Row]:
         ]
         score = chosen.groupby("item")["accuracy"].mean().sort_index().to_numpy()
         order = np.argsort(-score, kind="stable")
-    shown = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int))]
+    spread = np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int))
+    shown = order[:SHOWN] if score is None else order[spread]
     artefacts = [
         Store(study.root).artefact(stages.reconstruct_recipe(study, subject, m)) for m in study.reconstruct.modes
     ]
