@@ -79,7 +79,7 @@ def page(study: Study) -> str:
         settings=tomlkit.dumps(dict(report_recipe(study).settings["study"])),
         preset=study.evaluate.directions[0],
         facts=json.dumps(
-            {k: facts[k] for k in ("date", "python", "platform", "packages", "commit") if k in facts}, indent=1
+            {k: facts[k] for k in ("python", "platform", "packages", "commit") if k in facts}, indent=1
         ),
     )
 
