@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -82,6 +83,7 @@ def test_only_the_given_parts_run(tmp_path: Path) -> None:
 def fail_at_three(folder: Path, i: int) -> None:
     if i == 3:
         raise PhospheneError("part 3 is bad")
+    time.sleep(0.1)  # long enough for the failure to be heard of before all others are done
     touch(folder, i)
 
 
