@@ -78,9 +78,7 @@ def page(study: Study) -> str:
         subjects=[_section(study, subject, artefact) for subject, artefact in scored],
         settings=tomlkit.dumps(dict(report_recipe(study).settings["study"])),
         preset=study.evaluate.directions[0],
-        facts=json.dumps(
-            {k: facts[k] for k in ("python", "platform", "packages", "commit") if k in facts}, indent=1
-        ),
+        facts=json.dumps({k: facts[k] for k in ("python", "platform", "packages", "commit") if k in facts}, indent=1),
     )
 
 

@@ -241,12 +241,15 @@ class Artefact:
         """
         if not self.done:  # else another process was first
             markers = [self._marker(i) for i in range(self._planned() or 0)]
-            if not markers or None in markers:
+            if markers and None not in markers:
+                own = {name: self._write(name, content) for name, content in (files or {}).items()}
+                own |= {str(f.relative_to(self.path)): _entry(f) for f in self.path.rglob("zarr.json")}
+                self._write(
+                    "manifest.json", _json(self._summary([m for m in markers if m], own, facts or {}), indent=1)
+                )
+            elif not self.done:  # asked again: the other process may have finished between the two questions
                 lacking = [i for i, marker in enumerate(markers) if marker is None]
                 raise PhospheneError(f"{self.path}: parts {lacking or 'unplanned'} are not there; run the study again")
-            own = {name: self._write(name, content) for name, content in (files or {}).items()}
-            own |= {str(f.relative_to(self.path)): _entry(f) for f in self.path.rglob("zarr.json")}
-            self._write("manifest.json", _json(self._summary([m for m in markers if m], own, facts or {}), indent=1))
         self._unmark()
         _sweep(self._temporary)
 
