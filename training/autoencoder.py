@@ -24,12 +24,8 @@ def build(config: dict[str, Any]) -> AutoencoderKL:
     ).to(memory_format=torch.channels_last)
 
 
-def loss_of(model: AutoencoderKL, pictures: torch.Tensor, kl: float, coarse: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reconstruction error; for some batches also of the halved latent against the halved picture.
-
-    That second term (scale equivariance: Kouzelis et al. 2025, EQ-VAE) makes a blurred latent decode to a blurred
-    picture, which is what a linear map from a noisy brain predicts.
-    """
+def loss_of(model: AutoencoderKL, pictures: torch.Tensor, kl: float, blend: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Reconstruction error; for some batches also of blended latents against the blended pictures."""
     posterior = model.encode(pictures).latent_dist
     z = posterior.sample()
     out = model.decode(z).sample
@@ -39,9 +35,26 @@ def loss_of(model: AutoencoderKL, pictures: torch.Tensor, kl: float, coarse: boo
         + 0.1 * F.l1_loss(out, pictures)
         + kl * 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
     )
-    if coarse:
-        loss = loss + 0.5 * F.mse_loss(model.decode(F.avg_pool2d(z, 2)).sample, F.avg_pool2d(pictures, 2))
+    if blend:
+        mixed, wanted = blends(posterior.mean, pictures)
+        loss = loss + 0.5 * F.mse_loss(model.decode(mixed).sample, wanted)
     return loss, error
+
+
+def blends(z: torch.Tensor, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Blend latents and pictures alike: half with another of the batch, half with its mean, more here and less there.
+
+    A linear map from a noisy brain predicts the average of all latents that fit. An autoencoder trained on pictures
+    alone decodes such an average to false colours; trained on blends, to the average of those pictures.
+    """
+    half = len(z) // 2
+    share = torch.rand(len(z), 1, 4, 4)
+    blended = []
+    for x in (z, pictures):
+        other = torch.cat([x.roll(1, 0)[:half], x.mean(0, keepdim=True).expand_as(x)[half:]])
+        weight = F.interpolate(share, size=x.shape[-2:], mode="bilinear")
+        blended.append(torch.lerp(other, x, weight))
+    return blended[0], blended[1]
 
 
 def train(config: dict[str, Any]) -> None:
@@ -52,7 +65,7 @@ def train(config: dict[str, Any]) -> None:
     while run.step < part["steps"]:
         rng = np.random.default_rng([config["seed"], 1, run.step, rank()])
         pictures = scenes.tensor(rng.integers(scenes.n_train, size=part["batch"]))
-        loss, error = loss_of(model, pictures, part["kl"], rng.random() < part["coarse"])
+        loss, error = loss_of(model, pictures, part["kl"], rng.random() < part["blend"])
         run.advance(loss, run.step / part["steps"])
         if run.step % 200 == 0:
             run.say(psnr=float(10 * torch.log10(4 / error.detach())))

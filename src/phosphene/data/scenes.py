@@ -46,12 +46,17 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A place with the things in it, the farthest first; ``seed`` fixes the clouds, hills and windows."""
+    """A place with the things in it, the farthest first; ``seed`` fixes the clouds, hills and windows.
+
+    ``light`` is what no caption tells: how bright it is, how much brighter to the right and to the bottom, and how warm,
+    each from -1 to 1.
+    """
 
     place: str
     things: tuple[Thing, ...]
     horizon: float = 0.55
     seed: int = 0
+    light: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
 
 def sample_scene(rng: np.random.Generator, n_objects: int | None = None) -> Scene:
@@ -70,8 +75,8 @@ def sample_scene(rng: np.random.Generator, n_objects: int | None = None) -> Scen
     """
     count = n_objects or (2 if rng.random() < 0.35 else 1)
     kinds = rng.choice(len(CATEGORIES), size=count, replace=False)
-    slots = ((0.34, 0.66),) if count == 1 else ((0.23, 0.31), (0.69, 0.77))
-    sizes = (0.46, 0.68) if count == 1 else (0.34, 0.44)
+    slots = ((0.31, 0.69),) if count == 1 else ((0.23, 0.31), (0.69, 0.77))
+    sizes = (0.44, 0.7) if count == 1 else (0.34, 0.44)
     things = []
     for kind, (left, right) in zip(kinds, slots, strict=True):
         size = float(rng.uniform(*sizes))
@@ -90,7 +95,9 @@ def sample_scene(rng: np.random.Generator, n_objects: int | None = None) -> Scen
         )
     things.sort(key=lambda thing: thing.y + thing.size / 2)
     place = PLACES[rng.integers(len(PLACES))]
-    return Scene(place, tuple(things), float(rng.uniform(0.5, 0.6)), int(rng.integers(2**31)))
+    bright, right, low, warm = (float(value) for value in rng.uniform(-1, 1, 4))
+    horizon, seed = float(rng.uniform(0.42, 0.66)), int(rng.integers(2**31))
+    return Scene(place, tuple(things), horizon, seed, (bright, right, low, warm))
 
 
 def _paint_thing(thing: Thing, side: int) -> Image.Image:
@@ -104,6 +111,15 @@ def _paint_thing(thing: Thing, side: int) -> Image.Image:
     light = 1.05 - 0.28 * ((steps[None] - thing.x) + (steps[:, None] - thing.y)) / thing.size / 2
     pixels[..., :3] = np.clip(pixels[..., :3] * np.clip(light, 0.85, 1.16)[..., None], 0, 255)
     return Image.fromarray(pixels)
+
+
+def _shine(picture: NDArray[np.uint8], light: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+    """Let light fall on a picture (side, side, 3): strength, direction and warmth of :class:`Scene`."""
+    bright, right, low, warm = light
+    steps = (np.arange(len(picture)) + 0.5) / len(picture) * 2 - 1
+    strength = 0.86 + 0.16 * bright + 0.24 * right * steps + 0.18 * low * steps[:, None]
+    colour = 1 + 0.1 * warm * np.array([1.0, 0.0, -1.0])
+    return np.clip(picture * strength[..., None] * colour, 0, 255).astype(np.uint8)
 
 
 def render(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
@@ -127,7 +143,7 @@ def render(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
         box = [(thing.x - half) * side, (foot - 0.035) * side, (thing.x + half) * side, (foot + 0.03) * side]
         ImageDraw.Draw(shadow).ellipse(box, fill=(20, 16, 36, 84))
         canvas = Image.alpha_composite(Image.alpha_composite(canvas, shadow), _paint_thing(thing, side))
-    return np.asarray(canvas.convert("RGB").reduce(SUPERSAMPLE))
+    return _shine(np.asarray(canvas.convert("RGB").reduce(SUPERSAMPLE)), scene.light)
 
 
 def masks(scene: Scene, size: int = 64) -> NDArray[np.bool_]:

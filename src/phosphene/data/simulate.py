@@ -272,7 +272,7 @@ def read_scenes(root: str | Path) -> list[Scene]:
     if not path.is_file():
         raise PhospheneError(f"{path}: no such file; only simulated folders have it")
     return [
-        Scene(**{**entry, "things": tuple(_thing(thing) for thing in entry["things"])})
+        Scene(**{**entry, "things": tuple(_thing(thing) for thing in entry["things"]), "light": tuple(entry["light"])})
         for entry in json.loads(path.read_text())
     ]
 
