@@ -30,25 +30,29 @@ def _render_many(job: tuple[int, int, int, int]) -> np.ndarray:
 
 
 class Scenes:
-    """The drawn scenes of a configuration: pictures painted once and kept on disk, words and labels on demand."""
+    """The drawn scenes of a configuration: pictures painted once and kept on disk, words and labels."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.seed, self.size = config["seed"], config["data"]["size"]
         self.n_train, self.n_held_out = config["data"]["train"], config["data"]["held_out"]
         self.file = Path(config["folder"]) / "scenes.npy"
 
+    def paint(self) -> None:
+        """Paint all pictures, on all cores, unless that was done before."""
+        if self.file.exists():
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        total = self.n_train + self.n_held_out
+        jobs = [(self.seed, i, min(i + 500, total), self.size) for i in range(0, total, 500)]
+        with ProcessPoolExecutor() as pool:
+            pictures = np.concatenate(list(pool.map(_render_many, jobs)))
+        temporary = self.file.with_suffix(".tmp.npy")
+        np.save(temporary, pictures)
+        os.replace(temporary, self.file)
+
     @cached_property
     def pictures(self) -> np.ndarray:
         """Pictures as uint8 (n, size, size, 3): those to learn from first, then the held-out ones."""
-        if not self.file.exists():
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            total = self.n_train + self.n_held_out
-            jobs = [(self.seed, i, min(i + 500, total), self.size) for i in range(0, total, 500)]
-            with ProcessPoolExecutor() as pool:
-                pictures = np.concatenate(list(pool.map(_render_many, jobs)))
-            temporary = self.file.with_suffix(".tmp.npy")
-            np.save(temporary, pictures)
-            os.replace(temporary, self.file)
         return np.load(self.file, mmap_mode="r")
 
     @cached_property

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from common import load_config
+from common import Scenes, load_config
 
 PARTS = ("autoencoder", "text", "judge", "unet")
 
@@ -37,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.config)
     folder = Path(config["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
+    Scenes(config).paint()  # before the workers start: one file for all of them
     for part in arguments.parts:
         if part == "measure":
             importlib.import_module("measure").measure(config)

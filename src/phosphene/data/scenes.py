@@ -48,8 +48,8 @@ class Thing:
 class Scene:
     """A place with the things in it, the farthest first; ``seed`` fixes the clouds, hills and windows.
 
-    ``light`` is what no caption tells: how bright it is, how much brighter to the right and to the bottom, and how warm,
-    each from -1 to 1.
+    ``light`` is what no caption tells: how bright it is, how much brighter to the right and to the bottom, and how
+    warm, each from -1 to 1.
     """
 
     place: str

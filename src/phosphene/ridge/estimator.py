@@ -1,0 +1,298 @@
+"""The estimator: penalties chosen by cross-validation, coefficients and predictions in blocks of targets."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from torch import Tensor
+
+from phosphene.errors import PhospheneError
+from phosphene.ridge.factors import Decomposition, Features, decompose
+from phosphene.ridge.folds import Rows, row_splits
+from phosphene.ridge.scores import LEAST_TEST, SCORES, Scoring, mean_scores, split_pairs
+from phosphene.ridge.targets import Targets, as_tensor, block_size, checked_features
+
+Floats = NDArray[np.float64]
+ALPHAS = tuple(float(a) for a in np.logspace(0, 6, 13))
+PAPER_ALPHAS = tuple(float(a) for a in np.logspace(-6, 0, 7))  # the released code's grid
+
+
+class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """Ridge regression whose penalty is chosen by cross-validation, for thousands of targets at once.
+
+    Minimises ``|y - Z b|² + alpha |b|²`` per target, as scikit-learn does. The scores of every penalty are exact, not
+    approximated, and cost hardly more than those of one: see :func:`phosphene.ridge.scores.quadratic`.
+
+    Parameters
+    ----------
+    alphas : array_like, (n_alphas,), or "paper"
+        Penalties to try, positive; "paper" is the grid of the authors' released code, 1e-6 to 1.
+    cv : int, splitter or iterable of (train, test)
+        An int means that many contiguous folds, or with ``groups`` folds that keep each group whole (scikit-learn's
+        KFold, GroupKFold: deterministic). Otherwise a scikit-learn splitter or explicit row numbers.
+    scoring : {"r2", "neg_mean_squared_error", "correlation"}
+        Score of a fold; folds count equally. A fold in which a target is constant scores 0 for R² and correlation.
+    fit_intercept : bool
+        Centre X and Y by the means of the training part.
+    standardize : bool
+        Divide each column of X by its standard deviation in the training part, as StandardScaler does. Columns that
+        are constant there are left undivided.
+    per_target : bool
+        Choose a penalty for each target, or one for all by their mean score.
+    target_block : int
+        Targets worked on at a time; 0 chooses a block whose temporary arrays take about 256 MiB.
+
+    Attributes
+    ----------
+    best_alphas_ : ndarray of float64, (t,)
+    cv_scores_ : ndarray of float64, (n_alphas, t)
+        Mean over folds, in the order of ``alphas``.
+    coef_ : array, (p, t) or (p,)
+        In units of the raw X; float32 when X and Y are float32, else float64. A tensor on the device of X when X is
+        a tensor; whatever was given as ``coef`` to :meth:`fit`.
+    intercept_ : array, (t,) or a number
+
+    Notes
+    -----
+    Work is done in the precision of the data; Gram matrices and the eigendecompositions of the final fit are always
+    float64, those of the folds are float32 where its error cannot matter. Memory beside X: a centred copy of X, about
+    2 (p, p) matrices for each fold (n x n when n < p) and five while they are made, and blocks of targets.
+    """
+
+    def __init__(
+        self,
+        alphas: ArrayLike | str = ALPHAS,
+        cv: Any = 5,
+        scoring: Scoring = "r2",
+        fit_intercept: bool = True,
+        standardize: bool = True,
+        per_target: bool = True,
+        target_block: int = 0,
+    ) -> None:
+        self.alphas = alphas
+        self.cv = cv
+        self.scoring = scoring
+        self.fit_intercept = fit_intercept
+        self.standardize = standardize
+        self.per_target = per_target
+        self.target_block = target_block
+
+    def decompose(self, X: ArrayLike | Tensor, groups: ArrayLike | None = None, rows: Rows | None = None,
+                  dtype: Any = None) -> Decomposition:  # fmt: skip
+        """Do all work that depends on X alone, once for any number of targets.
+
+        Parameters
+        ----------
+        X : array_like or tensor, (n, p)
+        groups : array_like, (n,), optional
+            Rows of one group stay in one fold.
+        rows : ndarray of int, (n,), optional
+            Distinct target row of every row of X, as in :class:`phosphene.ridge.Repeated`.
+        dtype : torch.dtype, optional
+            Precision of the work; by default float32 for float32 X, else float64.
+
+        Returns
+        -------
+        Decomposition
+            To be given to :meth:`fit` in place of X; it can be saved and loaded.
+        """
+        features = checked_features(X)
+        n = len(features)
+        dtype = dtype or (torch.float32 if features.dtype == torch.float32 else torch.float64)
+        splits = row_splits(n, self.cv, groups, LEAST_TEST[self._checked_scoring()])
+        rows = np.arange(n) if rows is None else np.asarray(rows)
+        prepared = Features.prepare(features, self.fit_intercept, self.standardize, dtype)
+        return decompose(prepared, splits, rows, int(rows.max()) + 1, checked_alphas(self.alphas))
+
+    def fit(self, X: Any, Y: Any, groups: ArrayLike | None = None, coef: Any = None) -> RidgeCV:
+        """Choose the penalties and fit on all rows.
+
+        Parameters
+        ----------
+        X : array_like or tensor, (n, p), or Decomposition
+            Features of the samples. Tensors are worked on where they are, on the CPU or a GPU.
+        Y : array_like, (n, t) or (n,), or Repeated
+            Targets: an array, a tensor, or anything with a ``shape`` that gives columns ``Y[:, start:stop]`` (memory
+            maps, zarr and HDF5 arrays), which is read once, block by block.
+        groups : array_like, (n,), optional
+            Rows of one group (the repeats of an image, a run) stay in one fold. Where all rows of every group have
+            equal targets, they are summed before they are multiplied: the same answer for less work.
+        coef : array-like, (p, t), optional
+            Where coefficients are written, such as a memory map or a zarr array; by default in memory.
+
+        Returns
+        -------
+        RidgeCV
+            This estimator.
+
+        Raises
+        ------
+        PhospheneError
+            For NaN or infinite values, shapes that do not match, impossible folds and unknown settings.
+
+        Warns
+        -----
+        UserWarning
+            When more than half of the chosen penalties are the smallest, or the largest, of the grid.
+        """
+        parts, targets = self._decomposed(X, Y, groups)
+        alphas = checked_alphas(self.alphas)
+        size = self.target_block or block_size(len(parts.target_rows), len(parts.mean), parts.x.matrix.itemsize)
+        scorer = Scorer(parts, alphas, self._checked_scoring())
+        shape = (len(parts.mean), targets.n_targets)
+        writer = Writer(parts, shape, coef, isinstance(X, Tensor))
+        self.cv_scores_ = np.empty((len(alphas), shape[1]))
+        for columns in targets.blocks(size):
+            block = Block.read(parts, targets, columns)
+            self.cv_scores_[:, columns] = scorer(block)
+            if self.per_target:
+                writer.write(block, alphas[self.cv_scores_[:, columns].argmax(axis=0)])
+        ranking = self.cv_scores_ if self.per_target else self.cv_scores_.mean(axis=1, keepdims=True)
+        self.best_alphas_ = np.broadcast_to(alphas[ranking.argmax(axis=0)], (shape[1],)).copy()
+        if not self.per_target:
+            for columns in targets.blocks(size):
+                writer.write(Block.read(parts, targets, columns), self.best_alphas_[columns])
+        _warn_at_edge(alphas, self.best_alphas_)
+        self.coef_, self.intercept_ = writer.finished(targets.is_vector)
+        self.n_features_in_ = shape[0]
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Predict targets, (n, t), or (n,) after a fit to one-dimensional Y, from features (n, p)."""
+        features = self._checked_new(X)
+        if len(np.shape(self.coef_)) == 1:
+            return features @ self.coef_ + self.intercept_
+        blocks = [block for _, block in self.predict_blocks(features)]
+        return torch.cat(blocks, dim=1) if isinstance(features, Tensor) else np.concatenate(blocks, axis=1)
+
+    def predict_blocks(self, X: Any, size: int = 4096) -> Iterator[tuple[slice, Any]]:
+        """Yield (columns, predictions (n, block)); coefficients on disk are read block by block."""
+        features = self._checked_new(X)
+        for start in range(0, np.shape(self.coef_)[1], size):
+            columns = slice(start, min(start + size, np.shape(self.coef_)[1]))
+            yield columns, features @ self.coef_[:, columns] + self.intercept_[columns]
+
+    def _decomposed(self, X: Any, Y: Any, groups: ArrayLike | None) -> tuple[Decomposition, Targets]:
+        if isinstance(X, Decomposition):
+            targets = Targets(Y, len(X.target_rows))
+            if not np.array_equal(targets.rows, X.target_rows) or targets.values.shape[0] < len(X.final.weights):
+                raise PhospheneError("RidgeCV: Y repeats other rows than the decomposition was made for.")
+            return X, targets
+        features = checked_features(X)
+        labels = None if groups is None else np.asarray(groups)
+        targets = Targets(Y, len(features), labels if labels is not None and labels.shape == (len(features),) else None)
+        dtype = torch.promote_types(features.dtype, as_tensor(targets.values[:1, :1]).dtype)
+        dtype = torch.float32 if dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float64
+        return self.decompose(features, labels, targets.rows, dtype), targets
+
+    def _checked_scoring(self) -> str:
+        if self.scoring not in SCORES:
+            raise PhospheneError(f"RidgeCV: scoring must be one of {', '.join(SCORES)}, found {self.scoring!r}.")
+        return self.scoring
+
+    def _checked_new(self, X: Any) -> Any:
+        features = X if isinstance(X, Tensor) else np.asarray(X)
+        if features.ndim != 2 or features.shape[1] != self.n_features_in_:
+            raise PhospheneError(
+                f"RidgeCV.predict: X must be (n, {self.n_features_in_}) as in fit, found {tuple(features.shape)}."
+            )
+        return features
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some targets: distinct rows (n_distinct, block), centred, their means, and their products with the features."""
+
+    columns: slice
+    y: Tensor
+    mean: Tensor
+    cross: Tensor | None
+
+    @classmethod
+    def read(cls, parts: Decomposition, targets: Targets, columns: slice) -> Block:
+        """Read and centre `columns` of the targets."""
+        y = targets.block(columns, parts.x.matrix.dtype, parts.x.matrix.device)
+        weights = parts.final.weights
+        y = y[: len(weights)]
+        mean = weights @ y / weights.sum() if parts.center else torch.zeros_like(y[0])
+        y = y - mean
+        return cls(columns, y, mean, parts.cross(y))
+
+
+class Scorer:
+    """Mean validation scores of blocks of targets for one decomposition."""
+
+    def __init__(self, parts: Decomposition, alphas: Floats, scoring: str) -> None:
+        self.parts, self.scoring = parts, scoring
+        self.alphas = as_tensor(alphas).to(parts.final.values)
+        least = float(alphas.min())
+        self.pairs = [
+            None if fold.products is None else split_pairs(fold.factor.values, fold.products, least)
+            for fold in parts.folds
+        ]
+
+    def __call__(self, block: Block) -> Floats:
+        folds, center = self.parts.folds, self.parts.center
+        return mean_scores(folds, self.pairs, block.y, block.cross, self.alphas, center, self.scoring)
+
+
+class Writer:
+    """Solves for blocks of targets on all rows and puts coefficients where they are wanted."""
+
+    def __init__(self, parts: Decomposition, shape: tuple[int, int], coef: Any, tensors: bool) -> None:
+        self.parts, self.dtype, self.device = parts, parts.x.matrix.dtype, parts.x.matrix.device
+        self.tensors, self.own = tensors, coef is None
+        if coef is not None and tuple(coef.shape) != shape:
+            raise PhospheneError(f"RidgeCV: coef must be {shape} as X and Y are, found {tuple(coef.shape)}.")
+        self.coef: Any = torch.empty(shape, dtype=self.dtype, device=self.device) if self.own else coef
+        self.intercept = torch.empty(shape[1], dtype=self.dtype, device=self.device)
+
+    def write(self, block: Block, alphas: Floats) -> None:
+        """Solve for one block of targets, with one penalty for each."""
+        final = self.parts.final
+        q, _, rest = final.project(block.y, block.cross, self.parts.center)
+        q /= final.values[:, None] + torch.from_numpy(alphas).to(q)
+        assert final.basis is not None
+        solved = final.basis @ q
+        solved /= self.parts.scale.to(q)[:, None]
+        intercept = block.mean + rest - final.origin @ q
+        self.intercept[block.columns] = (intercept.double() - self.parts.mean @ solved.double()).to(q.dtype)
+        self.coef[:, block.columns] = solved if isinstance(self.coef, Tensor) else solved.cpu().numpy()
+
+    def finished(self, is_vector: bool) -> tuple[Any, Any]:
+        """Coefficients and intercepts as the user gets them."""
+        coef, intercept = self.coef, self.intercept if self.tensors else self.intercept.cpu().numpy()
+        if self.own:
+            coef = coef[:, 0] if is_vector else coef
+            coef = coef if self.tensors else coef.cpu().numpy()
+        return coef, intercept[0] if is_vector else intercept
+
+
+def checked_alphas(alphas: ArrayLike | str) -> Floats:
+    """Turn a grid of penalties into an array."""
+    if isinstance(alphas, str):
+        if alphas != "paper":
+            raise PhospheneError(f"RidgeCV: alphas must be positive numbers or 'paper', found {alphas!r}.")
+        alphas = PAPER_ALPHAS
+    grid = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
+    if grid.ndim != 1 or not len(grid) or not np.all(np.isfinite(grid) & (grid > 0)):
+        raise PhospheneError(f"RidgeCV: alphas must be positive numbers, found {alphas!r}.")
+    return grid
+
+
+def _warn_at_edge(alphas: Floats, best: Floats) -> None:
+    for edge, name, advice in ((alphas.min(), "smallest", "smaller"), (alphas.max(), "largest", "larger")):
+        share = float(np.mean(best == edge))
+        if len(alphas) > 1 and share > 0.5:
+            warnings.warn(
+                f"RidgeCV: {share:.0%} of the targets chose the {name} alpha of the grid, {edge:g}; try {advice} ones.",
+                UserWarning,
+                stacklevel=3,
+            )

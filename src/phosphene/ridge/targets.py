@@ -1,0 +1,132 @@
+"""Targets of a regression, read block by block from wherever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from phosphene.errors import PhospheneError
+
+BLOCK_BYTES = 256 * 2**20  # all temporary arrays of one block of targets
+LARGEST_BLOCK = 4096
+
+
+@runtime_checkable
+class Columns(Protocol):
+    """Anything with a shape (n, t) that gives columns: arrays, memory maps, zarr and HDF5 arrays, torch tensors."""
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """Return ``self[:, start:stop]`` as an array (n, stop - start)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Targets ``values[rows]`` that are not written out: every picture's features once, though it was shown often.
+
+    Attributes
+    ----------
+    values : array-like with columns, (n_distinct, t)
+    rows : ndarray of int, (n,)
+        Which row of ``values`` each sample has.
+    """
+
+    values: Columns
+    rows: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (n, t) of the targets as they would be written out."""
+        return len(self.rows), int(self.values.shape[1])
+
+
+class Targets:
+    """Checked targets: ``rows`` (n,) says which distinct row each sample has, :meth:`block` gives distinct rows."""
+
+    def __init__(self, Y: Any, n: int, groups: NDArray[Any] | None = None) -> None:
+        found = getattr(Y, "shape", None) or np.shape(Y)
+        self.is_vector = len(found) == 1
+        self.values, self.rows = Y, np.arange(n)
+        if isinstance(Y, Repeated):
+            self.values, self.rows = Y.values, np.asarray(Y.rows)
+        elif not isinstance(Y, Columns) or self.is_vector:
+            self.values = np.asarray(Y)
+        if isinstance(self.values, np.ndarray) and self.values.dtype.kind not in "fiub":
+            raise PhospheneError(f"RidgeCV: Y must hold real numbers, found {self.values.dtype}.")
+        if self.is_vector:
+            self.values = self.values[:, None]
+        if len(self.values.shape) != 2 or len(self.rows) != n or 0 in self.values.shape or found[0] != n:
+            raise PhospheneError(f"RidgeCV: Y must be ({n}, t) or ({n},), as X has {n} rows, found {tuple(found)}.")
+        if groups is not None and not isinstance(Y, Repeated) and isinstance(self.values, (np.ndarray, Tensor)):
+            self._find_repeats(groups)
+
+    def _find_repeats(self, groups: NDArray[Any]) -> None:
+        """Keep one row per group when all rows of every group are equal (only for targets that are in memory)."""
+        _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+        if len(first) == len(groups) or isinstance(self.values, np.memmap):
+            return
+        step = max(1, 2**24 // len(groups))
+        for start in range(0, self.values.shape[1], step):
+            some = self.values[:, start : start + step]
+            if not bool((some == some[first][inverse]).all()):
+                return
+        self.values, self.rows = self.values[first], inverse
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets t."""
+        return int(self.values.shape[1])
+
+    def blocks(self, size: int) -> Iterator[slice]:
+        """Cut the targets into blocks of `size` columns, or of whole chunks for arrays that are stored in chunks."""
+        chunks = getattr(self.values, "chunks", None)
+        if chunks and size < self.n_targets:
+            size = max(1, size // chunks[1]) * chunks[1]
+        for start in range(0, self.n_targets, size):
+            yield slice(start, min(start + size, self.n_targets))
+
+    def block(self, columns: slice, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Read some columns of the distinct rows: (n_distinct, block), refused when not finite."""
+        values = as_tensor(self.values[:, columns]).to(device=device, dtype=dtype)
+        if not bool(torch.isfinite(values).all()):
+            where = f"columns {columns.start} to {columns.stop - 1} of Y"
+            raise PhospheneError(f"RidgeCV: {where} hold NaN or infinite values; drop or fill them before fitting.")
+        return values
+
+
+def block_size(n: int, n_features: int, itemsize: int) -> int:
+    """Targets worked on at a time, so that the temporary arrays of a block stay within `BLOCK_BYTES`."""
+    return int(np.clip(BLOCK_BYTES // (itemsize * (2 * n + 4 * n_features)), 1, LARGEST_BLOCK))
+
+
+def as_tensor(values: Any) -> Tensor:
+    """View an array as a tensor, without a copy where that is possible."""
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    if not array.flags.writeable or not array.dtype.isnative or any(step < 0 for step in array.strides):
+        array = np.array(array, dtype=array.dtype.newbyteorder("="))  # torch takes neither
+    return torch.from_numpy(array)
+
+
+def checked_features(X: ArrayLike | Tensor) -> Tensor:
+    """Check features and view them as a tensor (n, p)."""
+    if not isinstance(X, Tensor):
+        X = np.asarray(X)
+        if X.dtype.kind not in "fiub":
+            raise PhospheneError(f"RidgeCV: X must hold real numbers, found {X.dtype}.")
+    if X.ndim != 2 or 0 in X.shape:
+        raise PhospheneError(f"RidgeCV: X must be (n, p) with at least one row and column, found {tuple(X.shape)}.")
+    features = as_tensor(X)
+    for start in range(0, len(features), 1024):  # in blocks: no mask as large as the data
+        if not bool(torch.isfinite(features[start : start + 1024]).all()):
+            raise PhospheneError("RidgeCV: X holds NaN or infinite values; drop or fill them before fitting.")
+    return features
