@@ -72,11 +72,14 @@ def plan(study: Study) -> Iterator[Recipe]:
         data, features = stages.dataset(study, subject), evaluation.features_of(study)
         conditions = evaluation.conditions(study)
         yield from (stages.extract_recipe(study, subject, f) for f in features)
+        rois = evaluation.compared_rois(study, data)
+        if study.decode.leave_out != "run":
+            wanted = [getattr(study.decode, f).rois for f in features] + [(roi,) for roi in rois]
+            yield from (stages.decompose_recipe(study, subject, some) for some in dict.fromkeys(wanted))
         yield from (stages.decode_recipe(study, subject, f) for f in features)
         if any(source == stages.SHUFFLED for _, source in conditions):
             yield from (stages.decode_recipe(study, subject, f, stages.SHUFFLED) for f in features)
         yield from (stages.reconstruct_recipe(study, subject, mode, source) for mode, source in conditions)
-        rois = evaluation.compared_rois(study, data)
         yield from (stages.decode_recipe(study, subject, f, rois=[roi]) for f in features for roi in rois)
         yield evaluation.evaluate_recipe(study, subject)
     yield reporting.report_recipe(study)

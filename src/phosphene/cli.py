@@ -27,7 +27,11 @@ app = typer.Typer(
     help="Brain activity in, pictures and scores out.", no_args_is_help=True, add_completion=False,
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-STAGES = ("extract", "decode", "reconstruct", "evaluate", "report")
+# What each command makes, in order: the stages of its artefacts.
+STAGES = {
+    "extract": ("extract",), "decode": ("decompose", "decode"), "reconstruct": ("reconstruct",),
+    "evaluate": ("evaluate",), "report": ("report",),
+}  # fmt: skip
 STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 
 
@@ -235,7 +239,7 @@ def _run(path: Path, options: Options, until: str | None, only: bool = False) ->
     from phosphene import api
 
     if options.force:
-        _clear(study, (last,) if only else STAGES[: STAGES.index(last) + 1])
+        _clear(study, STAGES[last] if only else _until(last))
     if last == "extract":
         _say_paths([a.path for a in api.extract(study, compute)], options)
     elif last == "decode":
@@ -245,6 +249,12 @@ def _run(path: Path, options: Options, until: str | None, only: bool = False) ->
     else:
         page = api.report(study, compute) if last == "report" else None
         _say_scores(study, api.evaluate(study, compute), page, options)
+
+
+def _until(last: str) -> tuple[str, ...]:
+    """Stages of everything that is made up to the command `last`."""
+    names = list(STAGES)
+    return tuple(stage for name in names[: names.index(last) + 1] for stage in STAGES[name])
 
 
 def _clear(study: Study, names: tuple[str, ...]) -> None:
@@ -309,7 +319,7 @@ def _show_plan(study: Study, options: Options, last: str = "report") -> None:
 
     rows, store = [], Store(study.root)
     for recipe in api.plan(study):
-        if recipe.stage not in STAGES[: STAGES.index(last) + 1]:
+        if recipe.stage not in _until(last):
             continue
         artefact = store.artefact(recipe)
         done, planned = artefact.progress

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from phosphene.data import Dataset
 from phosphene.errors import PhospheneError
-from phosphene.ridge import RidgeCV
+from phosphene.ridge import Decomposition, Repeated, RidgeCV
 from phosphene.study import Study, rng
 
 Rows = NDArray[np.float32]
@@ -38,7 +38,35 @@ def items(study: Study, data: Dataset) -> pd.DataFrame:
     return pd.DataFrame({"image": counts.index.to_numpy(), "run": 0, "n_trials": counts.to_numpy()})
 
 
-def predict(study: Study, data: Dataset, X: Rows, Y: Rows, shuffled: bool) -> tuple[Rows, NDArray[np.float64]]:
+def estimator(study: Study) -> RidgeCV:
+    """Make the study's ridge; the ``paper`` preset is the authors' grid and plain folds over trials."""
+    settings = study.decode
+    alphas = "paper" if settings.preset == "paper" else np.array(settings.alphas)
+    return RidgeCV(alphas=alphas, cv=settings.cv, standardize=settings.standardize)
+
+
+def decompose(study: Study, data: Dataset, X: Rows) -> Decomposition:
+    """Do what the regressions of all features from one part of the brain share.
+
+    Parameters
+    ----------
+    study : Study
+    data : Dataset
+    X : ndarray of float32, shape (n_trials, n_voxels)
+
+    Returns
+    -------
+    Decomposition
+        Of the training trials; its target rows are the training images, ascending.
+    """
+    train, images = _train(data)
+    groups = images if _grouped(study) else None
+    return estimator(study).decompose(X[train], groups, rows=np.unique(images, return_inverse=True)[1])
+
+
+def predict(
+    study: Study, data: Dataset, X: Rows, Y: Rows, shuffled: bool, parts: Decomposition | None = None
+) -> tuple[Rows, NDArray[np.float64]]:
     """Fit ridge regression on the training trials and predict the items.
 
     Parameters
@@ -50,6 +78,8 @@ def predict(study: Study, data: Dataset, X: Rows, Y: Rows, shuffled: bool) -> tu
         Rows as :func:`image_ids`.
     shuffled : bool
         Break the pairing of brain and picture in the training trials: the control that must fail.
+    parts : Decomposition, optional
+        That of :func:`decompose`, made here if it is not given; of no use where runs are left out in turn.
 
     Returns
     -------
@@ -62,18 +92,21 @@ def predict(study: Study, data: Dataset, X: Rows, Y: Rows, shuffled: bool) -> tu
     told = _shuffle(study, data, seen) if shuffled else seen
     if study.decode.leave_out == "run":
         return _predict_left_out(study, X, Y, told, data.trials["run"].to_numpy())
-    train = (data.trials["split"] == "train").to_numpy()
-    model = _fit(study, X[train], Y[told[train]], seen[train])
+    train, trained = _train(data)
+    _, first, rows = np.unique(trained, return_index=True, return_inverse=True)
+    model = estimator(study).fit(parts or decompose(study, data, X), Repeated(Y[told[train][first]], rows))
     averages = np.stack([X[images == image].mean(axis=0) for image in items(study, data)["image"]])
     return model.predict(averages), model.best_alphas_
 
 
-def _fit(study: Study, X: Rows, Y: Rows, groups: NDArray[np.int64]) -> RidgeCV:
-    """Fit the study's ridge; the ``paper`` preset is the authors' grid and plain folds over trials."""
-    settings, paper = study.decode, study.decode.preset == "paper"
-    alphas = np.logspace(-6, 0, 7) if paper else np.array(settings.alphas)
-    model = RidgeCV(alphas=alphas, cv=settings.cv, standardize=settings.standardize)
-    return model.fit(X, Y, groups=groups if settings.grouped and not paper else None)
+def _train(data: Dataset) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which trials teach, and their images."""
+    train = (data.trials["split"] == "train").to_numpy()
+    return train, data.trials["image"].to_numpy()[train]
+
+
+def _grouped(study: Study) -> bool:
+    return study.decode.grouped and study.decode.preset != "paper"
 
 
 def _predict_left_out(study: Study, X: Rows, Y: Rows, told: NDArray[np.int64],
@@ -81,7 +114,8 @@ def _predict_left_out(study: Study, X: Rows, Y: Rows, told: NDArray[np.int64],
     """Predict every run from a model fitted on all the others; alphas are the geometric mean over those models."""
     prediction, logs = np.empty((len(X), Y.shape[1]), np.float32), []
     for run in np.unique(runs):
-        model = _fit(study, X[runs != run], Y[told[runs != run]], runs[runs != run])
+        rest = runs != run
+        model = estimator(study).fit(X[rest], Y[told[rest]], groups=runs[rest] if _grouped(study) else None)
         prediction[runs == run] = model.predict(X[runs == run])
         logs.append(np.log(model.best_alphas_))
     return prediction, np.exp(np.mean(logs, axis=0))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from phosphene import ldm
+from phosphene import decoding, ldm, ridge
 from phosphene.data import Dataset, open_dataset
 from phosphene.decoding import Rows, image_ids, items, predict
 from phosphene.errors import PhospheneError
@@ -33,7 +33,7 @@ from phosphene.study import Compute, Study, rng
 if TYPE_CHECKING:
     from phosphene.store import Part
 
-VERSION = {"extract": 1, "decode": 1, "reconstruct": 1}
+VERSION = {"extract": 1, "decompose": 1, "decode": 2, "reconstruct": 1}
 IMAGES_PER_PART, TARGETS_PER_PART, ITEMS_PER_PART = 250, 4096, 8
 EXTRACTED_AT_ONCE = 25  # pictures that go through the networks together; part of the result's bits, so not a setting
 BRAIN, SHUFFLED, TRUE = "brain", "shuffled", "true"  # where the features of a reconstruction come from
@@ -167,6 +167,27 @@ def _extract_part(
 # Decode: brain -> z, c
 
 
+def decompose_recipe(study: Study, subject: str, rois: Sequence[str]) -> Recipe:
+    """What the part of the regressions that all features share is made from."""
+    settings = study.settings("decode", "preset", "alphas", "cv", "grouped", "standardize")
+    settings |= {"rois": list(rois), **study.settings("data", "zscore")}
+    name = "-".join([subject, *(roi.replace("/", "_") for roi in rois)])
+    return Recipe("decompose", name, VERSION["decompose"], settings, {"data": data_fingerprint(study, subject)})
+
+
+def decompose(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> Artefact:
+    """Decompose the training trials of some regions: file ``decomposition.safetensors``, which workers map."""
+    work = partial(_decompose_part, study=study, subject=subject, rois=tuple(rois))
+    return make(study, decompose_recipe(study, subject, rois), 1, work, compute)
+
+
+def _decompose_part(artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]) -> None:
+    data = dataset(study, subject)
+    parts = decoding.decompose(study, data, data.betas(rois, zscore=study.data.zscore))
+    with artefact.part(index) as part:
+        part.file("decomposition.safetensors", partial(ridge.save, parts))
+
+
 def decode_recipe(study: Study, subject: str, feature: str, source: str = BRAIN, rois: Sequence[str] = ()) -> Recipe:
     """What predicted features are made from; `rois` in place of the study's own answers "which part knows it?"."""
     own = getattr(study.decode, feature).rois
@@ -191,7 +212,12 @@ def decode(
     predicted and true features. Rows are those of :func:`items`. With `source` "shuffled" the pairing of brain and
     picture is broken in the training data: the control that must fail.
     """
+    recipe = decode_recipe(study, subject, feature, source, rois)
+    chosen = rois or getattr(study.decode, feature).rois
+    dataset(study, subject).voxels(chosen)  # regions that do not exist are refused before anything is written
     features = extract(study, subject, feature, compute)
+    if study.decode.leave_out != "run" and not Store(study.root).artefact(recipe).done:
+        decompose(study, subject, chosen, compute)
     n, width = len(items(study, dataset(study, subject))), features.array("features").shape[1]
 
     def prepare(artefact: Artefact) -> None:
@@ -201,7 +227,6 @@ def decode(
             artefact.create_array(name, (width,), "float64", (block,))
 
     work = partial(_decode_part, study=study, subject=subject, feature=feature, source=source, rois=tuple(rois))
-    recipe = decode_recipe(study, subject, feature, source, rois)
     return make(study, recipe, _n_parts(width, TARGETS_PER_PART), work, compute, prepare)
 
 
@@ -220,9 +245,13 @@ def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
     features = Store(study.root).artefact(extract_recipe(study, subject, feature)).array("features")
     columns = _slice(index, TARGETS_PER_PART, features.shape[1])
     Y = np.asarray(features[:, columns], np.float32)
+    chosen, parts = rois or getattr(study.decode, feature).rois, None
+    if study.decode.leave_out != "run":
+        decomposed = Store(study.root).artefact(decompose_recipe(study, subject, chosen))
+        parts = ridge.load(decomposed.file("decomposition.safetensors"))
     with without_warnings(bool(rois) or source == SHUFFLED):
-        X = data.betas(rois or getattr(study.decode, feature).rois, zscore=study.data.zscore)
-        prediction, alphas = predict(study, data, X, Y, shuffled=source == SHUFFLED)
+        X = data.betas(chosen, zscore=study.data.zscore)
+        prediction, alphas = predict(study, data, X, Y, source == SHUFFLED, parts)
     truth = Y[np.searchsorted(image_ids(data), wanted["image"].to_numpy())]
     with artefact.part(index) as part:
         part.array("prediction", (slice(0, len(wanted)), columns), prediction)

@@ -14,10 +14,11 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from torch import Tensor
 
 from phosphene.errors import PhospheneError
-from phosphene.ridge.factors import Decomposition, Features, decompose
+from phosphene.ridge.factors import Decomposition, Features
 from phosphene.ridge.folds import Rows, row_splits
-from phosphene.ridge.scores import LEAST_TEST, SCORES, Scoring, mean_scores, split_pairs
-from phosphene.ridge.targets import Targets, as_tensor, block_size, checked_features
+from phosphene.ridge.maker import decompose
+from phosphene.ridge.scores import LEAST_TEST, Scoring, checked_scoring, mean_scores, split_pairs
+from phosphene.ridge.targets import Targets, as_tensor, block_size, checked_features, working_dtype
 
 Floats = NDArray[np.float64]
 ALPHAS = tuple(float(a) for a in np.logspace(0, 6, 13))
@@ -106,7 +107,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         features = checked_features(X)
         n = len(features)
         dtype = dtype or (torch.float32 if features.dtype == torch.float32 else torch.float64)
-        splits = row_splits(n, self.cv, groups, LEAST_TEST[self._checked_scoring()])
+        splits = row_splits(n, self.cv, groups, LEAST_TEST[checked_scoring(self.scoring)])
         rows = np.arange(n) if rows is None else np.asarray(rows)
         prepared = Features.prepare(features, self.fit_intercept, self.standardize, dtype)
         return decompose(prepared, splits, rows, int(rows.max()) + 1, checked_alphas(self.alphas))
@@ -145,9 +146,13 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         parts, targets = self._decomposed(X, Y, groups)
         alphas = checked_alphas(self.alphas)
         size = self.target_block or block_size(len(parts.target_rows), len(parts.mean), parts.x.matrix.itemsize)
-        scorer = Scorer(parts, alphas, self._checked_scoring())
+        scorer = Scorer(parts, alphas, checked_scoring(self.scoring))
         shape = (len(parts.mean), targets.n_targets)
-        writer = Writer(parts, shape, coef, isinstance(X, Tensor))
+        if coef is not None and tuple(coef.shape) != shape:
+            raise PhospheneError(f"RidgeCV: coef must be {shape} as X and Y are, found {tuple(coef.shape)}.")
+        self.coef_ = _empty(parts, shape, isinstance(X, Tensor)) if coef is None else coef
+        self.intercept_ = _empty(parts, shape[1:], isinstance(X, Tensor))
+        writer = Writer(parts, self.coef_, self.intercept_)
         self.cv_scores_ = np.empty((len(alphas), shape[1]))
         for columns in targets.blocks(size):
             block = Block.read(parts, targets, columns)
@@ -160,7 +165,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             for columns in targets.blocks(size):
                 writer.write(Block.read(parts, targets, columns), self.best_alphas_[columns])
         _warn_at_edge(alphas, self.best_alphas_)
-        self.coef_, self.intercept_ = writer.finished(targets.is_vector)
+        if targets.is_vector:
+            self.coef_, self.intercept_ = self.coef_[:, 0], self.intercept_[0]
         self.n_features_in_ = shape[0]
         return self
 
@@ -188,14 +194,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         features = checked_features(X)
         labels = None if groups is None else np.asarray(groups)
         targets = Targets(Y, len(features), labels if labels is not None and labels.shape == (len(features),) else None)
-        dtype = torch.promote_types(features.dtype, as_tensor(targets.values[:1, :1]).dtype)
-        dtype = torch.float32 if dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float64
-        return self.decompose(features, labels, targets.rows, dtype), targets
-
-    def _checked_scoring(self) -> str:
-        if self.scoring not in SCORES:
-            raise PhospheneError(f"RidgeCV: scoring must be one of {', '.join(SCORES)}, found {self.scoring!r}.")
-        return self.scoring
+        return self.decompose(features, labels, targets.rows, working_dtype(features, targets)), targets
 
     def _checked_new(self, X: Any) -> Any:
         features = X if isinstance(X, Tensor) else np.asarray(X)
@@ -225,6 +224,11 @@ class Block:
         y = y - mean
         return cls(columns, y, mean, parts.cross(y))
 
+    def some(self, index: NDArray[np.intp]) -> Block:
+        """Only the targets `index` of this block."""
+        i = torch.from_numpy(index).to(self.y.device)
+        return Block(self.columns, self.y[:, i], self.mean[i], None if self.cross is None else self.cross[:, i])
+
 
 class Scorer:
     """Mean validation scores of blocks of targets for one decomposition."""
@@ -244,35 +248,30 @@ class Scorer:
 
 
 class Writer:
-    """Solves for blocks of targets on all rows and puts coefficients where they are wanted."""
+    """Solves for blocks of targets on all rows and puts coefficients (p, t) and intercepts (t,) where they go."""
 
-    def __init__(self, parts: Decomposition, shape: tuple[int, int], coef: Any, tensors: bool) -> None:
-        self.parts, self.dtype, self.device = parts, parts.x.matrix.dtype, parts.x.matrix.device
-        self.tensors, self.own = tensors, coef is None
-        if coef is not None and tuple(coef.shape) != shape:
-            raise PhospheneError(f"RidgeCV: coef must be {shape} as X and Y are, found {tuple(coef.shape)}.")
-        self.coef: Any = torch.empty(shape, dtype=self.dtype, device=self.device) if self.own else coef
-        self.intercept = torch.empty(shape[1], dtype=self.dtype, device=self.device)
+    def __init__(self, parts: Decomposition, coef: Any, intercept: Any) -> None:
+        self.parts, self.coef, self.intercept = parts, coef, intercept
 
-    def write(self, block: Block, alphas: Floats) -> None:
-        """Solve for one block of targets, with one penalty for each."""
+    def write(self, block: Block, alphas: Floats, columns: Any = None) -> None:
+        """Solve for one block of targets, with one penalty for each; `columns` in place of the block's own."""
         final = self.parts.final
+        columns = block.columns if columns is None else columns
         q, _, rest = final.project(block.y, block.cross, self.parts.center)
-        q /= final.values[:, None] + torch.from_numpy(alphas).to(q)
+        q /= final.values[:, None] + as_tensor(alphas).to(q)
         assert final.basis is not None
         solved = final.basis @ q
         solved /= self.parts.scale.to(q)[:, None]
-        intercept = block.mean + rest - final.origin @ q
-        self.intercept[block.columns] = (intercept.double() - self.parts.mean @ solved.double()).to(q.dtype)
-        self.coef[:, block.columns] = solved if isinstance(self.coef, Tensor) else solved.cpu().numpy()
+        origin = block.mean + rest - final.origin @ q
+        intercept = (origin.double() - self.parts.mean @ solved.double()).to(q.dtype)
+        for target, values, key in ((self.coef, solved, (slice(None), columns)), (self.intercept, intercept, columns)):
+            target[key] = values if isinstance(target, Tensor) else values.cpu().numpy()
 
-    def finished(self, is_vector: bool) -> tuple[Any, Any]:
-        """Coefficients and intercepts as the user gets them."""
-        coef, intercept = self.coef, self.intercept if self.tensors else self.intercept.cpu().numpy()
-        if self.own:
-            coef = coef[:, 0] if is_vector else coef
-            coef = coef if self.tensors else coef.cpu().numpy()
-        return coef, intercept[0] if is_vector else intercept
+
+def _empty(parts: Decomposition, shape: tuple[int, ...], tensor: bool) -> Any:
+    """An array of the precision of the work: a tensor on its device, or NumPy."""
+    made = torch.empty(shape, dtype=parts.x.matrix.dtype, device=parts.x.matrix.device if tensor else "cpu")
+    return made if tensor else made.numpy()
 
 
 def checked_alphas(alphas: ArrayLike | str) -> Floats:

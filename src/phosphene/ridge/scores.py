@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from phosphene.errors import PhospheneError
 from phosphene.ridge.factors import EPS, Fold
 
 Scoring = Literal["r2", "neg_mean_squared_error", "correlation"]
@@ -124,6 +125,13 @@ SCORES: dict[str, Callable[[Moments], Tensor]] = {
     "r2": r_squared, "neg_mean_squared_error": negative_error, "correlation": correlation,
 }  # fmt: skip
 LEAST_TEST = {"r2": 2, "neg_mean_squared_error": 1, "correlation": 2}  # test rows that a score needs
+
+
+def checked_scoring(scoring: str) -> str:
+    """Refuse scorings that do not exist."""
+    if scoring not in SCORES:
+        raise PhospheneError(f"RidgeCV: scoring must be one of {', '.join(SCORES)}, found {scoring!r}.")
+    return scoring
 
 
 def mean_scores(

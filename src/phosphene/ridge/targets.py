@@ -130,3 +130,9 @@ def checked_features(X: ArrayLike | Tensor) -> Tensor:
         if not bool(torch.isfinite(features[start : start + 1024]).all()):
             raise PhospheneError("RidgeCV: X holds NaN or infinite values; drop or fill them before fitting.")
     return features
+
+
+def working_dtype(X: Tensor, targets: Targets) -> torch.dtype:
+    """Choose the precision of the work: float32 when neither side has more, else float64."""
+    both = torch.promote_types(X.dtype, as_tensor(targets.values[:1, :1]).dtype)
+    return torch.float32 if both.is_floating_point and both != torch.float64 else torch.float64

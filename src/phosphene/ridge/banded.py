@@ -1,0 +1,200 @@
+"""Banded ridge: several feature spaces at once, each with a penalty of its own (Nunez-Elizalde et al. 2019).
+
+Penalties ``alpha / mix_b`` of the spaces b are searched as Dupré la Tour et al. (2022) do: candidate mixes, each a set
+of shares that sum to one, and for every mix the whole grid of alphas. Every target takes the pair that scores best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
+from torch import Tensor
+
+from phosphene import scoring
+from phosphene.errors import PhospheneError
+from phosphene.ridge.estimator import ALPHAS, Block, Floats, Scorer, Writer, checked_alphas
+from phosphene.ridge.factors import Features
+from phosphene.ridge.folds import row_splits
+from phosphene.ridge.maker import Maker
+from phosphene.ridge.scores import LEAST_TEST, Scoring, checked_scoring
+from phosphene.ridge.targets import Targets, block_size, checked_features, working_dtype
+
+Spaces = Mapping[str, Any]
+
+
+class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """Ridge regression on several feature spaces, with a penalty for each space chosen for each target.
+
+    Minimises ``|y - Σ_b Z_b β_b|² + alpha Σ_b |β_b|² / mix_b`` over β, and chooses alpha and mix by cross-validation.
+
+    Parameters
+    ----------
+    alphas : array_like, (n_alphas,), or "paper"
+        As in :class:`phosphene.RidgeCV`.
+    mixes : int or array_like, (n_mixes, n_spaces)
+        Shares of the spaces to try. An int asks for that many: all equal first, then each space alone, then drawn
+        from Dirichlet distributions, in turn of even shares and of few large ones.
+    cv, scoring, fit_intercept, standardize, target_block
+        As in :class:`phosphene.RidgeCV`.
+    seed : int
+        Of the drawn mixes.
+
+    Attributes
+    ----------
+    spaces_ : dict of str to slice
+        Rows of ``coef_`` of each space.
+    mixes_ : ndarray, (n_mixes, n_spaces)
+    best_mixes_ : ndarray, (t, n_spaces)
+    best_alphas_, best_scores_ : ndarray, (t,)
+    coef_ : ndarray, (p, t)
+        In units of the raw features.
+    intercept_ : ndarray, (t,)
+    """
+
+    def __init__(
+        self,
+        alphas: ArrayLike | str = ALPHAS,
+        mixes: int | ArrayLike = 30,
+        cv: Any = 5,
+        scoring: Scoring = "r2",
+        fit_intercept: bool = True,
+        standardize: bool = True,
+        seed: int = 0,
+        target_block: int = 0,
+    ) -> None:
+        self.alphas = alphas
+        self.mixes = mixes
+        self.cv = cv
+        self.scoring = scoring
+        self.fit_intercept = fit_intercept
+        self.standardize = standardize
+        self.seed = seed
+        self.target_block = target_block
+
+    def fit(self, spaces: Spaces, Y: Any, groups: ArrayLike | None = None) -> BandedRidgeCV:
+        """Choose a mix and a penalty for every target and fit on all rows.
+
+        Parameters
+        ----------
+        spaces : mapping of str to array_like, (n, p_b)
+            The feature spaces.
+        Y, groups
+            As in :meth:`phosphene.RidgeCV.fit`; targets on disk are read once per mix.
+        """
+        X = self._joined(spaces)
+        labels = None if groups is None else np.asarray(groups)
+        splits = row_splits(len(X), self.cv, labels, LEAST_TEST[checked_scoring(self.scoring)])
+        targets, alphas = Targets(Y, len(X), labels), checked_alphas(self.alphas)
+        self.mixes_ = self._drawn()
+        dtype = working_dtype(X, targets)
+        features = Features.prepare(X, self.fit_intercept, self.standardize, dtype)
+        maker = Maker(features, targets.rows, int(targets.rows.max()) + 1, keep=True)
+        t = targets.n_targets
+        self.best_scores_, self.best_alphas_ = np.full(t, -np.inf), np.ones(t)
+        self.best_mixes_ = np.zeros((t, len(self.spaces_)))
+        self.coef_ = np.zeros((X.shape[1], t), np.float32 if dtype == torch.float32 else np.float64)
+        self.intercept_ = np.zeros(t, self.coef_.dtype)
+        size = self.target_block or block_size(len(X), X.shape[1], features.x.itemsize)
+        for mix in self.mixes_:
+            weights = np.repeat(np.sqrt(mix), [rows.stop - rows.start for rows in self.spaces_.values()])
+            parts = maker.weighted(torch.from_numpy(weights).to(X.device)).decomposition(splits, alphas)
+            scorer, writer = Scorer(parts, alphas, self.scoring), Writer(parts, self.coef_, self.intercept_)
+            for columns in targets.blocks(size):
+                self._improve(mix, alphas, Block.read(parts, targets, columns), scorer, writer)
+        return self
+
+    def _improve(self, mix: Floats, alphas: Floats, block: Block, scorer: Scorer, writer: Writer) -> None:
+        """Take this mix for the targets that it suits better than any before."""
+        scores = scorer(block)
+        better = np.flatnonzero(scores.max(axis=0) > self.best_scores_[block.columns])
+        if not len(better):
+            return
+        best, index = alphas[scores.argmax(axis=0)[better]], np.arange(block.columns.start, block.columns.stop)[better]
+        self.best_scores_[index], self.best_alphas_[index] = scores.max(axis=0)[better], best
+        self.best_mixes_[index] = mix
+        writer.write(block.some(better), best, index)
+
+    def predict(self, spaces: Spaces) -> NDArray[Any]:
+        """Predict targets (n, t) from the spaces of :meth:`fit`."""
+        parts = self.predict_spaces(spaces)
+        return np.asarray(sum(parts.values()) + self.intercept_)
+
+    def predict_spaces(self, spaces: Spaces) -> dict[str, NDArray[Any]]:
+        """Give what every space adds to the prediction, (n, t) each; with ``intercept_`` they sum to it."""
+        if list(spaces) != list(self.spaces_):
+            raise PhospheneError(
+                f"BandedRidgeCV: found spaces {', '.join(spaces)}, expected {', '.join(self.spaces_)} as in fit."
+            )
+        for name, rows in self.spaces_.items():
+            if np.ndim(spaces[name]) != 2 or np.shape(spaces[name])[1] != rows.stop - rows.start:
+                raise PhospheneError(
+                    f"BandedRidgeCV: space {name} must be (n, {rows.stop - rows.start}) as in fit, "
+                    f"found {np.shape(spaces[name])}."
+                )
+        return {name: np.asarray(spaces[name]) @ self.coef_[rows] for name, rows in self.spaces_.items()}
+
+    def _joined(self, spaces: Spaces) -> Tensor:
+        """Check the spaces and put them side by side, (n, p)."""
+        if not isinstance(spaces, Mapping) or not spaces:
+            raise PhospheneError("BandedRidgeCV: spaces must be a dict of names and arrays (n, p), at least one.")
+        parts = {name: checked_features(X) for name, X in spaces.items()}
+        lengths = {name: len(X) for name, X in parts.items()}
+        if len(set(lengths.values())) > 1:
+            raise PhospheneError(f"BandedRidgeCV: all spaces must have the same rows, found {lengths}.")
+        ends = np.cumsum([X.shape[1] for X in parts.values()]).tolist()
+        self.spaces_ = {n: slice(end - X.shape[1], end) for (n, X), end in zip(parts.items(), ends, strict=True)}
+        return torch.cat(list(parts.values()), dim=1)
+
+    def _drawn(self) -> Floats:
+        """Candidate mixes (n_mixes, n_spaces), each summing to one."""
+        b = len(self.spaces_)
+        if isinstance(self.mixes, (int, np.integer)):
+            if self.mixes < 1:
+                raise PhospheneError(f"BandedRidgeCV: mixes must be 1 or more, found {self.mixes}.")
+            random = np.random.default_rng(self.seed)
+            drawn = [random.dirichlet(np.full(b, 1.0 if k % 2 else 0.1)) for k in range(self.mixes)]
+            return np.array([np.full(b, 1 / b), *(np.eye(b) if b > 1 else []), *drawn])[: self.mixes]
+        mixes = np.atleast_2d(np.asarray(self.mixes, dtype=np.float64))
+        if mixes.shape[1:] != (b,) or not np.isfinite(mixes).all() or mixes.min() < 0 or not mixes.sum(axis=1).all():
+            raise PhospheneError(f"BandedRidgeCV: mixes must be (n, {b}) shares, not negative, found {mixes.shape}.")
+        return np.asarray(mixes / mixes.sum(axis=1, keepdims=True))
+
+
+def unique_variance(
+    model: BandedRidgeCV, train: Spaces, Y: Any, test: Spaces, Y_test: ArrayLike, groups: ArrayLike | None = None
+) -> dict[str, Floats]:
+    """Measure what each space alone explains: R² of all spaces minus R² of a model fitted without it.
+
+    Parameters
+    ----------
+    model : BandedRidgeCV
+        Its settings are used; explicit `mixes` lose the column of the space that is left out.
+    train, test : mapping of str to array_like, (n, p_b)
+    Y, Y_test : array_like, (n, t)
+    groups : array_like, (n,), optional
+        Of the training rows.
+
+    Returns
+    -------
+    dict of str to ndarray, (t,)
+        "all" is the R² of the joint model on the test rows, every other name the unique variance of that space.
+    """
+    truth = np.asarray(Y_test, dtype=np.float64)
+
+    def r2(spaces: list[str]) -> Floats:
+        one = clone(model)
+        if not isinstance(model.mixes, (int, np.integer)):
+            kept = np.atleast_2d(np.asarray(model.mixes, float))[:, [list(train).index(name) for name in spaces]]
+            one.set_params(mixes=kept[kept.sum(axis=1) > 0])
+        one.fit({name: train[name] for name in spaces}, Y, groups)
+        return scoring.r2(truth, one.predict({name: test[name] for name in spaces}))
+
+    if len(train) < 2:
+        raise PhospheneError("unique_variance: one space alone has nothing to be compared with; give two or more.")
+    joint = r2(list(train))
+    return {"all": joint} | {name: joint - r2([other for other in train if other != name]) for name in train}
