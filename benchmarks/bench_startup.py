@@ -6,12 +6,12 @@ Interleaved runs of whole processes, medians; prints JSON.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
+
+from common import machine_facts
 
 COMMANDS = {
     "python": [sys.executable, "-c", "pass"],
@@ -36,9 +36,8 @@ def main() -> None:
         for name, command in COMMANDS.items():
             times[name].append(seconds(command))
     medians = {name: round(statistics.median(values), 3) for name, values in times.items()}
-    machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
     ratio = round(medians["import phosphene"] / medians["import nilearn"], 3)
-    found = {"median_seconds": medians, "ratio to nilearn": ratio, "runs": RUNS, "machine": machine}
+    found = {"median_seconds": medians, "ratio to nilearn": ratio, "runs": RUNS, "machine": machine_facts()}
     print(json.dumps(found, indent=1))
 
 

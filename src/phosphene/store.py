@@ -45,6 +45,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
 
 if TYPE_CHECKING:
@@ -53,13 +54,10 @@ if TYPE_CHECKING:
 
 Content = bytes | Callable[[Path], object]
 """The bytes of a file, or a function that writes the file at the path it is given (same suffix as the final one)."""
-Entry = tuple[int, str]
-"""Size in bytes and SHA-256 of a file."""
 Where = slice | tuple[slice, ...]
 
 _PACKAGES = ("phosphene", "numpy", "scipy", "pandas", "pyarrow", "zarr", "torch", "diffusers", "transformers")
 _log = logging.getLogger("phosphene")
-_digests: dict[tuple[str, int, int], str] = {}  # (path, mtime_ns, size) -> sha256: a file is read once per process
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ class Recipe:
     @property
     def canonical(self) -> str:
         """The recipe as JSON with sorted keys and no spaces: equal recipes give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False, default=_scalar)
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False, default=disk.scalar)
 
     @property
     def hash(self) -> str:
@@ -145,7 +143,7 @@ class Artefact:
         return (
             manifest is not None
             and "files" in manifest
-            and not any(_fault(self.path / name, *entry) for name, entry in manifest["files"].items())
+            and not any(disk.fault(self.path / name, *entry) for name, entry in manifest["files"].items())
         )
 
     @property
@@ -198,7 +196,7 @@ class Artefact:
         found = target.read_bytes() if target.exists() else None
         if found == declared:
             return
-        if found is not None and _parsed(found) is None:
+        if found is not None and disk.parsed(found) is None:
             _log.warning("%s is damaged and is written again", target)
         elif found is not None:  # declared otherwise before: parts made for that grid are of no use
             self._forget()
@@ -217,7 +215,7 @@ class Artefact:
             self._reopen(manifest)
         if self._planned() != n_parts:  # no plan: whatever markers are there are left over from a killed `_unmark`
             self._unmark()
-            self._write("parts/plan.json", _json({"n_parts": n_parts}))
+            self._write("parts/plan.json", disk.to_json({"n_parts": n_parts}))
         return [i for i in range(n_parts) if not self._intact(i)]
 
     @contextmanager
@@ -227,7 +225,7 @@ class Artefact:
         yield part
         seconds = round(time.monotonic() - started, 3)
         marker = {"files": part.files, "seconds": seconds, "peak_memory_mb": _peak_memory_mb()}
-        self._write(f"parts/{index}.json", _json(marker))
+        self._write(f"parts/{index}.json", disk.to_json(marker))
 
     def finish(self, files: Mapping[str, Content] | None = None, facts: Mapping[str, Any] | None = None) -> None:
         """Write the manifest, after which the artefact is done.
@@ -243,15 +241,15 @@ class Artefact:
             markers = [self._marker(i) for i in range(self._planned() or 0)]
             if markers and None not in markers:
                 own = {name: self._write(name, content) for name, content in (files or {}).items()}
-                own |= {str(f.relative_to(self.path)): _entry(f) for f in self.path.rglob("zarr.json")}
+                own |= {str(f.relative_to(self.path)): disk.entry(f) for f in self.path.rglob("zarr.json")}
                 self._write(
-                    "manifest.json", _json(self._summary([m for m in markers if m], own, facts or {}), indent=1)
+                    "manifest.json", disk.to_json(self._summary([m for m in markers if m], own, facts or {}), indent=1)
                 )
             elif not self.done:  # asked again: the other process may have finished between the two questions
                 lacking = [i for i, marker in enumerate(markers) if marker is None]
                 raise PhospheneError(f"{self.path}: parts {lacking or 'unplanned'} are not there; run the study again")
         self._unmark()
-        _sweep(self._temporary)
+        disk.sweep(self._temporary)
 
     def clear(self) -> None:
         """Remove the artefact, manifest first: what ``--force`` does before it computes again."""
@@ -264,7 +262,7 @@ class Artefact:
     def _temporary(self) -> Path:
         return self.path.parent / ".tmp"  # beside the artefacts: the same disk, and never part of a result
 
-    def _write(self, name: str, content: Content) -> Entry:
+    def _write(self, name: str, content: Content) -> disk.Entry:
         """One file, whole or not at all: written aside, then moved over the name. The only way anything is written."""
         target = self.path / name
         if not target.resolve().is_relative_to(self.path.resolve()):
@@ -277,8 +275,8 @@ class Artefact:
                 entry = (len(content), hashlib.sha256(content).hexdigest())
             else:
                 content(aside)
-                entry = _entry(aside)
-            _move(aside, target)
+                entry = disk.entry(aside)
+            disk.move(aside, target)
         finally:
             aside.unlink(missing_ok=True)
         return entry
@@ -293,7 +291,7 @@ class Artefact:
         """The manifest, None when there is none, {} when it is damaged."""
         path = self.path / "manifest.json"
         try:
-            manifest = _parsed(path.read_bytes())
+            manifest = disk.parsed(path.read_bytes())
         except FileNotFoundError:
             return None
         if not isinstance(manifest, dict) or not {"recipe", "files", "parts"} <= manifest.keys():
@@ -304,14 +302,14 @@ class Artefact:
 
     def _marker(self, index: int) -> dict[str, Any] | None:
         try:
-            marker = _parsed((self.path / f"parts/{index}.json").read_bytes())
+            marker = disk.parsed((self.path / f"parts/{index}.json").read_bytes())
         except FileNotFoundError:
             return None
         return marker if isinstance(marker, dict) and "files" in marker else None
 
     def _planned(self) -> int | None:
         try:
-            plan = _parsed((self.path / "parts/plan.json").read_bytes())
+            plan = disk.parsed((self.path / "parts/plan.json").read_bytes())
         except FileNotFoundError:
             return None
         return plan.get("n_parts") if isinstance(plan, dict) else None
@@ -319,7 +317,7 @@ class Artefact:
     def _intact(self, index: int) -> bool:
         """Whether a part is done and undamaged; names what is damaged."""
         marker = self._marker(index)
-        faults = [(n, _fault(self.path / n, *e)) for n, e in marker["files"].items()] if marker else []
+        faults = [(n, disk.fault(self.path / n, *e)) for n, e in marker["files"].items()] if marker else []
         for name, fault in faults:
             if fault:
                 _log.warning("%s %s; part %d is done again", self.path / name, fault, index)
@@ -332,11 +330,11 @@ class Artefact:
         if not manifest:
             _log.warning("%s is damaged; all parts are done again", self.path / "manifest.json")
         for index, part in enumerate(parts):
-            self._write(f"parts/{index}.json", _json(part | {"files": {n: files.pop(n) for n in part["files"]}}))
+            self._write(f"parts/{index}.json", disk.to_json(part | {"files": {n: files.pop(n) for n in part["files"]}}))
         if parts:
-            self._write("parts/plan.json", _json({"n_parts": len(parts)}))
+            self._write("parts/plan.json", disk.to_json({"n_parts": len(parts)}))
         for name, entry in files.items():
-            if fault := _fault(self.path / name, *entry):
+            if fault := disk.fault(self.path / name, *entry):
                 _log.warning("%s %s; it is written again", self.path / name, fault)
         (self.path / "manifest.json").unlink(missing_ok=True)
 
@@ -348,10 +346,10 @@ class Artefact:
     def _unmark(self) -> None:
         shutil.rmtree(self.path / "parts", ignore_errors=True)
 
-    def _summary(self, markers: list[dict[str, Any]], own: dict[str, Entry], facts: Mapping[str, Any]) -> Any:
+    def _summary(self, markers: list[dict[str, Any]], own: dict[str, disk.Entry], facts: Mapping[str, Any]) -> Any:
         files = {name: entry for marker in markers for name, entry in marker["files"].items()} | own
         arrays = [name.removesuffix("/zarr.json") for name in own if name.endswith("/zarr.json")]
-        metadata = {name: _parsed((self.path / name / "zarr.json").read_bytes()) for name in arrays}
+        metadata = {name: disk.parsed((self.path / name / "zarr.json").read_bytes()) for name in arrays}
         return {
             "recipe": json.loads(self.recipe.canonical),
             "hash": self.hash,
@@ -373,7 +371,7 @@ class Part:
 
     def __init__(self, artefact: Artefact) -> None:
         self.artefact = artefact
-        self.files: dict[str, Entry] = {}
+        self.files: dict[str, disk.Entry] = {}
 
     def file(self, name: str, content: Content) -> None:
         """A file of this part: its bytes, or a function that writes it at a path (``image.to_filename``)."""
@@ -423,67 +421,6 @@ def _chunks(metadata: Path, where: Where, values: ArrayLike) -> dict[str, bytes]
         raise ValueError(f"{metadata.parent}: values of shape {values.shape} do not fit the selection {where}")
     array[where] = values
     return {key: data.to_bytes() for key, data in files.items() if key != "zarr.json"}
-
-
-def _scalar(value: Any) -> Any:
-    """NumPy scalars in a recipe as plain numbers."""
-    if hasattr(value, "item") and not getattr(value, "shape", ()):
-        return value.item()
-    raise TypeError(f"a recipe holds JSON values only, found {value!r}")
-
-
-def _json(value: Any, indent: int | None = None) -> bytes:
-    return (json.dumps(value, indent=indent, default=_scalar) + "\n").encode()
-
-
-def _parsed(data: bytes) -> Any:
-    """JSON, or None when it is damaged."""
-    try:
-        return json.loads(data)
-    except ValueError:
-        return None
-
-
-def _entry(path: Path) -> Entry:
-    with path.open("rb") as file:
-        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fault(path: Path, size: int, sha256: str) -> str:
-    """What is wrong with a file, "" when nothing is."""
-    try:
-        stat = path.stat()
-        if stat.st_size != size:
-            return f"has {stat.st_size} bytes where {size} were written"
-        key = (str(path), stat.st_mtime_ns, stat.st_size)
-        if key not in _digests:
-            _digests[key] = _entry(path)[1]
-    except FileNotFoundError:
-        return "is missing"
-    return "" if _digests[key] == sha256 else "has changed since it was written"
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move over `target`; its folder may vanish meanwhile, when another process finishes the same artefact."""
-    for attempt in range(5):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.replace(source, target)
-            return
-        except FileNotFoundError:
-            if attempt == 4:
-                raise
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what processes of this machine that no longer live left half-written."""
-    for file in folder.glob(f"{socket.gethostname()}+*"):
-        try:
-            os.kill(int(file.name.split("+")[1]), 0)
-        except ProcessLookupError:
-            file.unlink(missing_ok=True)
-        except PermissionError:
-            pass  # alive, another user's
 
 
 def _peak_memory_mb() -> float:

@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from phosphene import disk
 from phosphene.data import nsd_files as files
 from phosphene.data.scenes import CATEGORY_WORDS
 from phosphene.errors import PhospheneError
@@ -291,7 +292,7 @@ class Haxby:
         """Hash names, sizes and contents (of large files, both ends) of all that is read: a copy hashes the same."""
         photographs = [path for image in range(len(CATEGORIES)) if (path := self._photograph(image))]
         paths = [self._bold, self._labels_file, *self._masks.values(), *photographs]
-        return files.fingerprint("haxby", self._base, paths)
+        return disk.fingerprint("haxby", self._base, paths)
 
 
 def _subject_folder(root: Path, subject: str) -> Path:

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from phosphene import disk
 from phosphene.data import atlas
 from phosphene.data import nsd_files as files
 from phosphene.errors import PhospheneError
@@ -321,7 +322,7 @@ class NSD:
             *(self._ppdata.parent / "behav" / "responses.tsv", *self._experiment.glob("nsd_*")),
             *(self._stimuli / "nsd_stimuli.hdf5", *(self._stimuli / "annotations").glob("*.json")),
         ]
-        return files.fingerprint(self.subject, self.root, paths)
+        return disk.fingerprint(self.subject, self.root, paths)
 
 
 def _varies(block: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
 
-SMALL_FILE, END = 1 << 20, 1 << 16  # fingerprint(): files up to 1 MiB are read whole, of others 64 KiB at both ends
 # sessions 1..n -> trials, test trials, test images, train trials, train images (nsd_format: counts of the release)
 RELEASE_COUNTS = {
     37: (27750, 2770, 982, 24980, 8859),
@@ -131,22 +128,6 @@ def read_coco(path: Path) -> dict[int, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise PhospheneError(f"{path}: could not be read as COCO annotations ({error!r})") from error
     return found
-
-
-def fingerprint(start: str, root: Path, paths: Iterable[Path]) -> str:
-    """Hash names under `root`, sizes and contents (of large files, both ends): a copy elsewhere hashes the same."""
-    digest = hashlib.blake2b(start.encode(), digest_size=16)
-    for path in sorted(path for path in paths if path.is_file()):
-        size = path.stat().st_size
-        digest.update(f"\0{path.relative_to(root).as_posix()}\0{size}\0".encode())
-        with path.open("rb") as file:
-            if size <= SMALL_FILE:
-                digest.update(file.read())
-            else:
-                digest.update(file.read(END))
-                file.seek(-END, 2)
-                digest.update(file.read())
-    return digest.hexdigest()
 
 
 def check_counts(subject: str, trials: pd.DataFrame) -> list[str]:

@@ -6,7 +6,6 @@ diffusers and transformers classes. Latents and contexts go in and out as plain 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
 from phosphene.ldm.sampling import NoiseSchedule, ddim
 
@@ -271,11 +271,6 @@ def _quiet() -> Iterator[None]:
 
 
 def fingerprint(name: str | Path) -> str:
-    """Identify a model's files, wherever they lie: names, sizes, and the first and last 64 KiB of each."""
-    folder, digest = _source(name), hashlib.blake2b(digest_size=8)
-    for file in sorted(p for part in PARTS for p in (folder / part).rglob("*") if p.is_file()):
-        with file.open("rb") as stream:
-            digest.update(f"{file.relative_to(folder)} {file.stat().st_size}".encode() + stream.read(65536))
-            stream.seek(max(0, file.stat().st_size - 65536))
-            digest.update(stream.read())
-    return digest.hexdigest()
+    """Identify a model's files, wherever they lie."""
+    folder = _source(name)
+    return disk.fingerprint("model", folder, (file for part in PARTS for file in (folder / part).rglob("*")))
