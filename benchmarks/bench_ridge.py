@@ -14,7 +14,7 @@ measured (eigendecompositions are not counted). With m = min(n, p), d distinct r
 
 which for n >= p is Gram, cross products, q, r and N q of every fold, and two products of the final fit.
 
-Full run: hours, nearly all of them himalaya's. The JSON goes to stdout and, after every shape, to a file with a plot
+Shapes whose n p t is small take minutes; ``--full`` takes hours, nearly all of them himalaya's. The JSON goes to stdout and, after every shape, to a file with a plot
 beside it; ``--only`` and ``--disk`` add to that file.
 """
 
@@ -31,7 +31,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,136 +39,28 @@ from typing import Any
 
 import numpy as np
 from common import machine_facts, peak_memory
-from sklearn.model_selection import GroupKFold, KFold
+from ridge_problems import (
+    CENTRE,
+    DISK,
+    FOLDS,
+    GRID_SEARCH,
+    LEAVE_ONE_OUT,
+    NSD,
+    NSD_DISTINCT,
+    OURS,
+    PEERS,
+    SHAPES,
+    TINY,
+    Json,
+    Shape,
+    fit,
+    make,
+    quick,
+    settings,
+)
 
-Json = dict[str, Any]
-OURS, PEERS = "phosphene", ("himalaya numpy", "himalaya torch")
-SINGLE_RUNS = ("scikit-learn leave-one-out", "scikit-learn grid search")
+SHORT = 4000 * 1000 * 2000  # n p t of the largest shapes that run without --full
 SINGLE_RUNS_UP_TO = 6000 * 1500**2  # n p²
-BIG = 10**11  # n p t from which fewer batch settings are tried
-FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Samples, features, targets and penalties of one problem; kind is "", "brain-like" or "repeats"."""
-
-    n: int
-    p: int
-    t: int
-    alphas: int
-    kind: str = ""
-
-    @property
-    def name(self) -> str:
-        """Name by which results are kept and ``--only`` selects."""
-        return f"{self.n}x{self.p}x{self.t}x{self.alphas} {self.kind}".strip()
-
-    @property
-    def distinct(self) -> int:
-        """Distinct rows of the targets."""
-        return self.n // 3 if self.kind == "repeats" else self.n
-
-
-SHAPES = [
-    Shape(4000, 500, 2000, 7),
-    Shape(4000, 1000, 500, 7),
-    Shape(4000, 1000, 2000, 3),
-    Shape(4000, 1000, 2000, 7),
-    Shape(4000, 1000, 2000, 10),
-    Shape(4000, 1000, 2000, 20),
-    Shape(4000, 1000, 8000, 7),
-    Shape(4000, 2000, 2000, 7),
-    Shape(8000, 1000, 2000, 7),
-    Shape(6000, 1500, 2000, 7),
-    Shape(6000, 1500, 2000, 7, "brain-like"),
-    Shape(6000, 1500, 2000, 7, "repeats"),
-    Shape(750, 3000, 2000, 7),
-    Shape(1500, 1500, 1000, 7),
-    Shape(9000, 2100, 6000, 7),
-    Shape(9000, 2100, 20000, 7),
-]
-CENTRE = SHAPES[3]  # the panels of the plot vary one number of this shape
-NSD, NSD_DISTINCT = Shape(24980, 7604, 59136, 13), 8859
-DISK = Shape(5000, 1500, 59136, 7)
-TINY = Shape(300, 40, 60, 3)
-
-
-def quick(shape: Shape) -> Shape:
-    """Shrink a shape to try the script out."""
-    return replace(shape, n=shape.n // 30 * 5, p=shape.p // 10, t=shape.t // 10)
-
-
-@dataclass(frozen=True)
-class Data:
-    """A problem with the splits that everyone uses; ``groups`` says which picture a row shows, when pictures repeat."""
-
-    X: np.ndarray
-    Y: np.ndarray
-    alphas: np.ndarray
-    cv: Any
-    groups: np.ndarray | None
-
-
-def make(shape: Shape) -> Data:
-    """Draw a problem in float32: linear signal, and noise that differs between targets so that their penalties do."""
-    rng, single = np.random.default_rng(0), np.float32
-    n, p, t = shape.n, shape.p, shape.t
-    Z = rng.standard_normal((shape.distinct, p), dtype=single)
-    if shape.kind == "brain-like":  # variance falls with the square of the rank: needs float64 eigendecompositions
-        scale = np.arange(1, p + 1, dtype=single) ** -1
-        rotation, _ = np.linalg.qr(rng.standard_normal((p, p), dtype=single))
-        Z = (Z * (scale / np.sqrt(np.mean(scale**2)))) @ rotation
-    Y = Z @ (rng.standard_normal((p, t), dtype=single) * single(p**-0.5))
-    Y += rng.standard_normal(Y.shape, dtype=single) * np.geomspace(0.5, 8, t, dtype=single)
-    groups, cv = None, KFold(FOLDS)
-    if shape.kind == "repeats":
-        groups = rng.permutation(np.repeat(np.arange(shape.distinct), 3))
-        Z = Z[groups] + single(0.5) * rng.standard_normal((n, p), dtype=single)
-        Y, cv = Y[groups], list(GroupKFold(FOLDS).split(Z, groups=groups))
-    assert Z.dtype == Y.dtype == single
-    return Data(Z, Y, np.logspace(0, 6, shape.alphas), cv, groups)
-
-
-def fit(who: str, data: Data, setting: Json) -> Any:
-    """Fit one implementation."""
-    if who == OURS:
-        from phosphene.ridge import RidgeCV
-
-        model = RidgeCV(data.alphas, cv=data.cv, scoring="neg_mean_squared_error", standardize=False)
-        return model.fit(data.X, data.Y, groups=data.groups)
-    if who in PEERS:
-        return himalaya_model(who.split()[1], data, setting).fit(data.X, data.Y)
-    from sklearn.linear_model import Ridge, RidgeCV
-    from sklearn.model_selection import GridSearchCV
-
-    if who == SINGLE_RUNS[0]:
-        return RidgeCV(data.alphas, alpha_per_target=True).fit(data.X, data.Y)
-    search = GridSearchCV(Ridge(), {"alpha": data.alphas}, cv=data.cv, scoring="neg_mean_squared_error")
-    return search.fit(data.X, data.Y)
-
-
-def himalaya_model(backend: str, data: Data, setting: Json) -> Any:
-    """Make himalaya's estimator for a backend and a batch setting."""
-    from himalaya.backend import set_backend
-    from himalaya.kernel_ridge import KernelRidgeCV
-    from himalaya.ridge import RidgeCV
-
-    set_backend(backend)
-    batches = {key: value for key, value in setting.items() if key != "kernel"}
-    given = {"alphas": data.alphas, "fit_intercept": True, "cv": data.cv}
-    if setting.get("kernel"):
-        return KernelRidgeCV(kernel="linear", solver_params=batches, warn=False, **given)
-    return RidgeCV(solver_params=batches | {"warn": False}, **given)
-
-
-def settings(shape: Shape) -> list[Json]:
-    """List the batch settings worth trying: penalties one by one or at once, targets at once or in four parts."""
-    parts = {"n_alphas_batch": 1, "n_targets_batch": -(-shape.t // 4)}
-    found: list[Json] = [{"n_alphas_batch": 1}, parts, {}]
-    if shape.n * shape.p * shape.t > BIG:
-        found = found[:2]
-    return [{"kernel": True} | one for one in found] + found[:1] if shape.n < shape.p else found
 
 
 def timed(function: Callable[..., Any], *given: Any) -> tuple[Any, float]:
@@ -195,9 +87,10 @@ def measure(shape: Shape, repeats: int, rates: Json) -> Json:
     medians = {who: statistics.median(runs) for who, runs in times.items()}
     floor = flops(shape, shape.distinct) / gemm_rate("float32", shape.p < 500)
     del data
-    once = SINGLE_RUNS[shape.kind == "repeats" :] if shape.n * shape.p**2 <= SINGLE_RUNS_UP_TO else ()
+    once = [GRID_SEARCH] if shape.kind == "repeats" else [LEAVE_ONE_OUT, GRID_SEARCH]
+    once = once if shape.n * shape.p**2 <= SINGLE_RUNS_UP_TO else []
     return {
-        "shape": vars(shape),
+        "shape": asdict(shape),
         "ratio": min(medians[who] for who in PEERS) / medians[OURS],
         "best_peer": min(PEERS, key=medians.__getitem__),
         "median_seconds": medians,
@@ -300,7 +193,7 @@ def nsd_estimate(rates: Json) -> Json:
     using = sum(memory.values()) - memory["eigendecomposition in progress"] - rows
     return {
         "estimate": True,
-        "shape": vars(NSD) | {"distinct": NSD_DISTINCT},
+        "shape": asdict(NSD) | {"distinct": NSD_DISTINCT},
         "seconds": sum(seconds.values()),
         "parts_seconds": seconds,
         "peak_gib": max(making, using),
@@ -331,9 +224,9 @@ def from_disk(shape: Shape) -> Json:
             _, seconds = timed(lambda: model.fit(X, Y, coef=coef))
         some = RidgeCV(model.alphas, standardize=False).fit(X, np.array(Y[:, -50:])).coef_
         difference = np.abs(some - coef[:, -50:]).max() / np.abs(some).max()
-    below = found["peak_anonymous"] < 2000
-    about = {"shape": vars(shape), "seconds": seconds, "below_2_gb": below}
-    return found | about | {"largest_relative_difference_to_memory": float(difference)}
+    below = {name: found[name] * 2**20 < 2e9 for name in ("peak", "peak_anonymous")}
+    about = {"shape": asdict(shape), "seconds": seconds, "memory_mib": found, "below_2_gb": below}
+    return about | {"largest_relative_difference_to_memory": float(difference)}
 
 
 def draw(found: Json, path: Path) -> None:
@@ -344,7 +237,7 @@ def draw(found: Json, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     records = list(found["shapes"].values())
-    centre = vars(quick(CENTRE) if found["quick"] else CENTRE)
+    centre = asdict(quick(CENTRE) if found["quick"] else CENTRE)
     figure, axes = plt.subplot_mosaic([list("npta"), ["all"] * 4], figsize=(11, 9), height_ratios=[1, 2.2])
     axis_names = {"n": "samples n", "p": "features p", "t": "targets t", "alphas": "penalties"}
     for axis, (key, label) in zip(axes.values(), axis_names.items(), strict=False):
@@ -354,7 +247,7 @@ def draw(found: Json, path: Path) -> None:
         axis.set(xlabel=label, ylim=(0, 1.1 * max(r["ratio"] for r in records)), xticks=[x for x, _ in points])
         axis.axhline(1, color="black", linewidth=0.8)
     axes["n"].set_ylabel("himalaya's seconds / ours")
-    bars = axes["all"].barh([r_name for r_name in found["shapes"]], [r["ratio"] for r in records], color="tab:blue")
+    bars = axes["all"].barh(list(found["shapes"]), [r["ratio"] for r in records], color="tab:blue")
     axes["all"].bar_label(bars, fmt="%.1f", padding=3)
     axes["all"].axvline(1, color="black", linewidth=0.8)
     axes["all"].invert_yaxis()
@@ -380,7 +273,8 @@ def run_shapes(found: Json, args: argparse.Namespace, save: Callable[[], None]) 
         fit(who, make(TINY), {})
     found["rates"] = measured_rates(args.quick)
     found["nsd_c_from_ventral"] = nsd_estimate(found["rates"])
-    for shape in map(quick, SHAPES) if args.quick else SHAPES:
+    wanted = [shape for shape in SHAPES if args.full or args.only or args.quick or shape.n * shape.p * shape.t <= SHORT]
+    for shape in map(quick, wanted) if args.quick else wanted:
         if args.only in shape.name:
             record = found["shapes"][shape.name] = measure(shape, args.repeats, found["rates"])
             save()
@@ -392,6 +286,7 @@ def main() -> None:
     """Parse options, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="tiny shapes, to try the script; no figures to quote")
+    parser.add_argument("--full", action="store_true", help="all shapes")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="shapes whose name contains this")
     parser.add_argument("--disk", action="store_true", help=f"only {DISK.t} targets on disk")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class PhospheneError(Exception):
+class PhospheneError(ValueError):
     """Bad input, said in one sentence.
 
     The sentence names the file or setting, what was found, what was expected and what to do.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from phosphene.errors import PhospheneError
@@ -146,7 +147,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         parts, targets = self._decomposed(X, Y, groups)
         alphas = checked_alphas(self.alphas)
         size = self.target_block or block_size(len(parts.target_rows), len(parts.mean), parts.x.matrix.itemsize)
-        scorer = Scorer(parts, alphas, checked_scoring(self.scoring))
+        scorer = Scorer(parts, alphas, checked_scoring(self.scoring), overwrite=parts is not X)
         shape = (len(parts.mean), targets.n_targets)
         if coef is not None and tuple(coef.shape) != shape:
             raise PhospheneError(f"RidgeCV: coef must be {shape} as X and Y are, found {tuple(coef.shape)}.")
@@ -197,10 +198,13 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         return self.decompose(features, labels, targets.rows, working_dtype(features, targets)), targets
 
     def _checked_new(self, X: Any) -> Any:
+        check_is_fitted(self)
         features = X if isinstance(X, Tensor) else np.asarray(X)
-        if features.ndim != 2 or features.shape[1] != self.n_features_in_:
+        if features.ndim != 2:
+            raise PhospheneError(f"RidgeCV: X must be (n, p), found {tuple(features.shape)}; Reshape your data.")
+        if features.shape[1] != self.n_features_in_:
             raise PhospheneError(
-                f"RidgeCV.predict: X must be (n, {self.n_features_in_}) as in fit, found {tuple(features.shape)}."
+                f"X has {features.shape[1]} features, but RidgeCV is expecting {self.n_features_in_} features as input."
             )
         return features
 
@@ -231,14 +235,14 @@ class Block:
 
 
 class Scorer:
-    """Mean validation scores of blocks of targets for one decomposition."""
+    """Mean validation scores of blocks of targets for one decomposition; `overwrite` spends its ``products``."""
 
-    def __init__(self, parts: Decomposition, alphas: Floats, scoring: str) -> None:
+    def __init__(self, parts: Decomposition, alphas: Floats, scoring: str, overwrite: bool = True) -> None:
         self.parts, self.scoring = parts, scoring
         self.alphas = as_tensor(alphas).to(parts.final.values)
         least = float(alphas.min())
         self.pairs = [
-            None if fold.products is None else split_pairs(fold.factor.values, fold.products, least)
+            None if fold.products is None else split_pairs(fold.factor.values, fold.products, least, overwrite)
             for fold in parts.folds
         ]
 

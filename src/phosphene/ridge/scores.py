@@ -33,19 +33,21 @@ class Pairs:
     close: Tensor
 
 
-def split_pairs(values: Tensor, products: Tensor, smallest_alpha: float) -> Pairs:
+def split_pairs(values: Tensor, products: Tensor, smallest_alpha: float, overwrite: bool = False) -> Pairs:
     """Split `products` M (m, m) by whether two ascending eigenvalues are close; every i = j is close."""
     close = _CLOSE[values.dtype]
     end = torch.searchsorted(values, values * (1 + close) + close * smallest_alpha, right=True)
     index = torch.arange(len(values), device=values.device)
     start = torch.searchsorted(end, index, right=True)  # the same relation seen from the larger of the two
     near = (index >= start[:, None]) & (index < end[:, None])
-    far = products / (values - values[:, None]).masked_fill_(near, torch.inf)
     if float(near.float().mean()) > _DENSE:
-        return Pairs(far, products * near)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-        return Pairs(far, (products * near).to_sparse_csr())
+        alike = products * near
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+            alike = (products * near).to_sparse_csr()
+    gaps = (values - values[:, None]).masked_fill_(near, torch.inf)
+    return Pairs(torch.divide(products, gaps, out=products if overwrite else None), alike)
 
 
 def quadratic(values: Tensor, pairs: Pairs, q: Tensor, alphas: Tensor) -> Tensor:

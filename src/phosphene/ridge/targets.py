@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from torch import Tensor
 
 from phosphene.errors import PhospheneError
@@ -119,12 +120,21 @@ def as_tensor(values: Any) -> Tensor:
 
 def checked_features(X: ArrayLike | Tensor) -> Tensor:
     """Check features and view them as a tensor (n, p)."""
+    if sparse.issparse(X):
+        raise PhospheneError("RidgeCV: X is a sparse matrix, expected a dense array; use X.toarray().")
     if not isinstance(X, Tensor):
         X = np.asarray(X)
+        if X.dtype.kind == "c":
+            raise PhospheneError("RidgeCV: Complex data not supported; give X as real numbers.")
         if X.dtype.kind not in "fiub":
             raise PhospheneError(f"RidgeCV: X must hold real numbers, found {X.dtype}.")
-    if X.ndim != 2 or 0 in X.shape:
-        raise PhospheneError(f"RidgeCV: X must be (n, p) with at least one row and column, found {tuple(X.shape)}.")
+    if X.ndim != 2:
+        raise PhospheneError(f"RidgeCV: X must be (n, p), found {tuple(X.shape)}; Reshape your data.")
+    for axis, what in enumerate(("sample", "feature")):
+        if not X.shape[axis]:
+            raise PhospheneError(
+                f"RidgeCV: found 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 is required."
+            )
     features = as_tensor(X)
     for start in range(0, len(features), 1024):  # in blocks: no mask as large as the data
         if not bool(torch.isfinite(features[start : start + 1024]).all()):
