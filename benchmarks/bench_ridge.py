@@ -14,8 +14,8 @@ measured (eigendecompositions are not counted). With m = min(n, p), d distinct r
 
 which for n >= p is Gram, cross products, q, r and N q of every fold, and two products of the final fit.
 
-Shapes whose n p t is small take minutes; ``--full`` takes hours, nearly all of them himalaya's. The JSON goes to stdout and, after every shape, to a file with a plot
-beside it; ``--only`` and ``--disk`` add to that file.
+Shapes of small n p t take minutes; ``--full`` takes hours, nearly all of them himalaya's. The JSON goes to stdout and,
+after every shape, to a file with a plot beside it; ``--only`` and ``--disk`` add to that file.
 """
 
 from __future__ import annotations

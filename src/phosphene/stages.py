@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from phosphene import decoding, ldm, ridge
-from phosphene.data import Dataset, open_dataset
+from phosphene.data import Dataset, checked_rois, open_dataset
 from phosphene.decoding import Rows, image_ids, items, predict
 from phosphene.errors import PhospheneError
 from phosphene.parallel import run_parts
@@ -183,7 +183,9 @@ def decompose(study: Study, subject: str, rois: Sequence[str], compute: Compute)
 
 def _decompose_part(artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]) -> None:
     data = dataset(study, subject)
-    parts = decoding.decompose(study, data, data.betas(rois, zscore=study.data.zscore))
+    with without_warnings(rois not in (study.decode.z.rois, study.decode.c.rois)):
+        X = data.betas(rois, zscore=study.data.zscore)
+    parts = decoding.decompose(study, data, X)
     with artefact.part(index) as part:
         part.file("decomposition.safetensors", partial(ridge.save, parts))
 
@@ -214,7 +216,7 @@ def decode(
     """
     recipe = decode_recipe(study, subject, feature, source, rois)
     chosen = rois or getattr(study.decode, feature).rois
-    dataset(study, subject).voxels(chosen)  # regions that do not exist are refused before anything is written
+    checked_rois(chosen, dataset(study, subject), study.data_root)  # refused before anything is written
     features = extract(study, subject, feature, compute)
     if study.decode.leave_out != "run" and not Store(study.root).artefact(recipe).done:
         decompose(study, subject, chosen, compute)
@@ -249,8 +251,9 @@ def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
     if study.decode.leave_out != "run":
         decomposed = Store(study.root).artefact(decompose_recipe(study, subject, chosen))
         parts = ridge.load(decomposed.file("decomposition.safetensors"))
-    with without_warnings(bool(rois) or source == SHUFFLED):
+    with without_warnings(bool(rois) or source == SHUFFLED or parts is not None):  # the decomposition said it
         X = data.betas(chosen, zscore=study.data.zscore)
+    with without_warnings(bool(rois) or source == SHUFFLED):
         prediction, alphas = predict(study, data, X, Y, source == SHUFFLED, parts)
     truth = Y[np.searchsorted(image_ids(data), wanted["image"].to_numpy())]
     with artefact.part(index) as part:

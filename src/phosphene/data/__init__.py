@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,6 +62,17 @@ class Dataset(Protocol):
     def fingerprint(self) -> str:
         """Return a hash of the files' names, sizes and contents: equal for a copy of the data elsewhere."""
         ...
+
+
+def checked_rois(rois: str | Sequence[str], data: Dataset, where: Path) -> list[str]:
+    """List the regions asked for, or refuse one that the data do not have; `where` is what the sentence names."""
+    asked = [rois] if isinstance(rois, str) else list(rois)
+    for roi in asked:
+        if roi not in data.rois:
+            near = difflib.get_close_matches(roi, data.rois, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(data.rois)}"
+            raise PhospheneError(f"{where}: no region {roi!r} of {data.subject}; {hint}")
+    return asked
 
 
 def open_dataset(kind: str, root: str | Path, subject: str, **options: Any) -> Dataset:

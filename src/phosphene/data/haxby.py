@@ -6,7 +6,6 @@ therefore one run and category, and an "image" is a category.
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 import zlib
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from phosphene import disk
+from phosphene.data import checked_rois
 from phosphene.data import nsd_files as files
 from phosphene.data.scenes import CATEGORY_WORDS
 from phosphene.errors import PhospheneError
@@ -191,11 +191,7 @@ class Haxby:
     def _columns(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
         """Columns of the responses that belong to a union of regions."""
         chosen = np.zeros(self.shape, bool)
-        for roi in [rois] if isinstance(rois, str) else rois:
-            if roi not in self.rois:
-                near = difflib.get_close_matches(roi, self.rois, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(self.rois)}"
-                raise PhospheneError(f"{self._folder}: no region {roi!r} of {self.subject}; {hint}")
+        for roi in checked_rois(rois, self, self._folder):
             chosen |= self._regions[roi]
         columns = np.flatnonzero(chosen[tuple(self._responses[0].T)])
         if not len(columns):

@@ -8,7 +8,6 @@ betas, whose axes are reversed. :meth:`NSD.voxels` gives the coordinates of ever
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 import warnings
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phosphene import disk
-from phosphene.data import atlas
+from phosphene.data import atlas, checked_rois
 from phosphene.data import nsd_files as files
 from phosphene.errors import PhospheneError
 
@@ -152,11 +151,7 @@ class NSD:
     def _select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
         """Coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z)."""
         chosen = np.zeros(self.shape, bool)
-        for roi in [rois] if isinstance(rois, str) else rois:
-            if roi not in self.rois:
-                near = difflib.get_close_matches(roi, self.rois, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(self.rois)}"
-                raise PhospheneError(f"{self._ppdata / 'roi'}: no region {roi!r} of {self.subject}; {hint}")
+        for roi in checked_rois(rois, self, self._ppdata / "roi"):
             if roi == "brain":
                 chosen |= self._mask[0]
             for volume, names in self._atlases.values():
