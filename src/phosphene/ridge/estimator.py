@@ -19,7 +19,7 @@ from phosphene.ridge.factors import Decomposition, Features
 from phosphene.ridge.folds import Rows, row_splits
 from phosphene.ridge.maker import decompose
 from phosphene.ridge.scores import LEAST_TEST, Scoring, checked_scoring, mean_scores, split_pairs
-from phosphene.ridge.targets import Targets, as_tensor, block_size, checked_features, working_dtype
+from phosphene.ridge.targets import Targets, as_tensor, block_size, checked_features, checked_rows, working_dtype
 
 Floats = NDArray[np.float64]
 ALPHAS = tuple(float(a) for a in np.logspace(0, 6, 13))
@@ -109,7 +109,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         n = len(features)
         dtype = dtype or (torch.float32 if features.dtype == torch.float32 else torch.float64)
         splits = row_splits(n, self.cv, groups, LEAST_TEST[checked_scoring(self.scoring)])
-        rows = np.arange(n) if rows is None else np.asarray(rows)
+        rows = np.arange(n) if rows is None else checked_rows(rows, n)
         prepared = Features.prepare(features, self.fit_intercept, self.standardize, dtype)
         return decompose(prepared, splits, rows, int(rows.max()) + 1, checked_alphas(self.alphas))
 
@@ -173,18 +173,27 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
 
     def predict(self, X: Any) -> Any:
         """Predict targets, (n, t), or (n,) after a fit to one-dimensional Y, from features (n, p)."""
-        features = self._checked_new(X)
-        if len(np.shape(self.coef_)) == 1:
-            return features @ self.coef_ + self.intercept_
-        blocks = [block for _, block in self.predict_blocks(features)]
-        return torch.cat(blocks, dim=1) if isinstance(features, Tensor) else np.concatenate(blocks, axis=1)
+        blocks = [block for _, block in self.predict_blocks(X)]
+        joined = torch.cat(blocks, dim=1) if isinstance(X, Tensor) else np.concatenate(blocks, axis=1)
+        return joined[:, 0] if np.ndim(self.intercept_) == 0 else joined
 
     def predict_blocks(self, X: Any, size: int = 4096) -> Iterator[tuple[slice, Any]]:
-        """Yield (columns, predictions (n, block)); coefficients on disk are read block by block."""
-        features = self._checked_new(X)
-        for start in range(0, np.shape(self.coef_)[1], size):
-            columns = slice(start, min(start + size, np.shape(self.coef_)[1]))
-            yield columns, features @ self.coef_[:, columns] + self.intercept_[columns]
+        """Yield (columns, predictions (n, block)), tensors for a tensor; coefficients on disk are read in blocks."""
+        check_is_fitted(self)
+        features = checked_features(X)
+        if features.shape[1] != self.n_features_in_:
+            raise PhospheneError(
+                f"X has {features.shape[1]} features, but RidgeCV is expecting {self.n_features_in_} features as input."
+            )
+        vector = np.ndim(self.intercept_) == 0
+        coef = self.coef_[:, None] if vector else self.coef_
+        intercept = as_tensor(self.intercept_).reshape(-1)
+        features = features.to(torch.promote_types(features.dtype, intercept.dtype))
+        for start in range(0, coef.shape[1], size):
+            columns = slice(start, min(start + size, coef.shape[1]))
+            weights, offset = as_tensor(coef[:, columns]).to(features), intercept[columns].to(features)
+            block = features @ weights + offset
+            yield columns, block if isinstance(X, Tensor) else block.numpy()
 
     def _decomposed(self, X: Any, Y: Any, groups: ArrayLike | None) -> tuple[Decomposition, Targets]:
         if isinstance(X, Decomposition):
@@ -196,17 +205,6 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         labels = None if groups is None else np.asarray(groups)
         targets = Targets(Y, len(features), labels if labels is not None and labels.shape == (len(features),) else None)
         return self.decompose(features, labels, targets.rows, working_dtype(features, targets)), targets
-
-    def _checked_new(self, X: Any) -> Any:
-        check_is_fitted(self)
-        features = X if isinstance(X, Tensor) else np.asarray(X)
-        if features.ndim != 2:
-            raise PhospheneError(f"RidgeCV: X must be (n, p), found {tuple(features.shape)}; Reshape your data.")
-        if features.shape[1] != self.n_features_in_:
-            raise PhospheneError(
-                f"X has {features.shape[1]} features, but RidgeCV is expecting {self.n_features_in_} features as input."
-            )
-        return features
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,8 @@ class Maker:
             ones = torch.ones(len(test), dtype=P.dtype, device=P.device)
             return Fold(factor, Part(P, rows), ones, row_mean, None)
         part = factor.rows if same else Part.of(P, rows)
-        P = P - row_mean
+        size, P = P.abs().amax(0), P - row_mean
+        P[:, P.abs().amax(0) <= 8 * torch.finfo(P.dtype).eps * size] = 0.0  # equal rows, whose differences are rounding
         return Fold(factor, part, self._counts(rows)[part.rows], row_mean, P.T @ P)
 
     def _downdated(self, train: Rows, left_out: Rows, double: bool) -> tuple[Factor, Tensor, Tensor] | None:
@@ -121,7 +122,8 @@ class Maker:
         gram = self.gram - self._gram_of(left_out, others)
         mean = (self.sums - column_sums(others)) / n
         variance = gram.diagonal() / n - mean.square()
-        energy, whole = (variance if self.features.center else gram.diagonal() / n), self.gram.diagonal()
+        moments = self.features.center or self.features.standardize
+        energy, whole = (variance if moments else gram.diagonal() / n), self.gram.diagonal()
         share = n * energy[whole > 0] / whole[whole > 0]
         if len(share) and float(share.min()) <= _SILENT:
             return None
@@ -161,8 +163,8 @@ class Maker:
         rows -= mean if self.features.center else 0.0
         rows *= inverse
         values, vectors = eigh(lower_gram(rows.T), double=True)
-        basis = (inverse[:, None] * (rows.T @ vectors)).to(self.features.x.dtype)
-        vectors = vectors.to(self.features.x.dtype)
+        basis = (inverse[:, None] * (rows.T @ vectors)).to(self.features.x.dtype).contiguous()
+        vectors = vectors.to(self.features.x.dtype).contiguous()
         part = Part.of(vectors, self.target_rows[self._index(train)])
         factor = self._assemble(values, basis, mean, train, part, kept=True)
         return replace(factor, shift=vectors.sum(0)), basis, None
@@ -173,15 +175,18 @@ class Maker:
         gram *= inverse[:, None]
         gram *= inverse
         values, vectors = eigh(gram, double)
-        return vectors.mul_(inverse[:, None].to(vectors.dtype)).to(self.features.x.dtype), values
+        return vectors.mul_(inverse[:, None].to(vectors.dtype)).to(self.features.x.dtype).contiguous(), values
 
     def _inverse(self, mean: Tensor, variance: Tensor, n: int) -> Tensor:
-        """What the columns of a training part are multiplied with, (p,): 0 for those that tell nothing."""
+        """What the columns of a training part are multiplied with, (p,): 0 for those that tell nothing.
+
+        Without an intercept a column that is constant there stays as it was given, which undoes the scale of all rows.
+        """
         features = self.features
         constant = variance <= (n * EPS * (mean + features.mean / features.scale)).square()
         inverse = torch.ones_like(variance)
         if features.standardize:
-            inverse = torch.where(constant, inverse, variance.clamp(min=0).rsqrt())
+            inverse = torch.where(constant, features.scale, variance.clamp(min=0).rsqrt())
         if features.center:
             inverse = torch.where(constant, 0.0, inverse)
         return inverse if self.weights is None else inverse * self.weights

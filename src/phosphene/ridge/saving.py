@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from phosphene.errors import PhospheneError
 from phosphene.ridge.factors import Decomposition, Factor, Fold, Part
 
+VERSION = 1
 _FACTOR = ("values", "basis", "origin", "shift", "weights")
 
 
@@ -29,8 +30,13 @@ def save(parts: Decomposition, path: str | Path) -> None:
         if fold.test is not fold.factor.rows:
             tensors |= {f"fold{k}.test_rows": fold.test.rows, f"fold{k}.test_matrix": fold.test.matrix}
     kept = [parts.final.kept, *(fold.factor.kept for fold in parts.folds)]
-    about = {"ridge": json.dumps({"version": 1, "center": parts.center, "kept": kept})}
-    save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, path, metadata=about)
+    about = {"ridge": json.dumps({"version": VERSION, "center": parts.center, "kept": kept})}
+    written, seen = {}, set()
+    for key, value in tensors.items():
+        value = value.contiguous().cpu()
+        written[key] = value.clone() if value.data_ptr() in seen else value  # the format takes no array twice
+        seen.add(value.data_ptr())
+    save_file(written, path, metadata=about)
 
 
 def load(path: str | Path, device: str = "cpu") -> Decomposition:
@@ -38,20 +44,28 @@ def load(path: str | Path, device: str = "cpu") -> Decomposition:
     try:
         with safe_open(path, "pt", device=device) as file:
             about = json.loads(file.metadata()["ridge"])
-            t = {key: file.get_tensor(key) for key in file.keys()}
+            if about["version"] != VERSION:
+                raise ValueError(f"version {about['version']}, expected {VERSION}")
+            return _rebuilt({key: file.get_tensor(key) for key in file.keys()}, about["center"], about["kept"])
     except Exception as error:  # safetensors has an error of its own, of no public type
-        raise PhospheneError(f"{path}: found no saved decomposition of a ridge regression: {error}.") from error
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PhospheneError(
+            f"{path}: found no decomposition of a ridge regression that can be read ({what}); make it again."
+        ) from error
 
+
+def _rebuilt(t: dict[str, torch.Tensor], center: bool, kept: list[bool]) -> Decomposition:
     def factor(name: str, kept: bool) -> Factor:
         part = Part(t[f"{name}.matrix"], t[f"{name}.rows"])
         values, origin, shift, weights = (t[f"{name}.{key}"] for key in ("values", "origin", "shift", "weights"))
         return Factor(values, t.get(f"{name}.basis"), origin, shift, weights, part, kept)
 
     folds = []
-    for k, kept in enumerate(about["kept"][1:]):
-        name, one = f"fold{k}", factor(f"fold{k}", kept)
-        own = f"{name}.test_rows" in t
-        test = Part(t[f"{name}.test_matrix"], t[f"{name}.test_rows"]) if own else one.rows
-        folds.append(Fold(one, test, t[f"{name}.counts"], t[f"{name}.row_mean"], t.get(f"{name}.products")))
-    x, rows, final = Part(t["x"], t["x_rows"]), t["target_rows"].numpy(), factor("final", about["kept"][0])
-    return Decomposition(x, t["mean"], t["scale"], about["center"], rows, final, folds)
+    for k, one in enumerate(factor(f"fold{k}", kept) for k, kept in enumerate(kept[1:])):
+        own = f"fold{k}.test_rows" in t
+        test = Part(t[f"fold{k}.test_matrix"], t[f"fold{k}.test_rows"]) if own else one.rows
+        folds.append(Fold(one, test, t[f"fold{k}.counts"], t[f"fold{k}.row_mean"], t.get(f"fold{k}.products")))
+    rows = t["target_rows"].cpu().numpy()
+    return Decomposition(
+        Part(t["x"], t["x_rows"]), t["mean"], t["scale"], center, rows, factor("final", kept[0]), folds
+    )

@@ -120,7 +120,7 @@ def correlation(m: Moments) -> Tensor:
     """Pearson correlation; 0 for a constant target or prediction."""
     product = (m.energy * m.spread).sqrt()
     silent = m.constant | (product <= EPS * m.spread)
-    return torch.where(silent, 0.0, m.dot / torch.where(silent, 1.0, product))
+    return torch.where(silent, 0.0, (m.dot / torch.where(silent, 1.0, product)).clamp(-1.0, 1.0))
 
 
 SCORES: dict[str, Callable[[Moments], Tensor]] = {

@@ -44,29 +44,32 @@ class Repeated:
     rows: NDArray[np.intp]
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
         """Shape (n, t) of the targets as they would be written out."""
-        return len(self.rows), int(self.values.shape[1])
+        return (len(self.rows), *self.values.shape[1:])
 
 
 class Targets:
     """Checked targets: ``rows`` (n,) says which distinct row each sample has, :meth:`block` gives distinct rows."""
 
     def __init__(self, Y: Any, n: int, groups: NDArray[Any] | None = None) -> None:
-        found = getattr(Y, "shape", None) or np.shape(Y)
-        self.is_vector = len(found) == 1
-        self.values, self.rows = Y, np.arange(n)
+        if Y is None:
+            raise PhospheneError("RidgeCV requires y to be passed, but the target y is None.")
+        values = Y.values if isinstance(Y, Repeated) else Y
+        if not isinstance(values, Columns) or len(values.shape) == 1 or hasattr(values, "iloc"):
+            values = values if isinstance(values, Tensor) else np.asarray(values)
+        if isinstance(values, np.ndarray) and values.dtype.kind not in "fiub":
+            raise PhospheneError(f"RidgeCV: Y must hold real numbers, found {values.dtype}.")
+        self.is_vector = len(values.shape) == 1 and not isinstance(Y, Repeated)
+        self.values: Any = values[:, None] if self.is_vector else values
+        if len(self.values.shape) != 2 or 0 in values.shape or not isinstance(Y, Repeated) and values.shape[0] != n:
+            raise PhospheneError(
+                f"RidgeCV: Y must be ({n}, t) or ({n},), as X has {n} rows, found {tuple(values.shape)}."
+            )
+        self.rows = np.arange(n)
         if isinstance(Y, Repeated):
-            self.values, self.rows = Y.values, np.asarray(Y.rows)
-        elif not isinstance(Y, Columns) or self.is_vector:
-            self.values = np.asarray(Y)
-        if isinstance(self.values, np.ndarray) and self.values.dtype.kind not in "fiub":
-            raise PhospheneError(f"RidgeCV: Y must hold real numbers, found {self.values.dtype}.")
-        if self.is_vector:
-            self.values = self.values[:, None]
-        if len(self.values.shape) != 2 or len(self.rows) != n or 0 in self.values.shape or found[0] != n:
-            raise PhospheneError(f"RidgeCV: Y must be ({n}, t) or ({n},), as X has {n} rows, found {tuple(found)}.")
-        if groups is not None and not isinstance(Y, Repeated) and isinstance(self.values, (np.ndarray, Tensor)):
+            self.rows = checked_rows(Y.rows, n, int(values.shape[0]))
+        elif groups is not None and isinstance(values, (np.ndarray, Tensor)):
             self._find_repeats(groups)
 
     def _find_repeats(self, groups: NDArray[Any]) -> None:
@@ -101,6 +104,16 @@ class Targets:
             where = f"columns {columns.start} to {columns.stop - 1} of Y"
             raise PhospheneError(f"RidgeCV: {where} hold NaN or infinite values; drop or fill them before fitting.")
         return values
+
+
+def checked_rows(rows: ArrayLike, n: int, n_distinct: int | None = None) -> NDArray[np.intp]:
+    """Check which distinct row of the targets each of `n` samples has."""
+    found = np.asarray(rows)
+    fits = found.shape == (n,) and found.dtype.kind in "iu" and found.min() >= 0
+    if not fits or (n_distinct is not None and found.max() >= n_distinct):
+        last = "" if n_distinct is None else f" to {n_distinct - 1}"
+        raise PhospheneError(f"RidgeCV: rows must be {n} row numbers, one for each row of X, from 0{last}.")
+    return found.astype(np.intp)
 
 
 def block_size(n: int, n_features: int, itemsize: int) -> int:
