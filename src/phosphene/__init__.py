@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from phosphene.errors import PhospheneError
     from phosphene.identification import two_way_identification
     from phosphene.ldm import LatentDiffusion
-    from phosphene.ridge import RidgeCV
+    from phosphene.ridge import BandedRidgeCV, RidgeCV
     from phosphene.study import Compute, Study, rng
 
 __version__ = "0.1.0"
@@ -19,12 +19,12 @@ __version__ = "0.1.0"
 # Names are looked up when they are first used, so that `import phosphene` does not wait for torch.
 _HOME = {
     "Study": "study", "Compute": "study", "rng": "study", "PhospheneError": "errors", "open_dataset": "data",
-    "LatentDiffusion": "ldm", "RidgeCV": "ridge", "two_way_identification": "identification",
+    "LatentDiffusion": "ldm", "RidgeCV": "ridge", "BandedRidgeCV": "ridge", "two_way_identification": "identification",
     "extract": "api", "decode": "api", "reconstruct": "api", "evaluate": "api", "report": "api",
 }  # fmt: skip
 __all__ = [
-    "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "decode", "evaluate", "extract", "open_dataset",
-    "reconstruct", "report", "rng", "two_way_identification",
+    "BandedRidgeCV", "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "decode", "evaluate", "extract",
+    "open_dataset", "reconstruct", "report", "rng", "two_way_identification",
 ]  # fmt: skip
 
 
