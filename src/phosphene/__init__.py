@@ -23,8 +23,8 @@ _HOME = {
     "extract": "api", "decode": "api", "reconstruct": "api", "evaluate": "api", "report": "api",
 }  # fmt: skip
 __all__ = [
-    "BandedRidgeCV", "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "decode", "evaluate", "extract",
-    "open_dataset", "reconstruct", "report", "rng", "two_way_identification",
+    "BandedRidgeCV", "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "decode", "evaluate",
+    "extract", "open_dataset", "reconstruct", "report", "rng", "two_way_identification",
 ]  # fmt: skip
 
 
