@@ -24,6 +24,7 @@ import argparse
 import gc
 import json
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -275,7 +276,7 @@ def run_shapes(found: Json, args: argparse.Namespace, save: Callable[[], None]) 
     found["nsd_c_from_ventral"] = nsd_estimate(found["rates"])
     wanted = [shape for shape in SHAPES if args.full or args.only or args.quick or shape.n * shape.p * shape.t <= SHORT]
     for shape in map(quick, wanted) if args.quick else wanted:
-        if args.only in shape.name:
+        if re.search(args.only, shape.name):
             record = found["shapes"][shape.name] = measure(shape, args.repeats, found["rates"])
             save()
             seconds = ", ".join(f"{who} {value:.2f} s" for who, value in record["median_seconds"].items())
@@ -288,7 +289,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny shapes, to try the script; no figures to quote")
     parser.add_argument("--full", action="store_true", help="all shapes")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", metavar="SUBSTRING", help="shapes whose name contains this")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="shapes whose name this matches")
     parser.add_argument("--disk", action="store_true", help=f"only {DISK.t} targets on disk")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()

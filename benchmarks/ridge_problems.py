@@ -30,7 +30,7 @@ class Shape:
 
     @property
     def name(self) -> str:
-        """Name by which results are kept and ``--only`` selects."""
+        """Name by which results are kept and ``--only`` finds them."""
         return f"{self.n}x{self.p}x{self.t}x{self.alphas} {self.kind}".strip()
 
     @property

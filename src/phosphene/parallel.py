@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from typing import Any
 
 from phosphene.errors import PhospheneError
@@ -80,7 +81,7 @@ def _dask(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Gene
         raise PhospheneError("--backend dask: Dask is not installed; pip install 'phosphene[cluster]'") from error
     api: Any = distributed  # typed in part only
 
-    with _client(api, compute, jobs) as client:
+    with _client(api, compute, compute.jobs or os.cpu_count() or 1) as client:
         # pure=False: a part is work to do, not a value that may be remembered
         futures = [client.submit(_one, work, index, compute.threads, pure=False) for index in parts]
         try:
@@ -94,7 +95,7 @@ def _dask(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Gene
 
 @contextmanager
 def _client(api: Any, compute: Compute, jobs: int) -> Iterator[Any]:
-    """A client of the given scheduler, or of a cluster on this machine that ends with the work."""
+    """A client of the given scheduler, or of a cluster on this machine that ends with this process."""
     if compute.scheduler:
         try:
             connected = api.Client(compute.scheduler, set_as_default=False, timeout=30)
@@ -106,10 +107,15 @@ def _client(api: Any, compute: Compute, jobs: int) -> Iterator[Any]:
         with connected:
             yield connected
         return
+    yield _local_client(api, jobs)
+
+
+@lru_cache(maxsize=1)
+def _local_client(api: Any, jobs: int) -> Any:
+    """Start workers once for all stages: each of them takes seconds to import what the work needs."""
     # no memory limit: the system's own is the one that counts; no dashboard: it would take a port
     options = {"n_workers": jobs, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
-    with api.LocalCluster(**options) as local, api.Client(local, set_as_default=False) as connected:
-        yield connected
+    return api.Client(api.LocalCluster(**options), set_as_default=False)
 
 
 def _one(work: Work, index: int, threads: int) -> None:
