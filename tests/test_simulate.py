@@ -14,9 +14,10 @@ from sklearn.linear_model import Ridge
 
 from phosphene.data.brain import draw_anatomy, draw_brain
 from phosphene.data.experiment import Settings, draw_design, draw_world
-from phosphene.data.nsd import NSD, ncsnr
+from phosphene.data.nsd import NSD
 from phosphene.data.scenes import render, sample_scene
 from phosphene.data.simulate import BETAS, read_scenes, read_truth, simulate
+from phosphene.data.trials import ncsnr
 from phosphene.errors import PhospheneError
 from phosphene.study import rng
 

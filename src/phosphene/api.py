@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phosphene import evaluation, stages
+from phosphene import evaluation, sources, stages
+from phosphene.data import Stored
 from phosphene.errors import PhospheneError
 from phosphene.store import Artefact, Recipe
 from phosphene.study import Compute, Study
@@ -69,13 +70,15 @@ def plan(study: Study) -> Iterator[Recipe]:
     from phosphene import reporting
 
     for subject in study.data.subjects:
-        data, features = stages.dataset(study, subject), evaluation.features_of(study)
+        data, features = sources.dataset(study, subject), evaluation.features_of(study)
         conditions = evaluation.conditions(study)
         yield from (stages.extract_recipe(study, subject, f) for f in features)
         rois = evaluation.compared_rois(study, data)
+        wanted = dict.fromkeys([getattr(study.decode, f).rois for f in features] + [(roi,) for roi in rois])
+        if isinstance(data, Stored):
+            yield from (stages.betas_recipe(study, subject, some) for some in wanted)
         if study.decode.leave_out != "run":
-            wanted = [getattr(study.decode, f).rois for f in features] + [(roi,) for roi in rois]
-            yield from (stages.decompose_recipe(study, subject, some) for some in dict.fromkeys(wanted))
+            yield from (stages.decompose_recipe(study, subject, some) for some in wanted)
         yield from (stages.decode_recipe(study, subject, f) for f in features)
         if any(source == stages.SHUFFLED for _, source in conditions):
             yield from (stages.decode_recipe(study, subject, f, stages.SHUFFLED) for f in features)

@@ -187,10 +187,10 @@ def simulate(study: STUDY, *, options: Options) -> None:
     if not chosen.data.simulate.enabled:
         raise PhospheneError(f"{study}: data.simulate.enabled is false; set it to true to simulate data.")
     if not options.dry_run:
-        from phosphene import stages
+        from phosphene import sources
 
         for subject in chosen.data.subjects:
-            stages.dataset(chosen, subject)
+            sources.dataset(chosen, subject)
     typer.echo(str(chosen.data_root))
 
 

@@ -17,12 +17,12 @@ from phosphene import ldm, perceptual
 from phosphene.data import Dataset
 from phosphene.decoding import items
 from phosphene.identification import two_way_identification
+from phosphene.sources import dataset
 from phosphene.stages import (
     BRAIN,
     MODE_FEATURES,
     SHUFFLED,
     TRUE,
-    dataset,
     decode,
     decode_recipe,
     make,

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from phosphene import evaluation, stages
+from phosphene import evaluation, sources, stages
 from phosphene.decoding import items
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study
@@ -92,7 +92,7 @@ def headline(scores: pd.DataFrame, preset: str) -> pd.DataFrame:
 
 def _section(study: Study, subject: str, artefact: Artefact) -> dict[str, Any]:
     """Everything the page shows about one subject."""
-    data = stages.dataset(study, subject)
+    data = sources.dataset(study, subject)
     has_scores = (artefact.path / "scores").is_dir()
     scores = artefact.table("scores") if has_scores else None
     rois, names = artefact.table("rois"), artefact.table("names")
@@ -111,7 +111,7 @@ def _section(study: Study, subject: str, artefact: Artefact) -> dict[str, Any]:
 
 def _gallery(study: Study, subject: str, scored: Artefact | None) -> list[Row]:
     """Test pictures from the best to the worst reconstructed, by the richest mode's mean accuracy over spaces."""
-    data = stages.dataset(study, subject)
+    data = sources.dataset(study, subject)
     wanted = items(study, data)
     score, order = None, np.arange(len(wanted))
     if scored is not None:

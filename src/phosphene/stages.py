@@ -1,4 +1,4 @@
-"""The main path, from brain activity to pictures: extract -> decode -> reconstruct (scores: evaluation.py).
+"""The main path, from brain activity to pictures: betas, extract -> decode -> reconstruct (scores: evaluation.py).
 
 Every stage has the same shape: a ``*_recipe`` function says what its artefact is made from, the stage makes what is
 missing part by part, and a ``_*_part`` function makes one part in whatever process. A stage pulls the stages before
@@ -12,9 +12,8 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,83 +21,23 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from phosphene import decoding, ldm, ridge
-from phosphene.data import Dataset, checked_rois, open_dataset
+from phosphene.data import Stored
+from phosphene.data.trials import assemble, warn_uncovered
 from phosphene.decoding import Rows, image_ids, items, predict
-from phosphene.errors import PhospheneError
 from phosphene.parallel import run_parts
 from phosphene.scoring import correlation
+from phosphene.sources import data_fingerprint, dataset, load_model, model_fingerprint
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study, rng
 
 if TYPE_CHECKING:
     from phosphene.store import Part
 
-VERSION = {"extract": 1, "decompose": 1, "decode": 2, "reconstruct": 1}
-IMAGES_PER_PART, TARGETS_PER_PART, ITEMS_PER_PART = 250, 4096, 8
+VERSION = {"betas": 1, "extract": 1, "decompose": 1, "decode": 2, "reconstruct": 1}
+IMAGES_PER_PART, TARGETS_PER_PART, ITEMS_PER_PART, VOXELS_PER_CHUNK = 250, 4096, 8, 4096
 EXTRACTED_AT_ONCE = 25  # pictures that go through the networks together; part of the result's bits, so not a setting
 BRAIN, SHUFFLED, TRUE = "brain", "shuffled", "true"  # where the features of a reconstruction come from
 MODE_FEATURES = {"z": ("z",), "c": ("c",), "zc": ("z", "c")}
-
-
-# What the stages read
-
-
-@cache
-def _open(kind: str, root: str, subject: str, options: tuple[tuple[str, Any], ...]) -> Dataset:
-    return open_dataset(kind, root, subject, **dict(options))
-
-
-@cache
-def _fingerprint(kind: str, root: str, subject: str, options: tuple[tuple[str, Any], ...]) -> str:
-    return _open(kind, root, subject, options).fingerprint()
-
-
-def _place(study: Study, subject: str) -> tuple[str, str, str, tuple[tuple[str, Any], ...]]:
-    """Where a subject's data lie, simulated first when the study is a demo and its folder is not there yet."""
-    data, root = study.data, study.data_root
-    if data.simulate.enabled:
-        _simulate(study)
-    options = ("betas", "resolution", "sessions") if data.kind == "nsd" else ()
-    return data.kind, str(root), subject, tuple((name, getattr(data, name)) for name in options)
-
-
-def _simulate(study: Study) -> None:
-    """Write the simulated data, or check that those on disk are the ones that the study asks for."""
-    root, simulated = study.data_root, study.data.simulate
-    asked = {f.name: getattr(simulated, f.name) for f in fields(simulated) if f.name != "enabled"}
-    marker = root / "SIMULATED.json"
-    if not root.exists():
-        from phosphene.data.simulate import simulate
-
-        simulate(root, subjects=study.data.subjects, seed=study.seed, **asked)
-    elif marker.exists():
-        found = json.loads(marker.read_text())
-        for name, value in asked.items():
-            if found[name] != value:
-                raise PhospheneError(
-                    f"{root}: found data simulated with {name} = {found[name]}, expected data.simulate.{name} = "
-                    f"{value}; set data.root to another folder, or delete this one."
-                )
-
-
-def dataset(study: Study, subject: str) -> Dataset:
-    """Open one subject's data; a process opens them once."""
-    return _open(*_place(study, subject))
-
-
-def data_fingerprint(study: Study, subject: str) -> str:
-    """Hash of one subject's data, the same wherever the files lie."""
-    return _fingerprint(*_place(study, subject))
-
-
-@cache
-def _model(name: str, device: str) -> ldm.LatentDiffusion:
-    return ldm.LatentDiffusion.load(name, device)
-
-
-@cache
-def _model_fingerprint(name: str) -> str:
-    return ldm.fingerprint(name)
 
 
 # The one shape of a stage
@@ -123,12 +62,69 @@ def _n_parts(total: int, size: int) -> int:
     return -(-total // size)
 
 
+# Betas: scans -> trials x voxels
+
+
+def betas_recipe(study: Study, subject: str, rois: Sequence[str]) -> Recipe:
+    """What the responses of some regions are made from."""
+    inputs = {"data": data_fingerprint(study, subject)}
+    return Recipe("betas", _roi_name(subject, rois), VERSION["betas"], {"rois": list(rois)}, inputs)
+
+
+def _roi_name(subject: str, rois: Sequence[str]) -> str:
+    return "-".join([subject, *(roi.replace("/", "_").replace("+", "plus") for roi in rois)])[:100]
+
+
+def betas(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> Artefact | None:
+    """Take the responses of some regions out of the files of all sessions, once; None where data are small.
+
+    Array `betas` (n_trials, n_voxels) as stored: in NSD int16, 300 times percent signal change. Table `voxels`: where
+    every column lies.
+    """
+    data = dataset(study, subject)
+    if not isinstance(data, Stored):
+        return None
+    voxels, counts = data.voxels(rois, uncovered="nan"), data.trials["session"].value_counts()
+    chunk = int(np.gcd.reduce(counts.to_numpy()))  # no chunk holds trials of two sessions, which are parts
+
+    def prepare(artefact: Artefact) -> None:
+        shape, chunks = (len(data.trials), len(voxels)), (chunk, min(VOXELS_PER_CHUNK, len(voxels)))
+        artefact.create_array("betas", shape, data.dtype, chunks)
+
+    work = partial(_betas_part, study=study, subject=subject, rois=tuple(rois))
+    return make(study, betas_recipe(study, subject, rois), len(data.sessions), work, compute, prepare)
+
+
+def _betas_part(artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]) -> None:
+    data = dataset(study, subject)
+    assert isinstance(data, Stored)
+    rows = np.flatnonzero(data.trials["session"] == data.sessions[index])
+    with artefact.part(index) as part:
+        part.array("betas", slice(rows[0], rows[-1] + 1), data.stored(rois, data.sessions[index]))
+        if index == 0:
+            part.table("voxels", data.voxels(rois, uncovered="nan"))
+
+
+def responses(study: Study, subject: str, rois: Sequence[str]) -> Rows:
+    """Read what :func:`betas` took: z-scored, (n_trials, n_voxels with data in every session)."""
+    data = dataset(study, subject)
+    if not isinstance(data, Stored):
+        return data.betas(rois, zscore=study.data.zscore)
+    stored = Store(study.root).artefact(betas_recipe(study, subject, rois)).array("betas")
+    session, train = (data.trials[name].to_numpy() for name in ("session", "split"))
+    blocks = (np.asarray(stored[np.flatnonzero(session == number)]) for number in data.sessions)
+    shape = len(session), stored.shape[1]
+    found, covered = assemble(blocks, shape, train == "train", study.data.zscore, data.scale)
+    warn_uncovered(covered, subject, study.data_root)
+    return found
+
+
 # Extract: pictures and captions -> z, c
 
 
 def extract_recipe(study: Study, subject: str, feature: str) -> Recipe:
     """What the features of all seen pictures are made from."""
-    inputs = {"data": data_fingerprint(study, subject), "model": _model_fingerprint(study.model.name)}
+    inputs = {"data": data_fingerprint(study, subject), "model": model_fingerprint(study.model.name)}
     settings = study.settings("model", "latent_size")
     return Recipe("extract", f"{subject}-{feature}", VERSION["extract"], settings, inputs)
 
@@ -136,7 +132,7 @@ def extract_recipe(study: Study, subject: str, feature: str) -> Recipe:
 def extract(study: Study, subject: str, feature: str, compute: Compute) -> Artefact:
     """Compute ``z`` or ``c`` of every picture; array `features` (n_images, d), rows as :func:`image_ids`."""
     ids = image_ids(dataset(study, subject))
-    model = _model(study.model.name, compute.device)
+    model = load_model(study.model.name, compute.device)
     width = int(np.prod(model.latent_shape(study.model.latent_size) if feature == "z" else model.context_shape))
 
     def prepare(artefact: Artefact) -> None:
@@ -151,7 +147,7 @@ def extract(study: Study, subject: str, feature: str, compute: Compute) -> Artef
 def _extract_part(
     artefact: Artefact, index: int, *, study: Study, subject: str, feature: str, compute: Compute
 ) -> None:
-    data, model = dataset(study, subject), _model(study.model.name, compute.device)
+    data, model = dataset(study, subject), load_model(study.model.name, compute.device)
     ids = image_ids(data)
     rows = _slice(index, IMAGES_PER_PART, len(ids))
     values = []
@@ -171,8 +167,8 @@ def decompose_recipe(study: Study, subject: str, rois: Sequence[str]) -> Recipe:
     """What the part of the regressions that all features share is made from."""
     settings = study.settings("decode", "preset", "alphas", "cv", "grouped", "standardize")
     settings |= {"rois": list(rois), **study.settings("data", "zscore")}
-    name = "-".join([subject, *(roi.replace("/", "_") for roi in rois)])
-    return Recipe("decompose", name, VERSION["decompose"], settings, {"data": data_fingerprint(study, subject)})
+    inputs = {"data": data_fingerprint(study, subject)}
+    return Recipe("decompose", _roi_name(subject, rois), VERSION["decompose"], settings, inputs)
 
 
 def decompose(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> Artefact:
@@ -182,10 +178,9 @@ def decompose(study: Study, subject: str, rois: Sequence[str], compute: Compute)
 
 
 def _decompose_part(artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]) -> None:
-    data = dataset(study, subject)
     with without_warnings(rois not in (study.decode.z.rois, study.decode.c.rois)):
-        X = data.betas(rois, zscore=study.data.zscore)
-    parts = decoding.decompose(study, data, X)
+        X = responses(study, subject, rois)
+    parts = decoding.decompose(study, dataset(study, subject), X)
     with artefact.part(index) as part:
         part.file("decomposition.safetensors", partial(ridge.save, parts))
 
@@ -198,9 +193,7 @@ def decode_recipe(study: Study, subject: str, feature: str, source: str = BRAIN,
     settings |= {"rois": list(rois or own), **study.settings("data", "zscore")}
     if source == SHUFFLED:
         settings |= {"shuffled": study.seed}
-    name = "-".join(
-        [subject, feature, *(["shuffled"] if source == SHUFFLED else []), *(r.replace("/", "_") for r in rois)]
-    )
+    name = _roi_name(f"{subject}-{feature}" + ("-shuffled" if source == SHUFFLED else ""), rois)
     inputs = {"features": extract_recipe(study, subject, feature).hash, "data": data_fingerprint(study, subject)}
     return Recipe("decode", name, VERSION["decode"], settings, inputs)
 
@@ -216,7 +209,8 @@ def decode(
     """
     recipe = decode_recipe(study, subject, feature, source, rois)
     chosen = rois or getattr(study.decode, feature).rois
-    checked_rois(chosen, dataset(study, subject), study.data_root)  # refused before anything is written
+    if not Store(study.root).artefact(recipe).done:
+        betas(study, subject, chosen, compute)  # first, so that a region is refused before anything is written
     features = extract(study, subject, feature, compute)
     if study.decode.leave_out != "run" and not Store(study.root).artefact(recipe).done:
         decompose(study, subject, chosen, compute)
@@ -252,7 +246,7 @@ def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
         decomposed = Store(study.root).artefact(decompose_recipe(study, subject, chosen))
         parts = ridge.load(decomposed.file("decomposition.safetensors"))
     with without_warnings(bool(rois) or source == SHUFFLED or parts is not None):  # the decomposition said it
-        X = data.betas(chosen, zscore=study.data.zscore)
+        X = responses(study, subject, chosen)
     with without_warnings(bool(rois) or source == SHUFFLED):
         prediction, alphas = predict(study, data, X, Y, source == SHUFFLED, parts)
     truth = Y[np.searchsorted(image_ids(data), wanted["image"].to_numpy())]
@@ -270,7 +264,7 @@ def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAI
     settings = {"mode": mode, "seed": study.seed, **study.settings("model", "latent_size")}
     if mode != "z":  # z alone is decoded without drawing any noise
         settings |= study.settings("reconstruct", "samples", "strength", "steps", "guidance")
-    inputs = {"model": _model_fingerprint(study.model.name)}
+    inputs = {"model": model_fingerprint(study.model.name)}
     for feature in MODE_FEATURES[mode]:
         if source == TRUE:
             settings |= study.settings("decode", "leave_out")  # it says which rows there are
@@ -305,7 +299,7 @@ def _features(study: Study, subject: str, feature: str, source: str, rows: slice
 
 def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: str, mode: str, source: str,
                       compute: Compute) -> None:  # fmt: skip
-    model = _model(study.model.name, compute.device)
+    model = load_model(study.model.name, compute.device)
     wanted = items(study, dataset(study, subject))
     rows = _slice(index, ITEMS_PER_PART, len(wanted))
     images = wanted["image"].to_numpy()[rows]

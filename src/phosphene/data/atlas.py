@@ -7,15 +7,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from phosphene.errors import PhospheneError
+
 # Label k of atlas NAME is ATLASES[NAME][k - 1]; used where no .mgz.ctab lies beside the data (NSD data manual).
 ATLASES: dict[str, tuple[str, ...]] = {
     "streams": ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal"),
     "nsdgeneral": ("nsdgeneral",),
     "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
+    "prf-eccrois": ("ecc0pt5", "ecc1", "ecc2", "ecc4", "ecc4+"),
     "floc-faces": ("OFA", "FFA-1", "FFA-2", "mTL-faces", "aTL-faces"),
     "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
     "floc-places": ("OPA", "PPA", "RSC"),
     "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
+    "Kastner2015": (
+        *("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4", "VO1", "VO2", "PHC1", "PHC2", "TO2", "TO1"),
+        *("LO2", "LO1", "V3B", "V3A", "IPS0", "IPS1", "IPS2", "IPS3", "IPS4", "IPS5", "SPL1", "FEF"),
+    ),
 }
 # The calcarine sulcus of the simulated brain: height of its fundus and widths of V1, V2, V3 above and below it, in mm.
 CALCARINE_Z, V1_EDGE, V2_EDGE, V3_EDGE = 1.0, 7.0, 13.0, 20.0
@@ -24,23 +31,27 @@ CALCARINE_Z, V1_EDGE, V2_EDGE, V3_EDGE = 1.0, 7.0, 13.0, 20.0
 def read_label_table(path: Path) -> dict[int, str]:
     """Read a FreeSurfer ``.mgz.ctab``: one ``<integer> <name>`` per line, names possibly followed by blanks."""
     table = {}
-    for line in path.read_text().splitlines():
-        if line.strip():
-            number, name = line.split(None, 1)
-            table[int(number)] = name.strip()
+    try:
+        for line in path.read_text().splitlines():
+            if line.strip():
+                number, name = line.split(None, 1)
+                table[int(number)] = name.strip()
+    except (OSError, ValueError) as error:
+        raise PhospheneError(f"{path}: could not be read as a table of labels ({error}); download it again") from error
     return table
 
 
 def label_names(root: Path, subject: str, atlas: str) -> dict[int, str]:
     """Return the names of an atlas's labels, without 0 (Unknown).
 
-    The subject's own table goes before fsaverage's; without either, NSD's published order is used.
+    The subject's own table goes before fsaverage's; without either, NSD's published order is used, which is empty for
+    an atlas that we do not know.
     """
     for owner in (subject, "fsaverage"):
         path = root / "nsddata" / "freesurfer" / owner / "label" / f"{atlas}.mgz.ctab"
         if path.is_file():
             return {number: name for number, name in read_label_table(path).items() if number > 0}
-    return dict(enumerate(ATLASES[atlas], start=1))
+    return dict(enumerate(ATLASES.get(atlas, ()), start=1))
 
 
 def draw_regions(points: NDArray[np.floating]) -> dict[str, NDArray[np.int16]]:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import scipy.io
+from isal import igzip_threaded
 from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
 
+READING = (OSError, EOFError, ValueError, IndexError, zlib.error, nib.filebasedimages.ImageFileError)
+CHUNKS_AT_ONCE, SLAB_BYTES = 1024, 32 << 20
 # sessions 1..n -> trials, test trials, test images, train trials, train images (nsd_format: counts of the release)
 RELEASE_COUNTS = {
     37: (27750, 2770, 982, 24980, 8859),
@@ -23,6 +29,70 @@ RELEASE_COUNTS = {
     32: (24000, 2371, 930, 21629, 8481),
     30: (22500, 2188, 907, 20312, 8302),
 }
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the files of one subject lie under the NSD folder `root`, for one version of the betas."""
+
+    root: Path
+    subject: str
+    version: str
+    resolution: str
+
+    @property
+    def betas(self) -> Path:
+        """Folder of ``betas_sessionNN.hdf5`` or ``.nii.gz``."""
+        return self.root / "nsddata_betas" / "ppdata" / self.subject / self.resolution / self.version
+
+    @property
+    def ncsnr(self) -> Path:
+        """Noise-ceiling signal-to-noise ratio, a volume."""
+        return self.betas / "ncsnr.nii.gz"
+
+    @property
+    def _ppdata(self) -> Path:
+        return self.root / "nsddata" / "ppdata" / self.subject
+
+    @property
+    def mask(self) -> Path:
+        """The brain mask, a volume."""
+        return self._ppdata / self.resolution / "brainmask.nii.gz"
+
+    @property
+    def roi(self) -> Path:
+        """Folder of atlases."""
+        return self._ppdata / self.resolution / "roi"
+
+    @property
+    def responses(self) -> Path:
+        """What the subject pressed, and which pictures were shown."""
+        return self._ppdata / "behav" / "responses.tsv"
+
+    @property
+    def transforms(self) -> Path:
+        """Folder of the files that lead from volumes to surfaces."""
+        return self._ppdata / "transforms"
+
+    @property
+    def design(self) -> Path:
+        """The experiment's design."""
+        return self.root / "nsddata" / "experiments" / "nsd" / "nsd_expdesign.mat"
+
+    @property
+    def stimulus_table(self) -> Path:
+        """What is known about each of the 73,000 pictures."""
+        return self.design.with_name("nsd_stim_info_merged.csv")
+
+    @property
+    def stimuli(self) -> Path:
+        """The pictures."""
+        return self.root / "nsddata_stimuli" / "stimuli" / "nsd" / "nsd_stimuli.hdf5"
+
+    @property
+    def annotations(self) -> Path:
+        """Folder of COCO's captions and instances."""
+        return self.stimuli.with_name("annotations")
 
 
 def find_sessions(folder: Path) -> dict[int, Path]:
@@ -39,13 +109,70 @@ def find_sessions(folder: Path) -> dict[int, Path]:
 
 def read_design(path: Path) -> dict[str, NDArray[np.int64]]:
     """Read ``nsd_expdesign.mat``: masterordering, subjectim, sharedix, stimpattern, 1-based as they are."""
+    names = ("masterordering", "subjectim", "sharedix", "stimpattern")
     try:
         mat = scipy.io.loadmat(path)
         # loadmat may give uint16 or double for the same numbers, and uint16(0) - 1 is 65535: int64 at once
-        names = ("masterordering", "subjectim", "sharedix", "stimpattern")
-        return {name: np.asarray(mat[name]).astype(np.int64) for name in names}
+        design = {name: np.asarray(mat[name]).astype(np.int64) for name in names}
     except (OSError, KeyError, ValueError, TypeError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
         raise PhospheneError(f"{path}: could not be read as NSD's experiment design ({error})") from error
+    order, subjects, n_images = design["masterordering"], design["subjectim"], design["subjectim"].shape[-1]
+    if subjects.ndim != 2 or design["stimpattern"].ndim != 3 or not order.size:
+        raise PhospheneError(f"{path}: subjectim or stimpattern has the wrong shape; download it again")
+    if order.min() < 1 or order.max() > n_images or design["sharedix"].min() < 1:
+        raise PhospheneError(
+            f"{path}: masterordering counts from {order.min()} to {order.max()}; expected 1 to {n_images}, as in NSD"
+        )
+    return design
+
+
+def planned_trials(path: Path, design: dict[str, NDArray[np.int64]], subject: str) -> pd.DataFrame:
+    """Return all trials that the design plans for a subject: session and run (1-based), image (0-based), repeat, split.
+
+    `repeat` counts earlier presentations; the test images are those shown to every subject. `path` is what errors name.
+    """
+    order, number = design["masterordering"].ravel(), int(subject[-2:])
+    if len(design["subjectim"]) < number:
+        raise PhospheneError(f"{path}: subjectim has {len(design['subjectim'])} subjects; {subject} is not among them")
+    own = design["subjectim"][number - 1]
+    if own.min() < 1:
+        raise PhospheneError(f"{path}: subjectim holds {own.min()} for {subject}; expected 73k ids counted from 1")
+    runs = design["stimpattern"].sum(2)  # trials of every (session, run)
+    session, run = (axis.ravel() + 1 for axis in np.indices(runs.shape))
+    table = pd.DataFrame({"session": np.repeat(session, runs.ravel()), "run": np.repeat(run, runs.ravel())})
+    if len(table) != len(order):
+        raise PhospheneError(
+            f"{path}: it plans {len(order)} trials in masterordering and {len(table)} in {len(runs)} sessions of "
+            "stimpattern; expected equal numbers"
+        )
+    table["image"] = own[order - 1] - 1
+    table["repeat"] = table.groupby("image").cumcount()
+    table["split"] = np.where(order <= design["sharedix"].size, "test", "train")
+    return table
+
+
+def read_stimuli(path: Path) -> pd.DataFrame:
+    """Read ``nsd_stim_info_merged.csv``, indexed by nsdId (0-based)."""
+    try:
+        table = pd.read_csv(path, index_col=0).set_index("nsdId", drop=False)
+        return table.astype({"cocoId": np.int64, "cocoSplit": str, "cropBox": str})
+    except (OSError, KeyError, ValueError) as error:
+        raise PhospheneError(f"{path}: could not be read as NSD's table of stimuli ({error})") from error
+
+
+def check_stimuli(path: Path, stimuli: pd.DataFrame, trials: pd.DataFrame, subject: str) -> None:
+    """Compare planned trials with the stimulus table, which tells for each image in which trials it was planned."""
+    columns = [name for name in stimuli if re.fullmatch(rf"subject{int(subject[-2:])}_rep\d+", name)]
+    when = stimuli[columns].melt(ignore_index=False, value_name="trial").query("trial > 0")["trial"]
+    told = pd.Series(when.index.to_numpy(), index=when.to_numpy() - 1).reindex(range(len(trials)))
+    wrong = (told.to_numpy() != trials["image"].to_numpy()) if columns else np.zeros(len(trials), bool)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        found = "no image" if pd.isna(told[at]) else f"nsdId {told[at]:.0f}"
+        raise PhospheneError(
+            f"{path}: it tells {found} for trial {at + 1} of {subject}; nsd_expdesign.mat plans nsdId "
+            f"{trials['image'].iloc[at]}: they belong to different data"
+        )
 
 
 def check_responses(path: Path, trials: pd.DataFrame) -> None:
@@ -75,39 +202,131 @@ def load_nifti(path: Path) -> Any:
     """Open a volume without reading its values."""
     try:
         return nib.load(path)
-    except (OSError, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, nib.filebasedimages.ImageFileError) as error:
         raise PhospheneError(f"{path}: could not be read as NIfTI ({error}); copy or download it again") from error
 
 
-def read_nifti(path: Path, index: NDArray[np.int64]) -> NDArray[Any]:
-    """Read voxels from betas of shape (X, Y, Z, trials); returns (n_trials, n_voxels) as stored."""
-    volume = np.asanyarray(load_nifti(path).dataobj)  # int16: get_fdata() would make it four times larger
-    return np.ascontiguousarray(volume[tuple(index.T)].T)
+def read_volume(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
+    """Read a volume (X, Y, Z) in the type in which it is stored; `shape` is the grid that it must have."""
+    image = load_nifti(path)
+    if shape is not None and image.shape != shape:
+        raise PhospheneError(f"{path}: its grid is {image.shape}; the brain mask's is {shape}; download both again")
+    try:
+        return np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise PhospheneError(f"{path}: could not be read as NIfTI ({error}); copy or download it again") from error
 
 
-def read_hdf5(path: Path, index: NDArray[np.int64]) -> NDArray[Any]:
-    """Read voxels from betas of h5py shape (trials, Z, Y, X).
+@dataclass(frozen=True)
+class Betas:
+    """What the header of a file of single-trial betas says: trials, grid (X, Y, Z) and type."""
 
-    NSD's chunks hold all trials of one voxel, uncompressed: taking those chunks as they are is many times faster than
-    slicing. Files chunked otherwise are read slab by slab.
-    """
-    with h5py.File(path) as file:
-        data = file["betas"]
-        values = np.empty((len(data), len(index)), data.dtype)
-        plain = data.id.get_create_plist().get_nfilters() == 0 and data.dtype == np.dtype("<i2")
-        if plain and data.chunks == (len(data), 1, 1, 1):
-            try:
-                for column, (x, y, z) in enumerate(index):
-                    values[:, column] = np.frombuffer(data.id.read_direct_chunk((0, z, y, x))[1], "<i2")
-                return values
-            except (OSError, RuntimeError, ValueError):
-                pass  # a chunk that was never written holds only zeros and has no bytes: slices know that
-        for z in np.unique(index[:, 2]):
-            here = index[:, 2] == z
-            x, y = index[here, 0], index[here, 1]
-            slab = data[:, z, y.min() : y.max() + 1, x.min() : x.max() + 1]
-            values[:, here] = slab[:, y - y.min(), x - x.min()]
+    path: Path
+    n_trials: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def open(cls, path: Path) -> Betas:
+        """Read the header of one session's HDF5 or NIfTI file, and check that the file is whole as far as it tells."""
+        try:
+            if path.suffix == ".hdf5":
+                with h5py.File(path) as file:  # refuses a truncated file
+                    data = file["betas"]
+                    return cls(path, data.shape[0], data.shape[:0:-1], data.dtype)
+            image: Any = nib.load(path)
+            *shape, n_trials = image.shape
+            scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
+            dtype = np.dtype(np.float64) if scaled else image.get_data_dtype()
+            _check_length(path, image.dataobj.offset + int(np.prod(image.shape)) * dtype.itemsize)
+            return cls(path, n_trials, tuple(shape), dtype)
+        except (*READING, KeyError, AttributeError) as error:
+            raise PhospheneError(f"{path}: could not be read ({error}); copy or download it again") from error
+
+    def check(self, n_trials: int, shape: tuple[int, ...]) -> None:
+        """Refuse a file of other trials, of another grid or of another type than int16 (little-endian)."""
+        if (self.n_trials, self.shape, self.dtype) != (n_trials, shape, np.dtype("<i2")):
+            raise PhospheneError(
+                f"{self.path}: {self.n_trials} trials of type {self.dtype} on a grid of {self.shape}; expected "
+                f"{n_trials} of int16 (nsd_expdesign.mat) on {shape} (brainmask.nii.gz); download it again"
+            )
+
+    def read(self, index: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Read voxels, (n_voxels, 3) 0-based coordinates; returns (n_trials, n_voxels) as stored."""
+        values = np.empty((self.n_trials, len(index)), np.int16)
+        try:
+            (self._read_hdf5 if self.path.suffix == ".hdf5" else self._read_nifti)(index, values)
+        except (*READING, KeyError) as error:
+            raise PhospheneError(f"{self.path}: could not be read ({error}); copy or download it again") from error
         return values
+
+    def _read_hdf5(self, index: NDArray[np.int64], values: NDArray[np.int16]) -> None:
+        """Take h5py's (trials, Z, Y, X) by chunks as they lie in the file, or slab by slab.
+
+        NSD's chunks hold all trials of one voxel, uncompressed: taking those is many times faster than slicing.
+        """
+        with h5py.File(self.path) as file:
+            data = file["betas"]
+            plain = data.id.get_create_plist().get_nfilters() == 0 and data.chunks == (self.n_trials, 1, 1, 1)
+            if not (plain and _read_chunks(data.id, index, values)):
+                _read_slabs(data, index, values)
+
+    def _read_nifti(self, index: NDArray[np.int64], values: NDArray[np.int16]) -> None:
+        """Decompress one volume after the other; only one is in memory at a time."""
+        flat = np.ravel_multi_index(tuple(index.T), self.shape, order="F")  # NIfTI: X fastest
+        volume: NDArray[np.int16] = np.empty(int(np.prod(self.shape)), "<i2")
+        with _opened(self.path) as file:
+            file.read(load_nifti(self.path).dataobj.offset)
+            for row in values:
+                if file.readinto(volume.data.cast("B")) != volume.nbytes:
+                    raise EOFError("it ends too early")
+                np.take(volume, flat, out=row)
+
+
+def _opened(path: Path) -> BufferedReader:
+    """Open for reading, decompressed: ISA-L is twice as fast as zlib, and another thread makes it ready ahead."""
+    if path.suffix == ".gz":
+        return cast(BufferedReader, igzip_threaded.open(path, "rb", threads=1))  # type: ignore[no-untyped-call]
+    return path.open("rb")
+
+
+def _check_length(path: Path, size: int) -> None:
+    """Compare `size` with the length that the end of a gzip file tells (modulo 4 GiB), or with that of a plain file."""
+    found, expected = path.stat().st_size, size
+    if path.suffix == ".gz":
+        with path.open("rb") as file:
+            file.seek(-4, 2)
+            found, expected = int.from_bytes(file.read(), "little"), size % (1 << 32)
+    if found != expected:
+        raise EOFError(f"it does not hold the {size} bytes that its header tells")
+
+
+def _read_chunks(data: h5py.h5d.DatasetID, index: NDArray[np.int64], values: NDArray[np.int16]) -> bool:
+    """Read one chunk per voxel; False if some chunk was never written and so has no bytes."""
+    block = np.empty((CHUNKS_AT_ONCE, len(values)), "<i2")
+    for start in range(0, len(index), len(block)):
+        some = index[start : start + len(block), ::-1].tolist()
+        try:
+            for row, (z, y, x) in zip(block, some, strict=False):
+                row[:] = np.frombuffer(data.read_direct_chunk((0, z, y, x))[1], "<i2")
+        except (OSError, RuntimeError, ValueError):
+            return False
+        values[:, start : start + len(some)] = block[: len(some)].T
+    return True
+
+
+def _read_slabs(data: h5py.Dataset, index: NDArray[np.int64], values: NDArray[np.int16]) -> None:
+    """Read a box in every plane z, at most SLAB_BYTES of it at a time."""
+    for z in np.unique(index[:, 2]):
+        here = np.flatnonzero(index[:, 2] == z)
+        x, y = index[here, 0], index[here, 1]
+        low, high = x.min(), x.max() + 1
+        rows = max(1, SLAB_BYTES // (2 * len(values) * int(high - low)))
+        for start in range(y.min(), y.max() + 1, rows):
+            some = (y >= start) & (y < start + rows)
+            if some.any():
+                slab = data[:, z, start : min(start + rows, y.max() + 1), low:high]
+                values[:, here[some]] = slab[:, y[some] - start, x[some] - low]
 
 
 def read_coco(path: Path) -> dict[int, Any]:

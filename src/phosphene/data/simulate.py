@@ -29,8 +29,8 @@ from phosphene.data.experiment import (
     stimulus_table,
     write_stimuli,
 )
-from phosphene.data.nsd import ncsnr
 from phosphene.data.scenes import Scene, Thing
+from phosphene.data.trials import ncsnr
 from phosphene.errors import PhospheneError
 from phosphene.study import rng
 

@@ -1,0 +1,73 @@
+"""What the stages read: data and models, opened once per process and known by their contents."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+from phosphene import ldm
+from phosphene.data import Dataset, open_dataset
+from phosphene.errors import PhospheneError
+from phosphene.study import Study
+
+
+@cache
+def _open(kind: str, root: str, subject: str, options: tuple[tuple[str, Any], ...]) -> Dataset:
+    return open_dataset(kind, root, subject, **dict(options))
+
+
+@cache
+def _fingerprint(kind: str, root: str, subject: str, options: tuple[tuple[str, Any], ...]) -> str:
+    return _open(kind, root, subject, options).fingerprint()
+
+
+def _place(study: Study, subject: str) -> tuple[str, str, str, tuple[tuple[str, Any], ...]]:
+    """Where a subject's data lie, simulated first when the study is a demo and its folder is not there yet."""
+    data, root = study.data, study.data_root
+    if data.simulate.enabled:
+        _simulate(study)
+    options = ("betas", "resolution", "sessions") if data.kind == "nsd" else ()
+    return data.kind, str(root), subject, tuple((name, getattr(data, name)) for name in options)
+
+
+def _simulate(study: Study) -> None:
+    """Write the simulated data, or check that those on disk are the ones that the study asks for."""
+    root, simulated = study.data_root, study.data.simulate
+    asked = {f.name: getattr(simulated, f.name) for f in fields(simulated) if f.name != "enabled"}
+    marker = root / "SIMULATED.json"
+    if not root.exists():
+        from phosphene.data.simulate import simulate
+
+        simulate(root, subjects=study.data.subjects, seed=study.seed, **asked)
+    elif marker.exists():
+        found = json.loads(marker.read_text())
+        for name, value in asked.items():
+            if found[name] != value:
+                raise PhospheneError(
+                    f"{root}: found data simulated with {name} = {found[name]}, expected data.simulate.{name} = "
+                    f"{value}; set data.root to another folder, or delete this one."
+                )
+
+
+def dataset(study: Study, subject: str) -> Dataset:
+    """Open one subject's data; a process opens them once."""
+    return _open(*_place(study, subject))
+
+
+def data_fingerprint(study: Study, subject: str) -> str:
+    """Hash of one subject's data, the same wherever the files lie."""
+    return _fingerprint(*_place(study, subject))
+
+
+@cache
+def load_model(name: str, device: str) -> ldm.LatentDiffusion:
+    """Load a diffusion model; a process loads it once."""
+    return ldm.LatentDiffusion.load(name, device)
+
+
+@cache
+def model_fingerprint(name: str) -> str:
+    """Hash of a diffusion model's files."""
+    return ldm.fingerprint(name)
