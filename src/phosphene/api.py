@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def betas(study: Study, compute: Compute | None = None) -> list[Artefact]:
+    """Take the responses of the study's regions out of the scans; one artefact per subject and set of regions.
+
+    Array `betas` (n_trials, n_voxels) as stored, table `voxels`. Data that are small are read where they are used and
+    give no artefact.
+    """
+    found = [stages.betas(study, subject, getattr(study.decode, feature).rois, compute or Compute())
+             for subject in study.data.subjects for feature in evaluation.features_of(study)]  # fmt: skip
+    return [artefact for artefact in found if artefact is not None]
+
+
 def extract(study: Study, compute: Compute | None = None) -> list[Artefact]:
     """Compute z and c of every picture that was seen; one artefact per subject and feature."""
     return [stages.extract(study, subject, feature, compute or Compute())

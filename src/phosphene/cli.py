@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from phosphene import cli_data
 from phosphene.errors import PhospheneError
 from phosphene.study import Compute, Study, parse_set
 
@@ -29,9 +30,11 @@ app = typer.Typer(
 )  # fmt: skip
 # What each command makes, in order: the stages of its artefacts.
 STAGES = {
-    "extract": ("extract",), "decode": ("decompose", "decode"), "reconstruct": ("reconstruct",),
+    "betas": ("betas",), "extract": ("extract",), "decode": ("decompose", "decode"), "reconstruct": ("reconstruct",),
     "evaluate": ("evaluate",), "report": ("report",),
 }  # fmt: skip
+app.add_typer(cli_data.fetch, name="fetch")
+app.command("check")(cli_data.check)
 STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 
 
@@ -196,6 +199,13 @@ def simulate(study: STUDY, *, options: Options) -> None:
 
 @app.command()
 @with_options
+def betas(study: STUDY, *, options: Options) -> None:
+    """Take the responses of the study's regions out of the scans of all sessions."""
+    _run(study, options, "betas", only=True)
+
+
+@app.command()
+@with_options
 def extract(study: STUDY, *, options: Options) -> None:
     """Compute z and c of every picture that was seen."""
     _run(study, options, "extract", only=True)
@@ -240,7 +250,9 @@ def _run(path: Path, options: Options, until: str | None, only: bool = False) ->
 
     if options.force:
         _clear(study, STAGES[last] if only else _until(last))
-    if last == "extract":
+    if last == "betas":
+        _say_paths([a.path for a in api.betas(study, compute=compute)], options)
+    elif last == "extract":
         _say_paths([a.path for a in api.extract(study, compute)], options)
     elif last == "decode":
         _say_paths([a.path for a in api.decode(study, compute)], options)

@@ -28,8 +28,13 @@ def _place(study: Study, subject: str) -> tuple[str, str, str, tuple[tuple[str, 
     data, root = study.data, study.data_root
     if data.simulate.enabled:
         _simulate(study)
-    options = ("betas", "resolution", "sessions") if data.kind == "nsd" else ()
-    return data.kind, str(root), subject, tuple((name, getattr(data, name)) for name in options)
+    return data.kind, str(root), subject, tuple(options(study).items())
+
+
+def options(study: Study) -> dict[str, Any]:
+    """What :func:`phosphene.data.open_dataset` is told about this kind of data."""
+    names = {"nsd": ("betas", "resolution", "sessions")}
+    return {name: getattr(study.data, name) for name in names.get(study.data.kind, ())}
 
 
 def _simulate(study: Study) -> None:

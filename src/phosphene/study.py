@@ -55,7 +55,7 @@ class Simulate:
 class Data:
     """Which scans and photographs; `sessions` empty means all that are there."""
 
-    kind: Literal["nsd", "haxby"] = "nsd"
+    kind: Literal["nsd", "haxby", "arrays"] = "nsd"
     root: str = ""
     subjects: tuple[str, ...] = _filled("subj01")
     sessions: tuple[int, ...] = ()

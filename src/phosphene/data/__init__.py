@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from phosphene.errors import PhospheneError
 
@@ -64,6 +64,32 @@ class Dataset(Protocol):
         ...
 
 
+@runtime_checkable
+class Stored(Dataset, Protocol):
+    """Data of many gigabytes: single trials as they are stored, one session at a time.
+
+    Attributes
+    ----------
+    sessions : tuple of int
+    scale : float
+        What stored values are divided by.
+    dtype : str
+        Their type.
+    """
+
+    sessions: tuple[int, ...]
+    scale: float
+    dtype: str
+
+    def voxels(self, rois: str | Sequence[str], uncovered: str = "drop") -> pd.DataFrame:
+        """As :class:`Dataset`; with `uncovered` "nan", voxels without data in some session are there as well."""
+        ...
+
+    def stored(self, rois: str | Sequence[str], session: int) -> NDArray[Any]:
+        """Return one session's responses as stored, (n_trials, n_voxels), voxels without data included."""
+        ...
+
+
 def checked_rois(rois: str | Sequence[str], data: Dataset, where: Path) -> list[str]:
     """List the regions asked for, or refuse one that the data do not have; `where` is what the sentence names."""
     asked = [rois] if isinstance(rois, str) else list(rois)
@@ -80,7 +106,7 @@ def open_dataset(kind: str, root: str | Path, subject: str, **options: Any) -> D
 
     Parameters
     ----------
-    kind : {"nsd", "haxby"}
+    kind : {"nsd", "haxby", "arrays"}
     root : path
         The data's folder.
     subject : str
@@ -101,4 +127,8 @@ def open_dataset(kind: str, root: str | Path, subject: str, **options: Any) -> D
         from phosphene.data.haxby import Haxby  # type: ignore[import-not-found, unused-ignore]
 
         return Haxby(root, subject, **options)  # type: ignore[no-any-return, unused-ignore]
-    raise PhospheneError(f"data.kind: unknown kind of data {kind!r}; expected 'nsd' or 'haxby'")
+    if kind == "arrays":
+        from phosphene.data.arrays import Arrays
+
+        return Arrays(root, subject, **options)
+    raise PhospheneError(f"data.kind: unknown kind of data {kind!r}; expected 'nsd' or 'haxby' or 'arrays'")

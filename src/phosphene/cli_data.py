@@ -1,0 +1,198 @@
+"""Commands about the data themselves. Heavy imports wait inside the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from phosphene.errors import PhospheneError
+from phosphene.study import parse_set
+
+if TYPE_CHECKING:
+    from phosphene.data.check import Line
+    from phosphene.data.fetch import RemoteFile
+
+fetch = typer.Typer(help="Download the public data that a study reads.", no_args_is_help=True)
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A study file (TOML), or a folder with data.")],
+    subject: Annotated[list[str] | None, typer.Option(help="Only this subject; may be repeated.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    align: Annotated[bool, typer.Option(help="Test whether pictures predict early voxels, about a minute.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")] = False,
+) -> None:
+    """Say what data are there, what is missing for which stage, and whether the parts agree."""
+    from phosphene.cli import Options, _one_sentence, _quieten
+
+    _quieten(verbose)
+    with _one_sentence(verbose):
+        if not data.exists():
+            raise PhospheneError(f"{data}: no such file or folder; expected a study file or a folder with data")
+        from phosphene.data.check import as_records, kind_of, subjects_of
+        from phosphene.data.check import check as look
+        from phosphene.sources import options
+        from phosphene.study import Study
+
+        if data.is_file():
+            study = Options(set=changes).study(data)
+        else:
+            study = Study.from_dict({"data": {"kind": kind_of(data), "root": str(data.absolute())}})
+            for change in changes or ():
+                study = study.replace(*parse_set(change))
+        kind, root = study.data.kind, study.data_root
+        subjects = subject or (study.data.subjects if data.is_file() else subjects_of(root, kind))
+        found = {name: look(root, kind, name, align, **options(study)) for name in subjects}
+        if as_json:
+            typer.echo(json.dumps({name: as_records(lines) for name, lines in found.items()}))
+        else:
+            for name, lines in found.items():
+                _show_lines(f"{name} ({kind}) in {root}", lines)
+        if not found:
+            raise PhospheneError(f"{root}: no subject in it; expected folders such as subj01")
+        if any(line.state == "wrong" for lines in found.values() for line in lines):
+            raise typer.Exit(1)
+
+
+def _show_lines(title: str, lines: Sequence[Line]) -> None:
+    """One screen: what was looked at, how it is, what was found; and what cannot run for want of it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    colours = {"ok": "green", "note": "default", "missing": "yellow", "wrong": "red"}
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    for line in lines:
+        needs = f" [dim](needed for: {line.needed_for})[/dim]" if line.state in ("missing", "wrong") else ""
+        table.add_row(line.item, f"[{colours[line.state]}]{line.state}[/]", escape(line.found) + needs)
+    Console(width=None if sys.stdout.isatty() else 120).print(table, highlight=False)
+
+
+@fetch.command()
+def nsd(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")],
+    yes: Annotated[bool, typer.Option("--yes", help="Accept NSD's terms beforehand.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Files at once.")] = 4,
+    form: Annotated[str, typer.Option("--format", help="Of the betas: hdf5 or nii.gz.")] = "hdf5",
+    endpoint_url: Annotated[str | None, typer.Option(metavar="URL", help="Another server that speaks S3.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    ] = None,
+    subject: Annotated[list[str] | None, typer.Option(help="Only this subject; may be repeated.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List files and sizes, download nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every file as JSON.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="List every file; show tracebacks.")] = False,
+) -> None:
+    """Download what a study reads of the Natural Scenes Dataset, once its terms are accepted."""
+    from phosphene.cli import Options, _one_sentence
+
+    with _one_sentence(verbose):
+        chosen = Options(set=changes).study(study)
+        if chosen.data.kind != "nsd" or chosen.data.simulate.enabled:
+            kind = "simulated" if chosen.data.simulate.enabled else chosen.data.kind
+            raise PhospheneError(f"{study}: its data are {kind}; `phosphene fetch nsd` downloads the measured NSD only")
+        chosen = chosen.replace("data.subjects", subject) if subject else chosen
+        from phosphene.data.bucket import Bucket
+        from phosphene.data.fetch import download, free_space, missing_annotations, plan
+
+        root, data, bucket = chosen.data_root, chosen.data, Bucket(endpoint_url, jobs)
+        files, notes = plan(bucket, root, data.subjects, data.sessions, data.betas, data.resolution, form)
+        for note in notes:
+            typer.echo(f"Note: {note}", err=True)
+        if not as_json:
+            _show(files, root, free_space(root), verbose)
+        todo = [file for file in files if file.state != "there"]
+        size_only: list[str] = []
+        if todo and not dry_run:
+            _accept(yes)
+            with _progress(files) as report:
+                size_only = download(bucket, files, root, jobs, report)
+        lacking = missing_annotations(root)
+        if as_json:
+            found = {"root": str(root), "free": free_space(root), "files": [asdict(file) for file in files]}
+            done = {"downloaded": [] if dry_run else [file.key for file in todo], "size_only": size_only}
+            typer.echo(json.dumps({**found, **done, "notes": notes, "missing_annotations": [str(p) for p in lacking]}))
+            return
+        if not dry_run:
+            typer.echo(f"Downloaded {len(todo)} files; {len(files) - len(todo)} were there.")
+        if size_only:
+            typer.echo(f"Size verified only, the checksum is of an unknown kind: {', '.join(size_only)}")
+        if lacking:
+            typer.echo(
+                f"COCO's captions and categories are not in NSD's bucket: unzip annotations_trainval2017.zip from "
+                f"cocodataset.org to {lacking[0].parent}; missing are {', '.join(path.name for path in lacking)}."
+            )
+
+
+def _show(files: Sequence[RemoteFile], root: Path, free: int, verbose: bool) -> None:
+    """One line for files that were asked for together, or for every file; then the sums."""
+    for name, group in groupby(files, key=lambda file: file.key if verbose else file.wanted):
+        together = list(group)
+        there = sum(file.state == "there" for file in together)
+        begun = sum(file.state == "partial" for file in together)
+        states = [f"{n} {word}" for n, word in ((there, "there"), (begun, "begun")) if n]
+        said = f"  ({', '.join(states)})" if states else ""
+        typer.echo(f"{len(together):>5} {_size(sum(file.size for file in together)):>10}  {name}{said}")
+    total, remaining = sum(file.size for file in files), sum(file.remaining for file in files)
+    where = f"to download to {root}, {_size(free)} free there"
+    typer.echo(f"{len(files):>5} {_size(total):>10}  in all; {_size(remaining)} {where}")
+    differing = [file.key for file in files if file.state == "differs"]
+    if differing:
+        typer.echo(f"Not the bucket's, will be replaced: {', '.join(differing)}")
+
+
+def _size(n_bytes: int) -> str:
+    from rich.filesize import decimal
+
+    return decimal(n_bytes)
+
+
+def _accept(yes: bool) -> None:
+    """Show the terms; they count as accepted only when the user says so, now or beforehand."""
+    from phosphene.data.fetch import TERMS
+
+    typer.echo(f"\n{TERMS}\n", err=True)
+    if yes:
+        typer.echo("Accepted beforehand with --yes.", err=True)
+    elif not sys.stdin.isatty():
+        raise PhospheneError("NSD's terms were not accepted; accept them at a terminal, or beforehand with --yes")
+    elif not typer.confirm("Have you accepted the terms and sent the agreement?", err=True):
+        raise PhospheneError("NSD's terms were not accepted; nothing was downloaded")
+
+
+@contextmanager
+def _progress(files: Sequence[RemoteFile]) -> Iterator[Callable[[int], None]]:
+    """Say how many bytes are there: a bar on a terminal, a line now and then in a log, both on stderr."""
+    total = sum(file.size for file in files)
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("", total=total, completed=sum(file.present for file in files))
+            yield lambda present: bar.update(task, completed=present)
+        return
+    started = said = time.monotonic()
+
+    def line(present: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if present == total or now - said >= _SECONDS_BETWEEN_LINES:
+            typer.echo(f"fetch nsd: {_size(present)} of {_size(total)}, {now - started:.0f} s", err=True)
+            said = now
+
+    yield line
