@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def betas(study: Study, compute: Compute | None = None) -> list[Artefact]:
     """Take the responses of the study's regions out of the scans; one artefact per subject and set of regions.
 
-    Array `betas` (n_trials, n_voxels) as stored, table `voxels`. Data that are small are read where they are used and
-    give no artefact.
+    Arrays `betas/session01`, ... (n_trials, n_voxels) as stored, table `voxels`. Data that are small are read where
+    they are used and give no artefact.
     """
     found = [stages.betas(study, subject, getattr(study.decode, feature).rois, compute or Compute())
              for subject in study.data.subjects for feature in evaluation.features_of(study)]  # fmt: skip

@@ -136,7 +136,7 @@ def _name_row(study: Study, data: Dataset, wanted: pd.DataFrame, made: NDArray[n
     truth = data.categories(wanted["image"].to_numpy())
     choices = sorted({name for names in truth for name in names})
     unknown = [name for name in choices if name not in perceptual.CATEGORIES]
-    if unknown:
+    if unknown or not choices:
         return {
             "accuracy": np.nan,
             "ci_low": np.nan,

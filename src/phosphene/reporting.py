@@ -131,7 +131,8 @@ def _gallery(study: Study, subject: str, scored: Artefact | None) -> list[Row]:
     ]
     made = [stages.pictures(artefact, shown.tolist(), samples=1)[:, 0] for artefact in artefacts]
     images = wanted["image"].to_numpy()[shown].tolist()
-    seen, captions = data.images(images) if data.photographs else None, data.captions(images)
+    seen = data.images(images) if data.photographs else None
+    captions = data.captions(images) if "c" in evaluation.features_of(study) else [[""]] * len(images)
     return [
         Row(
             image=int(wanted["image"].iloc[item]),

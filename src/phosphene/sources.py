@@ -33,7 +33,7 @@ def _place(study: Study, subject: str) -> tuple[str, str, str, tuple[tuple[str, 
 
 def options(study: Study) -> dict[str, Any]:
     """What :func:`phosphene.data.open_dataset` is told about this kind of data."""
-    names = {"nsd": ("betas", "resolution", "sessions")}
+    names = {"nsd": ("betas", "resolution", "sessions"), "laion": ("split", "pool", "sessions")}
     return {name: getattr(study.data, name) for name in names.get(study.data.kind, ())}
 
 

@@ -78,18 +78,17 @@ def _roi_name(subject: str, rois: Sequence[str]) -> str:
 def betas(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> Artefact | None:
     """Take the responses of some regions out of the files of all sessions, once; None where data are small.
 
-    Array `betas` (n_trials, n_voxels) as stored: in NSD int16, 300 times percent signal change. Table `voxels`: where
-    every column lies.
+    Arrays `betas/session01`, ... (n_trials of the session, n_voxels) as stored: in NSD int16, 300 times percent signal
+    change. Table `voxels`: where every column lies.
     """
     data = dataset(study, subject)
     if not isinstance(data, Stored):
         return None
-    voxels, counts = data.voxels(rois, uncovered="nan"), data.trials["session"].value_counts()
-    chunk = int(np.gcd.reduce(counts.to_numpy()))  # no chunk holds trials of two sessions, which are parts
+    n_voxels = len(data.voxels(rois, uncovered="nan"))
 
     def prepare(artefact: Artefact) -> None:
-        shape, chunks = (len(data.trials), len(voxels)), (chunk, min(VOXELS_PER_CHUNK, len(voxels)))
-        artefact.create_array("betas", shape, data.dtype, chunks)
+        for session, n in data.trials["session"].value_counts().items():
+            artefact.create_array(_session(session), (n, n_voxels), data.dtype, (n, min(VOXELS_PER_CHUNK, n_voxels)))
 
     work = partial(_betas_part, study=study, subject=subject, rois=tuple(rois))
     return make(study, betas_recipe(study, subject, rois), len(data.sessions), work, compute, prepare)
@@ -98,11 +97,16 @@ def betas(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> 
 def _betas_part(artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]) -> None:
     data = dataset(study, subject)
     assert isinstance(data, Stored)
-    rows = np.flatnonzero(data.trials["session"] == data.sessions[index])
+    session = data.sessions[index]
+    values = data.stored(rois, session)
     with artefact.part(index) as part:
-        part.array("betas", slice(rows[0], rows[-1] + 1), data.stored(rois, data.sessions[index]))
+        part.array(_session(session), slice(0, len(values)), values)
         if index == 0:
             part.table("voxels", data.voxels(rois, uncovered="nan"))
+
+
+def _session(number: int) -> str:
+    return f"betas/session{number:02d}"
 
 
 def responses(study: Study, subject: str, rois: Sequence[str]) -> Rows:
@@ -110,11 +114,10 @@ def responses(study: Study, subject: str, rois: Sequence[str]) -> Rows:
     data = dataset(study, subject)
     if not isinstance(data, Stored):
         return data.betas(rois, zscore=study.data.zscore)
-    stored = Store(study.root).artefact(betas_recipe(study, subject, rois)).array("betas")
-    session, train = (data.trials[name].to_numpy() for name in ("session", "split"))
-    blocks = (np.asarray(stored[np.flatnonzero(session == number)]) for number in data.sessions)
-    shape = len(session), stored.shape[1]
-    found, covered = assemble(blocks, shape, train == "train", study.data.zscore, data.scale)
+    artefact = Store(study.root).artefact(betas_recipe(study, subject, rois))
+    arrays, train = [artefact.array(_session(number)) for number in data.sessions], data.trials["split"] == "train"
+    blocks, shape = (np.asarray(array[:]) for array in arrays), (len(train), arrays[0].shape[1])
+    found, covered = assemble(blocks, shape, train.to_numpy(), study.data.zscore, data.scale)
     warn_uncovered(covered, subject, study.data_root)
     return found
 

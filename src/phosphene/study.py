@@ -53,14 +53,16 @@ class Simulate:
 
 @dataclass(frozen=True)
 class Data:
-    """Which scans and photographs; `sessions` empty means all that are there."""
+    """Which scans and photographs; `sessions` empty means all that are there, `split` and `pool` are LAION-fMRI's."""
 
-    kind: Literal["nsd", "haxby", "arrays"] = "nsd"
+    kind: Literal["nsd", "haxby", "arrays", "laion"] = "nsd"
     root: str = ""
     subjects: tuple[str, ...] = _filled("subj01")
     sessions: tuple[int, ...] = ()
     betas: str = "betas_fithrf_GLMdenoise_RR"
     resolution: str = "func1pt8mm"
+    split: str = "tau"
+    pool: str = ""
     zscore: Literal["session", "train", "none"] = "session"
     simulate: Simulate = Simulate()
 

@@ -106,13 +106,14 @@ def open_dataset(kind: str, root: str | Path, subject: str, **options: Any) -> D
 
     Parameters
     ----------
-    kind : {"nsd", "haxby", "arrays"}
+    kind : {"nsd", "haxby", "arrays", "laion"}
     root : path
         The data's folder.
     subject : str
         For example "subj01".
     **options
-        For "nsd": `betas`, `resolution`, `sessions` (see :class:`phosphene.data.nsd.NSD`).
+        For "nsd": `betas`, `resolution`, `sessions` (see :class:`phosphene.data.nsd.NSD`); for "laion": `split`,
+        `pool`, `sessions` (see :class:`phosphene.data.laion.LaionFMRI`).
 
     Raises
     ------
@@ -131,4 +132,8 @@ def open_dataset(kind: str, root: str | Path, subject: str, **options: Any) -> D
         from phosphene.data.arrays import Arrays
 
         return Arrays(root, subject, **options)
-    raise PhospheneError(f"data.kind: unknown kind of data {kind!r}; expected 'nsd' or 'haxby' or 'arrays'")
+    if kind == "laion":
+        from phosphene.data.laion import LaionFMRI
+
+        return LaionFMRI(root, subject, **options)
+    raise PhospheneError(f"data.kind: unknown kind of data {kind!r}; expected 'nsd', 'haxby', 'arrays' or 'laion'")

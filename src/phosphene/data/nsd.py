@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from phosphene import disk
 from phosphene.data import nsd_files as files
+from phosphene.data.coco import Coco, Crop
 from phosphene.data.regions import Regions
 from phosphene.data.trials import assemble, varies, warn_uncovered
 from phosphene.errors import PhospheneError
@@ -72,7 +72,6 @@ class NSD:
             if session not in self._files:
                 missing = layout.betas / f"betas_session{session:02d}.hdf5"
                 raise PhospheneError(f"{missing}: no such file (nor .nii.gz), but data.sessions asks for it")
-        self._annotations: dict[tuple[str, str], dict[int, Any]] = {}
 
     # ---- trials ------------------------------------------------------------------------------------------------
 
@@ -222,39 +221,35 @@ class NSD:
     def _info(self) -> pd.DataFrame:
         return files.read_stimuli(self.layout.stimulus_table)
 
-    def _annotation(self, kind: str, image: int) -> Any:
-        """What COCO says about one image: its captions, or its size and the boxes of its things."""
+    @cached_property
+    def _coco(self) -> Coco:
+        return Coco(self.layout.annotations)
+
+    def _shown(self, image: int) -> tuple[int, str, Crop]:
+        """COCO id, COCO split and crop of one image."""
         if image not in self._info.index:
             raise PhospheneError(f"{self.layout.stimulus_table}: no image with nsdId {image}")
-        coco, split = int(self._info.at[image, "cocoId"]), str(self._info.at[image, "cocoSplit"])
-        path = self.layout.annotations / f"{kind}_{split}.json"
-        if (kind, split) not in self._annotations:
-            if not path.is_file():
-                raise PhospheneError(f"{path}: no such file; unpack COCO's annotations_trainval2017.zip there")
-            self._annotations[kind, split] = files.read_coco(path)
-        if coco not in self._annotations[kind, split]:
-            raise PhospheneError(f"{path}: nothing about COCO image {coco} (nsdId {image})")
-        return self._annotations[kind, split][coco]
+        coco_id, split, crop = self._info.loc[image, ["cocoId", "cocoSplit", "cropBox"]]
+        try:
+            top, bottom, left, right = map(float, ast.literal_eval(str(crop)))
+        except (ValueError, SyntaxError, TypeError) as error:
+            raise PhospheneError(
+                f"{self.layout.stimulus_table}: cropBox of nsdId {image} is {crop!r}; expected four fractions"
+            ) from error
+        return int(coco_id), str(split), (top, bottom, left, right)
 
     def captions(self, ids: Sequence[int]) -> list[list[str]]:
         """Return COCO's captions of each picture, five or a few more."""
-        return [list(self._annotation("captions", int(image))["captions"]) for image in ids]
+        return [self._coco.captions(*self._shown(int(image))[:2]) for image in ids]
 
     def categories(self, ids: Sequence[int]) -> list[list[str]]:
         """Return COCO's categories of each picture, largest thing first; things cut off by NSD's crop do not count."""
-        named = []
-        for image in ids:
-            found = self._annotation("instances", int(image))
-            top, bottom, left, right = ast.literal_eval(str(self._info.at[image, "cropBox"]))
-            width, height = found["size"]
-            seen = [
-                name
-                for _, name, (x, y, w, h) in sorted(found["things"], key=lambda thing: -thing[0])
-                if x < (1 - right) * width and x + w > left * width
-                if y < (1 - bottom) * height and y + h > top * height
-            ]
-            named.append(list(dict.fromkeys(seen)))
-        return named
+        return [self._coco.categories(*self._shown(int(image))) for image in ids]
+
+    def segmentation(self, ids: Sequence[int], side: int) -> NDArray[np.uint8]:
+        """Return COCO's semantic map of each picture, shape (n, side, side, 3): every category has its own colour."""
+        maps = [self._coco.segmentation(*self._shown(int(image)), side) for image in ids]
+        return np.array(maps, np.uint8).reshape(-1, side, side, 3)
 
     def fingerprint(self) -> str:
         """Hash names, sizes and contents (of large files, both ends) of all that is read: a copy hashes the same."""

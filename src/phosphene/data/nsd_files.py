@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from dataclasses import dataclass
@@ -202,7 +201,7 @@ def load_nifti(path: Path) -> Any:
     """Open a volume without reading its values."""
     try:
         return nib.load(path)
-    except (OSError, EOFError, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError) as error:
         raise PhospheneError(f"{path}: could not be read as NIfTI ({error}); copy or download it again") from error
 
 
@@ -327,26 +326,6 @@ def _read_slabs(data: h5py.Dataset, index: NDArray[np.int64], values: NDArray[np
             if some.any():
                 slab = data[:, z, start : min(start + rows, y.max() + 1), low:high]
                 values[:, here[some]] = slab[:, y[some] - start, x[some] - low]
-
-
-def read_coco(path: Path) -> dict[int, Any]:
-    """Reduce a COCO annotation file to what is used: per image its size, captions and (area, name, box) of things."""
-    try:
-        content = json.loads(path.read_bytes())
-        names = {entry["id"]: entry["name"] for entry in content.get("categories", ())}
-        found: dict[int, Any] = {
-            entry["id"]: {"size": (entry["width"], entry["height"]), "captions": [], "things": []}
-            for entry in content["images"]
-        }
-        for entry in content["annotations"]:
-            if "caption" in entry:
-                found[entry["image_id"]]["captions"].append(entry["caption"].strip())
-            else:
-                thing = entry["area"], names[entry["category_id"]], entry["bbox"]
-                found[entry["image_id"]]["things"].append(thing)
-    except (OSError, ValueError, KeyError) as error:
-        raise PhospheneError(f"{path}: could not be read as COCO annotations ({error!r})") from error
-    return found
 
 
 def check_counts(subject: str, trials: pd.DataFrame) -> list[str]:
