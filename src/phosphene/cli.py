@@ -342,6 +342,8 @@ def _show_plan(study: Study, options: Options, last: str = "report") -> None:
     else:
         for row in rows:
             typer.echo(f"{row['stage']:<12} {row['name']:<28} {row['hash']}  {row['state']}")
+        if options.dry_run:
+            cli_data.show_costs(study, options.compute)
 
 
 def main() -> None:

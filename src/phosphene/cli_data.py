@@ -21,6 +21,7 @@ from phosphene.study import parse_set
 if TYPE_CHECKING:
     from phosphene.data.check import Line
     from phosphene.data.fetch import RemoteFile
+    from phosphene.study import Compute, Study
 
 fetch = typer.Typer(help="Download the public data that a study reads.", no_args_is_help=True)
 _SECONDS_BETWEEN_LINES = 10.0
@@ -79,6 +80,35 @@ def _show_lines(title: str, lines: Sequence[Line]) -> None:
         needs = f" [dim](needed for: {line.needed_for})[/dim]" if line.state in ("missing", "wrong") else ""
         table.add_row(line.item, f"[{colours[line.state]}]{line.state}[/]", escape(line.found) + needs)
     Console(width=None if sys.stdout.isatty() else 120).print(table, highlight=False)
+
+
+def show_costs(study: Study, compute: Compute) -> None:
+    """What the whole study costs, stage by stage, and the parts of the data that it reads."""
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
+
+    from phosphene.planning import costs
+    from phosphene.sources import dataset
+
+    found = pd.DataFrame(asdict(cost) for cost in costs(study, compute))
+    table = Table(title="\nEstimated cost of everything, one worker", title_justify="left", title_style="bold", box=None)
+    table.add_column("")
+    for name in ("files", "read GB", "disk GB", "memory GB", "hours"):
+        table.add_column(name, justify="right")
+    sums = {"files": "sum", "read_gb": "sum", "gb": "sum", "memory_gb": "max", "hours": "sum"}
+    by_stage = found.groupby("stage", sort=False).agg(sums)
+    for stage, row in [*by_stage.iterrows(), ("together", found.agg(sums))]:
+        numbers = f"{row['files']:.0f}", *(f"{row[name]:.2f}" for name in ("read_gb", "gb", "memory_gb", "hours"))
+        table.add_row(str(stage), *numbers, style="bold" if stage == "together" else "")
+    Console(width=None if sys.stdout.isatty() else 100).print(table, highlight=False)
+    for subject in study.data.subjects:
+        data = dataset(study, subject)
+        trials, test = data.trials, data.trials["split"] == "test"
+        typer.echo(
+            f"{subject}: {trials['session'].nunique()} sessions, {len(trials)} trials of {trials['image'].nunique()} "
+            f"pictures, {test.sum()} of them test trials of {trials.loc[test, 'image'].nunique()} pictures"
+        )
 
 
 @fetch.command()

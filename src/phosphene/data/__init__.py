@@ -75,11 +75,16 @@ class Stored(Dataset, Protocol):
         What stored values are divided by.
     dtype : str
         Their type.
+    paths : list of path
+        The files of these sessions.
     """
 
     sessions: tuple[int, ...]
     scale: float
     dtype: str
+
+    @property
+    def paths(self) -> list[Path]: ...
 
     def voxels(self, rois: str | Sequence[str], uncovered: str = "drop") -> pd.DataFrame:
         """As :class:`Dataset`; with `uncovered` "nan", voxels without data in some session are there as well."""

@@ -87,6 +87,11 @@ class LaionFMRI:
     def _betas(self, session: int) -> Path:
         return self._of_session(session, "space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz")
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files of betas of the sessions used."""
+        return [self._betas(session) for session in self.sessions]
+
     def _trials(self, session: int) -> Path:
         return self._of_session(session, "desc-SingletrialBetas_trials.tsv")
 

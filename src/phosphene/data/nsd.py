@@ -143,6 +143,11 @@ class NSD:
             table["ncsnr"] = files.read_volume(self.layout.ncsnr, self.shape)[tuple(index.T)].astype(np.float32)
         return table
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files of betas of the sessions used."""
+        return [self._files[session] for session in self.sessions]
+
     def stored(self, rois: str | Sequence[str], session: int) -> NDArray[np.int16]:
         """Read one session's responses as they lie in the file, (n_trials, n_voxels), voxels without data included."""
         return self._read(session, self.regions.select(rois))

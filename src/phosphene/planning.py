@@ -1,0 +1,186 @@
+"""What a study will cost before it is run: files, gigabytes, hours and memory of each stage. All of it is estimated.
+
+Sizes follow from the shapes. Seconds follow from small pieces of the same work, done now on this machine and device: a
+matrix product, an eigendecomposition, a few pictures through each network. They count one worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from phosphene import evaluation, ldm
+from phosphene.data import Dataset, Stored
+from phosphene.decoding import image_ids, items
+from phosphene.sources import dataset, load_model
+from phosphene.stages import BRAIN, MODE_FEATURES, TARGETS_PER_PART, TRUE
+from phosphene.study import Compute, Study
+
+STREAM, CHUNK = 0.65e9, 1.0e-5  # bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
+PICTURE = 4e5  # bytes of a PNG of 512 x 512 pixels
+TIMED = 2  # pictures and steps that are timed
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one stage of one subject will take; `files` and `gb` are written, `read_gb` is read from the data."""
+
+    subject: str
+    stage: str
+    files: int
+    read_gb: float
+    gb: float
+    memory_gb: float
+    hours: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds of pieces of the work on this machine."""
+
+    flop: float
+    eigh: float  # of a matrix of one column, to be multiplied by its width cubed
+    latent: float
+    context: float
+    step: float
+    weights_gb: float
+
+
+def measure_rates(study: Study, compute: Compute) -> Rates:
+    """Time the pieces, in seconds each."""
+    import torch
+
+    model = load_model(study.model.name, compute.device)
+    side, rng = study.model.latent_size or model.size, np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (TIMED, side, side, 3), np.uint8)
+    c = model.text_to_context([["a picture"]] * TIMED)
+    square = torch.randn(1024, 1024)
+    steps = {"steps": 2 * TIMED, "guidance": study.reconstruct.guidance, "seeds": list(range(TIMED))}
+    nets = (model.vae, model.unet, model.text)
+    weights = sum(p.numel() * p.element_size() for net in nets for p in net.parameters())
+    return Rates(
+        flop=_seconds(lambda: square @ square) / (2 * 1024**3),
+        eigh=_seconds(lambda: torch.linalg.eigh((square @ square.T).double())) / 1024**3,
+        latent=_seconds(lambda: model.image_to_latent(pictures, study.model.latent_size)) / TIMED,
+        context=_seconds(lambda: model.text_to_context([["a picture"]] * TIMED)) / TIMED,
+        step=_seconds(lambda: model.denoise(None, c, **steps)) / (2 * TIMED * TIMED),
+        weights_gb=weights / 1e9,
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The better of two runs."""
+    found = []
+    for _ in range(2):
+        started = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def costs(study: Study, compute: Compute) -> list[Cost]:
+    """Estimate every stage of every subject, finished or not.
+
+    Parameters
+    ----------
+    study : Study
+    compute : Compute
+        Its device is the one that is timed.
+    """
+    rates, model = measure_rates(study, compute), load_model(study.model.name, compute.device)
+    return [cost for subject in study.data.subjects for cost in _subject(study, subject, model, rates)]
+
+
+def _subject(study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rates) -> Iterator[Cost]:
+    data, features = dataset(study, subject), evaluation.features_of(study)
+    own = [getattr(study.decode, feature).rois for feature in features]
+    compared = [(roi,) for roi in evaluation.compared_rois(study, data)]
+    widths = {"z": int(np.prod(model.latent_shape(study.model.latent_size))), "c": int(np.prod(model.context_shape))}
+    n_images, n_items, n_trials = len(image_ids(data)), len(items(study, data)), len(data.trials)
+    voxels = {rois: _n_voxels(data, rois) for rois in dict.fromkeys([*own, *compared])}
+    if isinstance(data, Stored):
+        yield _betas(subject, data, list(voxels.values()))
+    for feature in features:
+        seconds = n_images * (rates.latent if feature == "z" else 5 * rates.context)  # about five captions each
+        size = 4 * n_images * widths[feature] / 1e9
+        yield Cost(subject, f"extract {feature}", 1, 0.0, size, rates.weights_gb + 0.5, seconds / 3600)
+    folds, n_train = study.decode.cv, int((data.trials["split"] == "train").sum())
+    n_distinct = data.trials.loc[data.trials["split"] == "train", "image"].nunique()
+    if study.decode.leave_out == "run":  # one model for every run
+        n_distinct, models = n_train, data.trials["run"].nunique()
+    else:
+        models = 1
+        for name, chosen in (("own regions", dict.fromkeys(own)), ("regions compared", compared)):
+            yield _decompose(subject, name, [(voxels[rois], n_train) for rois in chosen], folds, rates)
+    shuffled = "shuffled" in study.reconstruct.baselines
+    for feature, rois in zip(features, own, strict=True):
+        fits = [voxels[rois]] * (2 if shuffled else 1) + [voxels[some] for some in compared]
+        flops = sum(_target_flops(n_train, n_distinct, p, widths[feature], folds) for p in fits) * models
+        width = max(voxels[rois], *fits)
+        memory = (8 * n_trials * width + 8 * folds * min(width, n_train) ** 2 + 12 * n_distinct * TARGETS_PER_PART) / 1e9
+        size = len(fits) * 4 * n_items * widths[feature] / 1e9
+        yield Cost(subject, f"decode {feature}", len(fits), 0.0, size, memory, flops * rates.flop / 3600)
+    yield from _pictures(study, subject, n_items, model, rates)
+
+
+def _n_voxels(data: Dataset, rois: tuple[str, ...]) -> int:
+    return len(data.voxels(rois, uncovered="nan") if isinstance(data, Stored) else data.voxels(rois))
+
+
+def _betas(subject: str, data: Stored, n_voxels: list[int]) -> Cost:
+    """Files are read once for each set of regions: HDF5 voxel by voxel, NIfTI whole."""
+    item, read, seconds, total = np.dtype(data.dtype).itemsize, 0.0, 0.0, len(data.trials)
+    for path in data.paths:
+        for n in n_voxels:
+            if path.suffix == ".hdf5":
+                read, seconds = read + n * item * total / len(data.paths), seconds + n * CHUNK
+            else:
+                read, seconds = read + path.stat().st_size, seconds + _unpacked(path) / STREAM
+    session = max(data.trials["session"].value_counts()) if total else 0
+    written, memory = sum(n_voxels) * total * item / 1e9, max(n_voxels) * session * item / 1e9
+    return Cost(subject, "betas", len(n_voxels), read / 1e9, written, memory + 0.05, seconds / 3600)
+
+
+def _unpacked(path: Path) -> int:
+    from phosphene.data.nsd_files import load_nifti
+
+    image = load_nifti(path)
+    return int(np.prod(image.shape, dtype=np.int64)) * int(image.get_data_dtype().itemsize)
+
+
+def _decompose(subject: str, name: str, shapes: list[tuple[int, int]], folds: int, rates: Rates) -> Cost:
+    """Gram matrices, one eigendecomposition per fold and one of all rows (docs/ridge.md)."""
+    seconds = size = memory = 0.0
+    for p, n in shapes:
+        m = min(n, p)
+        seconds += (2 * n * p * m + 4 * n * m * m) * 2 * rates.flop + (folds + 1) * m**3 * rates.eigh
+        size += (4 * n * p + 4 * p * m + 8 * folds * m * m) / 1e9
+        memory = max(memory, (12 * n * p + 8 * folds * m * m + 40 * m * m) / 1e9)
+    return Cost(subject, f"decompose {name}", len(shapes), 0.0, size, memory, seconds / 3600)
+
+
+def _target_flops(n: int, n_distinct: int, p: int, t: int, folds: int) -> float:
+    """Operations of a fit that grow with the number of targets t (benchmarks/bench_ridge.py)."""
+    m = min(n, p)
+    return 2 * n_distinct * p * t + folds * 4 * m * m * t + 2 * n_distinct * m * t + 2 * m * m * t + 2 * p * m * t
+
+
+def _pictures(
+    study: Study, subject: str, n_items: int, model: ldm.LatentDiffusion, rates: Rates
+) -> Iterator[Cost]:
+    settings, size = study.reconstruct, PICTURE * (model.size / 512) ** 2
+    memory = rates.weights_gb + 24 * 64 * model.size**2 * 4 / 1e9  # 24 pictures of 64 channels at once
+    for mode, source in evaluation.conditions(study):
+        samples = 1 if mode == "z" else settings.samples
+        steps = 0.0 if mode == "z" else settings.steps * (settings.strength if "z" in MODE_FEATURES[mode] else 1.0)
+        seconds = n_items * samples * steps * rates.step + n_items * rates.latent * (2 if "z" in mode else 1)
+        name = f"reconstruct {mode}" + {BRAIN: "", TRUE: ", true features"}.get(source, f", {source}")
+        files = n_items * samples
+        yield Cost(subject, name, files, 0.0, files * size / 1e9, memory, seconds / 3600)
+    seen = len(evaluation.conditions(study)) * n_items * settings.samples
+    held = 0.5 + n_items * settings.samples * model.size**2 * 3 / 1e9
+    yield Cost(subject, "evaluate", 1, 0.0, 0.001, held, seen * 0.005 / 3600)
