@@ -92,7 +92,8 @@ def show_costs(study: Study, compute: Compute) -> None:
     from phosphene.sources import dataset
 
     found = pd.DataFrame(asdict(cost) for cost in costs(study, compute))
-    table = Table(title="\nEstimated cost of everything, one worker", title_justify="left", title_style="bold", box=None)
+    typer.echo("\nEstimated cost of everything, one worker")
+    table = Table(box=None)
     table.add_column("")
     for name in ("files", "read GB", "disk GB", "memory GB", "hours"):
         table.add_column(name, justify="right")

@@ -22,7 +22,7 @@ from phosphene.study import Compute, Study
 
 STREAM, CHUNK = 0.65e9, 1.0e-5  # bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
 PICTURE = 4e5  # bytes of a PNG of 512 x 512 pixels
-TIMED = 2  # pictures and steps that are timed
+TIMED, STEPS = 2, 4  # pictures and steps that are timed
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def measure_rates(study: Study, compute: Compute) -> Rates:
     pictures = rng.integers(0, 255, (TIMED, side, side, 3), np.uint8)
     c = model.text_to_context([["a picture"]] * TIMED)
     square = torch.randn(1024, 1024)
-    steps = {"steps": 2 * TIMED, "guidance": study.reconstruct.guidance, "seeds": list(range(TIMED))}
+    seeds, guidance = list(range(TIMED)), study.reconstruct.guidance
     nets = (model.vae, model.unet, model.text)
     weights = sum(p.numel() * p.element_size() for net in nets for p in net.parameters())
     return Rates(
@@ -67,7 +67,7 @@ def measure_rates(study: Study, compute: Compute) -> Rates:
         eigh=_seconds(lambda: torch.linalg.eigh((square @ square.T).double())) / 1024**3,
         latent=_seconds(lambda: model.image_to_latent(pictures, study.model.latent_size)) / TIMED,
         context=_seconds(lambda: model.text_to_context([["a picture"]] * TIMED)) / TIMED,
-        step=_seconds(lambda: model.denoise(None, c, **steps)) / (2 * TIMED * TIMED),
+        step=_seconds(lambda: model.denoise(None, c, steps=STEPS, guidance=guidance, seeds=seeds)) / (STEPS * TIMED),
         weights_gb=weights / 1e9,
     )
 
@@ -121,7 +121,8 @@ def _subject(study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rate
         fits = [voxels[rois]] * (2 if shuffled else 1) + [voxels[some] for some in compared]
         flops = sum(_target_flops(n_train, n_distinct, p, widths[feature], folds) for p in fits) * models
         width = max(voxels[rois], *fits)
-        memory = (8 * n_trials * width + 8 * folds * min(width, n_train) ** 2 + 12 * n_distinct * TARGETS_PER_PART) / 1e9
+        m = min(width, n_train)
+        memory = (8 * n_trials * width + 8 * folds * m * m + 12 * n_distinct * TARGETS_PER_PART) / 1e9
         size = len(fits) * 4 * n_items * widths[feature] / 1e9
         yield Cost(subject, f"decode {feature}", len(fits), 0.0, size, memory, flops * rates.flop / 3600)
     yield from _pictures(study, subject, n_items, model, rates)
