@@ -35,7 +35,7 @@ steps = 5
 bootstrap = 50
 permutations = 50
 """
-STAGES = ("extract", "decompose", "decode", "reconstruct", "evaluate", "report")
+STAGES = ("betas", "extract", "decompose", "decode", "reconstruct", "evaluate", "report")
 
 
 def phosphene(*words: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -212,12 +212,13 @@ def decode(
     """
     recipe = decode_recipe(study, subject, feature, source, rois)
     chosen = rois or getattr(study.decode, feature).rois
+    n = len(items(study, dataset(study, subject)))
     if not Store(study.root).artefact(recipe).done:
         betas(study, subject, chosen, compute)  # first, so that a region is refused before anything is written
     features = extract(study, subject, feature, compute)
     if study.decode.leave_out != "run" and not Store(study.root).artefact(recipe).done:
         decompose(study, subject, chosen, compute)
-    n, width = len(items(study, dataset(study, subject))), features.array("features").shape[1]
+    width = features.array("features").shape[1]
 
     def prepare(artefact: Artefact) -> None:
         block = min(TARGETS_PER_PART, width)
