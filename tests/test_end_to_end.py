@@ -125,6 +125,21 @@ def test_status_and_json(folder):
     assert ("decode", "done") in states and ("reconstruct", "to do") in states and ("report", "to do") in states
 
 
+def test_the_plan_counts_what_a_run_makes(folder, study):
+    import zarr
+
+    from phosphene.planning import costs
+
+    found = {cost.stage: cost for cost in costs(study, ph.Compute())}
+    made = list((folder / "runs/betas").iterdir())
+    size = sum(zarr.open_array(array, mode="r").nbytes for one in made for array in (one / "betas").iterdir())
+    assert found["betas"].files == len(made) and found["betas"].gb == pytest.approx(size / 1e9)
+    for mode in ("z", "c", "zc"):
+        pictures = list(folder.glob(f"runs/reconstruct/subj01-{mode}-??????????/*/*"))
+        assert found[f"reconstruct {mode}"].files == len(pictures)
+    assert all(cost.hours >= 0 and cost.memory_gb > 0 for cost in found.values())
+
+
 def wait_for(pattern: str, root: Path, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None and not any(root.glob(pattern)):
         time.sleep(0.005)
