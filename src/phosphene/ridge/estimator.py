@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from phosphene.errors import PhospheneError
-from phosphene.ridge.factors import Decomposition, Features
+from phosphene.ridge.factors import CHUNK, Decomposition, Features, doubles
 from phosphene.ridge.folds import Rows, row_splits
 from phosphene.ridge.maker import decompose
 from phosphene.ridge.scores import LEAST_TEST, Scoring, checked_scoring, mean_scores, split_pairs
@@ -60,6 +60,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         In units of the raw X; float32 when X and Y are float32, else float64. A tensor on the device of X when X is
         a tensor; whatever was given as ``coef`` to :meth:`fit`.
     intercept_ : array, (t,) or a number
+    dual_coef_, X_fit_ : array, (n, t) or (n,), and (n, p)
+        What is kept in place of ``coef_``, which is ``X_fit_.T @ dual_coef_``, when samples are not more than
+        features and no ``coef`` is given; otherwise None.
 
     Notes
     -----
@@ -146,14 +149,16 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         """
         parts, targets = self._decomposed(X, Y, groups)
         alphas = checked_alphas(self.alphas)
-        size = self.target_block or block_size(len(parts.target_rows), len(parts.mean), parts.x.matrix.itemsize)
+        size = self.target_block or block_size(len(parts.target_rows), len(parts.mean), parts.mean.itemsize)
         scorer = Scorer(parts, alphas, checked_scoring(self.scoring), overwrite=parts is not X)
         shape = (len(parts.mean), targets.n_targets)
         if coef is not None and tuple(coef.shape) != shape:
             raise PhospheneError(f"RidgeCV: coef must be {shape} as X and Y are, found {tuple(coef.shape)}.")
-        self.coef_ = _empty(parts, shape, isinstance(X, Tensor)) if coef is None else coef
-        self.intercept_ = _empty(parts, shape[1:], isinstance(X, Tensor))
-        writer = Writer(parts, self.coef_, self.intercept_)
+        kind = Tensor if isinstance(X, Tensor) else np.ndarray
+        dual = coef is None and parts.span is not None
+        made = _empty(parts, (len(parts.target_rows) if dual else shape[0], shape[1]), kind) if coef is None else coef
+        self.intercept_ = _empty(parts, shape[1:], kind)
+        writer = Writer(parts, made, self.intercept_, dual)
         self.cv_scores_ = np.empty((len(alphas), shape[1]))
         for columns in targets.blocks(size):
             block = Block.read(parts, targets, columns)
@@ -167,9 +172,19 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
                 writer.write(Block.read(parts, targets, columns), self.best_alphas_[columns])
         _warn_at_edge(alphas, self.best_alphas_)
         if targets.is_vector:
-            self.coef_, self.intercept_ = self.coef_[:, 0], self.intercept_[0]
+            made, self.intercept_ = made[:, 0], self.intercept_[0]
+        self._coef: Any = None if dual else made
+        self.dual_coef_: Any = made if dual else None
+        self.X_fit_: Any = _as(kind, parts.span) if dual and parts.span is not None else None
         self.n_features_in_ = shape[0]
         return self
+
+    @property
+    def coef_(self) -> Any:
+        """Coefficients (p, t) or (p,); after a fit in dual form they are made anew each time."""
+        if self._coef is not None:
+            return self._coef
+        return _as(type(self.X_fit_), as_tensor(self.X_fit_).T @ as_tensor(self.dual_coef_))
 
     def predict(self, X: Any) -> Any:
         """Predict targets, (n, t), or (n,) after a fit to one-dimensional Y, from features (n, p)."""
@@ -185,10 +200,12 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             raise PhospheneError(
                 f"X has {features.shape[1]} features, but RidgeCV is expecting {self.n_features_in_} features as input."
             )
-        vector = np.ndim(self.intercept_) == 0
-        coef = self.coef_[:, None] if vector else self.coef_
         intercept = as_tensor(self.intercept_).reshape(-1)
         features = features.to(torch.promote_types(features.dtype, intercept.dtype))
+        coef = self._coef
+        if coef is None:
+            coef, features = self.dual_coef_, features @ as_tensor(self.X_fit_).to(features).T
+        coef = coef[:, None] if np.ndim(self.intercept_) == 0 else coef
         for start in range(0, coef.shape[1], size):
             columns = slice(start, min(start + size, coef.shape[1]))
             weights, offset = as_tensor(coef[:, columns]).to(features), intercept[columns].to(features)
@@ -219,7 +236,7 @@ class Block:
     @classmethod
     def read(cls, parts: Decomposition, targets: Targets, columns: slice) -> Block:
         """Read and centre `columns` of the targets."""
-        y = targets.block(columns, parts.x.matrix.dtype, parts.x.matrix.device)
+        y = targets.block(columns, parts.final.values.dtype, parts.final.values.device)
         weights = parts.final.weights
         y = y[: len(weights)]
         mean = weights @ y / weights.sum() if parts.center else torch.zeros_like(y[0])
@@ -250,10 +267,16 @@ class Scorer:
 
 
 class Writer:
-    """Solves for blocks of targets on all rows and puts coefficients (p, t) and intercepts (t,) where they go."""
+    """Solves for blocks of targets on all rows and puts coefficients (p, t) and intercepts (t,) where they go.
 
-    def __init__(self, parts: Decomposition, coef: Any, intercept: Any) -> None:
+    With `dual` these are coefficients of the rows ``parts.span``, (n, t).
+    """
+
+    def __init__(self, parts: Decomposition, coef: Any, intercept: Any, dual: bool = False) -> None:
         self.parts, self.coef, self.intercept = parts, coef, intercept
+        self.span, self.mean = parts.span, parts.mean
+        if dual and parts.span is not None:
+            self.span, self.mean = None, torch.cat([(rows * parts.mean).sum(1) for rows in doubles(parts.span)])
 
     def write(self, block: Block, alphas: Floats, columns: Any = None) -> None:
         """Solve for one block of targets, with one penalty for each; `columns` in place of the block's own."""
@@ -263,17 +286,25 @@ class Writer:
         q /= final.values[:, None] + as_tensor(alphas).to(q)
         assert final.basis is not None
         solved = final.basis @ q
-        solved /= self.parts.scale.to(q)[:, None]
+        if self.span is not None:
+            solved = self.span.T @ solved
+        elif self.parts.span is None:
+            solved /= self.parts.scale.to(q)[:, None]
         origin = block.mean + rest - final.origin @ q
-        intercept = (origin.double() - self.parts.mean @ solved.double()).to(q.dtype)
+        weighted = zip(torch.split(self.mean, CHUNK), doubles(solved), strict=True)
+        intercept = (origin - sum(mean @ rows for mean, rows in weighted)).to(q.dtype)
         for target, values, key in ((self.coef, solved, (slice(None), columns)), (self.intercept, intercept, columns)):
             target[key] = values if isinstance(target, Tensor) else values.cpu().numpy()
 
 
-def _empty(parts: Decomposition, shape: tuple[int, ...], tensor: bool) -> Any:
+def _empty(parts: Decomposition, shape: tuple[int, ...], kind: type) -> Any:
     """An array of the precision of the work: a tensor on its device, or NumPy."""
-    made = torch.empty(shape, dtype=parts.x.matrix.dtype, device=parts.x.matrix.device if tensor else "cpu")
-    return made if tensor else made.numpy()
+    like = parts.final.values
+    return _as(kind, torch.empty(shape, dtype=like.dtype, device=like.device if kind is Tensor else "cpu"))
+
+
+def _as(kind: type, values: Tensor) -> Any:
+    return values if kind is Tensor else values.cpu().numpy()
 
 
 def checked_alphas(alphas: ArrayLike | str) -> Floats:

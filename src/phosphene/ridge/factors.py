@@ -7,6 +7,7 @@ training part is that of all rows minus that of the rows left out, and so are it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 EPS = float(np.finfo(np.float64).eps)
-_CHUNK = 2048  # rows that are float64 at a time
+CHUNK = 1024  # rows that are float64 at a time
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,13 @@ class Features:
     @classmethod
     def prepare(cls, X: Tensor, center: bool, standardize: bool, dtype: torch.dtype) -> Features:
         """Centre and scale by float64 moments, in chunks of rows."""
-        n = len(X)
-        mean = torch.stack([part.double().sum(0) for part in chunks(X)]).sum(0) / n
-        variance = torch.stack([(part.double() - mean).square().sum(0) for part in chunks(X)]).sum(0) / n
-        divide = (variance > (n * EPS * mean) ** 2) if standardize else torch.zeros_like(mean, dtype=torch.bool)
+        mean, variance = column_moments(X)
+        divide = (variance > (len(X) * EPS * mean) ** 2) if standardize else torch.zeros_like(mean, dtype=torch.bool)
         scale = torch.where(divide, variance.sqrt(), 1.0)
         mean = mean if center else torch.zeros_like(mean)
         x = torch.empty(X.shape, dtype=dtype, device=X.device)
-        for out, part in zip(chunks(x), chunks(X), strict=True):
-            out.copy_((part.double() - mean) / scale)
+        for out, part in zip(torch.split(x, CHUNK), doubles(X), strict=True):
+            out.copy_((part - mean) / scale)
         return cls(x, mean, scale, center, standardize)
 
 
@@ -79,7 +78,7 @@ class Factor:
     Attributes
     ----------
     values : (m,) eigenvalues w, ascending, not negative
-    basis : (p, m) from that basis to features, or None where nothing needs it any more
+    basis : (p, m) from that basis to features, in dual form (n, m) to training rows; None where nothing needs it
     origin : (m,) the training mean of X in that basis
     shift : (m,) what the training mean of a target is multiplied with in :meth:`project`
     weights : (n_distinct,) how many training rows have each distinct target row
@@ -143,7 +142,8 @@ class Decomposition:
 
     Attributes
     ----------
-    x : (k, p) features, summed over the repeats of each target row
+    x : (k, p) features, summed over the repeats of each target row; None in dual form
+    span : (n, p) rows that coefficients are made of in dual form, ``spanᵀ @ dual``, in units of the raw features
     mean, scale : (p,) as in :class:`Features`
     center : an intercept is fitted
     target_rows : (n,) distinct target row of every row
@@ -151,7 +151,8 @@ class Decomposition:
     folds : one per split
     """
 
-    x: Part
+    x: Part | None
+    span: Tensor | None
     mean: Tensor
     scale: Tensor
     center: bool
@@ -161,16 +162,20 @@ class Decomposition:
 
     def cross(self, y: Tensor) -> Tensor | None:
         """Products of features and targets over all rows (p, block), if any factor needs them."""
-        if self.final.kept and all(fold.factor.kept for fold in self.folds):
-            return None
-        return self.x.times(y)
+        return None if self.x is None else self.x.times(y)
 
 
-def chunks(x: Tensor) -> tuple[Tensor, ...]:
-    """Cut rows into what may be float64 at a time."""
-    return torch.split(x, _CHUNK)
+def doubles(x: Tensor) -> Iterator[Tensor]:
+    """Rows in float64, some at a time."""
+    return (part.double() for part in torch.split(x, CHUNK))
 
 
 def column_sums(x: Tensor) -> Tensor:
     """Sum rows in float64, (p,)."""
-    return torch.stack([part.double().sum(0) for part in chunks(x)]).sum(0)
+    return torch.stack([part.sum(0) for part in doubles(x)]).sum(0)
+
+
+def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every column in float64, (p,) each."""
+    mean = column_sums(x) / len(x)
+    return mean, torch.stack([(part - mean).square().sum(0) for part in doubles(x)]).sum(0) / len(x)

@@ -1,8 +1,8 @@
-"""How decompositions are made: Gram matrices, eigendecompositions, and the cheaper of two forms for each fold."""
+"""How decompositions are made: Gram matrices, eigendecompositions, and the cheaper of two forms of each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 
@@ -11,8 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from phosphene.ridge.factors import EPS, Decomposition, Factor, Features, Fold, Part, chunks, column_sums
+from phosphene.ridge.factors import (
+    CHUNK,
+    EPS,
+    Decomposition,
+    Factor,
+    Features,
+    Fold,
+    Part,
+    column_moments,
+    column_sums,
+    doubles,
+)  # fmt: skip
 from phosphene.ridge.folds import Rows
+
+Taken = Callable[[Rows], Tensor]  # any rows (k,) in the eigenbasis of a training part, (k, m)
 
 _SILENT = 1e-6  # share of a column's variance below which down-dating would lose it to rounding
 _SINGLE_ERROR = 1e-6  # error of a float32 eigendecomposition, relative to the largest eigenvalue (measured)
@@ -56,7 +69,8 @@ class Maker:
         self.features, self.n_distinct = features, n_distinct
         self.target_rows = torch.from_numpy(np.ascontiguousarray(target_rows)).to(features.x.device)
         n, p = features.x.shape
-        self.gram = lower_gram(features.x) if n >= p else None
+        self.gram = lower_gram(doubles(features.x), p) if n > p else None
+        self.kernel: Tensor | None = None
         self.sums = column_sums(features.x)
         self.weights: Tensor | None = None
         self.kept_grams: dict[bytes, Tensor] | None = {} if keep else None
@@ -64,32 +78,30 @@ class Maker:
     def weighted(self, weights: Tensor) -> Maker:
         """Multiply the standardised columns with `weights` (p,); products are shared, not made again."""
         other = copy(self)
-        other.weights = weights
+        other.weights, other.kernel = weights, None
         return other
 
     def decomposition(self, splits: Sequence[tuple[Rows, Rows]], alphas: NDArray[np.float64]) -> Decomposition:
         """Decompose all rows and every training part."""
-        features, everything = self.features, np.arange(len(self.features.x))
-        final = self.factor(everything, double=True)[0]
-        largest, smallest = float(final.values.max()), float(final.values.min())
+        features, (n, p) = self.features, self.features.x.shape
+        final = self.factor(np.arange(n), double=True)[0]
+        lost = int(features.center and 1 < n <= p)  # the direction that centring takes, which no target has either
+        largest, smallest = float(final.values[-1]), float(final.values[lost])
         single = _SINGLE_ERROR * largest < _SINGLE_ENOUGH * (smallest + float(alphas.min()))
         double = features.x.dtype == torch.float64 or not single
         folds = [self.fold(train, test, double, len(alphas)) for train, test in splits]
-        x, rows = Part.of(features.x, self.target_rows), self.target_rows.cpu().numpy()
-        return Decomposition(x, features.mean, features.scale, features.center, rows, final, folds)
+        x, rows, span = None, self.target_rows.cpu().numpy(), None
+        if self.gram is None:
+            span = features.x * (self._scaling(self._index(np.arange(n))).square() / features.scale).to(features.x)
+        else:
+            x = Part.of(features.x, self.target_rows)
+        return Decomposition(x, span, features.mean, features.scale, features.center, rows, final, folds)
 
-    def factor(self, train: Rows, double: bool) -> tuple[Factor, Tensor, Tensor | None]:
-        """Decompose the rows `train`.
-
-        Returns
-        -------
-        factor : Factor
-        basis : (p, m), also where the factor itself does not need it
-        left_out : (n - n_train, m) the other rows in that basis, if they had to be computed
-        """
-        left_out = np.setdiff1d(np.arange(len(self.features.x)), train)
+    def factor(self, train: Rows, double: bool) -> tuple[Factor, Taken]:
+        """Decompose the rows `train`; the function takes any rows into the eigenbasis."""
         if self.gram is None or len(train) < len(self.gram):
-            return self._kernel(train)
+            return self._dual(train, double)
+        left_out = self._others(train)
         if len(left_out) < len(train):
             found = self._downdated(train, left_out, double)
             if found is not None:
@@ -98,11 +110,9 @@ class Maker:
 
     def fold(self, train: Rows, test: Rows, double: bool, n_alphas: int) -> Fold:
         """Decompose a training part and take its test rows into the eigenbasis."""
-        factor, basis, P = self.factor(train, double)
+        factor, taken = self.factor(train, double)
         test = np.sort(test)
-        same = P is not None and np.array_equal(np.setdiff1d(np.arange(len(self.features.x)), train), test)
-        if P is None or not same:
-            P = self.features.x[self._index(test)] @ basis
+        P = taken(test)
         if factor.kept:  # training targets are multiplied out without the basis
             factor = replace(factor, basis=None)
         row_mean, rows = P.mean(0), self.target_rows[self._index(test)]
@@ -112,19 +122,20 @@ class Maker:
         if n_alphas * len(test) < len(factor.values):
             ones = torch.ones(len(test), dtype=P.dtype, device=P.device)
             return Fold(factor, Part(P, rows), ones, row_mean, None)
+        same = not factor.kept and np.array_equal(self._others(train), test)
         part = factor.rows if same else Part.of(P, rows)
         P = P - row_mean
         return Fold(factor, part, self._counts(rows)[part.rows], row_mean, P.T @ P)
 
-    def _downdated(self, train: Rows, left_out: Rows, double: bool) -> tuple[Factor, Tensor, Tensor] | None:
+    def _downdated(self, train: Rows, left_out: Rows, double: bool) -> tuple[Factor, Taken] | None:
         """Take the rows left out from the products over all rows; None where rounding would eat a column."""
         assert self.gram is not None
         n, others = len(train), self.features.x[self._index(left_out)]
         gram = self.gram - self._gram_of(left_out, others)
         mean = (self.sums - column_sums(others)) / n
         variance = gram.diagonal() / n - mean.square()
-        moments = self.features.center or self.features.standardize
-        energy, whole = (variance if moments else gram.diagonal() / n), self.gram.diagonal()
+        own = self.features.center or self.features.standardize
+        energy, whole = (variance if own else gram.diagonal() / n), self.gram.diagonal()
         share = n * energy[whole > 0] / whole[whole > 0]
         if len(share) and float(share.min()) <= _SILENT:
             return None
@@ -133,42 +144,69 @@ class Maker:
         basis, values = self._primal(gram, mean, variance, n, double)
         others = others @ basis
         rows = Part.of(others, self.target_rows[self._index(left_out)])
-        return self._assemble(values, basis, mean, train, rows, kept=False), basis, others
+
+        def taken(some: Rows) -> Tensor:
+            return others if np.array_equal(some, left_out) else self.features.x[self._index(some)] @ basis
+
+        return self._assemble(values, basis, self._origin(mean, basis), train, rows, kept=False), taken
 
     def _gram_of(self, left_out: Rows, others: Tensor) -> Tensor:
         """Gram matrix of the rows left out, remembered if it will be needed again."""
-        if self.kept_grams is None:
-            return lower_gram(others)
-        key = left_out.tobytes()
-        if key not in self.kept_grams:
-            self.kept_grams[key] = lower_gram(others)
-        return self.kept_grams[key]
+        found = (self.kept_grams or {}).get(left_out.tobytes())
+        if found is None:
+            found = lower_gram(doubles(others), others.shape[1])
+            if self.kept_grams is not None:
+                self.kept_grams[left_out.tobytes()] = found
+        return found
 
-    def _direct(self, train: Rows, double: bool) -> tuple[Factor, Tensor, None]:
+    def _direct(self, train: Rows, double: bool) -> tuple[Factor, Taken]:
         """Multiply the training rows out, exactly."""
         rows = self.features.x[self._index(train)]
-        mean = column_sums(rows) / len(train)
-        centred = rows.double() - mean
-        variance = centred.square().mean(0)
-        gram = lower_gram(centred if self.features.center else rows)
+        mean, variance = column_moments(rows)
+        shift = mean if self.features.center else 0.0
+        gram = lower_gram((part - shift for part in doubles(rows)), len(mean))
         basis, values = self._primal(gram, mean, variance, len(train), double)
         part = Part.of(rows @ basis, self.target_rows[self._index(train)])
-        return self._assemble(values, basis, mean, train, part, kept=True), basis, None
 
-    def _kernel(self, train: Rows) -> tuple[Factor, Tensor, None]:
+        def taken(some: Rows) -> Tensor:
+            return self.features.x[self._index(some)] @ basis
+
+        return self._assemble(values, basis, self._origin(mean, basis), train, part, kept=True), taken
+
+    def _dual(self, train: Rows, double: bool) -> tuple[Factor, Taken]:
         """Decompose the kernel of the training rows instead of their Gram matrix: fewer rows than columns."""
-        rows = self.features.x[self._index(train)].double()
-        mean = rows.mean(0)
-        variance = (rows - mean).square().mean(0)
-        inverse = self._inverse(mean, variance, len(train))
-        rows -= mean if self.features.center else 0.0
-        rows *= inverse
-        values, vectors = eigh(lower_gram(rows.T), double=True)
-        basis = (inverse[:, None] * (rows.T @ vectors)).to(self.features.x.dtype).contiguous()
-        vectors = vectors.to(self.features.x.dtype).contiguous()
-        part = Part.of(vectors, self.target_rows[self._index(train)])
-        factor = self._assemble(values, basis, mean, train, part, kept=True)
-        return replace(factor, shift=vectors.sum(0)), basis, None
+        dtype, index = self.features.x.dtype, self._index(train)
+        across = self._products(index)[:, index]  # every row times the centred rows of the training part
+        if self.features.center:
+            across -= across.mean(1, keepdim=True)
+        among = across[index]
+        mean = among.mean(0) if self.features.center else torch.zeros_like(among[0])
+        values, vectors = eigh(among - mean, double)
+        vectors = vectors.to(dtype).contiguous()
+        part = Part.of(vectors, self.target_rows[index])
+        factor = self._assemble(values, vectors, mean.to(dtype) @ vectors, train, part, kept=True)
+
+        def taken(some: Rows) -> Tensor:
+            return across[self._index(some)].to(dtype) @ vectors
+
+        return replace(factor, shift=vectors.sum(0)), taken
+
+    def _products(self, train: Tensor) -> Tensor:
+        """``Z Zᵀ`` of all rows, columns scaled as in a training part; made once where that is the same for all."""
+        if self.kernel is not None:
+            return self.kernel
+        x = self.features.x
+        columns = zip(torch.split(x, CHUNK, dim=1), torch.split(self._scaling(train), CHUNK), strict=True)
+        kernel = mirrored(lower_gram(((part.double() * w).T for part, w in columns), len(x)))
+        if not self.features.standardize:
+            self.kernel = kernel
+        return kernel
+
+    def _scaling(self, train: Tensor) -> Tensor:
+        """What the columns are multiplied with for a kernel, (p,); it need not name those that centring removes."""
+        if self.features.standardize:
+            return self._inverse(*column_moments(self.features.x[train]), len(train))
+        return torch.ones_like(self.sums) if self.weights is None else self.weights
 
     def _primal(self, gram: Tensor, mean: Tensor, variance: Tensor, n: int, double: bool) -> tuple[Tensor, Tensor]:
         """Standardise a lower Gram matrix (overwritten) and decompose it: basis (p, p), eigenvalues (p,)."""
@@ -192,11 +230,17 @@ class Maker:
             inverse = torch.where(constant, 0.0, inverse)
         return inverse if self.weights is None else inverse * self.weights
 
-    def _assemble(self, values: Tensor, basis: Tensor, mean: Tensor, train: Rows, rows: Part, kept: bool) -> Factor:
-        center, dtype = self.features.center, self.features.x.dtype
-        origin = (mean.to(dtype) if center else torch.zeros_like(mean, dtype=dtype)) @ basis
+    def _assemble(
+        self, values: Tensor, basis: Tensor | None, origin: Tensor, train: Rows, rows: Part, kept: bool
+    ) -> Factor:
         weights = self._counts(self.target_rows[self._index(train)])
-        return Factor(values.to(dtype), basis, origin, len(train) * origin, weights, rows, kept)
+        return Factor(values.to(origin.dtype), basis, origin, len(train) * origin, weights, rows, kept)
+
+    def _origin(self, mean: Tensor, basis: Tensor) -> Tensor:
+        return (mean if self.features.center else torch.zeros_like(mean)).to(basis.dtype) @ basis
+
+    def _others(self, train: Rows) -> Rows:
+        return np.setdiff1d(np.arange(len(self.features.x)), train)
 
     def _counts(self, rows: Tensor) -> Tensor:
         return torch.bincount(rows, minlength=self.n_distinct).to(self.features.x.dtype)
@@ -209,16 +253,26 @@ class Maker:
         return torch.from_numpy(np.ascontiguousarray(rows)).to(self.features.x.device)
 
 
-def lower_gram(x: Tensor) -> Tensor:
-    """``xᵀx`` in float64 from (n, p) of any precision; only the lower triangle is meant, which is half the work."""
-    p = x.shape[1]
-    gram = torch.zeros(p, p, dtype=torch.float64, device=x.device)
-    for rows in chunks(x):
-        rows = rows.double()
+def lower_gram(blocks: Iterable[Tensor], p: int) -> Tensor:
+    """``xᵀx`` (p, p) of float64 blocks of rows (k, p); only the lower triangle is meant, which is half the work."""
+    gram: Tensor | None = None
+    for rows in blocks:
+        gram = torch.zeros(p, p, dtype=torch.float64, device=rows.device) if gram is None else gram
         for start in range(0, p, 512):
             columns = slice(start, start + 512)
             gram[start:, columns].addmm_(rows[:, start:].T, rows[:, columns])
+    assert gram is not None
     return gram
+
+
+def mirrored(lower: Tensor) -> Tensor:
+    """Make a matrix symmetric that has its lower triangle only, in place."""
+    for start in range(0, len(lower), 512):
+        end = start + 512
+        lower[start:end, end:] = lower[end:, start:end].T
+        corner = lower[start:end, start:end]
+        corner += corner.tril(-1).T - corner.triu(1)
+    return lower
 
 
 def eigh(matrix: Tensor, double: bool) -> tuple[Tensor, Tensor]:

@@ -12,14 +12,17 @@ from safetensors.torch import save_file
 from phosphene.errors import PhospheneError
 from phosphene.ridge.factors import Decomposition, Factor, Fold, Part
 
-VERSION = 1
+VERSION = 2
 _FACTOR = ("values", "basis", "origin", "shift", "weights")
 
 
 def save(parts: Decomposition, path: str | Path) -> None:
     """Write a decomposition to one safetensors file."""
-    tensors = {"x": parts.x.matrix, "x_rows": parts.x.rows, "mean": parts.mean, "scale": parts.scale}
-    tensors["target_rows"] = torch.from_numpy(parts.target_rows)
+    tensors = {"mean": parts.mean, "scale": parts.scale, "target_rows": torch.from_numpy(parts.target_rows)}
+    if parts.x is not None:
+        tensors |= {"x": parts.x.matrix, "x_rows": parts.x.rows}
+    if parts.span is not None:
+        tensors["span"] = parts.span
     for name, factor in [("final", parts.final), *((f"fold{k}", f.factor) for k, f in enumerate(parts.folds))]:
         tensors |= {f"{name}.{key}": getattr(factor, key) for key in _FACTOR if getattr(factor, key) is not None}
         tensors |= {f"{name}.rows": factor.rows.rows, f"{name}.matrix": factor.rows.matrix}
@@ -65,7 +68,5 @@ def _rebuilt(t: dict[str, torch.Tensor], center: bool, kept: list[bool]) -> Deco
         own = f"fold{k}.test_rows" in t
         test = Part(t[f"fold{k}.test_matrix"], t[f"fold{k}.test_rows"]) if own else one.rows
         folds.append(Fold(one, test, t[f"fold{k}.counts"], t[f"fold{k}.row_mean"], t.get(f"fold{k}.products")))
-    rows = t["target_rows"].cpu().numpy()
-    return Decomposition(
-        Part(t["x"], t["x_rows"]), t["mean"], t["scale"], center, rows, factor("final", kept[0]), folds
-    )
+    x, rows = Part(t["x"], t["x_rows"]) if "x" in t else None, t["target_rows"].cpu().numpy()
+    return Decomposition(x, t.get("span"), t["mean"], t["scale"], center, rows, factor("final", kept[0]), folds)
