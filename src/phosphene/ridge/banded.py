@@ -17,12 +17,13 @@ from torch import Tensor
 
 from phosphene import scoring
 from phosphene.errors import PhospheneError
-from phosphene.ridge.estimator import ALPHAS, Block, Floats, Scorer, Writer, checked_alphas
+from phosphene.ridge.estimator import ALPHAS, checked_alphas
 from phosphene.ridge.factors import Features
 from phosphene.ridge.folds import row_splits
 from phosphene.ridge.maker import Maker
 from phosphene.ridge.scores import LEAST_TEST, Scoring, checked_scoring
-from phosphene.ridge.targets import Targets, block_size, checked_features, working_dtype
+from phosphene.ridge.solving import Block, Blocks, Floats, Scorer, Writer
+from phosphene.ridge.targets import Targets, checked_features, working_dtype
 
 Spaces = Mapping[str, Any]
 
@@ -99,18 +100,17 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
         self.best_mixes_ = np.zeros((t, len(self.spaces_)))
         self.coef_ = np.zeros((X.shape[1], t), np.float32 if dtype == torch.float32 else np.float64)
         self.intercept_ = np.zeros(t, self.coef_.dtype)
-        size = self.target_block or block_size(len(X), X.shape[1], features.x.itemsize)
         for mix in self.mixes_:
             weights = np.repeat(np.sqrt(mix), [rows.stop - rows.start for rows in self.spaces_.values()])
             parts = maker.weighted(torch.from_numpy(weights).to(X.device)).decomposition(splits, alphas)
-            scorer, writer = Scorer(parts, alphas, self.scoring), Writer(parts, self.coef_, self.intercept_)
-            for columns in targets.blocks(size):
-                self._improve(mix, alphas, Block.read(parts, targets, columns), scorer, writer)
+            scorer = Scorer(parts, parts.folds, alphas, self.scoring)
+            writer = Writer(parts, self.coef_, self.intercept_)
+            for block in Blocks(parts, targets, self.target_block):
+                self._improve(mix, alphas, block, scorer(block) / len(splits), writer)
         return self
 
-    def _improve(self, mix: Floats, alphas: Floats, block: Block, scorer: Scorer, writer: Writer) -> None:
+    def _improve(self, mix: Floats, alphas: Floats, block: Block, scores: Floats, writer: Writer) -> None:
         """Take this mix for the targets that it suits better than any before."""
-        scores = scorer(block)
         better = np.flatnonzero(scores.max(axis=0) > self.best_scores_[block.columns])
         if not len(better):
             return

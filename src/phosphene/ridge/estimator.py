@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from phosphene.errors import PhospheneError
-from phosphene.ridge.factors import CHUNK, Decomposition, Features, doubles
+from phosphene.ridge.factors import Decomposition, Features, Fold
 from phosphene.ridge.folds import Rows, row_splits
-from phosphene.ridge.maker import decompose
-from phosphene.ridge.scores import LEAST_TEST, Scoring, checked_scoring, mean_scores, split_pairs
-from phosphene.ridge.targets import Targets, as_tensor, block_size, checked_features, checked_rows, working_dtype
+from phosphene.ridge.maker import Maker
+from phosphene.ridge.scores import LEAST_TEST, Scoring, checked_scoring
+from phosphene.ridge.solving import Blocks, Floats, Scorer, Writer, as_kind, empty
+from phosphene.ridge.targets import Targets, as_tensor, checked_features, checked_rows, working_dtype
 
-Floats = NDArray[np.float64]
 ALPHAS = tuple(float(a) for a in np.logspace(0, 6, 13))
 PAPER_ALPHAS = tuple(float(a) for a in np.logspace(-6, 0, 7))  # the released code's grid
 
@@ -49,7 +48,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
     per_target : bool
         Choose a penalty for each target, or one for all by their mean score.
     target_block : int
-        Targets worked on at a time; 0 chooses a block whose temporary arrays take about 256 MiB.
+        Targets worked on at a time; 0 chooses a block whose temporary arrays take about 64 MiB.
 
     Attributes
     ----------
@@ -67,8 +66,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
     Notes
     -----
     Work is done in the precision of the data; Gram matrices and the eigendecompositions of the final fit are always
-    float64, those of the folds are float32 where its error cannot matter. Memory beside X: a centred copy of X, about
-    2 (p, p) matrices for each fold (n x n when n < p) and five while they are made, and blocks of targets.
+    float64, those of the folds are float32 where its error cannot matter. Memory beside X, Y and coefficients: a
+    centred copy of X, about seven (p, p) matrices while a fold is made (n x n when n <= p), and blocks of targets. A
+    decomposition, and a fit to targets on disk, keep two more for every fold.
     """
 
     def __init__(
@@ -109,12 +109,10 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             To be given to :meth:`fit` in place of X; it can be saved and loaded.
         """
         features = checked_features(X)
-        n = len(features)
         dtype = dtype or (torch.float32 if features.dtype == torch.float32 else torch.float64)
-        splits = row_splits(n, self.cv, groups, LEAST_TEST[checked_scoring(self.scoring)])
-        rows = np.arange(n) if rows is None else checked_rows(rows, n)
-        prepared = Features.prepare(features, self.fit_intercept, self.standardize, dtype)
-        return decompose(prepared, splits, rows, int(rows.max()) + 1, checked_alphas(self.alphas))
+        rows = np.arange(len(features)) if rows is None else checked_rows(rows, len(features))
+        maker, splits = self._maker(features, groups, rows, dtype)
+        return maker.decomposition(splits, checked_alphas(self.alphas))
 
     def fit(self, X: Any, Y: Any, groups: ArrayLike | None = None, coef: Any = None) -> RidgeCV:
         """Choose the penalties and fit on all rows.
@@ -147,35 +145,39 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         UserWarning
             When more than half of the chosen penalties are the smallest, or the largest, of the grid.
         """
-        parts, targets = self._decomposed(X, Y, groups)
-        alphas = checked_alphas(self.alphas)
-        size = self.target_block or block_size(len(parts.target_rows), len(parts.mean), parts.mean.itemsize)
-        scorer = Scorer(parts, alphas, checked_scoring(self.scoring), overwrite=parts is not X)
-        shape = (len(parts.mean), targets.n_targets)
+        parts, folds, targets = self._decomposed(X, Y, groups)
+        alphas, shape = checked_alphas(self.alphas), (len(parts.mean), targets.n_targets)
         if coef is not None and tuple(coef.shape) != shape:
             raise PhospheneError(f"RidgeCV: coef must be {shape} as X and Y are, found {tuple(coef.shape)}.")
         kind = Tensor if isinstance(X, Tensor) else np.ndarray
         dual = coef is None and parts.span is not None
-        made = _empty(parts, (len(parts.target_rows) if dual else shape[0], shape[1]), kind) if coef is None else coef
-        self.intercept_ = _empty(parts, shape[1:], kind)
+        made = empty(parts, (len(parts.target_rows) if dual else shape[0], shape[1]), kind) if coef is None else coef
+        self.intercept_ = empty(parts, shape[1:], kind)
         writer = Writer(parts, made, self.intercept_, dual)
-        self.cv_scores_ = np.empty((len(alphas), shape[1]))
-        for columns in targets.blocks(size):
-            block = Block.read(parts, targets, columns)
-            self.cv_scores_[:, columns] = scorer(block)
-            if self.per_target:
-                writer.write(block, alphas[self.cv_scores_[:, columns].argmax(axis=0)])
+        # Targets on disk are read once, for all folds. Others are gone through fold by fold, so that one at a time is
+        # in memory; their products with X wait where coefficients will be.
+        again = coef is None and targets.in_memory and parts is not X
+        store = as_tensor(made) if again and parts.x is not None else None
+        blocks = Blocks(parts, targets, self.target_block, store)
+        self.cv_scores_, n_folds = np.zeros((len(alphas), shape[1])), 0
+        for some in ([fold] for fold in folds) if again else [list(folds)]:
+            scorer = Scorer(parts, some, alphas, self.scoring, overwrite=parts is not X)
+            n_folds += len(some)
+            for block in blocks:
+                self.cv_scores_[:, block.columns] += scorer(block)
+                if self.per_target and not again:
+                    writer.write(block, alphas[self.cv_scores_[:, block.columns].argmax(axis=0)])
         ranking = self.cv_scores_ if self.per_target else self.cv_scores_.mean(axis=1, keepdims=True)
         self.best_alphas_ = np.broadcast_to(alphas[ranking.argmax(axis=0)], (shape[1],)).copy()
-        if not self.per_target:
-            for columns in targets.blocks(size):
-                writer.write(Block.read(parts, targets, columns), self.best_alphas_[columns])
+        self.cv_scores_ /= n_folds
+        for block in blocks if again or not self.per_target else []:
+            writer.write(block, self.best_alphas_[block.columns])
         _warn_at_edge(alphas, self.best_alphas_)
         if targets.is_vector:
             made, self.intercept_ = made[:, 0], self.intercept_[0]
         self._coef: Any = None if dual else made
         self.dual_coef_: Any = made if dual else None
-        self.X_fit_: Any = _as(kind, parts.span) if dual and parts.span is not None else None
+        self.X_fit_: Any = as_kind(kind, parts.span) if dual and parts.span is not None else None
         self.n_features_in_ = shape[0]
         return self
 
@@ -184,7 +186,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         """Coefficients (p, t) or (p,); after a fit in dual form they are made anew each time."""
         if self._coef is not None:
             return self._coef
-        return _as(type(self.X_fit_), as_tensor(self.X_fit_).T @ as_tensor(self.dual_coef_))
+        return as_kind(type(self.X_fit_), as_tensor(self.X_fit_).T @ as_tensor(self.dual_coef_))
 
     def predict(self, X: Any) -> Any:
         """Predict targets, (n, t), or (n,) after a fit to one-dimensional Y, from features (n, p)."""
@@ -212,99 +214,26 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             block = features @ weights + offset
             yield columns, block if isinstance(X, Tensor) else block.numpy()
 
-    def _decomposed(self, X: Any, Y: Any, groups: ArrayLike | None) -> tuple[Decomposition, Targets]:
+    def _decomposed(self, X: Any, Y: Any, groups: ArrayLike | None) -> tuple[Decomposition, Iterable[Fold], Targets]:
+        """Everything about all rows, training parts that are made when they are asked for, and targets."""
+        checked_scoring(self.scoring)
         if isinstance(X, Decomposition):
             targets = Targets(Y, len(X.target_rows))
             if not np.array_equal(targets.rows, X.target_rows) or targets.values.shape[0] < len(X.final.weights):
                 raise PhospheneError("RidgeCV: Y repeats other rows than the decomposition was made for.")
-            return X, targets
+            return X, X.folds, targets
         features = checked_features(X)
         labels = None if groups is None else np.asarray(groups)
         targets = Targets(Y, len(features), labels if labels is not None and labels.shape == (len(features),) else None)
-        return self.decompose(features, labels, targets.rows, working_dtype(features, targets)), targets
+        maker, splits = self._maker(features, labels, targets.rows, working_dtype(features, targets))
+        return *maker.started(splits, checked_alphas(self.alphas)), targets
 
-
-@dataclass(frozen=True)
-class Block:
-    """Some targets: distinct rows (n_distinct, block), centred, their means, and their products with the features."""
-
-    columns: slice
-    y: Tensor
-    mean: Tensor
-    cross: Tensor | None
-
-    @classmethod
-    def read(cls, parts: Decomposition, targets: Targets, columns: slice) -> Block:
-        """Read and centre `columns` of the targets."""
-        y = targets.block(columns, parts.final.values.dtype, parts.final.values.device)
-        weights = parts.final.weights
-        y = y[: len(weights)]
-        mean = weights @ y / weights.sum() if parts.center else torch.zeros_like(y[0])
-        y = y - mean
-        return cls(columns, y, mean, parts.cross(y))
-
-    def some(self, index: NDArray[np.intp]) -> Block:
-        """Only the targets `index` of this block."""
-        i = torch.from_numpy(index).to(self.y.device)
-        return Block(self.columns, self.y[:, i], self.mean[i], None if self.cross is None else self.cross[:, i])
-
-
-class Scorer:
-    """Mean validation scores of blocks of targets for one decomposition; `overwrite` spends its ``products``."""
-
-    def __init__(self, parts: Decomposition, alphas: Floats, scoring: str, overwrite: bool = True) -> None:
-        self.parts, self.scoring = parts, scoring
-        self.alphas = as_tensor(alphas).to(parts.final.values)
-        least = float(alphas.min())
-        self.pairs = [
-            None if fold.products is None else split_pairs(fold.factor.values, fold.products, least, overwrite)
-            for fold in parts.folds
-        ]
-
-    def __call__(self, block: Block) -> Floats:
-        folds, center = self.parts.folds, self.parts.center
-        return mean_scores(folds, self.pairs, block.y, block.cross, self.alphas, center, self.scoring)
-
-
-class Writer:
-    """Solves for blocks of targets on all rows and puts coefficients (p, t) and intercepts (t,) where they go.
-
-    With `dual` these are coefficients of the rows ``parts.span``, (n, t).
-    """
-
-    def __init__(self, parts: Decomposition, coef: Any, intercept: Any, dual: bool = False) -> None:
-        self.parts, self.coef, self.intercept = parts, coef, intercept
-        self.span, self.mean = parts.span, parts.mean
-        if dual and parts.span is not None:
-            self.span, self.mean = None, torch.cat([(rows * parts.mean).sum(1) for rows in doubles(parts.span)])
-
-    def write(self, block: Block, alphas: Floats, columns: Any = None) -> None:
-        """Solve for one block of targets, with one penalty for each; `columns` in place of the block's own."""
-        final = self.parts.final
-        columns = block.columns if columns is None else columns
-        q, _, rest = final.project(block.y, block.cross, self.parts.center)
-        q /= final.values[:, None] + as_tensor(alphas).to(q)
-        assert final.basis is not None
-        solved = final.basis @ q
-        if self.span is not None:
-            solved = self.span.T @ solved
-        elif self.parts.span is None:
-            solved /= self.parts.scale.to(q)[:, None]
-        origin = block.mean + rest - final.origin @ q
-        weighted = zip(torch.split(self.mean, CHUNK), doubles(solved), strict=True)
-        intercept = (origin - sum(mean @ rows for mean, rows in weighted)).to(q.dtype)
-        for target, values, key in ((self.coef, solved, (slice(None), columns)), (self.intercept, intercept, columns)):
-            target[key] = values if isinstance(target, Tensor) else values.cpu().numpy()
-
-
-def _empty(parts: Decomposition, shape: tuple[int, ...], kind: type) -> Any:
-    """An array of the precision of the work: a tensor on its device, or NumPy."""
-    like = parts.final.values
-    return _as(kind, torch.empty(shape, dtype=like.dtype, device=like.device if kind is Tensor else "cpu"))
-
-
-def _as(kind: type, values: Tensor) -> Any:
-    return values if kind is Tensor else values.cpu().numpy()
+    def _maker(
+        self, features: Tensor, groups: ArrayLike | None, rows: Rows, dtype: torch.dtype
+    ) -> tuple[Maker, list[tuple[Rows, Rows]]]:
+        splits = row_splits(len(features), self.cv, groups, LEAST_TEST[checked_scoring(self.scoring)])
+        prepared = Features.prepare(features, self.fit_intercept, self.standardize, dtype)
+        return Maker(prepared, rows, int(rows.max()) + 1), splits
 
 
 def checked_alphas(alphas: ArrayLike | str) -> Floats:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 EPS = float(np.finfo(np.float64).eps)
-CHUNK = 1024  # rows that are float64 at a time
+CHUNK = 512  # rows that are float64 at a time
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Features:
         scale = torch.where(divide, variance.sqrt(), 1.0)
         mean = mean if center else torch.zeros_like(mean)
         x = torch.empty(X.shape, dtype=dtype, device=X.device)
-        for out, part in zip(torch.split(x, CHUNK), doubles(X), strict=True):
-            out.copy_((part - mean) / scale)
+        for out, part in zip(torch.split(x, CHUNK), torch.split(X, CHUNK), strict=True):
+            out.copy_((part - mean).div_(scale))
         return cls(x, mean, scale, center, standardize)
 
 
@@ -138,7 +138,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Everything about X that a cross-validated fit needs; made by :func:`decompose`, used for any number of targets.
+    """Everything about X that a cross-validated fit needs; made by ``maker.Maker``, used for any number of targets.
 
     Attributes
     ----------
@@ -172,10 +172,11 @@ def doubles(x: Tensor) -> Iterator[Tensor]:
 
 def column_sums(x: Tensor) -> Tensor:
     """Sum rows in float64, (p,)."""
-    return torch.stack([part.sum(0) for part in doubles(x)]).sum(0)
+    return torch.stack([part.sum(0, dtype=torch.float64) for part in torch.split(x, CHUNK)]).sum(0)
 
 
 def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of every column in float64, (p,) each."""
     mean = column_sums(x) / len(x)
-    return mean, torch.stack([(part - mean).square().sum(0) for part in doubles(x)]).sum(0) / len(x)
+    squares = [(part - mean).square_().sum(0) for part in torch.split(x, CHUNK)]  # mean is float64, and so is all
+    return mean, torch.stack(squares).sum(0) / len(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 
@@ -22,9 +22,10 @@ from phosphene.ridge.factors import (
     column_moments,
     column_sums,
     doubles,
-)  # fmt: skip
+)
 from phosphene.ridge.folds import Rows
 
+Splits = Sequence[tuple[Rows, Rows]]
 Taken = Callable[[Rows], Tensor]  # any rows (k,) in the eigenbasis of a training part, (k, m)
 
 _SILENT = 1e-6  # share of a column's variance below which down-dating would lose it to rounding
@@ -32,35 +33,15 @@ _SINGLE_ERROR = 1e-6  # error of a float32 eigendecomposition, relative to the l
 _SINGLE_ENOUGH = 1e-4  # relative error of w + alpha up to which the scores of float32 data may use one
 
 
-def decompose(
-    features: Features,
-    splits: Sequence[tuple[Rows, Rows]],
-    target_rows: NDArray[np.intp],
-    n_distinct: int,
-    alphas: NDArray[np.float64],
-) -> Decomposition:
-    """Decompose all rows and every training part.
-
-    Parameters
-    ----------
-    features : Features
-    splits : sequence of (train, test) row numbers
-    target_rows : ndarray of int, (n,)
-        Which of the `n_distinct` rows of the targets every row has; rows with the same one are summed first.
-    n_distinct : int
-    alphas : ndarray, (n_alphas,)
-        Penalties that will be tried: they decide which forms are cheaper, and the precision that is needed.
-    """
-    return Maker(features, target_rows, n_distinct).decomposition(splits, alphas)
-
-
 class Maker:
     """Makes decompositions of some features; keeps the products over all rows, which training parts are taken from.
 
     Parameters
     ----------
-    features, target_rows, n_distinct
-        As :func:`decompose` takes them.
+    features : Features
+    target_rows : ndarray of int, (n,)
+        Which of the `n_distinct` rows of the targets every row has; rows with the same one are summed first.
+    n_distinct : int
     keep : bool
         Keep the products of the rows left out as well, for :meth:`weighted`.
     """
@@ -81,21 +62,34 @@ class Maker:
         other.weights, other.kernel = weights, None
         return other
 
-    def decomposition(self, splits: Sequence[tuple[Rows, Rows]], alphas: NDArray[np.float64]) -> Decomposition:
-        """Decompose all rows and every training part."""
+    def decomposition(self, splits: Splits, alphas: NDArray[np.float64]) -> Decomposition:
+        """Decompose all rows and every training part; `splits` and `alphas` as :meth:`started` takes them."""
+        parts, folds = self.started(splits, alphas)
+        return replace(parts, folds=list(folds))
+
+    def started(self, splits: Splits, alphas: NDArray[np.float64]) -> tuple[Decomposition, Iterator[Fold]]:
+        """Decompose all rows now and training parts one by one, when they are asked for.
+
+        Parameters
+        ----------
+        splits : sequence of (train, test) row numbers
+        alphas : ndarray, (n_alphas,)
+            Penalties that will be tried: they decide which forms are cheaper, and the precision that is needed.
+        """
         features, (n, p) = self.features, self.features.x.shape
-        final = self.factor(np.arange(n), double=True)[0]
+        everything, rows = np.arange(n), self.target_rows.cpu().numpy()
+        final = self.factor(everything, double=True)[0]
         lost = int(features.center and 1 < n <= p)  # the direction that centring takes, which no target has either
         largest, smallest = float(final.values[-1]), float(final.values[lost])
         single = _SINGLE_ERROR * largest < _SINGLE_ENOUGH * (smallest + float(alphas.min()))
         double = features.x.dtype == torch.float64 or not single
-        folds = [self.fold(train, test, double, len(alphas)) for train, test in splits]
-        x, rows, span = None, self.target_rows.cpu().numpy(), None
+        x, span = None, None
         if self.gram is None:
-            span = features.x * (self._scaling(self._index(np.arange(n))).square() / features.scale).to(features.x)
+            span = features.x * (self._scaling(self._index(everything)).square() / features.scale).to(features.x)
         else:
             x = Part.of(features.x, self.target_rows)
-        return Decomposition(x, span, features.mean, features.scale, features.center, rows, final, folds)
+        parts = Decomposition(x, span, features.mean, features.scale, features.center, rows, final, [])
+        return parts, (self.fold(train, test, double, len(alphas)) for train, test in splits)
 
     def factor(self, train: Rows, double: bool) -> tuple[Factor, Taken]:
         """Decompose the rows `train`; the function takes any rows into the eigenbasis."""
@@ -131,7 +125,7 @@ class Maker:
         """Take the rows left out from the products over all rows; None where rounding would eat a column."""
         assert self.gram is not None
         n, others = len(train), self.features.x[self._index(left_out)]
-        gram = self.gram - self._gram_of(left_out, others)
+        gram = self.gram - self._gram_of(left_out, others) if len(left_out) else self.gram.clone()
         mean = (self.sums - column_sums(others)) / n
         variance = gram.diagonal() / n - mean.square()
         own = self.features.center or self.features.standardize
@@ -176,18 +170,24 @@ class Maker:
     def _dual(self, train: Rows, double: bool) -> tuple[Factor, Taken]:
         """Decompose the kernel of the training rows instead of their Gram matrix: fewer rows than columns."""
         dtype, index = self.features.x.dtype, self._index(train)
-        across = self._products(index)[:, index]  # every row times the centred rows of the training part
+        kernel = self._products(index)
+        among = kernel[index[:, None], index]
         if self.features.center:
-            across -= across.mean(1, keepdim=True)
-        among = across[index]
-        mean = among.mean(0) if self.features.center else torch.zeros_like(among[0])
-        values, vectors = eigh(among - mean, double)
+            mean = among.mean(0)
+            among -= mean
+            mean = mean - mean.mean()
+            among -= mean[:, None]
+        else:
+            mean = torch.zeros_like(among[0])
+        values, vectors = eigh(among, double)
         vectors = vectors.to(dtype).contiguous()
         part = Part.of(vectors, self.target_rows[index])
         factor = self._assemble(values, vectors, mean.to(dtype) @ vectors, train, part, kept=True)
 
         def taken(some: Rows) -> Tensor:
-            return across[self._index(some)].to(dtype) @ vectors
+            across = kernel[self._index(some)][:, index]  # times the centred rows of the training part
+            across -= across.mean(1, keepdim=True) if self.features.center else 0.0
+            return across.to(dtype) @ vectors
 
         return replace(factor, shift=vectors.sum(0)), taken
 

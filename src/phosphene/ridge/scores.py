@@ -136,13 +136,13 @@ def checked_scoring(scoring: str) -> str:
     return scoring
 
 
-def mean_scores(
+def summed_scores(
     folds: list[Fold], pairs: list[Pairs | None], y: Tensor, cross: Tensor | None, alphas: Tensor, center: bool,
     scoring: str,
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:  # fmt: skip
-    """Mean score over folds, (n_alphas, block)."""
+    """Scores summed over folds, (n_alphas, block)."""
     total = torch.zeros(len(alphas), y.shape[1], dtype=torch.float64, device=y.device)
     for fold, split in zip(folds, pairs, strict=True):
         total += SCORES[scoring](moments(fold, split, y, cross, alphas, center))
-    scores: np.ndarray[tuple[int, int], np.dtype[np.float64]] = (total / len(folds)).cpu().numpy()
+    scores: np.ndarray[tuple[int, int], np.dtype[np.float64]] = total.cpu().numpy()
     return scores

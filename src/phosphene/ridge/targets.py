@@ -14,7 +14,7 @@ from torch import Tensor
 
 from phosphene.errors import PhospheneError
 
-BLOCK_BYTES = 256 * 2**20  # all temporary arrays of one block of targets
+BLOCK_BYTES = 64 * 2**20  # all temporary arrays of one block of targets
 LARGEST_BLOCK = 4096
 
 
@@ -69,13 +69,13 @@ class Targets:
         self.rows = np.arange(n)
         if isinstance(Y, Repeated):
             self.rows = checked_rows(Y.rows, n, int(values.shape[0]))
-        elif groups is not None and isinstance(values, (np.ndarray, Tensor)):
+        elif groups is not None and self.in_memory:
             self._find_repeats(groups)
 
     def _find_repeats(self, groups: NDArray[Any]) -> None:
         """Keep one row per group when all rows of every group are equal (only for targets that are in memory)."""
         _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-        if len(first) == len(groups) or isinstance(self.values, np.memmap):
+        if len(first) == len(groups):
             return
         step = max(1, 2**24 // len(groups))
         for start in range(0, self.values.shape[1], step):
@@ -88,6 +88,11 @@ class Targets:
     def n_targets(self) -> int:
         """Number of targets t."""
         return int(self.values.shape[1])
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether targets can be read again for nothing."""
+        return isinstance(self.values, (np.ndarray, Tensor)) and not isinstance(self.values, np.memmap)
 
     def blocks(self, size: int) -> Iterator[slice]:
         """Cut the targets into blocks of `size` columns, or of whole chunks for arrays that are stored in chunks."""
