@@ -251,3 +251,25 @@ def test_agrees_with_himalaya(shape):
     ours = RidgeCV(ALPHAS, cv=4, standardize=False, scoring="neg_mean_squared_error").fit(X, Y)
     np.testing.assert_allclose(ours.best_alphas_, peer.best_alphas_)
     np.testing.assert_allclose(ours.predict(X), peer.predict(X), atol=1e-8)
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_coefficients_of_rows_are_kept_where_samples_are_not_more_than_features(standardize):
+    X, Y = draw(30, 70)
+    dual = RidgeCV(ALPHAS, standardize=standardize).fit(X, Y)
+    primal = RidgeCV(ALPHAS, standardize=standardize).fit(X, Y, coef=np.empty((70, 5)))
+    assert dual.dual_coef_.shape == (30, 5) and primal.dual_coef_ is None
+    np.testing.assert_allclose(dual.coef_, primal.coef_, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(dual.predict(X[:9] + 1), (X[:9] + 1) @ primal.coef_ + primal.intercept_, rtol=1e-10)
+    taller = RidgeCV(ALPHAS).fit(*draw(90, 40))
+    assert taller.dual_coef_ is None and taller.coef_.shape == (40, 5)
+
+
+def test_changes_to_a_private_copy_of_a_memory_map_outlive_a_fit(tmp_path):
+    X, Y = draw(60, 20)
+    Y.tofile(tmp_path / "Y")
+    mapped = np.memmap(tmp_path / "Y", Y.dtype, mode="c", shape=Y.shape)
+    mapped[:, 0] = np.arange(60)
+    RidgeCV(ALPHAS).fit(X, mapped)
+    np.testing.assert_array_equal(mapped[:, 0], np.arange(60))
+    np.testing.assert_array_equal(mapped[:, 1:], Y[:, 1:])

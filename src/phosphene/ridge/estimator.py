@@ -19,7 +19,7 @@ from phosphene.ridge.folds import Rows, row_splits
 from phosphene.ridge.maker import Maker
 from phosphene.ridge.scores import LEAST_TEST, Scoring, checked_scoring
 from phosphene.ridge.solving import Blocks, Floats, Scorer, Writer, as_kind, empty
-from phosphene.ridge.targets import Targets, as_tensor, checked_features, checked_rows, working_dtype
+from phosphene.ridge.targets import Targets, as_tensor, checked_features, checked_rows, release, working_dtype
 
 ALPHAS = tuple(float(a) for a in np.logspace(0, 6, 13))
 PAPER_ALPHAS = tuple(float(a) for a in np.logspace(-6, 0, 7))  # the released code's grid
@@ -160,13 +160,14 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         store = as_tensor(made) if again and parts.x is not None else None
         blocks = Blocks(parts, targets, self.target_block, store)
         self.cv_scores_, n_folds = np.zeros((len(alphas), shape[1])), 0
-        for some in ([fold] for fold in folds) if again else [list(folds)]:
+        for some in map(_alone, folds) if again else [list(folds)]:
             scorer = Scorer(parts, some, alphas, self.scoring, overwrite=parts is not X)
             n_folds += len(some)
             for block in blocks:
                 self.cv_scores_[:, block.columns] += scorer(block)
                 if self.per_target and not again:
                     writer.write(block, alphas[self.cv_scores_[:, block.columns].argmax(axis=0)])
+            del scorer, some  # before the next fold is made
         ranking = self.cv_scores_ if self.per_target else self.cv_scores_.mean(axis=1, keepdims=True)
         self.best_alphas_ = np.broadcast_to(alphas[ranking.argmax(axis=0)], (shape[1],)).copy()
         self.cv_scores_ /= n_folds
@@ -212,6 +213,7 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             columns = slice(start, min(start + size, coef.shape[1]))
             weights, offset = as_tensor(coef[:, columns]).to(features), intercept[columns].to(features)
             block = features @ weights + offset
+            release(coef)
             yield columns, block if isinstance(X, Tensor) else block.numpy()
 
     def _decomposed(self, X: Any, Y: Any, groups: ArrayLike | None) -> tuple[Decomposition, Iterable[Fold], Targets]:
@@ -234,6 +236,10 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         splits = row_splits(len(features), self.cv, groups, LEAST_TEST[checked_scoring(self.scoring)])
         prepared = Features.prepare(features, self.fit_intercept, self.standardize, dtype)
         return Maker(prepared, rows, int(rows.max()) + 1), splits
+
+
+def _alone(fold: Fold) -> list[Fold]:
+    return [fold]
 
 
 def checked_alphas(alphas: ArrayLike | str) -> Floats:

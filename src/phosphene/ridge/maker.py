@@ -85,7 +85,8 @@ class Maker:
         double = features.x.dtype == torch.float64 or not single
         x, span = None, None
         if self.gram is None:
-            span = features.x * (self._scaling(self._index(everything)).square() / features.scale).to(features.x)
+            scaling = self._scaling(self._index(everything)).square() / features.scale
+            span = features.x if bool((scaling == 1).all()) else features.x * scaling.to(features.x)
         else:
             x = Part.of(features.x, self.target_rows)
         parts = Decomposition(x, span, features.mean, features.scale, features.center, rows, final, [])
@@ -276,6 +277,8 @@ def mirrored(lower: Tensor) -> Tensor:
 
 
 def eigh(matrix: Tensor, double: bool) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, ascending and not negative, and eigenvectors, from the lower triangle."""
-    values, vectors = torch.linalg.eigh(matrix if double else matrix.float(), UPLO="L")
+    """Eigenvalues, ascending and not negative, and eigenvectors, from the lower triangle of a matrix (overwritten)."""
+    turned = (matrix if double else matrix.float()).T  # LAPACK stores columns: it can put the vectors where these are
+    values, vectors = turned.new_empty(len(turned)), turned
+    torch.linalg.eigh(turned, UPLO="U", out=(values, vectors))
     return values.clamp_(min=0.0), vectors

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from phosphene.ridge.factors import CHUNK, Decomposition, Fold, doubles
 from phosphene.ridge.scores import split_pairs, summed_scores
-from phosphene.ridge.targets import Targets, as_tensor, block_size
+from phosphene.ridge.targets import Targets, as_tensor, block_size, release
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +55,7 @@ class Blocks:
             y = self.targets.block(columns, final.values.dtype, final.values.device)[: len(final.weights)]
             mean = final.weights @ y / final.weights.sum() if center else torch.zeros_like(y[0])
             y = y - mean
+            release(self.targets.values)
             known = None if self.store is None else self.store[:, columns]
             cross = known if self.stored else self.parts.cross(y)
             if known is not None and cross is not None and not self.stored:
@@ -110,6 +111,7 @@ class Writer:
         intercept = (origin - sum(mean @ rows for mean, rows in weighted)).to(q.dtype)
         for target, values, key in ((self.coef, solved, (slice(None), columns)), (self.intercept, intercept, columns)):
             target[key] = values if isinstance(target, Tensor) else values.cpu().numpy()
+            release(target)
 
 
 def empty(parts: Decomposition, shape: tuple[int, ...], kind: type) -> Any:

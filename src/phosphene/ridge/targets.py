@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -109,6 +110,19 @@ class Targets:
             where = f"columns {columns.start} to {columns.stop - 1} of Y"
             raise PhospheneError(f"RidgeCV: {where} hold NaN or infinite values; drop or fill them before fitting.")
         return values
+
+
+def release(array: Any) -> None:
+    """Let go of the pages of a memory map that were read or written; the file, or its cache, keeps them.
+
+    Otherwise all of a file counts as memory of this process once it was gone through.
+    """
+    if isinstance(array, np.memmap) and array.mode != "c":  # changes to a private copy are in no file
+        base: Any = array.base
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            base.madvise(mmap.MADV_DONTNEED)
 
 
 def checked_rows(rows: ArrayLike, n: int, n_distinct: int | None = None) -> NDArray[np.intp]:
