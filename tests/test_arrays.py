@@ -202,7 +202,7 @@ def test_zscores_by_hand(folder: Path) -> None:
         part = raw[session == SESSIONS]
         expected = (part - part.mean(0)) / part.std(0)
         np.testing.assert_allclose(data.betas("all")[session == SESSIONS], expected, atol=1e-4)
-    with pytest.raises(PhospheneError, match="data.zscore: unknown value 'run'"):
+    with pytest.raises(PhospheneError, match="data.zscore: found 'run'"):
         data.betas("all", "run")
 
 

@@ -18,8 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from phosphene.data import Stored
 from phosphene.data.laion import LaionFMRI
+from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
 
 SUBJECT, GRID = "sub-03", (5, 4, 3)
@@ -203,7 +203,7 @@ def test_nan_in_a_trial_that_is_left_out_does_no_harm(root: Path) -> None:
 
 def test_stored(root: Path) -> None:
     data = LaionFMRI(root, SUBJECT)
-    assert isinstance(data, Stored)
+    assert isinstance(data, Scans)
     for session, wanted in zip(data.sessions, by_hand(root, np.ones(GRID, bool), "tau"), strict=True):
         found = data.stored("brain", session)
         brain = np.ravel_multi_index(tuple(data.voxels("brain", uncovered="nan")[["x", "y", "z"]].to_numpy().T), GRID)

@@ -13,6 +13,7 @@ import pytest
 import scipy.io
 
 from phosphene.data import nsd_files, open_dataset
+from phosphene.data.check import check
 from phosphene.data.nsd import NSD
 from phosphene.data.simulate import read_scenes, read_truth, simulate
 from phosphene.errors import PhospheneError
@@ -120,6 +121,21 @@ def test_log_of_other_data_is_refused(copy: Path) -> None:
     log.drop(index=5).to_csv(path, sep="\t", index=False, na_rep="NaN")
     with pytest.raises(PhospheneError, match="59 trials of session 1"):
         _ = NSD(copy, "subj01").trials
+
+
+def test_a_subject_who_did_not_come_to_the_last_session(copy: Path) -> None:
+    """As subj03, 04, 06 and 08: the design plans more sessions than there are files and logged trials."""
+    log = copy / "nsddata/ppdata/subj01/behav/responses.tsv"
+    table = pd.read_csv(log, sep="\t")
+    table[table["SESSION"] < 3].to_csv(log, sep="\t", index=False)
+    for path in (copy / BETAS).glob("betas_session03.*"):
+        path.unlink()
+    data = NSD(copy, "subj01")
+    assert data.sessions == (1, 2) and len(data.trials) == len(data.betas("early")) == (table["SESSION"] < 3).sum()
+    assert set(data.trials["split"]) == {"train", "test"}
+    lines = {line.item: line for line in check(copy, "nsd", "subj01", align=False)}
+    assert "sessions 1-2 of 3 planned" in lines["betas"].found
+    assert all(line.state in ("ok", "note") for line in lines.values())
 
 
 def test_session_missing_in_the_middle(copy: Path) -> None:

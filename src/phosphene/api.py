@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phosphene import evaluation, sources, stages
-from phosphene.data import Stored
+from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
 from phosphene.store import Artefact, Recipe
 from phosphene.study import Compute, Study
@@ -86,7 +86,7 @@ def plan(study: Study) -> Iterator[Recipe]:
         yield from (stages.extract_recipe(study, subject, f) for f in features)
         rois = evaluation.compared_rois(study, data)
         wanted = dict.fromkeys([getattr(study.decode, f).rois for f in features] + [(roi,) for roi in rois])
-        if isinstance(data, Stored):
+        if isinstance(data, Scans):
             yield from (stages.betas_recipe(study, subject, some) for some in wanted)
         if study.decode.leave_out != "run":
             yield from (stages.decompose_recipe(study, subject, some) for some in wanted)

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from phosphene import evaluation, ldm
-from phosphene.data import Dataset, Stored
+from phosphene.data import Dataset
+from phosphene.data.nsd_files import Betas, load_nifti
+from phosphene.data.scans import Scans
 from phosphene.decoding import image_ids, items
 from phosphene.sources import dataset, load_model
 from phosphene.stages import BRAIN, MODE_FEATURES, TARGETS_PER_PART, TRUE
@@ -102,7 +104,7 @@ def _subject(study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rate
     widths = {"z": int(np.prod(model.latent_shape(study.model.latent_size))), "c": int(np.prod(model.context_shape))}
     n_images, n_items, n_trials = len(image_ids(data)), len(items(study, data)), len(data.trials)
     voxels = {rois: _n_voxels(data, rois) for rois in dict.fromkeys([*own, *compared])}
-    if isinstance(data, Stored):
+    if isinstance(data, Scans):
         yield _betas(subject, data, list(voxels.values()))
     for feature in features:
         seconds = n_images * (rates.latent if feature == "z" else 5 * rates.context)  # about five captions each
@@ -129,15 +131,15 @@ def _subject(study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rate
 
 
 def _n_voxels(data: Dataset, rois: tuple[str, ...]) -> int:
-    return len(data.voxels(rois, uncovered="nan") if isinstance(data, Stored) else data.voxels(rois))
+    return len(data.voxels(rois, uncovered="nan") if isinstance(data, Scans) else data.voxels(rois))
 
 
-def _betas(subject: str, data: Stored, n_voxels: list[int]) -> Cost:
-    """Files are read once for each set of regions: HDF5 voxel by voxel, NIfTI whole."""
+def _betas(subject: str, data: Scans, n_voxels: list[int]) -> Cost:
+    """Files are read once for each set of regions: NSD's HDF5 voxel by voxel, anything else whole."""
     item, read, seconds, total = np.dtype(data.dtype).itemsize, 0.0, 0.0, len(data.trials)
     for path in data.paths:
         for n in n_voxels:
-            if path.suffix == ".hdf5":
+            if path.suffix == ".hdf5" and Betas.open(path).by_voxel:
                 read, seconds = read + n * item * total / len(data.paths), seconds + n * CHUNK
             else:
                 read, seconds = read + path.stat().st_size, seconds + _unpacked(path) / STREAM
@@ -147,8 +149,9 @@ def _betas(subject: str, data: Stored, n_voxels: list[int]) -> Cost:
 
 
 def _unpacked(path: Path) -> int:
-    from phosphene.data.nsd_files import load_nifti
-
+    if path.suffix == ".hdf5":
+        found = Betas.open(path)
+        return found.n_trials * int(np.prod(found.shape, dtype=np.int64)) * found.dtype.itemsize
     image = load_nifti(path)
     return int(np.prod(image.shape, dtype=np.int64)) * int(image.get_data_dtype().itemsize)
 
@@ -159,7 +162,7 @@ def _decompose(subject: str, name: str, shapes: list[tuple[int, int]], folds: in
     for p, n in shapes:
         m = min(n, p)
         seconds += (2 * n * p * m + 4 * n * m * m) * 2 * rates.flop + (folds + 1) * m**3 * rates.eigh
-        size += (4 * n * p + 4 * p * m + 8 * folds * m * m) / 1e9
+        size += (4 * n * p + 4 * m * m + 8 * folds * m * m) / 1e9
         memory = max(memory, (12 * n * p + 8 * folds * m * m + 40 * m * m) / 1e9)
     return Cost(subject, f"decompose {name}", len(shapes), 0.0, size, memory, seconds / 3600)
 

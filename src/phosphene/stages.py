@@ -21,7 +21,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from phosphene import decoding, ldm, ridge
-from phosphene.data import Stored
+from phosphene.data.scans import Scans
 from phosphene.data.trials import assemble, warn_uncovered
 from phosphene.decoding import Rows, image_ids, items, predict
 from phosphene.parallel import run_parts
@@ -82,7 +82,7 @@ def betas(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> 
     change. Table `voxels`: where every column lies.
     """
     data = dataset(study, subject)
-    if not isinstance(data, Stored):
+    if not isinstance(data, Scans):
         return None
     n_voxels = len(data.voxels(rois, uncovered="nan"))
 
@@ -96,7 +96,7 @@ def betas(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> 
 
 def _betas_part(artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]) -> None:
     data = dataset(study, subject)
-    assert isinstance(data, Stored)
+    assert isinstance(data, Scans)
     session = data.sessions[index]
     values = data.stored(rois, session)
     with artefact.part(index) as part:
@@ -112,7 +112,7 @@ def _session(number: int) -> str:
 def responses(study: Study, subject: str, rois: Sequence[str]) -> Rows:
     """Read what :func:`betas` took: z-scored, (n_trials, n_voxels with data in every session)."""
     data = dataset(study, subject)
-    if not isinstance(data, Stored):
+    if not isinstance(data, Scans):
         return data.betas(rois, zscore=study.data.zscore)
     artefact = Store(study.root).artefact(betas_recipe(study, subject, rois))
     arrays, train = [artefact.array(_session(number)) for number in data.sessions], data.trials["split"] == "train"

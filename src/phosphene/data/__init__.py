@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from phosphene.errors import PhospheneError
 
@@ -61,37 +61,6 @@ class Dataset(Protocol):
 
     def fingerprint(self) -> str:
         """Return a hash of the files' names, sizes and contents: equal for a copy of the data elsewhere."""
-        ...
-
-
-@runtime_checkable
-class Stored(Dataset, Protocol):
-    """Data of many gigabytes: single trials as they are stored, one session at a time.
-
-    Attributes
-    ----------
-    sessions : tuple of int
-    scale : float
-        What stored values are divided by.
-    dtype : str
-        Their type.
-    paths : list of path
-        The files of these sessions.
-    """
-
-    sessions: tuple[int, ...]
-    scale: float
-    dtype: str
-
-    @property
-    def paths(self) -> list[Path]: ...
-
-    def voxels(self, rois: str | Sequence[str], uncovered: str = "drop") -> pd.DataFrame:
-        """As :class:`Dataset`; with `uncovered` "nan", voxels without data in some session are there as well."""
-        ...
-
-    def stored(self, rois: str | Sequence[str], session: int) -> NDArray[Any]:
-        """Return one session's responses as stored, (n_trials, n_voxels), voxels without data included."""
         ...
 
 

@@ -13,7 +13,8 @@ from scipy import stats
 from skimage.feature import hog
 from sklearn.model_selection import GroupKFold
 
-from phosphene.data import Dataset, Stored
+from phosphene.data import Dataset
+from phosphene.data.scans import Scans
 from phosphene.data.trials import assemble, warn_uncovered
 from phosphene.errors import PhospheneError
 from phosphene.ridge import RidgeCV
@@ -145,7 +146,7 @@ def _random_pairings(
 
 
 def _voxels(data: Dataset, region: str) -> pd.DataFrame:
-    return data.voxels(region, uncovered="nan") if isinstance(data, Stored) else data.voxels(region)
+    return data.voxels(region, uncovered="nan") if isinstance(data, Scans) else data.voxels(region)
 
 
 def _some_voxels(
@@ -153,10 +154,10 @@ def _some_voxels(
 ) -> NDArray[np.float32]:
     """Responses of at most `VOXELS` of some columns of a region, z-scored; one session at a time is in memory."""
     chosen = np.sort(random.permutation(columns)[:VOXELS])
-    if not isinstance(data, Stored):
+    if not isinstance(data, Scans):
         return data.betas(region)[:, chosen]
-    sessions = (data.stored(region, session)[:, chosen] for session in data.sessions)
-    train = np.ones(len(data.trials), bool)
+    index, train = data.select(region)[chosen], np.ones(len(data.trials), bool)
+    sessions = (data.read(session, index) for session in data.sessions)
     found, covered = assemble(sessions, (len(train), len(chosen)), train, "session", data.scale)
     warn_uncovered(covered, data.subject, region)
     return found

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from phosphene import disk
 from phosphene.data import arrays_files as files
 from phosphene.data import checked_rois
-from phosphene.data.trials import ZSCORES, standardise, varies, warn_uncovered
+from phosphene.data.trials import check_zscore, standardise, varies, warn_uncovered
 from phosphene.errors import PhospheneError
 
 LARGEST = 512  # pixels: the side of pictures that are all larger
@@ -148,8 +148,7 @@ class Arrays:
         ndarray of float32, shape (n_trials, n_voxels)
             Finite; voxels that are constant or not finite in some session are left out with a warning.
         """
-        if zscore not in ZSCORES:
-            raise PhospheneError(f"data.zscore: unknown value {zscore!r}; expected 'session', 'train' or 'none'")
+        check_zscore(zscore)
         columns = self._select(rois)
         betas = self._read(columns)
         keep = self._keep(columns)

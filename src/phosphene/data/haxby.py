@@ -24,6 +24,7 @@ from phosphene import disk
 from phosphene.data import checked_rois
 from phosphene.data import nsd_files as files
 from phosphene.data.scenes import CATEGORY_WORDS
+from phosphene.data.trials import check_zscore
 from phosphene.errors import PhospheneError
 
 # image id -> category, named as in phosphene.data.scenes; the files say "scrambledpix"
@@ -231,8 +232,7 @@ class Haxby:
         ndarray of float32, shape (n_rows, n_voxels)
             Finite; voxels that are constant in some run are left out with a warning.
         """
-        if zscore not in ("session", "train", "none"):
-            raise PhospheneError(f"data.zscore: unknown value {zscore!r}; expected 'session', 'train' or 'none'")
+        check_zscore(zscore)
         columns = self._columns(rois)
         _, means, deviations = self._responses
         rows = means[:, columns]

@@ -19,14 +19,14 @@ from phosphene import disk
 from phosphene.data import checked_rois
 from phosphene.data import laion_files as laion
 from phosphene.data import nsd_files as files
-from phosphene.data.trials import assemble, varies, warn_uncovered
+from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
 
 MAIN_SESSIONS = 30  # later sessions show other pictures, which the table of stimuli does not have
 BRAIN, REPEATS = "brain", 12  # of the pictures behind the noise ceiling that is read
 
 
-class LaionFMRI:
+class LaionFMRI(Scans):
     """One subject of LAION-fMRI.
 
     Tested on synthetic files in the documented layout only.
@@ -57,7 +57,6 @@ class LaionFMRI:
     ridge regression, voxel by voxel: not percent signal change.
     """
 
-    photographs = True
     scale, dtype = 1.0, "float32"  # stored() has applied the scaling of the NIfTI header
 
     def __init__(
@@ -189,7 +188,7 @@ class LaionFMRI:
             self._known[path] = np.flatnonzero((files.read_volume(path, self.shape) > 0) & self._brain)
         return self._known[path]
 
-    def _select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
+    def select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
         """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X slowest."""
         where, chosen = self.root / "derivatives" / "rois" / self.subject, [np.empty(0, np.int64)]
         for roi in checked_rois(rois, self, where):
@@ -199,6 +198,11 @@ class LaionFMRI:
                 raise PhospheneError(f"{where}: {roi!r} holds no voxel with betas; choose another region")
             chosen += parts
         return np.stack(np.unravel_index(np.unique(np.concatenate(chosen)), self.shape), 1)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of betas are."""
+        return self._glm
 
     def voxels(self, rois: str | Sequence[str], uncovered: str = "drop") -> pd.DataFrame:
         """Describe the columns of :meth:`betas`.
@@ -210,8 +214,8 @@ class LaionFMRI:
             ("" for none, "laionEVC;laiongeneral" for two), ncsnr (of the noise ceiling over pictures shown 12 times,
             ``NC = 100 ncsnr² / (ncsnr² + 1/12)``; NaN where that file is missing).
         """
-        index = self._select(rois)
-        index = index[self._covers(index)] if uncovered == "drop" else index
+        index = self.select(rois)
+        index = index[self.covers(index)] if uncovered == "drop" else index
         table = pd.DataFrame(index, columns=["x", "y", "z"])
         place = np.ravel_multi_index(tuple(index.T), self.shape)
         for folder, paths in self._masks.items():
@@ -227,52 +231,8 @@ class LaionFMRI:
             table["ncsnr"] = np.sqrt(ceiling / np.where(ceiling < 100, 100 - ceiling, np.nan) / REPEATS).astype("f4")
         return table
 
-    def stored(self, rois: str | Sequence[str], session: int) -> NDArray[np.float32]:
-        """Read one session's responses, (n_trials, n_voxels), rows as :attr:`trials`, voxels without data included."""
-        return self._read(session, self._select(rois))
-
-    def betas(self, rois: str | Sequence[str], zscore: str = "session", uncovered: str = "drop") -> NDArray[np.float32]:
-        """Read single-trial responses of some regions; one volume and the voxels asked for are in memory.
-
-        Parameters
-        ----------
-        rois : str or sequence of str
-            Names in :attr:`rois`; several are united.
-        zscore : {"session", "train", "none"}
-            Standardise every voxel over the rows of each session, test trials included, over all training trials,
-            or leave the betas as they are.
-        uncovered : {"drop", "nan"}
-            Leave out voxels that are NaN in some trial or constant in some session, with a warning that counts them,
-            or keep them and write NaN in that session.
-
-        Returns
-        -------
-        ndarray of float32, shape (n_trials, n_voxels)
-            Columns as :meth:`voxels` with the same `uncovered`.
-        """
-        index, train = self._select(rois), np.asarray(self.trials["split"] == "train")
-        sessions = (self._read(session, index) for session in self.sessions)
-        betas, covered = assemble(sessions, (len(train), len(index)), train, zscore, drop=uncovered == "drop")
-        self._covered[tuple(index.T)] = covered
-        if uncovered == "drop":
-            self._covers(index)
-        return betas
-
-    @cached_property
-    def _covered(self) -> NDArray[np.int8]:
-        return np.full(self.shape, -1, np.int8)  # -1 not known yet, 0 no data in some session, 1 data in all
-
-    def _covers(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which voxels have data in every session used, reading only what is not known yet."""
-        unknown = index[self._covered[tuple(index.T)] < 0]
-        if len(unknown):
-            covered = np.all([varies(self._read(session, unknown)) for session in self.sessions], axis=0)
-            self._covered[tuple(unknown.T)] = covered
-        keep = np.asarray(self._covered[tuple(index.T)] > 0)
-        warn_uncovered(keep, self.subject, self._glm)
-        return keep
-
-    def _read(self, session: int, index: NDArray[np.int64]) -> NDArray[np.float32]:
+    def read(self, session: int, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read one session's responses of some voxels, rows as :attr:`trials`; one volume is in memory at a time."""
         here = self._all_trials[self._all_trials["session"] == session]
         keep = np.asarray(here["split"] != "")
         if not keep.any():

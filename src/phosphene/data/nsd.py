@@ -22,11 +22,11 @@ from phosphene import disk
 from phosphene.data import nsd_files as files
 from phosphene.data.coco import Coco, Crop
 from phosphene.data.regions import Regions
-from phosphene.data.trials import assemble, varies, warn_uncovered
+from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
 
 
-class NSD:
+class NSD(Scans):
     """One subject of NSD (or of a simulated folder of the same layout).
 
     Parameters
@@ -46,7 +46,6 @@ class NSD:
         When a folder, a session or a file is missing.
     """
 
-    photographs = True
     scale, dtype = 300.0, "int16"  # betas are stored as percent signal change times 300
 
     def __init__(
@@ -124,6 +123,15 @@ class NSD:
         """Names of regions: labels, atlases, "brain"; :mod:`phosphene.data.regions` tells what else can be asked."""
         return self.regions.names
 
+    @property
+    def folder(self) -> Path:
+        """Where the files of betas are."""
+        return self.layout.betas
+
+    def select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
+        """Return 0-based coordinates (n_voxels, 3) of a union of regions (:mod:`phosphene.data.regions`)."""
+        return self.regions.select(rois)
+
     def voxels(self, rois: str | Sequence[str], uncovered: str = "drop") -> pd.DataFrame:
         """Describe the columns of :meth:`betas`.
 
@@ -133,8 +141,8 @@ class NSD:
             x, y, z (0-based, NIfTI order), one column of label names per atlas ("" without a label), ncsnr (NaN where
             the file is missing or the voxel invalid).
         """
-        index = self.regions.select(rois)
-        index = index[self._covers(index)] if uncovered == "drop" else index
+        index = self.select(rois)
+        index = index[self.covers(index)] if uncovered == "drop" else index
         table = pd.DataFrame(index, columns=["x", "y", "z"])
         for name in self.regions.atlases:
             table[name] = self.regions.labels(name, index)
@@ -148,60 +156,14 @@ class NSD:
         """The files of betas of the sessions used."""
         return [self._files[session] for session in self.sessions]
 
-    def stored(self, rois: str | Sequence[str], session: int) -> NDArray[np.int16]:
-        """Read one session's responses as they lie in the file, (n_trials, n_voxels), voxels without data included."""
-        return self._read(session, self.regions.select(rois))
-
-    def betas(self, rois: str | Sequence[str], zscore: str = "session", uncovered: str = "drop") -> NDArray[np.float32]:
-        """Read single-trial responses of some regions.
-
-        Parameters
-        ----------
-        rois : str or sequence of str
-            Regions as :mod:`phosphene.data.regions` writes them; several are united.
-        zscore : {"session", "train", "none"}
-            Standardise every voxel over all trials of each session (common, but its mean and deviation have seen
-            the test trials), over all training trials, or leave percent signal change.
-        uncovered : {"drop", "nan"}
-            Leave out voxels that are constant in some session used, with a warning that counts them, or keep them and
-            write NaN where there are no data.
-
-        Returns
-        -------
-        ndarray of float32, shape (n_trials, n_voxels)
-            Columns as :meth:`voxels` with the same `uncovered`.
-        """
-        index = self.regions.select(rois)
-        train = np.asarray(self.trials["split"] == "train")
-        sessions = (self._read(session, index) for session in self.sessions)
-        shape = len(train), len(index)
-        betas, covered = assemble(sessions, shape, train, zscore, self.scale, drop=uncovered == "drop")
-        self._covered[tuple(index.T)] = covered
-        if uncovered == "drop":
-            self._covers(index)
-        return betas
-
-    @cached_property
-    def _covered(self) -> NDArray[np.int8]:
-        return np.full(self.shape, -1, np.int8)  # -1 not known yet, 0 no data in some session, 1 data in all
-
-    def _covers(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which voxels have data in every session used, reading only what is not known yet."""
-        unknown = index[self._covered[tuple(index.T)] < 0]
-        if len(unknown):
-            covered = np.all([varies(self._read(session, unknown)) for session in self.sessions], axis=0)
-            self._covered[tuple(unknown.T)] = covered
-        keep = np.asarray(self._covered[tuple(index.T)] > 0)
-        warn_uncovered(keep, self.subject, self.layout.betas)
-        return keep
-
     def session_file(self, session: int) -> files.Betas:
         """Open one session's file of betas, and check that it fits the design and the brain mask."""
         betas = files.Betas.open(self._files[session])
         betas.check(int((self.trials["session"] == session).sum()), self.shape)
         return betas
 
-    def _read(self, session: int, index: NDArray[np.int64]) -> NDArray[np.int16]:
+    def read(self, session: int, index: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Read one session's responses of some voxels, int16, (n_trials, n_voxels)."""
         return self.session_file(session).read(index)
 
     # ---- pictures ----------------------------------------------------------------------------------------------

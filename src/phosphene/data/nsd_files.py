@@ -218,12 +218,17 @@ def read_volume(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[Any
 
 @dataclass(frozen=True)
 class Betas:
-    """What the header of a file of single-trial betas says: trials, grid (X, Y, Z) and type."""
+    """What the header of a file of single-trial betas says: trials, grid (X, Y, Z), type, and its layout.
+
+    ``by_voxel`` is true of HDF5 whose chunks hold all trials of one voxel, uncompressed, as NSD's do: they can be taken
+    as they lie in the file, many times faster than slices.
+    """
 
     path: Path
     n_trials: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    by_voxel: bool = False
 
     @classmethod
     def open(cls, path: Path) -> Betas:
@@ -232,7 +237,8 @@ class Betas:
             if path.suffix == ".hdf5":
                 with h5py.File(path) as file:  # refuses a truncated file
                     data = file["betas"]
-                    return cls(path, data.shape[0], data.shape[:0:-1], data.dtype)
+                    plain = data.id.get_create_plist().get_nfilters() == 0 and data.chunks == (len(data), 1, 1, 1)
+                    return cls(path, data.shape[0], data.shape[:0:-1], data.dtype, plain)
             image: Any = nib.load(path)
             *shape, n_trials = image.shape
             scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
@@ -260,14 +266,10 @@ class Betas:
         return values
 
     def _read_hdf5(self, index: NDArray[np.int64], values: NDArray[np.int16]) -> None:
-        """Take h5py's (trials, Z, Y, X) by chunks as they lie in the file, or slab by slab.
-
-        NSD's chunks hold all trials of one voxel, uncompressed: taking those is many times faster than slicing.
-        """
+        """Take h5py's (trials, Z, Y, X) by chunks as they lie in the file, or slab by slab."""
         with h5py.File(self.path) as file:
             data = file["betas"]
-            plain = data.id.get_create_plist().get_nfilters() == 0 and data.chunks == (self.n_trials, 1, 1, 1)
-            if not (plain and _read_chunks(data.id, index, values)):
+            if not (self.by_voxel and _read_chunks(data.id, index, values)):
                 _read_slabs(data, index, values)
 
     def _read_nifti(self, index: NDArray[np.int64], values: NDArray[np.int16]) -> None:

@@ -15,6 +15,12 @@ from phosphene.errors import PhospheneError
 ZSCORES = ("session", "train", "none")
 
 
+def check_zscore(zscore: str) -> None:
+    """Refuse ways of standardising that do not exist."""
+    if zscore not in ZSCORES:
+        raise PhospheneError(f"data.zscore: found {zscore!r}, expected 'session', 'train' or 'none'")
+
+
 def varies(block: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell which voxels are finite and not constant: NSD writes 0 for all trials of a session that misses a voxel."""
     return np.asarray((block != block[:1]).any(0) & np.isfinite(block).all(0))
@@ -57,8 +63,7 @@ def assemble(
     covered : ndarray of bool, (n_voxels,)
         Whether a voxel has data in every session.
     """
-    if zscore not in ZSCORES:
-        raise PhospheneError(f"data.zscore: found {zscore!r}, expected 'session', 'train' or 'none'")
+    check_zscore(zscore)
     betas, covered, start = np.empty(shape, np.float32), np.ones(shape[1], bool), 0
     for stored in sessions:
         block = betas[start : start + len(stored)]

@@ -46,22 +46,25 @@ class Blocks:
     """
 
     def __init__(self, parts: Decomposition, targets: Targets, size: int, store: Tensor | None = None) -> None:
-        self.parts, self.targets, self.store, self.stored = parts, targets, store, False
+        self.parts, self.targets, self.store = parts, targets, store
+        self.means: dict[int, Tensor] = {}  # by first column, of blocks that were gone through
         self.size = size or block_size(len(parts.target_rows), len(parts.mean), parts.final.values.itemsize)
 
     def __iter__(self) -> Iterator[Block]:
         final, center = self.parts.final, self.parts.center
         for columns in self.targets.blocks(self.size):
-            y = self.targets.block(columns, final.values.dtype, final.values.device)[: len(final.weights)]
-            mean = final.weights @ y / final.weights.sum() if center else torch.zeros_like(y[0])
+            mean = self.means.get(columns.start)
+            y = self.targets.block(columns, final.values.dtype, final.values.device, known=mean is not None)
+            y, first = y[: len(final.weights)], mean is None
+            if mean is None:
+                mean = final.weights @ y / final.weights.sum() if center else torch.zeros_like(y[0])
+                self.means[columns.start] = mean
             y = y - mean
             release(self.targets.values)
-            known = None if self.store is None else self.store[:, columns]
-            cross = known if self.stored else self.parts.cross(y)
-            if known is not None and cross is not None and not self.stored:
-                known.copy_(cross)
+            cross = self.parts.cross(y) if first or self.store is None else self.store[:, columns]
+            if first and self.store is not None and cross is not None:
+                self.store[:, columns] = cross
             yield Block(columns, y, mean, cross)
-        self.stored = self.store is not None
 
 
 class Scorer:

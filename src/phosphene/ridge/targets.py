@@ -103,10 +103,10 @@ class Targets:
         for start in range(0, self.n_targets, size):
             yield slice(start, min(start + size, self.n_targets))
 
-    def block(self, columns: slice, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Read some columns of the distinct rows: (n_distinct, block), refused when not finite."""
+    def block(self, columns: slice, dtype: torch.dtype, device: torch.device, known: bool = False) -> Tensor:
+        """Read some columns of the distinct rows: (n_distinct, block), refused when not finite (`known` says so)."""
         values = as_tensor(self.values[:, columns]).to(device=device, dtype=dtype)
-        if not bool(torch.isfinite(values).all()):
+        if not known and not bool(torch.isfinite(values).all()):
             where = f"columns {columns.start} to {columns.stop - 1} of Y"
             raise PhospheneError(f"RidgeCV: {where} hold NaN or infinite values; drop or fill them before fitting.")
         return values
