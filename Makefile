@@ -4,13 +4,16 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test test-slow lint bench docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/phosphene demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -q
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -q -s -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,33 @@ def betas(study: Study, compute: Compute | None = None) -> list[Artefact]:
     return [artefact for artefact in found if artefact is not None]
 
 
-def extract(study: Study, compute: Compute | None = None) -> list[Artefact]:
-    """Compute z and c of every picture that was seen; one artefact per subject and feature."""
-    return [stages.extract(study, subject, feature, compute or Compute())
-            for subject in study.data.subjects for feature in evaluation.features_of(study)]  # fmt: skip
+def extract(
+    study: Study, compute: Compute | None = None, features: Sequence[str] = (), components: int = 0
+) -> list[Artefact]:
+    """Compute features of every picture that was seen; one artefact per subject and feature.
+
+    Parameters
+    ----------
+    study : Study
+    compute : Compute, optional
+    features : sequence of str
+        Names as :mod:`phosphene.feature_names` reads them, such as "zc@0.5" or "unet/mid@0.8/step=20"; by default the
+        z and c that decoding predicts.
+    components : int
+        Cut them to that many principal components, fitted on the training pictures; 0 leaves them as they are.
+    """
+    if not features:
+        return [stages.extract(study, subject, feature, compute or Compute())
+                for subject in study.data.subjects for feature in evaluation.features_of(study)]  # fmt: skip
+    from phosphene import features as named
+
+    found = []
+    for subject in study.data.subjects:
+        if components:
+            found += named.reduced(study, subject, features, compute or Compute(), components)
+        else:
+            found += named.features(study, subject, features, compute or Compute())
+    return found
 
 
 def decode(study: Study, compute: Compute | None = None) -> list[Artefact]:

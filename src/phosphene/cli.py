@@ -50,7 +50,8 @@ class Options:
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
     jobs: Annotated[int, typer.Option(help="Workers; 0 is one per core.")] = 1
     threads: Annotated[int, typer.Option(help="Threads of each worker; the last bits of results depend on it.")] = 2
-    batch: Annotated[int, typer.Option(help="Pictures at once; 0 is chosen for you.")] = 0
+    batch: Annotated[int, typer.Option(help="Pictures at once on a GPU; 0: what fits.")] = 0
+    compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the U-Net.")] = False
     backend: Annotated[str, typer.Option(help="auto, serial, loky or dask.")] = "auto"
     scheduler: Annotated[str | None, typer.Option(metavar="ADDR", help="Address of a Dask scheduler.")] = None
     force: Annotated[bool, typer.Option("--force", help="Do this stage again even if it is done.")] = False
@@ -74,6 +75,7 @@ class Options:
             jobs=self.jobs,
             threads=self.threads,
             batch=self.batch,
+            compile=self.compile,
             backend=self.backend,
             scheduler=self.scheduler,
         )
@@ -206,9 +208,26 @@ def betas(study: STUDY, *, options: Options) -> None:
 
 @app.command()
 @with_options
-def extract(study: STUDY, *, options: Options) -> None:
-    """Compute z and c of every picture that was seen."""
-    _run(study, options, "extract", only=True)
+def extract(
+    study: STUDY,
+    features: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="In place of z and c, such as zc@0.5,unet/mid@0.8/step=20.")
+    ] = None,
+    components: Annotated[int, typer.Option(min=0, help="Cut them to principal components; 0: do not.")] = 0,
+    *,
+    options: Options,
+) -> None:
+    """Compute z and c, or other features, of every picture that was seen."""
+    if not features:
+        return _run(study, options, "extract", only=True)
+    from phosphene import api
+    from phosphene.feature_names import parsed
+
+    names = [str(feature) for feature in parsed(features.split(","))]
+    if options.dry_run:
+        return typer.echo("\n".join(names))
+    made = api.extract(options.study(study), options.compute, names, components)
+    _say_paths([artefact.path for artefact in made], options)
 
 
 @app.command()

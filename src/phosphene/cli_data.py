@@ -28,7 +28,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def check(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A study file (TOML), or a folder with data.")],
+    data: Annotated[
+        Path | None, typer.Argument(metavar="[DATA]", help="A study file (TOML), or a folder with data.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A diffusion model: hub id, folder, or checkpoint file.")
+    ] = None,
     subject: Annotated[list[str] | None, typer.Option(help="Only this subject; may be repeated.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
@@ -37,36 +42,62 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")] = False,
 ) -> None:
-    """Say what data are there, what is missing for which stage, and whether the parts agree."""
-    from phosphene.cli import Options, _one_sentence, _quieten
+    """Say what data are there, what is missing for which stage, and whether the parts agree; or what a model is."""
+    from phosphene.cli import _one_sentence, _quieten
 
     _quieten(verbose)
     with _one_sentence(verbose):
-        if not data.exists():
-            raise PhospheneError(f"{data}: no such file or folder; expected a study file or a folder with data")
-        from phosphene.data.check import as_records, kind_of, subjects_of
-        from phosphene.data.check import check as look
-        from phosphene.sources import options
-        from phosphene.study import Study
+        if data is None and model is None:
+            raise typer.BadParameter("give DATA, --model NAME, or both")
+        from phosphene.data.check import as_records
 
-        if data.is_file():
-            study = Options(set=changes).study(data)
-        else:
-            study = Study.from_dict({"data": {"kind": kind_of(data), "root": str(data.absolute())}})
-            for change in changes or ():
-                study = study.replace(*parse_set(change))
-        kind, root = study.data.kind, study.data_root
-        subjects = subject or (study.data.subjects if data.is_file() else subjects_of(root, kind))
-        found = {name: look(root, kind, name, align, **options(study)) for name in subjects}
+        found, where = {} if model is None else {"model": _looked_at_model(model)}, ""
+        if data is not None:
+            looked, where = _looked_at_data(data, subject, changes, align)
+            found |= looked
         if as_json:
             typer.echo(json.dumps({name: as_records(lines) for name, lines in found.items()}))
         else:
             for name, lines in found.items():
-                _show_lines(f"{name} ({kind}) in {root}", lines)
-        if not found:
-            raise PhospheneError(f"{root}: no subject in it; expected folders such as subj01")
+                _show_lines(f"model {model}" if name == "model" else f"{name} {where}", lines)
         if any(line.state == "wrong" for lines in found.values() for line in lines):
             raise typer.Exit(1)
+
+
+def _looked_at_data(
+    data: Path, subject: list[str] | None, changes: list[str] | None, align: bool
+) -> tuple[dict[str, list[Line]], str]:
+    """Lines about each subject, and what data these are."""
+    from phosphene.cli import Options
+    from phosphene.data.check import check as look
+    from phosphene.data.check import kind_of, subjects_of
+    from phosphene.sources import options
+    from phosphene.study import Study
+
+    if not data.exists():
+        raise PhospheneError(f"{data}: no such file or folder; expected a study file or a folder with data")
+    if data.is_file():
+        study = Options(set=changes).study(data)
+    else:
+        study = Study.from_dict({"data": {"kind": kind_of(data), "root": str(data.absolute())}})
+        for change in changes or ():
+            study = study.replace(*parse_set(change))
+    kind, root = study.data.kind, study.data_root
+    subjects = subject or (study.data.subjects if data.is_file() else subjects_of(root, kind))
+    if not subjects:
+        raise PhospheneError(f"{root}: no subject in it; expected folders such as subj01")
+    found = {name: look(root, kind, name, align, **options(study)) for name in subjects}
+    return found, f"({kind}) in {root}"
+
+
+def _looked_at_model(name: str) -> list[Line]:
+    from phosphene.data.check import Line
+    from phosphene.ldm.loading import describe
+
+    found = describe(name)
+    counts = ", ".join(f"{net} {n / 1e6:.1f} M" for net, n in found.pop("parameters").items())
+    found |= {"parameters": counts, "context_shape": " x ".join(map(str, found["context_shape"]))}
+    return [Line(item.replace("_", " "), "ok", str(value), "") for item, value in found.items()]
 
 
 def _show_lines(title: str, lines: Sequence[Line]) -> None:

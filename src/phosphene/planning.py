@@ -24,7 +24,7 @@ from phosphene.study import Compute, Study
 
 STREAM, CHUNK = 0.65e9, 1.0e-5  # bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
 PICTURE = 4e5  # bytes of a PNG of 512 x 512 pixels
-TIMED, STEPS = 2, 4  # pictures and steps that are timed
+TIMED, STEPS = 4, 4  # pictures and steps that are timed
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _pictures(
     study: Study, subject: str, n_items: int, model: ldm.LatentDiffusion, rates: Rates
 ) -> Iterator[Cost]:
     settings, size = study.reconstruct, PICTURE * (model.size / 512) ** 2
-    memory = rates.weights_gb + 24 * 64 * model.size**2 * 4 / 1e9  # 24 pictures of 64 channels at once
+    memory = rates.weights_gb + model.batch(24) * 64 * model.size**2 * 4 / 1e9  # 64 channels of pictures made at once
     for mode, source in evaluation.conditions(study):
         samples = 1 if mode == "z" else settings.samples
         steps = 0.0 if mode == "z" else settings.steps * (settings.strength if "z" in MODE_FEATURES[mode] else 1.0)

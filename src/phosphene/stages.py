@@ -11,6 +11,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 VERSION = {"betas": 1, "extract": 1, "decompose": 1, "decode": 2, "reconstruct": 1}
 IMAGES_PER_PART, TARGETS_PER_PART, ITEMS_PER_PART, VOXELS_PER_CHUNK = 250, 4096, 8, 4096
-EXTRACTED_AT_ONCE = 25  # pictures that go through the networks together; part of the result's bits, so not a setting
+EXTRACTED_AT_ONCE = 48  # pictures that are read together; the model cuts them into its own blocks
 BRAIN, SHUFFLED, TRUE = "brain", "shuffled", "true"  # where the features of a reconstruction come from
 MODE_FEATURES = {"z": ("z",), "c": ("c",), "zc": ("z", "c")}
 
@@ -128,7 +129,9 @@ def responses(study: Study, subject: str, rois: Sequence[str]) -> Rows:
 def extract_recipe(study: Study, subject: str, feature: str) -> Recipe:
     """What the features of all seen pictures are made from."""
     inputs = {"data": data_fingerprint(study, subject), "model": model_fingerprint(study.model.name)}
-    settings = study.settings("model", "latent_size")
+    settings = study.settings("model", "latent_size", *(["latent"] if feature == "z" else []))
+    if feature == "z" and study.model.latent == "sample":
+        settings |= {"seed": study.seed}
     return Recipe("extract", f"{subject}-{feature}", VERSION["extract"], settings, inputs)
 
 
@@ -156,7 +159,8 @@ def _extract_part(
     values = []
     for some in np.split(ids[rows], range(EXTRACTED_AT_ONCE, len(ids[rows]), EXTRACTED_AT_ONCE)):
         if feature == "z":
-            values.append(model.image_to_latent(data.images(some.tolist()), study.model.latent_size))
+            seeds = latent_seeds(study, [(subject, int(image)) for image in some])
+            values.append(model.image_to_latent(data.images(some.tolist()), study.model.latent_size, seeds))
         else:
             values.append(model.text_to_context(data.captions(some.tolist())))
     with artefact.part(index) as part:
@@ -266,8 +270,11 @@ def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
 def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAIN) -> Recipe:
     """What reconstructions are made from."""
     settings = {"mode": mode, "seed": study.seed, **study.settings("model", "latent_size")}
+    settings |= study.settings("reconstruct", "sampler")
     if mode != "z":  # z alone is decoded without drawing any noise
         settings |= study.settings("reconstruct", "samples", "strength", "steps", "guidance")
+    if mode == "zc":
+        settings |= study.settings("model", "latent")
     inputs = {"model": model_fingerprint(study.model.name)}
     for feature in MODE_FEATURES[mode]:
         if source == TRUE:
@@ -280,7 +287,7 @@ def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAI
 
 
 def reconstruct(study: Study, subject: str, mode: str, compute: Compute, source: str = BRAIN) -> Artefact:
-    """Make pictures from decoded features: files ``pictures/item00000_0.png`` (item, sample)."""
+    """Make pictures from decoded features (paper, section C): files ``pictures/item00000_0.png`` (item, sample)."""
     for feature in MODE_FEATURES[mode]:
         if source == TRUE:
             extract(study, subject, feature, compute)
@@ -303,42 +310,59 @@ def _features(study: Study, subject: str, feature: str, source: str, rows: slice
 
 def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: str, mode: str, source: str,
                       compute: Compute) -> None:  # fmt: skip
-    model = load_model(study.model.name, compute.device)
+    model, sampler = load_model(study.model.name, compute.device), study.reconstruct.sampler
     wanted = items(study, dataset(study, subject))
     rows = _slice(index, ITEMS_PER_PART, len(wanted))
     images = wanted["image"].to_numpy()[rows]
+    keys = [(subject, int(image), int(run)) for image, run in wanted[["image", "run"]].to_numpy()[rows]]
     z = None
     if "z" in MODE_FEATURES[mode]:
-        coarse = model.latent_to_image(_features(study, subject, "z", source, rows))
-    if mode == "z":
-        pictures = [(k, 0, ldm.resize(coarse, model.size)[k]) for k in range(len(images))]
-    else:
-        c = _features(study, subject, "c", source, rows)
-        if mode == "zc":
-            z = model.image_to_latent(ldm.resize(coarse, model.size, Image.Resampling.BICUBIC))
-        keys = [(subject, int(image), int(run)) for image, run in wanted[["image", "run"]].to_numpy()[rows]]
-        pictures = _sample(model, study, z, c, keys, compute.batch or 24)
+        coarse = model.latent_to_image(_features(study, subject, "z", source, rows), sampler)
     with artefact.part(index) as part:
-        for k, sample, picture in pictures:
-            _write_picture(
-                part, f"pictures/item{rows.start + k:05d}_{sample}.png", picture, artefact.recipe, int(images[k])
-            )
+
+        def write(made: Callable[[], NDArray[np.uint8]], drawn: Sequence[tuple[int, int]]) -> None:
+            for (k, sample), picture in zip(drawn, made(), strict=True):
+                name = f"pictures/item{rows.start + k:05d}_{sample}.png"
+                _write_picture(part, name, picture, artefact.recipe, int(images[k]))
+
+        if mode == "z":
+            write(lambda: ldm.resize(coarse, model.size), [(k, 0) for k in range(len(images))])
+            return
+        if mode == "zc":
+            larger = ldm.resize(coarse, model.size, Image.Resampling.BICUBIC)
+            z = model.image_to_latent(larger, sample_seeds=latent_seeds(study, keys))
+        _sample(model, study, z, _features(study, subject, "c", source, rows), keys, compute, write)
+
+
+def latent_seeds(study: Study, keys: Sequence[tuple[str | int, ...]]) -> list[int] | None:
+    """Seeds of the samples of the autoencoder's posterior, one for each key; None where its mean is taken."""
+    if study.model.latent == "mean":
+        return None
+    return [int(rng(study.seed, *key, "latent").integers(2**62)) for key in keys]
 
 
 def _sample(model: ldm.LatentDiffusion, study: Study, z: Rows | None, c: Rows, keys: list[tuple[str, int, int]],
-            batch: int) -> list[tuple[int, int, NDArray[np.uint8]]]:  # fmt: skip
-    """Draw all samples of some items, known by their `keys`: (item, sample, picture)."""
+            compute: Compute, write: Callable[..., None]) -> None:  # fmt: skip
+    """Draw all samples of some items, known by their `keys`, and write each batch while the next one is made."""
     settings = study.reconstruct
     wanted = [(k, s) for k in range(len(c)) for s in range(settings.samples)]
-    drawn: list[tuple[int, int, NDArray[np.uint8]]] = []
-    for start in range(0, len(wanted), batch):
-        some = wanted[start : start + batch]
-        index = [k for k, _ in some]
-        seeds = [int(rng(study.seed, *keys[k], s).integers(2**62)) for k, s in some]
-        made = model.denoise(None if z is None else z[index], c[index], seeds=seeds, strength=settings.strength,
-                             steps=settings.steps, guidance=settings.guidance)  # fmt: skip
-        drawn += [(k, s, picture) for (k, s), picture in zip(some, made, strict=True)]
-    return drawn
+    if compute.compile:
+        model.compile()
+    batch = -(-len(wanted) // -(-len(wanted) // model.batch(compute.batch)))  # as many batches, but of equal sizes
+    with ThreadPoolExecutor(1) as writer:
+        writing: list[Future[None]] = []
+        for start in range(0, len(wanted), batch):
+            some = wanted[start : start + batch]
+            index = [k for k, _ in some]
+            seeds = [int(rng(study.seed, *keys[k], s).integers(2**62)) for k, s in some]
+            made = model.denoise_later(None if z is None else z[index], c[index], seeds=seeds, sampler=settings.sampler,
+                                       strength=settings.strength, steps=settings.steps,
+                                       guidance=settings.guidance)  # fmt: skip
+            for before in writing:
+                before.result()  # one batch waits at most; an error ends the part
+            writing = [writer.submit(write, made, some)]
+        for last in writing:
+            last.result()
 
 
 def _write_picture(part: Part, name: str, picture: NDArray[np.uint8], recipe: Recipe, image: int) -> None:

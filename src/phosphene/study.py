@@ -69,10 +69,14 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """The frozen diffusion model; photographs become z at a side of `latent_size` pixels, 0 is the model's own."""
+    """The frozen diffusion model; photographs become z at a side of `latent_size` pixels, 0 is the model's own.
+
+    `latent` is what of the autoencoder's posterior is taken: its mean, or a sample, as in the paper's released code.
+    """
 
     name: str = "bundled"
     latent_size: int = _number(0, 0)
+    latent: Literal["mean", "sample"] = "mean"
 
 
 @dataclass(frozen=True)
@@ -107,13 +111,18 @@ class Decode:
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Features -> pictures; `strength` is the share of the noise schedule that is run."""
+    """Features -> pictures; `strength` is the share of the noise schedule that is run.
+
+    `sampler` "paper" noises z one step further than denoising starts and rounds grey levels down, as the paper's
+    released code does; "consistent" is what the schedule says.
+    """
 
     modes: tuple[Literal["z", "c", "zc"], ...] = _filled("z", "c", "zc")
     samples: int = _number(5, 1)
     strength: float = _number(0.8, 0, 1)
     steps: int = _number(50, 2, 500)
     guidance: float = _number(5.0, 0)
+    sampler: Literal["consistent", "paper"] = "consistent"
     baselines: tuple[Literal["shuffled", "true"], ...] = ("shuffled", "true")
 
 
@@ -236,16 +245,18 @@ class Study:
 
 @dataclass(frozen=True)
 class Compute:
-    """How to compute: never hashed. Only `threads` can touch a result, in the last bits of its sums.
+    """How to compute: never hashed. A result depends on it in the last bits of its sums only.
 
-    `jobs` 0 is one worker per core; `batch` 0 is chosen for the device; `backend` "auto" is dask when a scheduler is
-    given, else loky when `jobs` is not 1, else serial. `threads` is the number of threads inside every part, the same
-    in every backend, because sums of floats depend on it.
+    `jobs` 0 is one worker per core; `backend` "auto" is dask when a scheduler is given, else loky when `jobs` is not 1,
+    else serial. `threads` is the number of threads inside every part, the same in every backend, because sums of floats
+    depend on it. `batch` is the number of pictures that are denoised together on a GPU, 0 for what its memory holds; on
+    a CPU it is fixed, for the same reason. `compile` lets torch compile the U-Net first.
     """
 
     device: str = "auto"
     jobs: int = 1
     batch: int = 0
+    compile: bool = False
     backend: str = "auto"
     scheduler: str | None = None
     threads: int = 2

@@ -6,9 +6,7 @@ diffusers and transformers classes. Latents and contexts go in and out as plain 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from phosphene import disk
 from phosphene.errors import PhospheneError
-from phosphene.ldm.sampling import NoiseSchedule, ddim
+from phosphene.ldm.loading import BUNDLED as BUNDLED
+from phosphene.ldm.loading import PARTS as PARTS
+from phosphene.ldm.loading import describe as describe
+from phosphene.ldm.loading import fingerprint as fingerprint
+from phosphene.ldm.loading import nets
+from phosphene.ldm.running import fitting, in_blocks, own_device
+from phosphene.ldm.sampling import NoiseSchedule, Sampler, ddim
 
-BUNDLED = Path(__file__).parent / "bundled"
-PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
+# Latent pixels and captions that go through a network together: on a CPU part of the results' bits, so no settings.
+CPU_PIXELS, CAPTIONS = 1024, 8
+# On a GPU the autoencoder's, and the most that are denoised together.
+GPU_PIXELS, GPU_PIXELS_DENOISED = 2 * 64 * 64, 32 * 64 * 64
 
 Rows = NDArray[np.float32]
 Pictures = NDArray[np.uint8]
@@ -35,22 +40,6 @@ def resize(pictures: Pictures, side: int, how: Image.Resampling = Image.Resampli
     if pictures.shape[1:3] == (side, side):
         return pictures
     return np.stack([np.asarray(Image.fromarray(p).resize((side, side), how)) for p in pictures])
-
-
-def _source(name: str | Path) -> Path:
-    folder = BUNDLED if str(name) == "bundled" else Path(name).expanduser()
-    if not folder.is_dir():
-        raise PhospheneError(
-            f"model.name: found no folder {str(folder)!r}, expected 'bundled' or a folder in diffusers' format; "
-            "check the path."
-        )
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if missing:
-        raise PhospheneError(
-            f"{folder}: lacks {', '.join(part + '/' for part in missing)}, expected a diffusers model folder with "
-            f"{', '.join(PARTS)}; point model.name at such a folder."
-        )
-    return folder
 
 
 class LatentDiffusion:
@@ -68,7 +57,11 @@ class LatentDiffusion:
     """
 
     def __init__(self, vae: Any, unet: Any, text: Any, tokenizer: Any, schedule: NoiseSchedule) -> None:
-        self.vae, self.unet, self.text, self.tokenizer, self.schedule = vae, unet, text, tokenizer, schedule
+        # Only the U-Net, where the time goes, may be of half precision: the autoencoders of some models overflow in it,
+        # and z and c are what regressions aim at.
+        fast = torch.channels_last
+        self.vae, self.unet, self.text = vae.float().to(memory_format=fast), unet.to(memory_format=fast), text.float()
+        self.tokenizer, self.schedule = tokenizer, schedule
         self.device, self.dtype = unet.device, unet.dtype
         self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size: int = unet.config.sample_size * self.factor
@@ -81,35 +74,61 @@ class LatentDiffusion:
         Parameters
         ----------
         name : str or Path
-            "bundled", or a folder in diffusers' format (vae/, unet/, text_encoder/, tokenizer/, scheduler/).
+            "bundled", a folder in diffusers' format, a hub id in the local Hugging Face cache (such as
+            "CompVis/stable-diffusion-v1-4"), or a .safetensors or .ckpt file of Stable Diffusion 1.x or 2.x.
         device : str
-            "auto" takes a GPU when there is one; else any torch device. On a GPU weights are float16.
+            "auto" takes a GPU when there is one; else any torch device. Worker processes share out several GPUs
+            (:func:`~phosphene.ldm.running.own_device`). On a GPU the U-Net is float16, all else float32.
 
         Raises
         ------
         PhospheneError
-            When the folder is missing or incomplete.
+            When the model is missing, incomplete, damaged, unsafe or of another kind.
         """
-        folder = _source(name)
-        where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        try:
-            return cls(*_nets(folder, where))
-        except (OSError, ValueError, KeyError, RuntimeError, AssertionError) as error:
-            raise PhospheneError(
-                f"{folder}: could not be loaded on device {where!r} ({str(error).splitlines()[0]}); "
-                "check the folder's files and --device."
-            ) from error
+        where = own_device(device)
+        found = nets(name, where, torch.float16 if where.startswith("cuda") else torch.float32)
+        schedule = NoiseSchedule.from_config(found.scheduler_config)
+        return cls(found.vae, found.unet, found.text, found.tokenizer, schedule)
 
     def latent_shape(self, size: int = 0) -> tuple[int, int, int]:
         """Shape (channels, height, width) of the latent of a picture of side `size` (0: the model's own)."""
         side = (size or self.size) // self.factor
         return self.vae.config.latent_channels, side, side
 
+    def compile(self) -> None:
+        """Let torch compile the U-Net: minutes at the first call, then faster on a GPU; the last bits change."""
+        if self.unet._compiled_call_impl is None:
+            self.unet.compile()
+
+    def batch(self, wanted: int = 0) -> int:
+        """Count the pictures to denoise together: on a CPU always the same; on a GPU `wanted`, or what fits (0)."""
+        if self.device.type == "cpu":
+            return self._block(self.latent_shape())
+        return wanted or self._fitting
+
+    @cached_property
+    def _fitting(self) -> int:
+        z, c = (np.zeros((1, int(np.prod(shape))), np.float32) for shape in (self.latent_shape(), self.context_shape))
+        most = GPU_PIXELS_DENOISED // int(np.prod(self.latent_shape()[1:]))
+        return fitting(self.device, max(most, 1), lambda: self._sampled(z, c, 1.0, 1, 5.0, [0], "consistent"))
+
+    def _block(self, shape: tuple[int, ...]) -> int:
+        """Count the pictures, with latents of this shape, that always go through a network together.
+
+        Memory is bounded so, and on a CPU results are equal bit by bit whatever the batch.
+        """
+        pixels = CPU_PIXELS if self.device.type == "cpu" else GPU_PIXELS
+        return max(1, pixels // (shape[1] * shape[2]))
+
     def _tensor(self, rows: Rows, shape: tuple[int, ...]) -> Tensor:
-        return (
-            torch.from_numpy(np.ascontiguousarray(rows, np.float32))
-            .reshape(len(rows), *shape)
-            .to(self.device, self.dtype)
+        values = torch.from_numpy(np.ascontiguousarray(rows, np.float32)).reshape(len(rows), *shape)
+        # pinned, so that what is sent to a GPU need not wait for what it does
+        return values if self.device.type == "cpu" else values.pin_memory().to(self.device, non_blocking=True)
+
+    def _noise(self, seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
+        """Draw noise, a seed for each picture, on the CPU: neither batch nor device changes it."""
+        return self._tensor(
+            np.stack([np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]), shape
         )
 
     def _grid(self, z: Rows) -> tuple[int, int, int]:
@@ -122,37 +141,55 @@ class LatentDiffusion:
         return channels, side, side
 
     @torch.inference_mode()
-    def image_to_latent(self, images: Pictures, size: int = 0) -> Rows:
+    def image_to_latent(self, images: Pictures, size: int = 0, sample_seeds: Sequence[int] | None = None) -> Rows:
         """Encode photographs.
 
         Parameters
         ----------
         images : ndarray of uint8, shape (n, height, width, 3)
             Resized (Lanczos) to `size` pixels first; 0 means the model's own side.
+        sample_seeds : sequence of int, optional
+            One for each image: a sample of the posterior, as in the paper's released code, in place of its mean.
 
         Returns
         -------
         ndarray of float32, shape (n, d)
             Posterior means, scaled by the model's scaling factor (paper, section B: d = 6,400 at 320 pixels).
         """
-        pixels = torch.from_numpy(resize(images, size or self.size).copy()).permute(0, 3, 1, 2)
-        x = (pixels.to(self.device, self.dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        z = self.vae.encode(x).latent_dist.mean * self.vae.config.scaling_factor
-        rows: Rows = z.flatten(1).float().cpu().numpy()
+        shape = self.latent_shape(size)
+        pixels = torch.from_numpy(resize(images, size or self.size).copy()).to(self.device)
+        z, deviation = in_blocks(self._moments, self._block(shape), pixels).chunk(2, dim=1)
+        if sample_seeds is not None:
+            z = z + deviation * self._noise(sample_seeds, shape)
+        rows: Rows = (z * self.vae.config.scaling_factor).flatten(1).cpu().numpy()
         return rows
 
-    @torch.inference_mode()
-    def latent_to_image(self, z: Rows) -> Pictures:
-        """Decode latents, float32 (n, d), to pictures, uint8 (n, height, width, 3)."""
-        return self._pictures(self._tensor(z, self._grid(z)))
+    def _moments(self, pixels: Tensor) -> Tensor:
+        x = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        posterior = self.vae.encode(x).latent_dist
+        return torch.cat([posterior.mean, posterior.std], dim=1)
 
-    def _pictures(self, latents: Tensor) -> Pictures:
-        x = self.vae.decode(
-            latents.contiguous(memory_format=torch.channels_last) / self.vae.config.scaling_factor
-        ).sample
-        pixels = ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        pictures: Pictures = pixels.permute(0, 2, 3, 1).cpu().numpy()
+    @torch.inference_mode()
+    def latent_to_image(self, z: Rows, sampler: Sampler = "consistent") -> Pictures:
+        """Decode latents, float32 (n, d), to pictures, uint8 (n, height, width, 3).
+
+        Grey levels are rounded to the nearest; with `sampler` "paper" down, as in the released code.
+        """
+        pictures: Pictures = self._pictures(self._tensor(z, self._grid(z)), sampler).cpu().numpy()
         return pictures
+
+    def _pictures(self, latents: Tensor, sampler: Sampler) -> Tensor:
+        def whole(some: Tensor) -> Tensor:
+            grey = (self._decoded(some).clamp(-1, 1) + 1) * 127.5
+            return (grey if sampler == "paper" else grey.round()).to(torch.uint8).permute(0, 2, 3, 1)
+
+        return in_blocks(whole, self._block(tuple(latents.shape[1:])), latents)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        """Decode latents to pictures of -1 to 1."""
+        x = latents.contiguous(memory_format=torch.channels_last) / self.vae.config.scaling_factor
+        decoded: Tensor = self.vae.decode(x).sample
+        return decoded
 
     @torch.inference_mode()
     def text_to_context(self, captions: Sequence[Sequence[str]]) -> Rows:
@@ -171,18 +208,18 @@ class LatentDiffusion:
         flat = [caption for group in captions for caption in group]
         ids = self.tokenizer(
             flat, padding="max_length", max_length=self.context_shape[0], truncation=True, return_tensors="pt"
-        )
-        states = self.text(ids.input_ids.to(self.device)).last_hidden_state.float()
-        return torch.stack([g.mean(0) for g in states.split([len(c) for c in captions])]).flatten(1).cpu().numpy()
+        ).input_ids.to(self.device)
+        states = in_blocks(lambda some: self.text(some).last_hidden_state, CAPTIONS, ids)
+        groups = torch.split(states, [len(c) for c in captions])
+        return torch.stack([group.mean(0) for group in groups]).flatten(1).cpu().numpy()
 
     @cached_property
     def empty_context(self) -> Tensor:
         """The context of the empty prompt, (1, tokens, width): what guidance steers away from."""
         return self._tensor(self.text_to_context([[""]]), self.context_shape)
 
-    @torch.inference_mode()
     def denoise(self, z: Rows | None, c: Rows, *, strength: float = 0.8, steps: int = 50, guidance: float = 5.0,
-                seeds: Sequence[int]) -> Pictures:  # fmt: skip
+                seeds: Sequence[int], sampler: Sampler = "consistent") -> Pictures:  # fmt: skip
         """Turn latents and contexts into pictures (paper, section C, steps 2 and 3).
 
         Parameters
@@ -190,87 +227,66 @@ class LatentDiffusion:
         z : ndarray of float32, shape (n, d), or None
             Latents at the model's own size; None starts from pure noise (mode ``c``).
         c : ndarray of float32, shape (n, tokens * width)
+            Decoded contexts, or those of prompts: ``text_to_context([[prompt], ...])``.
         strength : float
             Share of the `steps` that are noised and denoised again; ignored when `z` is None.
         guidance : float
             Weight of the context against the empty prompt (classifier-free guidance).
         seeds : sequence of int
             One per picture; a picture depends on its own seed alone, not on its neighbours in the batch.
+        sampler : str
+            "consistent", or "paper": noise and rounding as in the released code (:meth:`NoiseSchedule.of`).
 
         Returns
         -------
         ndarray of uint8, shape (n, size, size, 3)
+
+        Examples
+        --------
+        Mode ``text``: a prompt, such as a decoded caption, for each image, from noise (`z` None) or from latents.
+
+        >>> c = model.text_to_context([["a red cat"], ["a blue house"]])  # doctest: +SKIP
+        >>> pictures = model.denoise(z, c, strength=0.8, seeds=[1, 2])  # doctest: +SKIP
         """
-        shape = self.latent_shape()
-        noise = self._tensor(
-            np.stack([np.random.default_rng(s).standard_normal(shape, np.float32) for s in seeds]), shape
-        )
-        share = 1.0 if z is None else strength
-        visited = self.schedule.timesteps(steps, share)
-        x = noise if z is None else self._tensor(z, shape)
-        if z is not None and visited:
-            x = self.schedule.add_noise(x, noise, visited[0])
-        return self._pictures(
-            ddim(self._guided(self._tensor(c, self.context_shape), guidance), x, self.schedule, steps, share)
-        )
+        settings: dict[str, Any] = {"strength": strength, "steps": steps, "guidance": guidance}
+        return self.denoise_later(z, c, **settings, seeds=seeds, sampler=sampler)()
+
+    @torch.inference_mode()
+    def denoise_later(self, z: Rows | None, c: Rows, *, strength: float = 0.8, steps: int = 50, guidance: float = 5.0,
+                      seeds: Sequence[int], sampler: Sampler = "consistent") -> Callable[[], Pictures]:  # fmt: skip
+        """Start :meth:`denoise`: a GPU goes on by itself; calling what is returned waits for the pictures."""
+        pictures = self._pictures(self._sampled(z, c, strength, steps, guidance, seeds, sampler), sampler)
+        return lambda: pictures.cpu().numpy()
+
+    @torch.inference_mode()
+    def _sampled(self, z: Rows | None, c: Rows, strength: float, steps: int, guidance: float, seeds: Sequence[int],
+                 sampler: Sampler) -> Tensor:  # fmt: skip
+        """Noise latents and denoise them, (n, channels, height, width)."""
+        if not len(seeds) == len(c) == len(c if z is None else z):
+            raise PhospheneError(f"denoise: found {len(seeds)} seeds for {len(c)} contexts, expected one for each row.")
+        schedule, shape = self.schedule.of(sampler), self.latent_shape()
+        x, share = self._noise(seeds, shape), 1.0 if z is None else strength
+        if z is not None:
+            x = schedule.begin(self._tensor(z, shape), x, steps, strength)
+
+        def run(x: Tensor, context: Tensor) -> Tensor:
+            return ddim(self._guided(context, guidance), x, schedule, steps, share)
+
+        # on a GPU all rows together: a full block where few are left would cost time and win nothing
+        size = self._block(shape) if self.device.type == "cpu" else 0
+        return in_blocks(run, size, x, self._tensor(c, self.context_shape))
 
     def _guided(self, context: Tensor, guidance: float) -> Callable[[Tensor, int], Tensor]:
-        """Predict noise with and without the context in one call, and step past the difference."""
-        both = torch.cat([self.empty_context.expand_as(context), context])
+        """Predict with and without the context in one call, and step past the difference."""
+        both = torch.cat([self.empty_context.expand_as(context), context]).to(self.dtype)
 
         def predict(x: Tensor, t: int) -> Tensor:
-            twice = torch.cat([x, x]).contiguous(memory_format=torch.channels_last)
-            without, with_context = self.unet(twice, t, both).sample.chunk(2)
+            twice = torch.cat([x, x]).to(self.dtype, memory_format=torch.channels_last)
+            # a tensor, since compiled code would be made anew for every number; filled on the device, which goes on
+            timestep = torch.full((), t, dtype=torch.int64, device=self.device)
+            predicted = self.unet(twice, timestep, both).sample.float()
+            without, with_context = predicted.chunk(2)
             guided: Tensor = without + guidance * (with_context - without)
             return guided
 
         return predict
-
-
-def _nets(folder: Path, device: str) -> tuple[Any, Any, Any, Any, NoiseSchedule]:
-    """Load the parts of a model: autoencoder, U-Net, text encoder, tokenizer, noise schedule."""
-    import diffusers
-    import transformers
-
-    dtype = torch.float16 if device.startswith("cuda") else torch.float32
-    kinds: tuple[tuple[Any, str], ...] = (
-        (diffusers.AutoencoderKL, "vae"),
-        (diffusers.UNet2DConditionModel, "unet"),
-        (transformers.CLIPTextModel, "text_encoder"),
-    )
-    with _quiet():
-        vae, unet, text = (
-            kind.from_pretrained(folder / part, local_files_only=True, use_safetensors=True)
-            .to(device=device, dtype=dtype)
-            .eval()
-            .requires_grad_(False)
-            for kind, part in kinds
-        )
-        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    schedule = NoiseSchedule.from_config(json.loads((folder / "scheduler" / "scheduler_config.json").read_text()))
-    fast = torch.channels_last
-    return vae.to(memory_format=fast), unet.to(memory_format=fast), text, tokenizer, schedule
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' loading chatter off a user's screen."""
-    import diffusers
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    loggings = (diffusers.utils.logging, transformers.utils.logging)
-    before = [log.get_verbosity() for log in loggings]
-    for log in loggings:
-        log.set_verbosity_error()
-    try:
-        yield
-    finally:
-        for log, level in zip(loggings, before, strict=True):
-            log.set_verbosity(level)
-
-
-def fingerprint(name: str | Path) -> str:
-    """Identify a model's files, wherever they lie."""
-    folder = _source(name)
-    return disk.fingerprint("model", folder, (file for part in PARTS for file in (folder / part).rglob("*")))
