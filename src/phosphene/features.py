@@ -248,7 +248,7 @@ def reduced(
     """Cut features to principal components that are fitted on the training pictures (paper, section E).
 
     Exact (:func:`phosphene.pca.principal_components`): float64 inside, the features in memory at float16. With 10,000
-    pictures of 65,536 numbers that is 4.5 GB. What is reduced needs the features no more: their folders may be removed.
+    pictures of 65,536 numbers that is 5.5 GB. What is reduced needs the features no more: their folders may be removed.
 
     Returns
     -------

@@ -48,7 +48,7 @@ def principal_components(rows: NDArray[np.floating], fitted: NDArray[np.bool_], 
 
     Equal to ``sklearn.decomposition.PCA(k).fit(rows[fitted]).transform(rows)`` up to the signs of components; here the
     largest absolute score of the fitted rows is positive. Work is done in float64, in blocks: beside `rows` it needs
-    16 n m + 24 n k bytes with m the smaller of n_fitted and d, and 16 x 1024 x n more.
+    24 n (m + k + 1024) bytes, m the smaller of n_fitted and d.
 
     Parameters
     ----------
