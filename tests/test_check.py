@@ -45,7 +45,7 @@ def test_shifted_trials_are_caught(copy: Path) -> None:
         with h5py.File(path, "r+") as file:
             file["betas"][:] = np.roll(file["betas"][:], 1, axis=0)
     line = check(copy, "nsd", "subj01")[-1]
-    assert line.state == "wrong" and "moved by -1 trials" in line.found
+    assert line.state == "wrong" and "moved by -1 in the order" in line.found
 
 
 def test_a_flipped_mask_is_caught(copy: Path) -> None:
@@ -78,3 +78,23 @@ def test_folders_without_data_are_refused(tmp_path: Path) -> None:
     for place, said in ((tmp_path, "no data that phosphene knows"), (tmp_path / "no", "no such file or folder")):
         done = CliRunner().invoke(app, ["check", str(place)])
         assert done.exit_code == 1 and said in " ".join(done.output.split())
+
+
+def test_a_study_is_checked_for_its_regions_and_its_model(root: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(f'[data]\nkind = "nsd"\nroot = "{root}"\n[decode.c]\nrois = ["ventral"]\n')
+    good = CliRunner().invoke(app, ["check", str(study), "--no-align"])
+    assert good.exit_code == 0 and "c from" in good.output and "bundled" in good.output, good.output
+    bad = ["check", str(study), "--no-align", "--json", "--set", 'decode.z.rois=["earli"]', "--set", "model.name=a/b"]
+    done = CliRunner().invoke(app, bad)
+    found = json.loads(done.output)
+    regions, model = found["subj01"][-2], found["model"][0]
+    assert done.exit_code == 1 and regions["state"] == "wrong" and "'early'" in regions["found"]
+    assert model["state"] == "missing" and "hf download a/b" in model["found"]
+
+
+def test_a_model_alone_is_described_or_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["check", "--model", "bundled"])
+    assert done.exit_code == 0 and "24 x 128" in done.output, done.output
+    assert CliRunner().invoke(app, ["check", "--model", str(tmp_path / "none")]).exit_code == 1
+    assert CliRunner().invoke(app, ["check"]).exit_code == 2

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.image
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from nilearn.datasets import fetch_surf_fsaverage
@@ -287,6 +288,7 @@ def test_without_transforms_there_are_slices_that_say_so(tmp_path: Path) -> None
     draw = np.random.default_rng(5)
     values, region = draw.normal(size=SHAPE), np.zeros(SHAPE, bool)
     region[1:4, 2:5, 3] = True
+    (tmp_path / "absent").mkdir()
     with pytest.warns(UserWarning, match="absent: no surface registration found"):
         figure = flatmap.show(values, tmp_path / "absent", {"V1": region, "nowhere": region & False}, "A title")
     shown = texts(figure)
@@ -313,3 +315,19 @@ def test_slices_have_x_to_the_right_and_y_upwards(tmp_path: Path) -> None:
 def test_a_constant_map_and_one_hemisphere_can_be_drawn(tmp_path: Path) -> None:
     values = {"lh": np.full(N, 3.0), "rh": np.full(N, np.nan)}
     assert pixels(flatmap.draw(values), tmp_path / "map.png").std() > 0.1
+
+
+def test_values_of_voxels_go_where_the_voxels_lie() -> None:
+    voxels = pd.DataFrame({"x": [1, 0], "y": [2, 0], "z": [0, 3]})
+    volume = flatmap.to_volume(np.array([7.0, 8.0]), voxels, (2, 3, 4))
+    assert volume[1, 2, 0] == 7 and volume[0, 0, 3] == 8 and np.isnan(volume).sum() == 22
+    with pytest.raises(PhospheneError, match=r"found shape \(1,\), expected one for each of 2 voxels"):
+        flatmap.to_volume(np.array([7.0]), voxels, (2, 3, 4))
+
+
+def test_a_mistyped_folder_and_an_atlas_for_a_mask_are_refused(tmp_path: Path) -> None:
+    volume = np.ones((2, 3, 4))
+    with pytest.raises(PhospheneError, match="nothere: no such folder"):
+        flatmap.show(volume, tmp_path / "nothere")
+    with pytest.raises(PhospheneError, match="'early' holds more than 0 and 1"):
+        flatmap.show(volume, None, outlines={"early": 5 * volume})

@@ -100,7 +100,11 @@ def report(study: Study, compute: Compute | None = None) -> Path:
 
 
 def plan(study: Study) -> Iterator[Recipe]:
-    """Everything a study makes, in the order in which it is made, without making it."""
+    """Everything a study makes, each once and in the order in which it is made, without making it."""
+    yield from {recipe.hash: recipe for recipe in _planned(study)}.values()
+
+
+def _planned(study: Study) -> Iterator[Recipe]:
     from phosphene import reporting
 
     for subject in study.data.subjects:

@@ -107,6 +107,9 @@ def _one_sentence(verbose: bool = False) -> Iterator[None]:
     """Errors that a user can mend are said in one sentence, exit code 1; `verbose` shows where they come from."""
     try:
         yield
+    except BrokenPipeError:  # whoever reads has read enough
+        sys.stderr.close()  # else the interpreter complains that it cannot write the rest
+        raise typer.Exit(0) from None
     except (PhospheneError, OSError, MemoryError) as error:
         if verbose:
             raise

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from phosphene.errors import PhospheneError
 from phosphene.study import parse_set
 
 if TYPE_CHECKING:
+    from phosphene.data import Dataset
     from phosphene.data.check import Line
     from phosphene.data.fetch import RemoteFile
     from phosphene.study import Compute, Study
@@ -59,7 +61,7 @@ def check(
             typer.echo(json.dumps({name: as_records(lines) for name, lines in found.items()}))
         else:
             for name, lines in found.items():
-                _show_lines(f"model {model}" if name == "model" else f"{name} {where}", lines)
+                _show_lines("model" if name == "model" else f"{name} {where}", lines)
         if any(line.state == "wrong" for lines in found.values() for line in lines):
             raise typer.Exit(1)
 
@@ -69,8 +71,8 @@ def _looked_at_data(
 ) -> tuple[dict[str, list[Line]], str]:
     """Lines about each subject, and what data these are."""
     from phosphene.cli import Options
+    from phosphene.data.check import Line, kind_of, subjects_of
     from phosphene.data.check import check as look
-    from phosphene.data.check import kind_of, subjects_of
     from phosphene.sources import options
     from phosphene.study import Study
 
@@ -87,7 +89,34 @@ def _looked_at_data(
     if not subjects:
         raise PhospheneError(f"{root}: no subject in it; expected folders such as subj01")
     found = {name: look(root, kind, name, align, **options(study)) for name in subjects}
+    if data.is_file():
+        for name, lines in found.items():
+            if lines[0].item != "data":  # that is all there is where nothing could be opened
+                lines += _looked_at_regions(study, name)
+        try:
+            found["model"] = _looked_at_model(study.model.name)
+        except PhospheneError as error:
+            absent = "found no " in str(error)
+            found["model"] = [Line("model", "missing" if absent else "wrong", str(error), "extract, reconstruct")]
     return found, f"({kind}) in {root}"
+
+
+def _looked_at_regions(study: Study, subject: str) -> list[Line]:
+    """Whether the data have the regions that a study decodes from."""
+    from phosphene.data import open_dataset
+    from phosphene.data.check import looked
+    from phosphene.evaluation import features_of
+    from phosphene.sources import options
+
+    data = open_dataset(study.data.kind, study.data_root, subject, **options(study))
+    return [
+        looked(f"{feature} from", partial(_count_voxels, data, getattr(study.decode, feature).rois), "decode")
+        for feature in features_of(study)
+    ]
+
+
+def _count_voxels(data: Dataset, rois: Sequence[str]) -> str:
+    return f"{', '.join(rois)}: {len(data.voxels(rois))} voxels"
 
 
 def _looked_at_model(name: str) -> list[Line]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from phosphene.errors import PhospheneError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
@@ -221,6 +222,24 @@ def to_fsaverage5(native: Vertices, transforms: Transforms) -> dict[str, NDArray
     return {hemisphere: native[hemisphere][index[:N_FSAVERAGE5]] for hemisphere, index in transforms.nearest.items()}
 
 
+def to_volume(values: NDArray[Any], voxels: pd.DataFrame, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Put one value per voxel where the voxels lie, NaN elsewhere.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_voxels,)
+    voxels : DataFrame
+        With columns x, y, z, as ``data.voxels(rois)`` gives for the columns of ``data.betas(rois)``.
+    shape : (X, Y, Z)
+        Grid of the scans: ``data.shape``.
+    """
+    if np.shape(values) != (len(voxels),):
+        raise PhospheneError(f"values: found shape {np.shape(values)}, expected one for each of {len(voxels)} voxels")
+    volume = np.full(shape, np.nan)
+    volume[tuple(voxels[["x", "y", "z"]].to_numpy().T)] = values
+    return volume
+
+
 # ---- drawing -------------------------------------------------------------------------------------------------------
 
 
@@ -255,7 +274,12 @@ def show(
     PhospheneError
         When some transforms are there and others are not, when one is damaged, or when there is nothing to show.
     """
+    for name, region in outlines.items():
+        if not np.isin(region, (0, 1)).all():
+            raise PhospheneError(f"outlines: {name!r} holds more than 0 and 1; give a mask, such as `atlas == 1`")
     if isinstance(transforms, str | Path):
+        if not Path(transforms).is_dir():
+            raise PhospheneError(f"{transforms}: no such folder; give the folder of the transforms, or None for slices")
         there = any(file.is_file() for hemisphere in HEMISPHERES for file in _paths(transforms, hemisphere))
         if not there:
             warnings.warn(f"{transforms}: no surface registration found; slices are drawn instead", stacklevel=2)

@@ -1,7 +1,8 @@
 """What a study will cost before it is run: files, gigabytes, hours and memory of each stage. All of it is estimated.
 
 Sizes follow from the shapes. Seconds follow from small pieces of the same work, done now on this machine and device: a
-matrix product, an eigendecomposition, a few pictures through each network. They count one worker.
+matrix product, an eigendecomposition, a few pictures through each network. Memory is that of the whole process. Both
+count one worker.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from phosphene.data.scans import Scans
 from phosphene.decoding import image_ids, items
 from phosphene.sources import dataset, load_model
 from phosphene.stages import BRAIN, MODE_FEATURES, TARGETS_PER_PART, TRUE
+from phosphene.store import peak_memory_mb
 from phosphene.study import Compute, Study
 
 STREAM, CHUNK = 0.65e9, 1.0e-5  # bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
@@ -42,35 +44,41 @@ class Cost:
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds of pieces of the work on this machine."""
+    """Seconds and memory of pieces of the work on this machine."""
 
     flop: float
     eigh: float  # of a matrix of one column, to be multiplied by its width cubed
     latent: float
     context: float
     step: float
-    weights_gb: float
+    gb: float  # most memory of this process so far: once the model was loaded, photographs encoded, pictures drawn
+    encoding_gb: float
+    drawing_gb: float
 
 
 def measure_rates(study: Study, compute: Compute) -> Rates:
-    """Time the pieces, in seconds each."""
+    """Time the pieces, in seconds each, and watch the memory of this process."""
     import torch
 
     model = load_model(study.model.name, compute.device)
+    gb = peak_memory_mb() / 1e3
     side, rng = study.model.latent_size or model.size, np.random.default_rng(0)
     pictures = rng.integers(0, 255, (TIMED, side, side, 3), np.uint8)
     c = model.text_to_context([["a picture"]] * TIMED)
     square = torch.randn(1024, 1024)
     seeds, guidance = list(range(TIMED)), study.reconstruct.guidance
-    nets = (model.vae, model.unet, model.text)
-    weights = sum(p.numel() * p.element_size() for net in nets for p in net.parameters())
+    latent = _seconds(lambda: model.image_to_latent(pictures, study.model.latent_size)) / TIMED
+    encoding_gb = peak_memory_mb() / 1e3
+    step = _seconds(lambda: model.denoise(None, c, steps=STEPS, guidance=guidance, seeds=seeds)) / (STEPS * TIMED)
     return Rates(
         flop=_seconds(lambda: square @ square) / (2 * 1024**3),
         eigh=_seconds(lambda: torch.linalg.eigh((square @ square.T).double())) / 1024**3,
-        latent=_seconds(lambda: model.image_to_latent(pictures, study.model.latent_size)) / TIMED,
+        latent=latent,
         context=_seconds(lambda: model.text_to_context([["a picture"]] * TIMED)) / TIMED,
-        step=_seconds(lambda: model.denoise(None, c, steps=STEPS, guidance=guidance, seeds=seeds)) / (STEPS * TIMED),
-        weights_gb=weights / 1e9,
+        step=step,
+        gb=gb,
+        encoding_gb=encoding_gb,
+        drawing_gb=peak_memory_mb() / 1e3,
     )
 
 
@@ -105,11 +113,11 @@ def _subject(study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rate
     n_images, n_items, n_trials = len(image_ids(data)), len(items(study, data)), len(data.trials)
     voxels = {rois: _n_voxels(data, rois) for rois in dict.fromkeys([*own, *compared])}
     if isinstance(data, Scans):
-        yield _betas(subject, data, list(voxels.values()))
+        yield _betas(subject, data, list(voxels.values()), rates)
     for feature in features:
         seconds = n_images * (rates.latent if feature == "z" else 5 * rates.context)  # about five captions each
         size = 4 * n_images * widths[feature] / 1e9
-        yield Cost(subject, f"extract {feature}", 1, 0.0, size, rates.weights_gb + 0.5, seconds / 3600)
+        yield Cost(subject, f"extract {feature}", 1, 0.0, size, rates.encoding_gb, seconds / 3600)
     folds, n_train = study.decode.cv, int((data.trials["split"] == "train").sum())
     n_distinct = data.trials.loc[data.trials["split"] == "train", "image"].nunique()
     if study.decode.leave_out == "run":  # one model for every run
@@ -124,7 +132,7 @@ def _subject(study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rate
         flops = sum(_target_flops(n_train, n_distinct, p, widths[feature], folds) for p in fits) * models
         width = max(voxels[rois], *fits)
         m = min(width, n_train)
-        memory = (8 * n_trials * width + 8 * folds * m * m + 12 * n_distinct * TARGETS_PER_PART) / 1e9
+        memory = rates.gb + (8 * n_trials * width + 8 * folds * m * m + 12 * n_distinct * TARGETS_PER_PART) / 1e9
         size = len(fits) * 4 * n_items * widths[feature] / 1e9
         yield Cost(subject, f"decode {feature}", len(fits), 0.0, size, memory, flops * rates.flop / 3600)
     yield from _pictures(study, subject, n_items, model, rates)
@@ -134,7 +142,7 @@ def _n_voxels(data: Dataset, rois: tuple[str, ...]) -> int:
     return len(data.voxels(rois, uncovered="nan") if isinstance(data, Scans) else data.voxels(rois))
 
 
-def _betas(subject: str, data: Scans, n_voxels: list[int]) -> Cost:
+def _betas(subject: str, data: Scans, n_voxels: list[int], rates: Rates) -> Cost:
     """Files are read once for each set of regions: NSD's HDF5 voxel by voxel, anything else whole."""
     item, read, seconds, total = np.dtype(data.dtype).itemsize, 0.0, 0.0, len(data.trials)
     for path in data.paths:
@@ -145,7 +153,7 @@ def _betas(subject: str, data: Scans, n_voxels: list[int]) -> Cost:
                 read, seconds = read + path.stat().st_size, seconds + _unpacked(path) / STREAM
     session = max(data.trials["session"].value_counts()) if total else 0
     written, memory = sum(n_voxels) * total * item / 1e9, max(n_voxels) * session * item / 1e9
-    return Cost(subject, "betas", len(n_voxels), read / 1e9, written, memory + 0.05, seconds / 3600)
+    return Cost(subject, "betas", len(n_voxels), read / 1e9, written, rates.gb + memory, seconds / 3600)
 
 
 def _unpacked(path: Path) -> int:
@@ -163,7 +171,7 @@ def _decompose(subject: str, name: str, shapes: list[tuple[int, int]], folds: in
         m = min(n, p)
         seconds += (2 * n * p * m + 4 * n * m * m) * 2 * rates.flop + (folds + 1) * m**3 * rates.eigh
         size += (4 * n * p + 4 * m * m + 8 * folds * m * m) / 1e9
-        memory = max(memory, (12 * n * p + 8 * folds * m * m + 40 * m * m) / 1e9)
+        memory = max(memory, rates.gb + (12 * n * p + 8 * folds * m * m + 40 * m * m) / 1e9)
     return Cost(subject, f"decompose {name}", len(shapes), 0.0, size, memory, seconds / 3600)
 
 
@@ -177,14 +185,13 @@ def _pictures(
     study: Study, subject: str, n_items: int, model: ldm.LatentDiffusion, rates: Rates
 ) -> Iterator[Cost]:
     settings, size = study.reconstruct, PICTURE * (model.size / 512) ** 2
-    memory = rates.weights_gb + model.batch(24) * 64 * model.size**2 * 4 / 1e9  # 64 channels of pictures made at once
     for mode, source in evaluation.conditions(study):
         samples = 1 if mode == "z" else settings.samples
         steps = 0.0 if mode == "z" else settings.steps * (settings.strength if "z" in MODE_FEATURES[mode] else 1.0)
         seconds = n_items * samples * steps * rates.step + n_items * rates.latent * (2 if "z" in mode else 1)
         name = f"reconstruct {mode}" + {BRAIN: "", TRUE: ", true features"}.get(source, f", {source}")
         files = n_items * samples
-        yield Cost(subject, name, files, 0.0, files * size / 1e9, memory, seconds / 3600)
+        yield Cost(subject, name, files, 0.0, files * size / 1e9, rates.drawing_gb, seconds / 3600)
     seen = len(evaluation.conditions(study)) * n_items * settings.samples
-    held = 0.5 + n_items * settings.samples * model.size**2 * 3 / 1e9
+    held = rates.gb + n_items * settings.samples * model.size**2 * 3 * 5 / 1e9  # as bytes and as floats
     yield Cost(subject, "evaluate", 1, 0.0, 0.001, held, seen * 0.005 / 3600)

@@ -99,8 +99,8 @@ def _betas_part(artefact: Artefact, index: int, *, study: Study, subject: str, r
     data = dataset(study, subject)
     assert isinstance(data, Scans)
     session = data.sessions[index]
-    values = data.stored(rois, session)
     with artefact.part(index) as part:
+        values = data.stored(rois, session)
         part.array(_session(session), slice(0, len(values)), values)
         if index == 0:
             part.table("voxels", data.voxels(rois, uncovered="nan"))
@@ -157,13 +157,13 @@ def _extract_part(
     ids = image_ids(data)
     rows = _slice(index, IMAGES_PER_PART, len(ids))
     values = []
-    for some in np.split(ids[rows], range(EXTRACTED_AT_ONCE, len(ids[rows]), EXTRACTED_AT_ONCE)):
-        if feature == "z":
-            seeds = latent_seeds(study, [(subject, int(image)) for image in some])
-            values.append(model.image_to_latent(data.images(some.tolist()), study.model.latent_size, seeds))
-        else:
-            values.append(model.text_to_context(data.captions(some.tolist())))
     with artefact.part(index) as part:
+        for some in np.split(ids[rows], range(EXTRACTED_AT_ONCE, len(ids[rows]), EXTRACTED_AT_ONCE)):
+            if feature == "z":
+                seeds = latent_seeds(study, [(subject, int(image)) for image in some])
+                values.append(model.image_to_latent(data.images(some.tolist()), study.model.latent_size, seeds))
+            else:
+                values.append(model.text_to_context(data.captions(some.tolist())))
         part.array("features", rows, np.concatenate(values))
 
 
@@ -185,10 +185,10 @@ def decompose(study: Study, subject: str, rois: Sequence[str], compute: Compute)
 
 
 def _decompose_part(artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]) -> None:
-    with without_warnings(rois not in (study.decode.z.rois, study.decode.c.rois)):
-        X = responses(study, subject, rois)
-    parts = decoding.decompose(study, dataset(study, subject), X)
     with artefact.part(index) as part:
+        with without_warnings(rois not in (study.decode.z.rois, study.decode.c.rois)):
+            X = responses(study, subject, rois)
+        parts = decoding.decompose(study, dataset(study, subject), X)
         part.file("decomposition.safetensors", partial(ridge.save, parts))
 
 
@@ -250,15 +250,15 @@ def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
     columns = _slice(index, TARGETS_PER_PART, features.shape[1])
     Y = np.asarray(features[:, columns], np.float32)
     chosen, parts = rois or getattr(study.decode, feature).rois, None
-    if study.decode.leave_out != "run":
-        decomposed = Store(study.root).artefact(decompose_recipe(study, subject, chosen))
-        parts = ridge.load(decomposed.file("decomposition.safetensors"))
-    with without_warnings(bool(rois) or source == SHUFFLED or parts is not None):  # the decomposition said it
-        X = responses(study, subject, chosen)
-    with without_warnings(bool(rois) or source == SHUFFLED):
-        prediction, alphas = predict(study, data, X, Y, source == SHUFFLED, parts)
     truth = Y[np.searchsorted(image_ids(data), wanted["image"].to_numpy())]
     with artefact.part(index) as part:
+        if study.decode.leave_out != "run":
+            decomposed = Store(study.root).artefact(decompose_recipe(study, subject, chosen))
+            parts = ridge.load(decomposed.file("decomposition.safetensors"))
+        with without_warnings(bool(rois) or source == SHUFFLED or parts is not None):  # the decomposition said it
+            X = responses(study, subject, chosen)
+        with without_warnings(bool(rois) or source == SHUFFLED):
+            prediction, alphas = predict(study, data, X, Y, source == SHUFFLED, parts)
         part.array("prediction", (slice(0, len(wanted)), columns), prediction)
         part.array("best_alphas", columns, alphas)
         part.array("r", columns, correlation(truth, prediction, axis=0))
@@ -316,9 +316,9 @@ def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: 
     images = wanted["image"].to_numpy()[rows]
     keys = [(subject, int(image), int(run)) for image, run in wanted[["image", "run"]].to_numpy()[rows]]
     z = None
-    if "z" in MODE_FEATURES[mode]:
-        coarse = model.latent_to_image(_features(study, subject, "z", source, rows), sampler)
     with artefact.part(index) as part:
+        if "z" in MODE_FEATURES[mode]:
+            coarse = model.latent_to_image(_features(study, subject, "z", source, rows), sampler)
 
         def write(made: Callable[[], NDArray[np.uint8]], drawn: Sequence[tuple[int, int]]) -> None:
             for (k, sample), picture in zip(drawn, made(), strict=True):

@@ -18,7 +18,7 @@ and its worker::
 
     def extract_part(artefact, i):
         with artefact.part(i) as part:
-            part.array("z", slice(64 * i, 64 * (i + 1)), rows)
+            part.array("z", slice(64 * i, 64 * (i + 1)), made(i))
             part.file("pictures/first.png", png_bytes)
 """
 
@@ -220,11 +220,14 @@ class Artefact:
 
     @contextmanager
     def part(self, index: int) -> Iterator[Part]:
-        """Write part `index`: the block's files are in place when it ends, and only then the part counts as done."""
+        """Make and write part `index`: its files are in place when the block ends, and only then it counts as done.
+
+        The work belongs into the block, because its seconds are remembered.
+        """
         started, part = time.monotonic(), Part(self)
         yield part
         seconds = round(time.monotonic() - started, 3)
-        marker = {"files": part.files, "seconds": seconds, "peak_memory_mb": _peak_memory_mb()}
+        marker = {"files": part.files, "seconds": seconds, "peak_memory_mb": peak_memory_mb()}
         self._write(f"parts/{index}.json", disk.to_json(marker))
 
     def finish(self, files: Mapping[str, Content] | None = None, facts: Mapping[str, Any] | None = None) -> None:
@@ -423,7 +426,8 @@ def _chunks(metadata: Path, where: Where, values: ArrayLike) -> dict[str, bytes]
     return {key: data.to_bytes() for key, data in files.items() if key != "zarr.json"}
 
 
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
+    """The most memory that this process has had so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 

@@ -229,6 +229,12 @@ def read_trials(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     names, image = np.unique(table["image_id"].to_numpy(str), return_inverse=True)
     trials = pd.DataFrame({n: _numbers(path, table[n], 1) if n in table else 1 for n in ("session", "run")},
                           index=range(len(table)))  # fmt: skip
+    alone = trials["session"].value_counts()
+    if (alone < 2).any():
+        raise PhospheneError(
+            f"{path}: session {alone.idxmin()} has only 1 trial, and voxels are standardised within sessions; is its "
+            "number right?"
+        )
     trials["image"] = image.astype(np.int64)
     trials["repeat"] = trials.groupby("image").cumcount()
     return trials.assign(split=table["split"].to_numpy()), tuple(names.tolist())

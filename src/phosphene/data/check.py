@@ -76,7 +76,7 @@ def check(root: str | Path, kind: str, subject: str, align: bool = True, **optio
     lines = list(_nsd(data) if isinstance(data, NSD) else _any(data))
     if align and data.photographs and all(line.state == "ok" for line in lines if line.item in ("trials", "betas")):
         first = options | {"sessions": data.sessions[:ALIGNMENT_SESSIONS]} if isinstance(data, NSD) else options
-        lines.append(_looked("alignment", lambda: _alignment(open_dataset(kind, root, subject, **first)), "decode"))
+        lines.append(looked("alignment", lambda: _alignment(open_dataset(kind, root, subject, **first)), "decode"))
     return lines
 
 
@@ -85,26 +85,34 @@ def as_records(lines: Sequence[Line]) -> list[dict[str, str]]:
     return [asdict(line) for line in lines]
 
 
-def _looked(item: str, look: Callable[[], str | Line], needed_for: str) -> Line:
+def looked(item: str, look: Callable[[], str | Line], needed_for: str) -> Line:
     """Turn what a look finds, or the sentence that it ends with, into a line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             found = look()
     except PhospheneError as error:
-        return Line(item, "missing" if "no such file" in str(error) else "wrong", str(error), needed_for)
+        absent = "no such file" in str(error) or "found no " in str(error)
+        return Line(item, "missing" if absent else "wrong", str(error), needed_for)
     return found if isinstance(found, Line) else Line(item, "ok", found, needed_for)
 
 
 def _any(data: Dataset) -> Iterator[Line]:
     """What every data set is asked."""
-    yield _looked("trials", lambda: _count_trials(data), "everything")
-    yield _looked("betas", lambda: f"{data.betas(data.rois[-1], 'none').shape[1]} voxels with data", "decode")
+    yield looked("trials", lambda: _count_trials(data), "everything")
+    yield looked("betas", lambda: _count_voxels(data), "decode")
     yield Line("regions", "ok", ", ".join(data.rois), "decode")
     some = data.trials["image"].unique()[:5].tolist()
     if data.photographs:
-        yield _looked("pictures", lambda: f"{data.images(some).shape[2]} pixels wide", "extract z, evaluate")
-    yield _looked("captions", lambda: f"such as: {data.captions(some)[0][0]}", "extract c")
+        yield looked("pictures", lambda: f"{data.images(some).shape[2]} pixels wide", "extract z, evaluate")
+    yield looked("captions", lambda: f"such as: {data.captions(some)[0][0]}", "extract c")
+
+
+def _count_voxels(data: Dataset) -> str:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", UserWarning)
+        n = data.betas(data.rois[-1], "none").shape[1]
+    return "; ".join([f"{n} voxels with data", *(str(one.message) for one in told)])
 
 
 def _count_trials(data: Dataset) -> str:
@@ -112,26 +120,27 @@ def _count_trials(data: Dataset) -> str:
     parts = [
         f"{len(part)} {split} of {part['image'].nunique()} pictures" for split, part in trials.groupby("split")
     ]
-    return f"{len(trials)} in {trials['session'].nunique()} sessions: {', '.join(parts)}"
+    n = trials["session"].nunique()
+    return f"{len(trials)} in {n} session{'s' * (n != 1)}: {', '.join(parts)}"
 
 
 def _nsd(data: NSD) -> Iterator[Line]:
     """What is asked of the Natural Scenes Dataset."""
-    trials = _looked("trials", lambda: _count_trials(data), "everything")
+    trials = looked("trials", lambda: _count_trials(data), "everything")
     yield trials
     if trials.state != "ok":
         return
-    yield _looked("counts", lambda: _counts(data), "")
+    yield looked("counts", lambda: _counts(data), "")
     yield _present(data.layout.responses, "log of responses", "agrees with the design", "agreement of trials")
     yield _present(data.layout.stimulus_table, "stimulus table", "agrees with the design", "captions, categories")
-    yield _looked("betas", lambda: _sessions(data), "decode")
-    yield _looked("regions", lambda: _regions(data), "decode")
-    yield _looked("noise ceiling", lambda: _ceiling(data), "report")
-    yield _looked("pictures", lambda: _pictures(data), "extract z, evaluate")
+    yield looked("betas", lambda: _sessions(data), "decode")
+    yield looked("regions", lambda: _regions(data), "decode")
+    yield looked("noise ceiling", lambda: _ceiling(data), "report")
+    yield looked("pictures", lambda: _pictures(data), "extract z, evaluate")
     first = data.trials["image"].iloc[:1].tolist()
-    yield _looked("captions", lambda: f"such as: {data.captions(first)[0][0]}", "extract c")
-    yield _looked("categories", lambda: f"such as: {', '.join(data.categories(first)[0]) or 'none'}", "evaluate")
-    yield _looked("surface", lambda: _surface(data), "flat maps")
+    yield looked("captions", lambda: f"such as: {data.captions(first)[0][0]}", "extract c")
+    yield looked("categories", lambda: f"such as: {', '.join(data.categories(first)[0]) or 'none'}", "evaluate")
+    yield looked("surface", lambda: _surface(data), "flat maps")
 
 
 def _present(path: Path, item: str, found: str, needed_for: str) -> Line:
@@ -223,7 +232,7 @@ def _alignment(data: Dataset) -> Line:
     if found.fits:
         return Line("alignment", "ok", text, "decode")
     if found.shift is not None:
-        text += f"; they fit when responses are moved by {found.shift} trials: check the order of trials"
+        text += f"; they fit when responses are moved by {found.shift} in the order of trials: check that"
     elif found.p < 0.01:
         text += "; the region is predicted no better than the rest: check the masks' axes"
     else:
