@@ -27,7 +27,7 @@ from phosphene.ldm.running import fitting, in_blocks, own_device
 from phosphene.ldm.sampling import NoiseSchedule, Sampler, ddim
 
 # Latent pixels and captions that go through a network together: on a CPU part of the results' bits, so no settings.
-CPU_PIXELS, CAPTIONS = 1024, 8
+CPU_PIXELS, CAPTIONS = 2048, 8
 # On a GPU the autoencoder's, and the most that are denoised together.
 GPU_PIXELS, GPU_PIXELS_DENOISED = 2 * 64 * 64, 32 * 64 * 64
 
