@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -141,7 +142,7 @@ class Maker:
         rows = Part.of(others, self.target_rows[self._index(left_out)])
 
         def taken(some: Rows) -> Tensor:
-            return others if np.array_equal(some, left_out) else self.features.x[self._index(some)] @ basis
+            return others if np.array_equal(some, left_out) else self._projected(some, basis)
 
         return self._assemble(values, basis, self._origin(mean, basis), train, rows, kept=False), taken
 
@@ -162,11 +163,8 @@ class Maker:
         gram = lower_gram((part - shift for part in doubles(rows)), len(mean))
         basis, values = self._primal(gram, mean, variance, len(train), double)
         part = Part.of(rows @ basis, self.target_rows[self._index(train)])
-
-        def taken(some: Rows) -> Tensor:
-            return self.features.x[self._index(some)] @ basis
-
-        return self._assemble(values, basis, self._origin(mean, basis), train, part, kept=True), taken
+        factor = self._assemble(values, basis, self._origin(mean, basis), train, part, kept=True)
+        return factor, partial(self._projected, basis=basis)
 
     def _dual(self, train: Rows, double: bool) -> tuple[Factor, Taken]:
         """Decompose the kernel of the training rows instead of their Gram matrix: fewer rows than columns."""
@@ -239,6 +237,9 @@ class Maker:
 
     def _origin(self, mean: Tensor, basis: Tensor) -> Tensor:
         return (mean if self.features.center else torch.zeros_like(mean)).to(basis.dtype) @ basis
+
+    def _projected(self, some: Rows, basis: Tensor) -> Tensor:
+        return self.features.x[self._index(some)] @ basis
 
     def _others(self, train: Rows) -> Rows:
         return np.setdiff1d(np.arange(len(self.features.x)), train)
