@@ -116,7 +116,9 @@ def _looked_at_regions(study: Study, subject: str) -> list[Line]:
 
 
 def _count_voxels(data: Dataset, rois: Sequence[str]) -> str:
-    return f"{', '.join(rois)}: {len(data.voxels(rois))} voxels"
+    from phosphene.data.scans import all_voxels
+
+    return f"{', '.join(rois)}: {len(all_voxels(data, rois))} voxels"
 
 
 def _looked_at_model(name: str) -> list[Line]:

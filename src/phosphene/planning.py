@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from phosphene import evaluation, ldm
-from phosphene.data import Dataset
 from phosphene.data.nsd_files import Betas, load_nifti
-from phosphene.data.scans import Scans
+from phosphene.data.scans import Scans, all_voxels
 from phosphene.decoding import image_ids, items
 from phosphene.sources import dataset, load_model
 from phosphene.stages import BRAIN, MODE_FEATURES, TARGETS_PER_PART, TRUE
@@ -111,7 +110,7 @@ def _subject(study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rate
     compared = [(roi,) for roi in evaluation.compared_rois(study, data)]
     widths = {"z": int(np.prod(model.latent_shape(study.model.latent_size))), "c": int(np.prod(model.context_shape))}
     n_images, n_items, n_trials = len(image_ids(data)), len(items(study, data)), len(data.trials)
-    voxels = {rois: _n_voxels(data, rois) for rois in dict.fromkeys([*own, *compared])}
+    voxels = {rois: len(all_voxels(data, rois)) for rois in dict.fromkeys([*own, *compared])}
     if isinstance(data, Scans):
         yield _betas(subject, data, list(voxels.values()), rates)
     for feature in features:
@@ -138,19 +137,16 @@ def _subject(study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rate
     yield from _pictures(study, subject, n_items, model, rates)
 
 
-def _n_voxels(data: Dataset, rois: tuple[str, ...]) -> int:
-    return len(data.voxels(rois, uncovered="nan") if isinstance(data, Scans) else data.voxels(rois))
-
-
 def _betas(subject: str, data: Scans, n_voxels: list[int], rates: Rates) -> Cost:
     """Files are read once for each set of regions: NSD's HDF5 voxel by voxel, anything else whole."""
     item, read, seconds, total = np.dtype(data.dtype).itemsize, 0.0, 0.0, len(data.trials)
     for path in data.paths:
-        for n in n_voxels:
-            if path.suffix == ".hdf5" and Betas.open(path).by_voxel:
-                read, seconds = read + n * item * total / len(data.paths), seconds + n * CHUNK
-            else:
-                read, seconds = read + path.stat().st_size, seconds + _unpacked(path) / STREAM
+        if path.suffix == ".hdf5" and Betas.open(path).by_voxel:
+            read += sum(n_voxels) * item * total / len(data.paths)
+            seconds += sum(n_voxels) * CHUNK
+        else:
+            read += len(n_voxels) * path.stat().st_size
+            seconds += len(n_voxels) * _unpacked(path) / STREAM
     session = max(data.trials["session"].value_counts()) if total else 0
     written, memory = sum(n_voxels) * total * item / 1e9, max(n_voxels) * session * item / 1e9
     return Cost(subject, "betas", len(n_voxels), read / 1e9, written, rates.gb + memory, seconds / 3600)

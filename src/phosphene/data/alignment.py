@@ -14,7 +14,7 @@ from skimage.feature import hog
 from sklearn.model_selection import GroupKFold
 
 from phosphene.data import Dataset
-from phosphene.data.scans import Scans
+from phosphene.data.scans import Scans, all_voxels
 from phosphene.data.trials import assemble, warn_uncovered
 from phosphene.errors import PhospheneError
 from phosphene.ridge import RidgeCV
@@ -87,7 +87,7 @@ def alignment(data: Dataset, seed: int = 0) -> Alignment:
     trials = data.trials.iloc[:TRIALS]
     if trials["image"].nunique() < 20:
         raise PhospheneError(f"{data.subject}: {trials['image'].nunique()} pictures are too few to test; expected 20")
-    betas = _some_voxels(data, region, np.arange(len(_voxels(data, region))), random)[: len(trials)]
+    betas = _some_voxels(data, region, np.arange(len(all_voxels(data, region))), random)[: len(trials)]
     features = picture_features(data, trials["image"].to_numpy())
     predicted = _held_out(features, betas, trials)
     r = correlation(betas, predicted, axis=0)
@@ -95,7 +95,7 @@ def alignment(data: Dataset, seed: int = 0) -> Alignment:
     p = float((1 + np.sum(chance >= np.median(r))) / (1 + len(chance)))
     elsewhere, p_elsewhere = None, 0.0
     if "brain" in data.rois and region != "brain":
-        brain, inside = (_voxels(data, roi)[["x", "y", "z"]] for roi in ("brain", region))
+        brain, inside = (all_voxels(data, roi)[["x", "y", "z"]] for roi in ("brain", region))
         outside = np.flatnonzero(brain.merge(inside, how="left", indicator=True)["_merge"] == "left_only")
         others = _some_voxels(data, "brain", outside, random)[: len(trials)]
         control = correlation(others, _held_out(features, others, trials), axis=0)
@@ -143,10 +143,6 @@ def _random_pairings(
         swapped = predicted[first[random.permutation(len(unique))][inverse]]
         found.append(np.median(np.einsum("ij,ij->j", betas, swapped) / len(betas)))
     return np.array(found)
-
-
-def _voxels(data: Dataset, region: str) -> pd.DataFrame:
-    return data.voxels(region, uncovered="nan") if isinstance(data, Scans) else data.voxels(region)
 
 
 def _some_voxels(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from phosphene.data import Dataset
 from phosphene.data.trials import assemble, varies, warn_uncovered
 
 
@@ -118,3 +119,8 @@ class Scans(ABC):
         keep = np.asarray(self._covered[tuple(index.T)] > 0)
         warn_uncovered(keep, self.subject, self.folder)
         return keep
+
+
+def all_voxels(data: Dataset, rois: str | Sequence[str]) -> pd.DataFrame:
+    """Describe the voxels of some regions, of scans also those without data, so that no responses need be read."""
+    return data.voxels(rois, uncovered="nan") if isinstance(data, Scans) else data.voxels(rois)
