@@ -60,14 +60,14 @@ def measure_rates(study: Study, compute: Compute) -> Rates:
     import torch
 
     model = load_model(study.model.name, compute.device)
-    gb, timed = peak_memory_mb() / 1e3, model.batch(TIMED)  # on a CPU as many as always go together
+    gb, timed = _peak_gb(), model.batch(TIMED)  # on a CPU as many as always go together
     side, rng = study.model.latent_size or model.size, np.random.default_rng(0)
     pictures = rng.integers(0, 255, (timed, side, side, 3), np.uint8)
     c = model.text_to_context([["a picture"]] * timed)
     square = torch.randn(1024, 1024)
     seeds, guidance = list(range(timed)), study.reconstruct.guidance
     latent = _seconds(lambda: model.image_to_latent(pictures, study.model.latent_size)) / timed
-    encoding_gb = peak_memory_mb() / 1e3
+    encoding_gb = _peak_gb()
     step = _seconds(lambda: model.denoise(None, c, steps=STEPS, guidance=guidance, seeds=seeds)) / (STEPS * timed)
     return Rates(
         flop=_seconds(lambda: square @ square) / (2 * 1024**3),
@@ -77,8 +77,12 @@ def measure_rates(study: Study, compute: Compute) -> Rates:
         step=step,
         gb=gb,
         encoding_gb=encoding_gb,
-        drawing_gb=peak_memory_mb() / 1e3,
+        drawing_gb=_peak_gb(),
     )
+
+
+def _peak_gb() -> float:
+    return peak_memory_mb() * 2**20 / 1e9  # told in MiB
 
 
 def _seconds(work: Callable[[], object]) -> float:
