@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
+CHROMIUM := $(shell command -v chromium)
 
-.PHONY: demo test test-slow lint bench docs clean
+.PHONY: demo test test-slow lint bench docs chromium clean
 
 demo: $(INSTALLED)
 	$(BIN)/phosphene demo
 
-test: $(INSTALLED)
+test: $(INSTALLED) $(if $(CHROMIUM),,chromium)
 	$(BIN)/python -m pytest -q
 
 test-slow: $(INSTALLED)
@@ -26,6 +27,11 @@ bench: $(INSTALLED)
 docs: $(INSTALLED)
 	@test -x $(BIN)/mkdocs || $(BIN)/pip install -q -e '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+# the tests of pages look at them in Debian's browser
+chromium:
+	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get -qq update && apt-get -qq install -y chromium' || \
+	  { echo "The tests of pages need Chromium; install it with your package manager." >&2; exit 1; }
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

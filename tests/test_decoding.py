@@ -49,18 +49,54 @@ def test_test_pictures_are_predicted_from_the_mean_of_their_trials():
     X, Y = brain(data)
     wanted = decoding.items(study(), data)
     assert wanted["image"].tolist() == [10 * k for k in range(30, 40)] and (wanted["n_trials"] == 3).all()
-    got, alphas = decoding.predict(study(), data, X, Y, shuffled=False)
+    got, alphas, _ = decoding.predict(study(), data, X, Y, shuffled=False)
     images, train = data.trials["image"].to_numpy(), (data.trials["split"] == "train").to_numpy()
     means = np.stack([X[images == image].mean(0) for image in wanted["image"]])
     np.testing.assert_allclose(got, ridge(X[train], Y[images[train] // 10], means), atol=1e-4)
     assert (alphas == 10).all()
 
 
+def test_the_ceiling_is_how_well_repeats_of_test_pictures_agree():
+    data = Known()
+    X, Y = brain(data)
+    X += 2 * np.random.default_rng(2).standard_normal(X.shape).astype(np.float32)
+    found = decoding.predict(study(), data, X, Y, shuffled=False)
+    images, train = data.trials["image"].to_numpy(), (data.trials["split"] == "train").to_numpy()
+    single = ridge(X[train], Y[images[train] // 10], X[~train])
+    trials = np.stack([single[images[~train] == image] for image in decoding.items(study(), data)["image"]])
+    within = trials.var(axis=1, ddof=1).mean(0)
+    between = 3 * trials.mean(1).var(axis=0, ddof=1)
+    np.testing.assert_allclose(found.ceiling, np.sqrt(np.clip(1 - within / between, 0, 1)), atol=1e-3)
+    assert ((0.5 < found.ceiling) & (found.ceiling < 1)).all()
+    assert np.isnan(decoding.predict(study(leave_out="run"), Known(True), *brain(Known(True)), False).ceiling).all()
+
+
+def test_folds_keep_repeats_together_unless_they_are_told_not_to():
+    data, images = Known(), Known().trials.query("split == 'train'")["image"].to_numpy()
+    for train, test in decoding.folds(study(), data):
+        assert set(images[train]).isdisjoint(images[test]) and len(train) + len(test) == 90
+    torn = decoding.folds(study(grouped=False), data)
+    assert set(images[torn[0][0]]) & set(images[torn[0][1]])
+    assert [t.tolist() for _, t in decoding.folds(study(preset="paper"), data)] == [t.tolist() for _, t in torn]
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_mean_features_are_those_of_the_trials_that_teach(runs):
+    data, chosen = Known(runs), study(leave_out="run") if runs else study()
+    _, Y = brain(data)
+    got, wanted = decoding.mean_features(chosen, data, Y), decoding.items(chosen, data)
+    rows = np.searchsorted(decoding.image_ids(data), data.trials["image"])
+    for k, item in wanted.iterrows():
+        teach = data.trials["run"] != item["run"] if runs else data.trials["split"] == "train"
+        np.testing.assert_allclose(got[k], Y[rows[teach]].mean(0), atol=1e-6)
+    assert len(got) == len(wanted)
+
+
 def test_a_run_left_out_teaches_nothing_about_itself():
     data = Known(runs=True)
     X, Y = brain(data)
     left = study(leave_out="run")
-    got, _ = decoding.predict(left, data, X, Y, shuffled=False)
+    got, *_ = decoding.predict(left, data, X, Y, shuffled=False)
     images, runs = data.trials["image"].to_numpy(), data.trials["run"].to_numpy()
     for run in range(1, 7):
         expected = ridge(X[runs != run], Y[images[runs != run]], X[runs == run])
@@ -74,8 +110,8 @@ def test_the_shuffled_control_knows_nothing(runs):
     X, Y = brain(data)
     chosen = study(leave_out="run") if runs else study()
     wanted = np.searchsorted(decoding.image_ids(data), decoding.items(chosen, data)["image"])
-    honest, _ = decoding.predict(chosen, data, X, Y, shuffled=False)
-    blind, _ = decoding.predict(chosen, data, X, Y, shuffled=True)
+    honest, *_ = decoding.predict(chosen, data, X, Y, shuffled=False)
+    blind, *_ = decoding.predict(chosen, data, X, Y, shuffled=True)
     assert np.corrcoef(honest.ravel(), Y[wanted].ravel())[0, 1] > 0.8
     assert abs(np.corrcoef(blind.ravel(), Y[wanted].ravel())[0, 1]) < 0.4
 

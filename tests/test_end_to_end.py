@@ -47,8 +47,9 @@ def phosphene(*words: str, cwd: Path, check: bool = True) -> subprocess.Complete
 
 
 def bits(root: Path) -> dict[str, bytes]:
-    """Every file of a results folder; manifests hold dates and seconds and are not results."""
-    files = (f for f in root.rglob("*") if f.is_file() and f.name != "manifest.json" and ".tmp" not in f.parts)
+    """Every file of a results folder; manifests hold dates and seconds, `perceptual` keeps features: no results."""
+    files = (f for f in root.rglob("*") if f.is_file() and f.name != "manifest.json")
+    files = (f for f in files if not {".tmp", "perceptual"} & set(f.parts))
     return {str(f.relative_to(root)): f.read_bytes() for f in files}
 
 
@@ -78,9 +79,14 @@ def test_every_stage_leaves_finished_artefacts(folder):
 
 def test_scores_are_tidy_and_in_range(study):
     scores = ph.evaluate(study)
-    columns = ["subject", "mode", "source", "space", "preset", "accuracy", "ci_low", "ci_high", "p", "n", "samples"]
+    columns = ["subject", "mode", "source", "space", "preset", "direction", "selection", "accuracy", "ci_low",
+               "ci_high", "p", "n", "samples"]  # fmt: skip
     assert list(scores.columns) == columns
-    assert len(scores) == 5 * 4 * 2  # three modes and two baselines, in four spaces, both ways round
+    rules = scores.groupby(["mode", "source"])["selection"].agg(lambda found: ",".join(dict.fromkeys(found)))
+    assert rules["z", "brain"] == "mean"  # one picture: nothing to choose
+    assert rules["c", "brain"] == rules["zc", "true"] == "mean,single,oracle"  # no latent was decoded
+    assert rules["zc", "brain"] == rules["zc", "shuffled"] == "mean,single,decoded,oracle"
+    assert len(scores) == (1 + 3 + 4 + 4 + 3) * 4 * 2  # rules, spaces, both ways round
     assert scores["accuracy"].between(0, 1).all() and (scores["ci_low"] <= scores["ci_high"]).all()
     assert (scores["n"] == 10).all()
     assert set(scores["source"]) == {"brain", "shuffled", "true"}

@@ -6,7 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from phosphene.api import betas, decode, evaluate, extract, reconstruct, report
+    from phosphene.api import (
+        audit,
+        betas,
+        comparisons,
+        decode,
+        evaluate,
+        extract,
+        measures,
+        reconstruct,
+        report,
+        score,
+    )
     from phosphene.data import open_dataset
     from phosphene.errors import PhospheneError
     from phosphene.identification import two_way_identification
@@ -20,11 +31,13 @@ __version__ = "0.1.0"
 _HOME = {
     "Study": "study", "Compute": "study", "rng": "study", "PhospheneError": "errors", "open_dataset": "data",
     "LatentDiffusion": "ldm", "RidgeCV": "ridge", "BandedRidgeCV": "ridge", "two_way_identification": "identification",
-    "betas": "api", "extract": "api", "decode": "api", "reconstruct": "api", "evaluate": "api", "report": "api",
+    "betas": "api", "extract": "api", "decode": "api", "reconstruct": "api", "evaluate": "api", "measures": "api",
+    "comparisons": "api", "audit": "api", "report": "api", "score": "api",
 }  # fmt: skip
 __all__ = [
-    "BandedRidgeCV", "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "betas", "decode", "evaluate",
-    "extract", "open_dataset", "reconstruct", "report", "rng", "two_way_identification",
+    "BandedRidgeCV", "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "audit", "betas", "comparisons",
+    "decode", "evaluate", "extract", "measures", "open_dataset", "reconstruct", "report", "rng", "score",
+    "two_way_identification",
 ]  # fmt: skip
 
 

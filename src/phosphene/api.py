@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pandas as pd
 
 from phosphene import evaluation, sources, stages
 from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
 from phosphene.store import Artefact, Recipe
 from phosphene.study import Compute, Study
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def betas(study: Study, compute: Compute | None = None) -> list[Artefact]:
@@ -79,17 +78,68 @@ def reconstruct(study: Study, mode: str = "zc", compute: Compute | None = None) 
 
 
 def evaluate(study: Study, compute: Compute | None = None) -> pd.DataFrame:
-    """Score the reconstructions of all subjects.
+    """Score the reconstructions of all subjects by two-way identification.
 
     Returns
     -------
     DataFrame
-        One row per subject, mode, source ("brain", or a baseline: "shuffled", "true"), space and preset (which way
-        round identification is done): accuracy from 0 to 1, ci_low, ci_high (bootstrap over images), p (permuted
-        pairing), n.
+        One row per subject, mode, source ("brain", or a baseline: "shuffled", "true"), space, preset, direction and
+        selection (which of the samples counts): accuracy from 0 to 1, ci_low, ci_high (bootstrap over images), p
+        (permuted pairing), n, samples. :func:`measures` has the other measures too.
     """
-    columns = ["subject", "mode", "source", "space", "preset", "accuracy", "ci_low", "ci_high", "p", "n", "samples"]
-    return evaluation.all_tables(study, "scores", compute or Compute()).reindex(columns=columns)
+    columns = ["subject", "mode", "source", "space", "preset", "direction", "selection", "accuracy", "ci_low",
+               "ci_high", "p", "n", "samples"]  # fmt: skip
+    found = measures(study, compute)
+    if found.empty:
+        return pd.DataFrame(columns=columns)
+    two_way = found[found["kind"] == "two-way"].drop(columns="space")
+    return two_way.rename(columns={"value": "accuracy", "metric": "space"})[columns].reset_index(drop=True)
+
+
+def measures(study: Study, compute: Compute | None = None) -> pd.DataFrame:
+    """Score the reconstructions of all subjects by every measure of the study's presets (docs/scoring.md).
+
+    Returns
+    -------
+    DataFrame
+        One row per subject, mode, source, preset, metric, direction and selection: value, ci_low, ci_high (bootstrap
+        over images), p, chance, better ("higher" or "lower"), n, samples.
+    """
+    return evaluation.all_tables(study, "scores", compute or Compute())
+
+
+def comparisons(study: Study, compute: Compute | None = None) -> pd.DataFrame:
+    """Compare the study's modes on the same images: paired bootstrap, signed-rank, corrected (Holm, FDR)."""
+    return evaluation.comparisons(study, compute or Compute())
+
+
+def score(recons: Any, originals: Any, preset: str = "all", **options: Any) -> pd.DataFrame:
+    """Score anyone's pictures, without a study.
+
+    Parameters
+    ----------
+    recons, originals : path or ndarray of uint8, shape (n, height, width, 3)
+        A folder of pictures, a ``.pt`` file of a tensor, or the pictures themselves.
+    preset : str
+        "all", or names of presets separated by commas (docs/scoring.md).
+    **options
+        As :func:`phosphene.picture_scores.score_sets` takes them.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`measures`, without subject, mode and source.
+    """
+    from phosphene.picture_scores import score_sets
+
+    return score_sets(recons, originals, preset, **options).scores
+
+
+def audit(study: Study, compute: Compute | None = None) -> pd.DataFrame:
+    """Ask of a study's results what a sceptical reader would: baselines, leaks, overlap, collapse (docs/audit.md)."""
+    from phosphene.auditing import audit_table
+
+    return audit_table(study, compute or Compute())
 
 
 def report(study: Study, compute: Compute | None = None) -> Path:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phosphene import cli_data
+from phosphene import cli_audit, cli_data, cli_score
 from phosphene.errors import PhospheneError
 from phosphene.study import Compute, Study, parse_set
 
@@ -35,6 +35,8 @@ STAGES = {
 }  # fmt: skip
 app.add_typer(cli_data.fetch, name="fetch")
 app.command("check")(cli_data.check)
+app.command("score")(cli_score.score)
+app.command("compare")(cli_score.compare)
 STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 
 
@@ -261,6 +263,9 @@ def report(study: STUDY, *, options: Options) -> None:
     _run(study, options, "report", only=True)
 
 
+app.command("audit")(with_options(cli_audit.audit))
+
+
 def _run(path: Path, options: Options, until: str | None, only: bool = False) -> None:
     """Run a study up to a stage; `only` makes ``--force`` mean that stage alone."""
     study, compute, last = options.study(path), options.compute, until or "report"
@@ -282,7 +287,7 @@ def _run(path: Path, options: Options, until: str | None, only: bool = False) ->
         _say_paths([a.path for mode in study.reconstruct.modes for a in api.reconstruct(study, mode, compute)], options)
     else:
         page = api.report(study, compute) if last == "report" else None
-        _say_scores(study, api.evaluate(study, compute), page, options)
+        _say_scores(study, page, options)
 
 
 def _until(last: str) -> tuple[str, ...]:
@@ -304,27 +309,27 @@ def _say_paths(paths: list[Path], options: Options) -> None:
     typer.echo(json.dumps([str(p) for p in paths]) if options.json else "\n".join(map(str, paths)))
 
 
-def _say_scores(study: Study, scores: pd.DataFrame, page: Path | None, options: Options) -> None:
+def _say_scores(study: Study, page: Path | None, options: Options) -> None:
     """The headline: identification by mode and space, the judge's names, and where the report lies."""
-    from phosphene import evaluation
+    from phosphene import api, evaluation
     from phosphene.reporting import headline
 
-    names = evaluation.all_tables(study, "names", options.compute)
+    scores, preset = api.measures(study, options.compute), study.evaluate.presets[0]
+    names, absent = (evaluation.all_tables(study, name, options.compute) for name in ("names", "absent"))
     if options.json:
-        tables = {k: json.loads(t.to_json(orient="records")) for k, t in (("scores", scores), ("names", names))}
-        typer.echo(json.dumps({**tables, "report": page and str(page)}))
-        return
+        tables = (("scores", scores), ("names", names), ("absent", absent))
+        shown = {name: json.loads(table.to_json(orient="records")) for name, table in tables}
+        return typer.echo(json.dumps({**shown, "report": page and str(page)}))
     for subject in study.data.subjects:
         mine = scores[scores["subject"] == subject]
         if len(mine):
-            _table(
-                f"{subject}: two-way identification, % (chance 50)",
-                headline(mine, study.evaluate.directions[0]).round(1),
-            )
+            _table(f"{subject}: two-way identification, % (chance 50), preset {preset}", headline(mine, preset).round(1))
         judged = names[(names["subject"] == subject) & (names["n"] > 0)].set_index("kind")
-        shown = (100 * judged[["accuracy", "ci_low", "ci_high", "chance"]]).round(1)
-        if len(shown):
-            _table(f"{subject}: category named by the judge, %", shown)
+        found = (100 * judged[["accuracy", "ci_low", "ci_high", "chance"]]).round(1)
+        if len(found):
+            _table(f"{subject}: category named by the judge, %", found)
+    for reason in dict.fromkeys(absent.get("reason", ())):
+        typer.echo(f"Left out: {reason}", err=True)
     if page:
         typer.echo(f"\nReport: {page}")
 

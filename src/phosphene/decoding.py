@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -9,9 +11,31 @@ from numpy.typing import NDArray
 from phosphene.data import Dataset
 from phosphene.errors import PhospheneError
 from phosphene.ridge import Decomposition, Repeated, RidgeCV
+from phosphene.ridge.folds import row_splits
+from phosphene.ridge.targets import Columns
+from phosphene.stats import reliability
 from phosphene.study import Study, rng
 
 Rows = NDArray[np.float32]
+
+
+class Predicted(NamedTuple):
+    """What :func:`predict` found.
+
+    Attributes
+    ----------
+    prediction : ndarray of float32, shape (n_items, n_targets)
+        Rows as :func:`items`; test pictures are predicted from the mean over their trials (paper, section A).
+    alphas : ndarray of float64, shape (n_targets,)
+    ceiling : ndarray of float64, shape (n_targets,)
+        Square root of the reliability of predictions over the repeats of test pictures: the correlation with the truth
+        that only noise in the scans would leave. NaN without repeats, and where runs are left out in turn: there the
+        repeats of a picture are predicted by different models.
+    """
+
+    prediction: Rows
+    alphas: NDArray[np.float64]
+    ceiling: NDArray[np.float64]
 
 
 def image_ids(data: Dataset) -> NDArray[np.int64]:
@@ -59,14 +83,20 @@ def decompose(study: Study, data: Dataset, X: Rows) -> Decomposition:
     Decomposition
         Of the training trials; its target rows are the training images, ascending.
     """
-    train, images = _train(data)
+    train, images = train_trials(data)
     groups = images if _grouped(study) else None
     return estimator(study).decompose(X[train], groups, rows=np.unique(images, return_inverse=True)[1])
 
 
+def folds(study: Study, data: Dataset) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Rows of the training trials in the (training, validation) parts that choose the penalties."""
+    train, images = train_trials(data)
+    return row_splits(int(train.sum()), study.decode.cv, images if _grouped(study) else None)
+
+
 def predict(
     study: Study, data: Dataset, X: Rows, Y: Rows, shuffled: bool, parts: Decomposition | None = None
-) -> tuple[Rows, NDArray[np.float64]]:
+) -> Predicted:
     """Fit ridge regression on the training trials and predict the items.
 
     Parameters
@@ -80,26 +110,51 @@ def predict(
         Break the pairing of brain and picture in the training trials: the control that must fail.
     parts : Decomposition, optional
         That of :func:`decompose`, made here if it is not given; of no use where runs are left out in turn.
-
-    Returns
-    -------
-    prediction : ndarray of float32, shape (n_items, n_targets)
-        Rows as :func:`items`; test pictures are predicted from the mean over their trials (paper, section A).
-    alphas : ndarray of float64, shape (n_targets,)
     """
     images = data.trials["image"].to_numpy()
     seen = np.searchsorted(image_ids(data), images)
     told = _shuffle(study, data, seen) if shuffled else seen
     if study.decode.leave_out == "run":
         return _predict_left_out(study, X, Y, told, data.trials["run"].to_numpy())
-    train, trained = _train(data)
+    train, trained = train_trials(data)
     _, first, rows = np.unique(trained, return_index=True, return_inverse=True)
     model = estimator(study).fit(parts or decompose(study, data, X), Repeated(Y[told[train][first]], rows))
-    averages = np.stack([X[images == image].mean(axis=0) for image in items(study, data)["image"]])
-    return model.predict(averages), model.best_alphas_
+    wanted = items(study, data)["image"].to_numpy()
+    prediction = model.predict(np.stack([X[images == image].mean(axis=0) for image in wanted]))
+    tested = ~train & np.isin(images, wanted)
+    ceiling = np.sqrt(reliability(model.predict(X[tested]), images[tested]))
+    return Predicted(prediction, model.best_alphas_, ceiling)
 
 
-def _train(data: Dataset) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+def mean_features(study: Study, data: Dataset, features: Columns) -> Rows:
+    """Mean features of the trials that teach, for every item: what ridge with an endless penalty predicts.
+
+    Parameters
+    ----------
+    study : Study
+    data : Dataset
+    features : array-like, shape (n_images, d)
+        Rows as :func:`image_ids`; read once, in blocks.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_items, d)
+        Rows as :func:`items`: equal rows, but where runs are left out in turn, equal within each run.
+    """
+    wanted, images = items(study, data), data.trials["image"].to_numpy()
+    runs, left_out = wanted["run"].unique(), study.decode.leave_out == "run"
+    train, run_of = train_trials(data)[0], data.trials["run"].to_numpy()
+    teach = [run_of != run if left_out else train for run in runs]
+    n, d = features.shape
+    counts = np.stack([np.bincount(np.searchsorted(image_ids(data), images[some]), minlength=n) for some in teach])
+    total = np.zeros((len(runs), d))
+    for start in range(0, n, 256):
+        total += counts[:, start : start + 256] @ np.asarray(features[start : start + 256], np.float64)
+    means = (total / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(means[pd.Index(runs).get_indexer(wanted["run"])])
+
+
+def train_trials(data: Dataset) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Which trials teach, and their images."""
     train = (data.trials["split"] == "train").to_numpy()
     return train, data.trials["image"].to_numpy()[train]
@@ -110,7 +165,7 @@ def _grouped(study: Study) -> bool:
 
 
 def _predict_left_out(study: Study, X: Rows, Y: Rows, told: NDArray[np.int64],
-                      runs: NDArray[np.int64]) -> tuple[Rows, NDArray[np.float64]]:  # fmt: skip
+                      runs: NDArray[np.int64]) -> Predicted:  # fmt: skip
     """Predict every run from a model fitted on all the others; alphas are the geometric mean over those models."""
     prediction, logs = np.empty((len(X), Y.shape[1]), np.float32), []
     for run in np.unique(runs):
@@ -118,7 +173,7 @@ def _predict_left_out(study: Study, X: Rows, Y: Rows, told: NDArray[np.int64],
         model = estimator(study).fit(X[rest], Y[told[rest]], groups=runs[rest] if _grouped(study) else None)
         prediction[runs == run] = model.predict(X[runs == run])
         logs.append(np.log(model.best_alphas_))
-    return prediction, np.exp(np.mean(logs, axis=0))
+    return Predicted(prediction, np.exp(np.mean(logs, axis=0)), np.full(Y.shape[1], np.nan))
 
 
 def _shuffle(study: Study, data: Dataset, seen: NDArray[np.int64]) -> NDArray[np.int64]:

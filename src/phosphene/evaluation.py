@@ -1,23 +1,32 @@
 """The stage that scores pictures: which seen picture does each reconstruction belong to, and what does it show?
 
-Three tables, one row per question: ``scores`` (two-way identification in perceptual spaces), ``names`` (does the judge
-see the right category?) and ``rois`` (how well each part of the brain predicts z and c).
+Tables, one row per question: ``scores`` (the study's presets of measures, per way of choosing among the samples) and
+``per_image``; ``names`` (does the judge see the right category?); ``features`` and ``rois`` (how well the brain, and
+each part of it, predicts z and c).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phosphene import ldm, perceptual
+from phosphene import perceptual
 from phosphene.data import Dataset
-from phosphene.decoding import items
-from phosphene.identification import two_way_identification
-from phosphene.sources import dataset
+from phosphene.decoding import image_ids, items
+from phosphene.identification import correlations, identify, retrieval
+from phosphene.ldm.running import own_device
+from phosphene.perceptual import PRESETS, Pictures
+from phosphene.picture_files import Files
+from phosphene.picture_scores import Draws, PictureScores, Places, own_selection, score_pictures
+from phosphene.sources import dataset, load_model
 from phosphene.stages import (
     BRAIN,
     MODE_FEATURES,
@@ -25,17 +34,17 @@ from phosphene.stages import (
     TRUE,
     decode,
     decode_recipe,
+    extract_recipe,
     make,
-    pictures,
     reconstruct,
     reconstruct_recipe,
     without_warnings,
 )
-from phosphene.stats import bootstrap_ci
+from phosphene.stats import bootstrap_ci, compare_methods, subject_summary
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study, rng
 
-VERSION = 1
+VERSION = 2
 SOURCE_NAMES = {SHUFFLED: "shuffled brain", TRUE: "true features"}
 STREAMS = ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal")
 
@@ -62,6 +71,16 @@ def features_of(study: Study) -> list[str]:
     return [f for f in ("z", "c") if any(f in MODE_FEATURES[mode] for mode in study.reconstruct.modes)]
 
 
+def measures_stamp(study: Study) -> str:
+    """Hash of all that the study's measures depend on: presets, weights that are there, versions of libraries."""
+    metrics = [metric for name in study.evaluate.presets for metric in PRESETS[name].metrics]
+    spaces = {metric.space for metric in metrics if metric.space is not None}
+    known = [space for space in spaces if perceptual.missing(space, study.weights) is None]
+    parts = [perceptual.fingerprint(), *sorted(perceptual.stamp(space, study.weights) for space in known)]
+    parts += [f"{metric} {version('scikit-image')}" for metric in metrics if metric.space is None]  # PixCorr, SSIM
+    return hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
+
+
 def evaluate_recipe(study: Study, subject: str) -> Recipe:
     """What the scores of a subject are made from."""
     data = dataset(study, subject)
@@ -71,16 +90,16 @@ def evaluate_recipe(study: Study, subject: str) -> Recipe:
     for feature in features_of(study):
         for roi in compared_rois(study, data):
             inputs[f"{feature}-{roi}"] = decode_recipe(study, subject, feature, rois=[roi]).hash
-    inputs["judge"] = perceptual.fingerprint()
+    inputs["measures"] = measures_stamp(study)
     settings = study.settings("evaluate") | {"seed": study.seed}
     return Recipe("evaluate", subject, VERSION, settings, inputs)
 
 
 def evaluate(study: Study, subject: str, compute: Compute) -> Artefact:
-    """Score all reconstructions of a subject; tables `scores`, `per_image`, `names` and `rois`.
+    """Score all reconstructions of a subject.
 
-    Identification is scored per sample and averaged as Takagi & Nishimoto do (correlations averaged over samples).
-    Where a data set has no photographs to compare with, only the names are asked for.
+    Tables: `scores`, `per_image`, `absent` (measures whose weights are not there), `names`, `features`, `rois`. Where a
+    data set has no photographs to compare with, only the names are asked for.
     """
     for mode, source in conditions(study):
         reconstruct(study, subject, mode, compute, source)
@@ -88,79 +107,163 @@ def evaluate(study: Study, subject: str, compute: Compute) -> Artefact:
     for feature in features_of(study):
         for roi in compared_rois(study, data):
             decode(study, subject, feature, compute, rois=[roi])
-    work = partial(_evaluate_part, study=study, subject=subject)
+    work = partial(_evaluate_part, study=study, subject=subject, compute=compute)
     return make(study, evaluate_recipe(study, subject), len(conditions(study)) + 1, work, compute)
 
 
-def _evaluate_part(artefact: Artefact, index: int, *, study: Study, subject: str) -> None:
+def _evaluate_part(artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute) -> None:
     data, labels = dataset(study, subject), {"subject": subject}
+    wanted = items(study, data)
     if index == len(conditions(study)):
         with artefact.part(index) as part:
+            part.table("features", pd.DataFrame(_feature_rows(study, data, wanted)).assign(**labels))
             part.table("rois", pd.DataFrame(_roi_rows(study, data)).assign(**labels))
         return
     mode, source = conditions(study)[index]
-    wanted = items(study, data)
-    made = pictures(Store(study.root).artefact(reconstruct_recipe(study, subject, mode, source)), range(len(wanted)))
+    made = reconstructed(study, subject, mode, source)
     labels |= {"mode": mode, "source": source}
     with artefact.part(index) as part:
         part.table(f"names/{index}", pd.DataFrame([_name_row(study, data, wanted, made)]).assign(**labels))
         if data.photographs:
-            scores, per_image = _identification(study, data, wanted, made)
-            part.table(f"scores/{index}", scores.assign(**labels))
-            part.table(f"per_image/{index}", per_image.assign(**labels))
+            chosen = decoded_choice(study, data, mode, source, compute)
+            found = score_made(study, data, made, chosen, compute.device)
+            part.table(f"scores/{index}", found.scores.assign(**labels))
+            images = found.per_image.assign(image=wanted["image"].to_numpy()[found.per_image["item"]])
+            part.table(f"per_image/{index}", images.assign(**labels))
+            absent = pd.DataFrame(list(found.absent.items()), columns=["measure", "reason"], dtype=str)
+            part.table(f"absent/{index}", absent.assign(**labels))
 
 
-def _identification(
-    study: Study, data: Dataset, wanted: pd.DataFrame, made: NDArray[np.uint8]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    n, samples, side = made.shape[:3]
-    seen = perceptual.features(ldm.resize(data.images(wanted["image"].to_numpy()), side), study.evaluate.spaces)
-    shown = perceptual.features(made.reshape(-1, *made.shape[2:]), study.evaluate.spaces)
-    rows, per_image = [], []
-    for space in study.evaluate.spaces:
-        for direction in study.evaluate.directions:
-            result = two_way_identification(
-                shown[space].reshape(n, samples, -1), seen[space], direction=direction,
-                n_bootstrap=study.evaluate.bootstrap, n_permutations=study.evaluate.permutations,
-                rng=rng(study.seed, data.subject, "evaluate", space, direction),
-            )  # fmt: skip
-            rows.append({"space": space, "preset": direction, "accuracy": result.accuracy, "ci_low": result.ci[0],
-                         "ci_high": result.ci[1], "p": result.p, "n": n, "samples": samples})  # fmt: skip
-            per_image.append(pd.DataFrame({"item": np.arange(n), "image": wanted["image"], "space": space,
-                                           "preset": direction, "accuracy": result.per_image}))  # fmt: skip
-    return pd.DataFrame(rows), pd.concat(per_image, ignore_index=True)
+# Pictures
 
 
-def _name_row(study: Study, data: Dataset, wanted: pd.DataFrame, made: NDArray[np.uint8]) -> dict[str, float]:
+class Seen(Sequence[NDArray[np.uint8]]):
+    """The photographs that items show, read one at a time (:data:`phosphene.perceptual.Pictures`)."""
+
+    def __init__(self, data: Dataset, images: Sequence[int]) -> None:
+        self._data, self._images = data, [int(image) for image in images]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._data.images([self._images[index]])[0]
+
+
+def reconstructed(study: Study, subject: str, mode: str, source: str = BRAIN) -> list[Pictures]:
+    """Open finished reconstructions: for every sample the pictures of all items, read one at a time."""
+    artefact = Store(study.root).artefact(reconstruct_recipe(study, subject, mode, source))
+    n = len(items(study, dataset(study, subject)))
+    samples = len(list((artefact.path / "pictures").glob("item00000_*.png")))
+    names = [[f"pictures/item{item:05d}_{sample}.png" for item in range(n)] for sample in range(samples)]
+    return [Files([artefact.file(name) for name in some]) for some in names]
+
+
+def score_made(
+    study: Study, data: Dataset, made: Sequence[Pictures], chosen: NDArray[np.int64] | None = None, device: str = "cpu"
+) -> PictureScores:
+    """Score pictures of the items of a study, made by whatever means, with the study's presets.
+
+    Parameters
+    ----------
+    study : Study
+    data : Dataset
+    made : sequence of pictures
+        For every sample the pictures of all items (rows as :func:`phosphene.decoding.items`).
+    chosen : ndarray of int, shape (n_items,), optional
+        Which sample the decoded features would choose (:func:`decoded_choice`).
+    device : str
+    """
+    draws = Draws(study.evaluate.bootstrap, study.evaluate.permutations, study.seed, (data.subject, "evaluate"))
+    places = Places(study.weights, study.root / "perceptual", own_device(device))
+    seen = Seen(data, items(study, data)["image"].tolist())
+    return score_pictures(made, seen, study.evaluate.presets, chosen=chosen, draws=draws, places=places)
+
+
+def decoded_choice(study: Study, data: Dataset, mode: str, source: str, compute: Compute) -> NDArray[np.int64] | None:
+    """Choose among the samples without looking at what was seen: whose latent is closest to the decoded one.
+
+    None where no z was decoded or there is one sample only. The latent is correlated with the decoded z over its
+    elements (Pearson).
+    """
+    made = reconstructed(study, data.subject, mode, source)
+    if "z" not in MODE_FEATURES[mode] or source == TRUE or len(made) < 2:
+        return None
+    model = load_model(study.model.name, compute.device)
+    decoded = Store(study.root).artefact(decode_recipe(study, data.subject, "z", source)).array("prediction")
+    r = np.empty((len(made[0]), len(made)))
+    for rows in np.array_split(np.arange(len(r)), -(-len(r) // 48)):
+        predicted = np.asarray(decoded[rows[0] : rows[-1] + 1], np.float64)
+        for sample, pictures in enumerate(made):
+            block = np.stack([pictures[k] for k in rows])
+            latents = model.image_to_latent(block, study.model.latent_size).astype(np.float64)
+            r[rows, sample] = [np.corrcoef(a, b)[0, 1] for a, b in zip(latents, predicted, strict=True)]
+    return np.asarray(np.nan_to_num(r, nan=-2.0).argmax(axis=1))
+
+
+def _name_row(study: Study, data: Dataset, wanted: pd.DataFrame, made: Sequence[Pictures]) -> dict[str, float]:
     """Ask the judge for the likeliest category, out of those of the data set; right if the seen picture has it."""
     truth = data.categories(wanted["image"].to_numpy())
     choices = sorted({name for names in truth for name in names})
     unknown = [name for name in choices if name not in perceptual.CATEGORIES]
     if unknown or not choices:
-        return {
-            "accuracy": np.nan,
-            "ci_low": np.nan,
-            "ci_high": np.nan,
-            "chance": np.nan,
-            "choices": len(choices),
-            "n": 0,
-        }
-    logits = perceptual.judge_labels(made.reshape(-1, *made.shape[2:]))["category"]
-    said = logits[:, [perceptual.CATEGORIES.index(name) for name in choices]].argmax(axis=1).reshape(made.shape[:2])
+        nothing = dict.fromkeys(("accuracy", "ci_low", "ci_high", "chance"), np.nan)
+        return nothing | {"choices": len(choices), "n": 0}
+    among = [perceptual.CATEGORIES.index(name) for name in choices]
+    logits = [perceptual.judge_labels(pictures)["category"][:, among] for pictures in made]
+    said = np.stack([sample.argmax(axis=1) for sample in logits], axis=1)
     right = np.array([[choices[k] in names for k in row] for row, names in zip(said, truth, strict=True)])
     # rows of one run are not independent: where runs were left out in turn, whole runs are resampled
     groups = wanted["run"] if study.decode.leave_out == "run" else wanted.index
     units = pd.Series(right.mean(axis=1)).groupby(np.asarray(groups)).mean().to_numpy()
     low, high = bootstrap_ci(units, n_bootstrap=study.evaluate.bootstrap, rng=rng(study.seed, "names"))
     chance = float(np.mean([len(set(names)) for names in truth])) / len(choices)
+    return {"accuracy": float(right.mean()), "ci_low": low, "ci_high": high, "chance": chance,
+            "choices": len(choices), "n": len(truth)}  # fmt: skip
+
+
+# Features
+
+
+def _feature_rows(study: Study, data: Dataset, wanted: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """How well z and c were decoded: correlation, its ceiling, identification and retrieval among the items.
+
+    `r` is the mean over features of the correlation over items, `ceiling` what it would be if the decoder were right
+    and only the scans noisy (square root of the reliability of predictions over repeats), `normalised` their ratio.
+    """
+    for feature in features_of(study):
+        for source in (BRAIN, SHUFFLED) if SHUFFLED in study.reconstruct.baselines else (BRAIN,):
+            decoded = Store(study.root).artefact(decode_recipe(study, data.subject, feature, source))
+            row: dict[str, object] = {"feature": feature, "source": source, "n": len(wanted), **_ceiling(decoded)}
+            if data.photographs:
+                row |= _found_again(study, data, wanted, feature, source)
+            yield row
+
+
+def _ceiling(decoded: Artefact) -> dict[str, float]:
+    r, ceiling = (np.asarray(decoded.array(name)[:]) for name in ("r", "ceiling"))
+    low, high = np.percentile(np.nan_to_num(r), (25, 75))  # a feature predicted as constant knows nothing
+    found = {"r": float(np.nan_to_num(r).mean()), "q25": float(low), "q75": float(high)}
+    top = float(np.nanmean(ceiling)) if np.isfinite(ceiling).any() else np.nan
+    return found | {"ceiling": top, "normalised": found["r"] / top if top > 0 else np.nan}
+
+
+def _found_again(study: Study, data: Dataset, wanted: pd.DataFrame, feature: str, source: str) -> dict[str, object]:
+    """Two-way identification and retrieval of the true features by the decoded ones."""
+    store, n_bootstrap = Store(study.root), study.evaluate.bootstrap
+    decoded = store.artefact(decode_recipe(study, data.subject, feature, source)).array("prediction")[:]
+    rows = np.searchsorted(image_ids(data), wanted["image"].to_numpy())
+    true = store.artefact(extract_recipe(study, data.subject, feature)).array("features").oindex[rows]
+    random = rng(study.seed, data.subject, "features", feature, source)
+    two_way = identify(correlations(np.asarray(decoded), np.asarray(true))[0], direction="braindiffuser",
+                       n_bootstrap=n_bootstrap, n_permutations=study.evaluate.permutations, rng=random)  # fmt: skip
+    found = retrieval(np.asarray(decoded), np.asarray(true), n_bootstrap=n_bootstrap, rng=random)
     return {
-        "accuracy": float(right.mean()),
-        "ci_low": low,
-        "ci_high": high,
-        "chance": chance,
-        "choices": len(choices),
-        "n": len(truth),
-    }
+        "accuracy": two_way.accuracy, "ci_low": two_way.ci[0], "ci_high": two_way.ci[1], "p": two_way.p,
+        "image_retrieval": found.image, "image_retrieval_low": found.image_ci[0], "image_retrieval_high": found.image_ci[1],
+        "brain_retrieval": found.brain, "brain_retrieval_low": found.brain_ci[0], "brain_retrieval_high": found.brain_ci[1],
+        "candidates": found.n_candidates, "retrieval_chance": found.chance,
+    }  # fmt: skip
 
 
 def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
@@ -171,15 +274,15 @@ def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
     for feature in features_of(study):
         for roi in rois:
             artefact = Store(study.root).artefact(decode_recipe(study, data.subject, feature, rois=[roi]))
-            r = np.nan_to_num(np.asarray(artefact.array("r")[:]))  # a feature predicted as constant knows nothing
-            low, high = np.percentile(r, (25, 75))
-            yield {"feature": feature, "roi": roi, "r": float(r.mean()), "q25": float(low), "q75": float(high),
-                   "n_voxels": counts[roi]}  # fmt: skip
+            yield {"feature": feature, "roi": roi, **_ceiling(artefact), "n_voxels": counts[roi]}
+
+
+# All subjects
 
 
 def condition_name(mode: str, source: str) -> str:
     """Name a kind of reconstruction for people: "zc", "zc, shuffled brain"."""
-    return mode if source == BRAIN else f"{mode}, {SOURCE_NAMES[source]}"
+    return mode if source == BRAIN else f"{mode}, {SOURCE_NAMES.get(source, source)}"
 
 
 def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
@@ -194,3 +297,34 @@ def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
     table = pd.concat(tables, ignore_index=True)
     kinds = [condition_name(mode, source) for mode, source in zip(table["mode"], table["source"], strict=True)]
     return table.assign(kind=kinds)
+
+
+KEYS = ["preset", "metric", "direction"]
+
+
+def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
+    """Compare the study's modes on the same images, subject by subject, measure by measure.
+
+    Returns
+    -------
+    DataFrame
+        subject, preset, metric, direction and the columns of :func:`phosphene.stats.compare_methods`, whose
+        corrections run over the pairs of modes of one measure.
+    """
+    images, rows = all_tables(study, "per_image", compute), []
+    if images.empty or len(study.reconstruct.modes) < 2:
+        return pd.DataFrame(columns=["subject", *KEYS])
+    images = own_selection(images[images["source"] == BRAIN])
+    for key, some in images.groupby(["subject", *KEYS], sort=False, dropna=False):
+        values = some.pivot(index="item", columns="mode", values="value")[list(study.reconstruct.modes)]
+        found = compare_methods({str(m): values[m].to_numpy() for m in values}, rng=rng(study.seed, "comparisons"))
+        rows.append(found.assign(**dict(zip(["subject", *KEYS], key, strict=True))))
+    return pd.concat(rows, ignore_index=True)
+
+
+def across_subjects(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean over subjects of every score, its standard error and interval (t), as papers report it."""
+    keys = ["mode", "source", *KEYS, "selection"]
+    rows = [dict(zip(keys, key, strict=True)) | asdict(subject_summary(some["value"].to_numpy()))
+            for key, some in scores.groupby(keys, sort=False, dropna=False)]  # fmt: skip
+    return pd.DataFrame(rows)

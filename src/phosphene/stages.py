@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,9 +22,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from phosphene import decoding, ldm, ridge
+from phosphene.data import Dataset
 from phosphene.data.scans import Scans
 from phosphene.data.trials import assemble, warn_uncovered
 from phosphene.decoding import Rows, image_ids, items, predict
+from phosphene.errors import PhospheneError
 from phosphene.parallel import run_parts
 from phosphene.scoring import correlation
 from phosphene.sources import data_fingerprint, dataset, load_model, model_fingerprint
@@ -34,10 +36,11 @@ from phosphene.study import Compute, Study, rng
 if TYPE_CHECKING:
     from phosphene.store import Part
 
-VERSION = {"betas": 1, "extract": 1, "decompose": 1, "decode": 2, "reconstruct": 1}
+VERSION = {"betas": 1, "extract": 1, "decompose": 1, "decode": 3, "reconstruct": 1}
 IMAGES_PER_PART, TARGETS_PER_PART, ITEMS_PER_PART, VOXELS_PER_CHUNK = 250, 4096, 8, 4096
 EXTRACTED_AT_ONCE = 48  # pictures that are read together; the model cuts them into its own blocks
-BRAIN, SHUFFLED, TRUE = "brain", "shuffled", "true"  # where the features of a reconstruction come from
+# Where the features of a reconstruction come from. MEAN: of the training trials; CATEGORY: c of the names of things.
+BRAIN, SHUFFLED, TRUE, MEAN, CATEGORY = "brain", "shuffled", "true", "mean", "category"
 MODE_FEATURES = {"z": ("z",), "c": ("c",), "zc": ("z", "c")}
 
 
@@ -210,9 +213,10 @@ def decode(
 ) -> Artefact:
     """Predict features from brain activity with ridge regression (paper, section C).
 
-    Arrays: `prediction` (n_items, d), `best_alphas` (d,), and `r` (d,), the correlation over items between
-    predicted and true features. Rows are those of :func:`items`. With `source` "shuffled" the pairing of brain and
-    picture is broken in the training data: the control that must fail.
+    Arrays: `prediction` (n_items, d), `best_alphas` (d,), `r` (d,), the correlation over items between predicted and
+    true features, and `ceiling` (d,), what r would be if only the scans were noisy. Rows are those of :func:`items`.
+    With `source` "shuffled" the pairing of brain and picture is broken in the training data: the control that must
+    fail.
     """
     recipe = decode_recipe(study, subject, feature, source, rois)
     chosen = rois or getattr(study.decode, feature).rois
@@ -227,7 +231,7 @@ def decode(
     def prepare(artefact: Artefact) -> None:
         block = min(TARGETS_PER_PART, width)
         artefact.create_array("prediction", (n, width), "float32", (n, block))
-        for name in ("best_alphas", "r"):
+        for name in ("best_alphas", "r", "ceiling"):
             artefact.create_array(name, (width,), "float64", (block,))
 
     work = partial(_decode_part, study=study, subject=subject, feature=feature, source=source, rois=tuple(rois))
@@ -258,10 +262,11 @@ def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
         with without_warnings(bool(rois) or source == SHUFFLED or parts is not None):  # the decomposition said it
             X = responses(study, subject, chosen)
         with without_warnings(bool(rois) or source == SHUFFLED):
-            prediction, alphas = predict(study, data, X, Y, source == SHUFFLED, parts)
-        part.array("prediction", (slice(0, len(wanted)), columns), prediction)
-        part.array("best_alphas", columns, alphas)
-        part.array("r", columns, correlation(truth, prediction, axis=0))
+            found = predict(study, data, X, Y, source == SHUFFLED, parts)
+        part.array("prediction", (slice(0, len(wanted)), columns), found.prediction)
+        part.array("best_alphas", columns, found.alphas)
+        part.array("ceiling", columns, found.ceiling)
+        part.array("r", columns, correlation(truth, found.prediction, axis=0))
 
 
 # Reconstruct: z, c -> pictures
@@ -277,22 +282,30 @@ def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAI
         settings |= study.settings("model", "latent")
     inputs = {"model": model_fingerprint(study.model.name)}
     for feature in MODE_FEATURES[mode]:
-        if source == TRUE:
+        if source in (BRAIN, SHUFFLED):
+            inputs[feature] = decode_recipe(study, subject, feature, source).hash
+        else:
             settings |= study.settings("decode", "leave_out")  # it says which rows there are
             inputs[feature] = extract_recipe(study, subject, feature).hash
-        else:
-            inputs[feature] = decode_recipe(study, subject, feature, source).hash
+    if source in (MEAN, CATEGORY):
+        settings["source"], inputs["data"] = source, data_fingerprint(study, subject)
     name = f"{subject}-{mode}" + ("" if source == BRAIN else f"-{source}")
     return Recipe("reconstruct", name, VERSION["reconstruct"], settings, inputs)
 
 
 def reconstruct(study: Study, subject: str, mode: str, compute: Compute, source: str = BRAIN) -> Artefact:
-    """Make pictures from decoded features (paper, section C): files ``pictures/item00000_0.png`` (item, sample)."""
+    """Make pictures from decoded features (paper, section C): files ``pictures/item00000_0.png`` (item, sample).
+
+    Other sources are baselines: "shuffled" (a decoder that was told wrong pictures), "true" (the pictures' own
+    features), "mean" (of the training trials, for every item), "category" (mode c: names of the things as the prompt).
+    """
+    if source == CATEGORY and mode != "c":
+        raise PhospheneError(f"source 'category': found mode {mode!r}, expected 'c'; names say nothing about z.")
     for feature in MODE_FEATURES[mode]:
-        if source == TRUE:
-            extract(study, subject, feature, compute)
-        else:
+        if source in (BRAIN, SHUFFLED):
             decode(study, subject, feature, compute, source)
+        else:
+            extract(study, subject, feature, compute)
     n = len(items(study, dataset(study, subject)))
     work = partial(_reconstruct_part, study=study, subject=subject, mode=mode, source=source, compute=compute)
     return make(study, reconstruct_recipe(study, subject, mode, source), _n_parts(n, ITEMS_PER_PART), work, compute)
@@ -300,12 +313,26 @@ def reconstruct(study: Study, subject: str, mode: str, compute: Compute, source:
 
 def _features(study: Study, subject: str, feature: str, source: str, rows: slice) -> Rows:
     """Rows of the features that a reconstruction starts from."""
-    if source != TRUE:
+    if source in (BRAIN, SHUFFLED):
         decoded = Store(study.root).artefact(decode_recipe(study, subject, feature, source))
         return np.asarray(decoded.array("prediction")[rows], np.float32)
+    if source == MEAN:
+        return _mean_features(study, str(study.root), subject, feature)[rows]
     data, true = dataset(study, subject), Store(study.root).artefact(extract_recipe(study, subject, feature))
     wanted = np.searchsorted(image_ids(data), items(study, data)["image"].to_numpy()[rows])
     return np.asarray(true.array("features").oindex[wanted], np.float32)
+
+
+@cache
+def _mean_features(study: Study, root: str, subject: str, feature: str) -> Rows:
+    """Rows that know nothing, for all items; a process reads all features once for them (`root` is part of the key)."""
+    true = Store(root).artefact(extract_recipe(study, subject, feature))
+    return decoding.mean_features(study, dataset(study, subject), true.array("features"))
+
+
+def category_context(model: ldm.LatentDiffusion, data: Dataset, images: Sequence[int]) -> Rows:
+    """Context of the names of the things in pictures as one prompt, largest first, each once: "cat, house"."""
+    return model.text_to_context([[", ".join(dict.fromkeys(found))] for found in data.categories(images)])
 
 
 def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: str, mode: str, source: str,
@@ -331,7 +358,11 @@ def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: 
         if mode == "zc":
             larger = ldm.resize(coarse, model.size, Image.Resampling.BICUBIC)
             z = model.image_to_latent(larger, sample_seeds=latent_seeds(study, keys))
-        _sample(model, study, z, _features(study, subject, "c", source, rows), keys, compute, write)
+        if source == CATEGORY:
+            c = category_context(model, dataset(study, subject), images.tolist())
+        else:
+            c = _features(study, subject, "c", source, rows)
+        _sample(model, study, z, c, keys, compute, write)
 
 
 def latent_seeds(study: Study, keys: Sequence[tuple[str | int, ...]]) -> list[int] | None:

@@ -38,6 +38,11 @@ def _filled(*default: str) -> Any:
     return field(default=default, metadata={"filled": True})
 
 
+def _folder() -> Any:
+    """Where something lies: never hashed, because what lies there enters a recipe through its fingerprint."""
+    return field(default="", metadata={"folder": True})
+
+
 @dataclass(frozen=True)
 class Simulate:
     """The known brain a demo looks through when `data.root` holds nothing yet."""
@@ -56,7 +61,7 @@ class Data:
     """Which scans and photographs; `sessions` empty means all that are there, `split` and `pool` are LAION-fMRI's."""
 
     kind: Literal["nsd", "haxby", "arrays", "laion"] = "nsd"
-    root: str = ""
+    root: str = _folder()
     subjects: tuple[str, ...] = _filled("subj01")
     sessions: tuple[int, ...] = ()
     betas: str = "betas_fithrf_GLMdenoise_RR"
@@ -128,12 +133,14 @@ class Reconstruct:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Pictures -> scores; `bootstrap` and `permutations` are numbers of draws."""
+    """Pictures -> scores; `bootstrap` and `permutations` are numbers of draws.
 
-    spaces: tuple[Literal["judge-early", "judge-middle", "judge-late", "pixels"], ...] = _filled(
-        "judge-early", "judge-middle", "judge-late", "pixels"
-    )
-    directions: tuple[Literal["takagi2023", "braindiffuser"], ...] = _filled("takagi2023", "braindiffuser")
+    `presets` are whose measures are taken (:data:`phosphene.perceptual.PRESETS`), the first one is the headline.
+    `weights` is a folder with the weights of the networks that see; the usual caches are looked into as well.
+    """
+
+    presets: tuple[Literal["scenes", "pixel", "takagi2023", "braindiffuser", "mindeye"], ...] = _filled("scenes")
+    weights: str = _folder()
     bootstrap: int = _number(2000, 1)
     permutations: int = _number(2000, 1)
 
@@ -221,8 +228,8 @@ class Study:
         section
             "data", "model", "decode", "decode.z", "reconstruct", ...
         keys
-            Only these settings of the section; all of them when none is given. `data.root` is a place and never
-            among them: the data enter a recipe through their fingerprint.
+            Only these settings of the section; all of them when none is given. Folders (`data.root`) are never
+            among them: what lies there enters a recipe through its fingerprint.
         """
         part: Any = self
         for name in section.split("."):
@@ -230,10 +237,13 @@ class Study:
         unknown = set(keys) - {f.name for f in fields(part)}
         if unknown:
             raise KeyError(f"no setting {sorted(unknown)} in section {section!r}")
-        chosen = {f.name for f in fields(part) if not keys or f.name in keys}
-        if section == "data":
-            chosen.discard("root")
+        chosen = {f.name for f in fields(part) if (not keys or f.name in keys) and not f.metadata.get("folder")}
         return {name: value for name, value in _differing(part).items() if name in chosen}
+
+    @property
+    def weights(self) -> Path | None:
+        """`evaluate.weights` against the folder of the study file; None where it is not set."""
+        return self.folder / Path(self.evaluate.weights).expanduser() if self.evaluate.weights else None
 
     @property
     def data_root(self) -> Path:

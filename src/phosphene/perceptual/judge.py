@@ -1,34 +1,32 @@
-"""Feature spaces in which pictures are compared: the judge's layers, and pixels.
+"""The judge: what a drawn scene shows, and three feature spaces in which pictures are compared.
 
-The judge is a small network trained apart from the generating model (``training/judge.py``), so that no picture is
+It is a small network trained apart from the generating model (``training/judge.py``), so that no picture is
 measured by what made it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from phosphene.errors import PhospheneError
+from phosphene.perceptual.preparing import Pictures, picture_at, prepare
+from phosphene.perceptual.presets import AT_64
 
-JUDGE_FILE = Path(__file__).parent / "judge" / "judge.safetensors"
-JUDGE_SIDE = 64
+JUDGE_FILE = Path(__file__).parents[1] / "judge" / "judge.safetensors"
+BATCH = 64
 CATEGORIES = (
     "face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambled", "car",
     "boat", "tree", "flower", "fish", "ball", "cup", "bird", "umbrella", "mushroom",
 )  # fmt: skip
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black")
 PLACES = ("beach", "meadow", "snow", "night", "sea", "desert", "city", "forest", "room")
-SPACES = ("judge-early", "judge-middle", "judge-late", "pixels")
 
 
 def _stage(inputs: int, outputs: int) -> nn.Sequential:
@@ -79,48 +77,7 @@ def fingerprint() -> str:
     return hashlib.blake2b(JUDGE_FILE.read_bytes(), digest_size=8).hexdigest()
 
 
-def _batches(pictures: NDArray[np.uint8], side: int, size: int = 64) -> list[Tensor]:
-    if pictures.ndim != 4 or pictures.shape[-1] != 3 or pictures.dtype != np.uint8:
-        raise PhospheneError(
-            f"pictures: found an array of shape {pictures.shape} and type {pictures.dtype}, "
-            "expected uint8 (n, height, width, 3)."
-        )
-    parts = []
-    for start in range(0, len(pictures), size):
-        x = torch.from_numpy(np.ascontiguousarray(pictures[start : start + size])).permute(0, 3, 1, 2).float() / 255
-        if x.shape[-2:] != (side, side):
-            x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-        parts.append(x)
-    return parts
-
-
-def features(pictures: NDArray[np.uint8], spaces: Sequence[str] = SPACES) -> dict[str, NDArray[np.float32]]:
-    """Compute features of pictures in several perceptual spaces.
-
-    Parameters
-    ----------
-    pictures : ndarray of uint8, shape (n, height, width, 3)
-        Resized to 64x64 (bilinear, antialiased) for the judge and for pixels.
-    spaces : sequence of str
-        Names out of ``SPACES``.
-
-    Returns
-    -------
-    dict of str to ndarray of float32, shape (n, n_features)
-    """
-    unknown = [s for s in spaces if s not in SPACES]
-    if unknown:
-        raise PhospheneError(f"evaluate.spaces: unknown space {unknown[0]!r}; choose from {', '.join(SPACES)}.")
-    collected: dict[str, list[NDArray[np.float32]]] = {space: [] for space in spaces}
-    with torch.inference_mode():
-        for x in _batches(pictures, JUDGE_SIDE):
-            layers = {**load_judge().layers(x), "pixels": x}
-            for space in spaces:
-                collected[space].append(layers[space].flatten(1).numpy())
-    return {space: np.concatenate(parts) for space, parts in collected.items()}
-
-
-def judge_labels(pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+def judge_labels(pictures: Pictures) -> dict[str, NDArray[np.float32]]:
     """Ask the judge what pictures show.
 
     Returns
@@ -130,7 +87,9 @@ def judge_labels(pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """
     parts: dict[str, list[NDArray[np.float32]]] = {"category": [], "colour": [], "place": []}
     with torch.inference_mode():
-        for x in _batches(pictures, JUDGE_SIDE):
+        for start in range(0, len(pictures), BATCH):
+            some = range(start, min(start + BATCH, len(pictures)))
+            x = torch.stack([prepare(picture_at(pictures, k), AT_64) for k in some])
             for name, logits in load_judge()(x).items():
                 parts[name].append(logits.numpy())
     return {name: np.concatenate(values) for name, values in parts.items()}

@@ -1,0 +1,273 @@
+"""Numbers for the audit out of a study's artefacts: one function per group of questions, each a part of the stage.
+
+A function takes a `Case` and gives lines and tables. Nothing is pulled here but what an earlier stage has finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from phosphene import audit_checks, decoding
+from phosphene.auditing import judging
+from phosphene.auditing.judging import Line, Score
+from phosphene.data import Dataset
+from phosphene.decoding import Rows, image_ids, items
+from phosphene.evaluation import Seen, features_of, richest_mode
+from phosphene.identification import correlations, identify
+from phosphene.ridge import PAPER_ALPHAS
+from phosphene.sources import dataset
+from phosphene.stages import decode_recipe, extract_recipe, responses, without_warnings
+from phosphene.store import Artefact, Store
+from phosphene.study import Compute, Study, rng
+
+NO_PHOTOGRAPHS = "it is not known which pictures were seen, or all of them were seen in training and test"
+SAMPLED = 1000  # training pictures that stand for all where pairs of them are compared
+HELD_OUT = 2000  # training pictures that clusters are made of: regressions are fitted some twenty times
+COMPONENTS = 100  # principal components of features that clusters are found in and that are decoded from them
+CLUSTERS = 10
+PER_CLUSTER = 20  # pictures at least, on average
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject of a study, as every question needs it."""
+
+    study: Study
+    subject: str
+    compute: Compute
+
+    @cached_property
+    def data(self) -> Dataset:
+        return dataset(self.study, self.subject)
+
+    @cached_property
+    def wanted(self) -> pd.DataFrame:
+        """What was decoded: rows of predictions."""
+        return items(self.study, self.data)
+
+    @property
+    def features(self) -> list[str]:
+        return features_of(self.study)
+
+    @property
+    def mode(self) -> str:
+        return richest_mode(self.study)
+
+    @property
+    def split(self) -> bool:
+        """Whether there are test pictures that are not training pictures."""
+        return self.data.photographs and self.study.decode.leave_out != "run"
+
+    @cached_property
+    def tested(self) -> NDArray[np.intp]:
+        """Rows of the items among the features."""
+        return np.asarray(np.searchsorted(image_ids(self.data), self.wanted["image"].to_numpy()))
+
+    @cached_property
+    def taught(self) -> NDArray[np.intp]:
+        """Rows of the training pictures among the features."""
+        return np.searchsorted(image_ids(self.data), np.unique(decoding.train_trials(self.data)[1]))
+
+    def decoded(self, feature: str) -> Artefact:
+        return Store(self.study.root).artefact(decode_recipe(self.study, self.subject, feature))
+
+    def prediction(self, feature: str) -> Rows:
+        return np.asarray(self.decoded(feature).array("prediction")[:], np.float32)
+
+    def true(self, feature: str) -> audit_checks.RowsOf:
+        """Features of all pictures, on disk."""
+        array: audit_checks.RowsOf = (
+            Store(self.study.root).artefact(extract_recipe(self.study, self.subject, feature)).array("features")
+        )
+        return array
+
+    def rng(self, *keys: str) -> np.random.Generator:
+        return rng(self.study.seed, self.subject, "audit", *keys)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Lines, and tables by name."""
+
+    lines: list[Line]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def rows_of(features: audit_checks.RowsOf, chosen: NDArray[np.intp]) -> Rows:
+    """Read some rows (n_chosen, d), in blocks whatever is on disk."""
+    found = np.empty((len(chosen), features.shape[1]), np.float32)
+    for start in range(0, features.shape[0], audit_checks.ROWS):
+        here = (chosen >= start) & (chosen < start + audit_checks.ROWS)
+        if here.any():
+            found[here] = np.asarray(features[start : start + audit_checks.ROWS])[chosen[here] - start]
+    return found
+
+
+# Which trials taught and tested
+
+
+def leaks(case: Case) -> Found:
+    """Test pictures among the training pictures, by name and by content."""
+    check = "leaked test trials"
+    if not case.split:
+        return Found([judging.not_asked(check, NO_PHOTOGRAPHS)])
+    ids = image_ids(case.data)
+    tested, taught = ids[np.unique(case.tested)], ids[case.taught]
+    both = np.intersect1d(tested, taught)
+    shown = [Seen(case.data, some.tolist()) for some in (tested, taught)]
+    pairs = audit_checks.same_contents(*(_each(pictures) for pictures in shown))
+    twins = {int(tested[i]) for i, j in pairs if tested[i] != taught[j]} - set(both.tolist())
+    table = pd.DataFrame(
+        {"image": [*both.tolist(), *sorted(twins)], "by": ["name"] * len(both) + ["content"] * len(twins)}
+    )
+    return Found([judging.leaks(check, len(both), len(twins), len(tested))], {"leaks": table.astype({"by": str})})
+
+
+def _each(pictures: Seen) -> Iterator[NDArray[np.uint8]]:
+    return (pictures[k] for k in range(len(pictures)))
+
+
+def penalties(case: Case) -> Found:
+    """Repeats across the folds that choose penalties, and penalties at the ends of their grid."""
+    study, lines = case.study, []
+    check = "repeats across folds"
+    if study.decode.leave_out == "run":
+        lines.append(
+            judging.not_asked(check, "runs are left out in turn, and every picture is in every run on purpose")
+        )
+    else:
+        images = decoding.train_trials(case.data)[1]
+        torn = audit_checks.split_images(decoding.folds(study, case.data), images)
+        lines.append(judging.repeats(check, len(torn), len(case.taught), study.decode.preset == "paper"))
+    grid = np.array(PAPER_ALPHAS if study.decode.preset == "paper" else study.decode.alphas)
+    for feature in case.features:
+        decoded = case.decoded(feature)
+        r, alphas = (np.asarray(decoded.array(name)[:]) for name in ("r", "best_alphas"))
+        low, high = audit_checks.share_at_edges(alphas[np.isfinite(r)], grid)  # what is constant has no best penalty
+        lines.append(
+            judging.edges(f"alphas at the edges, {feature}", low, high, (float(grid.min()), float(grid.max())))
+        )
+    return Found(lines)
+
+
+def statistics(case: Case) -> Found:
+    """Predictions rescaled with test statistics, and responses standardised over sessions with test trials."""
+    trials, zscore = case.data.trials, case.study.data.zscore
+    sessions = trials["session"].nunique() if "session" in trials else 0
+    if not case.split:
+        why = "there are no test pictures of their own that predictions could have been rescaled over"
+        return Found([judging.not_asked("test-batch rescaling", why)])
+    lines = []
+    shares = (trials["split"] == "test").groupby(trials["session"]).mean()
+    for feature in case.features:
+        true, prediction = case.true(feature), case.prediction(feature)
+        references = {"the training pictures": audit_checks.moments(true, case.taught),
+                      "the true test features": audit_checks.moments(true, np.unique(case.tested))}  # fmt: skip
+        width = prediction.shape[1]
+        references["a standard score"] = np.zeros(width), (references["the training pictures"][1] > 0).astype(float)
+        found = {name: audit_checks.rescaling(prediction, *moments) for name, moments in references.items()}
+        test_only = zscore == "session" and bool((shares == 1).any())
+        lines.append(judging.rescaled(f"test-batch rescaling, {feature}", found, len(prediction), test_only))
+    lines.append(judging.zscored("z-scores of sessions", zscore, int((shares > 0).sum()), sessions))
+    return Found(lines)
+
+
+# What predictions look like
+
+
+def variety(case: Case) -> Found:
+    """Effective dimension of predictions against that of the true features of the same items."""
+    lines, rows = [], []
+    for feature in case.features:
+        true, prediction = rows_of(case.true(feature), case.tested), case.prediction(feature)
+        ours, most = (audit_checks.effective_dimension(some) for some in (prediction, true))
+        _, sd = audit_checks.moments(true, np.arange(len(true)))
+        spread = audit_checks.spread(prediction, sd)
+        lines.append(judging.dimension(f"effective dimension, {feature}", ours, most, spread))
+        rows.append({"feature": feature, "predicted": ours, "true": most, "spread": spread, "n": len(true)})
+    return Found(lines, {"dimensions": pd.DataFrame(rows)})
+
+
+def overlap(case: Case) -> Found:
+    """Nearest training picture of every test picture, against those of training pictures among themselves."""
+    check = "overlap of test and training pictures"
+    if not case.split:
+        return Found([judging.not_asked(check, NO_PHOTOGRAPHS)])
+    lines, tables = [], []
+    ids, outside = image_ids(case.data), np.ones(len(image_ids(case.data)), bool)
+    outside[case.taught] = False
+    some = np.sort(case.rng("overlap").permutation(case.taught)[:SAMPLED])
+    for feature in case.features:
+        true = case.true(feature)
+        for kind, rows in (("test", case.tested), ("training", some)):
+            r = audit_checks.similarities(rows_of(true, rows), true)
+            r[:, outside] = np.nan
+            best = audit_checks.nearest(r, exclude=rows)  # itself; a test picture is not among them unless it leaked
+            tables.append(pd.DataFrame({"feature": feature, "kind": kind, "image": ids[rows],
+                                        "nearest": ids[best.row], "r": best.r}))  # fmt: skip
+        test, train = (table["r"].to_numpy() for table in tables[-2:])
+        beyond = audit_checks.share_beyond(test, train, judging.OVERLAP_PERCENTILE)
+        medians = float(np.nanmedian(test)), float(np.nanmedian(train))
+        lines.append(judging.overlap(f"{check}, {feature}", *medians, beyond))
+    return Found(lines, {"overlap": pd.concat(tables, ignore_index=True)})
+
+
+# Clusters held out
+
+
+def held_out(case: Case) -> Found:
+    """Decode training pictures by models that never saw their cluster, and by models that never saw a random set."""
+    check = "clusters held out"
+    n_clusters = min(CLUSTERS, len(case.taught) // PER_CLUSTER)
+    if not case.split or n_clusters < 2:
+        why = NO_PHOTOGRAPHS if not case.split else f"{len(case.taught)} training pictures make no clusters"
+        return Found([judging.not_asked(check, why)])
+    lines, rows = [], []
+    some = np.sort(case.rng("clusters").permutation(case.taught)[:HELD_OUT])
+    for feature in case.features:
+        seed = int(case.rng("clusters", feature).integers(2**31))
+        targets, labels = audit_checks.clusters(rows_of(case.true(feature), some), n_clusters, COMPONENTS, seed)
+        with without_warnings():
+            X = _mean_responses(case, feature, some)
+        found = {}
+        for split, sets in (
+            ("clusters", labels),
+            ("random", audit_checks.same_sizes(labels, case.rng("sets", feature))),
+        ):
+            found[split] = _identified(case, X, targets, sets, feature)
+            score = found[split]
+            rows.append({"feature": feature, "split": split, "accuracy": score.value, "ci_low": score.low,
+                         "ci_high": score.high, "n": len(some), "clusters": n_clusters})  # fmt: skip
+        line = judging.held_out(f"{check}, {feature}", found["clusters"], found["random"], n_clusters, len(some))
+        lines.append(line)
+    return Found(lines, {"clusters": pd.DataFrame(rows)})
+
+
+def _mean_responses(case: Case, feature: str, rows: NDArray[np.intp]) -> Rows:
+    """Mean over training trials of the study's voxels, for some training pictures."""
+    X = responses(case.study, case.subject, getattr(case.study.decode, feature).rois)
+    train, images = decoding.train_trials(case.data)
+    trials, ids = np.flatnonzero(train), image_ids(case.data)
+    return np.stack([X[trials[images == image]].mean(axis=0) for image in ids[rows]])
+
+
+def _identified(case: Case, X: Rows, targets: NDArray[np.float64], labels: NDArray[np.int64], feature: str) -> Score:
+    """Two-way identification among the same at most `SAMPLED` pictures, whatever sets were held out."""
+
+    def fit_predict(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
+        model = decoding.estimator(case.study).fit(X[train], targets[train].astype(np.float32))
+        return np.asarray(model.predict(X[test]), np.float64)
+
+    with without_warnings():
+        predicted = audit_checks.held_out(fit_predict, targets, labels)
+    asked = np.sort(case.rng("candidates").permutation(len(targets))[:SAMPLED])
+    r = correlations(predicted[asked], targets[asked])[0]
+    found = identify(r, direction="braindiffuser", n_bootstrap=case.study.evaluate.bootstrap, n_permutations=0,
+                     rng=case.rng("identify", feature))  # fmt: skip
+    return Score(found.accuracy, *found.ci)

@@ -1,0 +1,147 @@
+"""Where the weights of networks lie on this machine. Nothing is ever fetched.
+
+Looked at in this order: the folder given, that of ``PHOSPHENE_WEIGHTS``, the checkpoints of torch hub, and for CLIP
+the cache of Hugging Face. Files are tensors alone, so that opening one runs no code of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import Tensor
+
+from phosphene import disk
+from phosphene.errors import PhospheneError
+
+VARIABLE = "PHOSPHENE_WEIGHTS"
+SWAV_ADDRESS = "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"  # of its own hubconf.py
+CLIP_REPOSITORY = "openai/clip-vit-large-patch14"
+CLIP_FILES = ("config.json", "model.safetensors")
+ENUMS = {
+    "alexnet": "AlexNet_Weights.IMAGENET1K_V1",
+    "inception_v3": "Inception_V3_Weights.IMAGENET1K_V1",
+    "efficientnet_b1_v1": "EfficientNet_B1_Weights.IMAGENET1K_V1",
+    "efficientnet_b1_v2": "EfficientNet_B1_Weights.IMAGENET1K_V2",
+}
+"""Networks whose weights torchvision knows: there is their file's name and address."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The files of a network: any of the tuples `files` will do; its address, in words."""
+
+    network: str
+    files: tuple[tuple[str, ...], ...]
+    address: str
+
+
+@lru_cache
+def wanted(network: str) -> Wanted:
+    """Which files hold a network's weights."""
+    if network == "clip_vit_large_patch14":
+        folder = CLIP_REPOSITORY.split("/")[1]
+        return Wanted(network, (tuple(f"{folder}/{name}" for name in CLIP_FILES),), f"{CLIP_REPOSITORY} (Hugging Face)")
+    if network == "swav_resnet50":
+        address = SWAV_ADDRESS
+    else:
+        from torchvision.models import get_weight
+
+        address = str(get_weight(ENUMS[network]).url)
+    name = PurePosixPath(address).name
+    stem = name.removesuffix(".tar").removesuffix(".pth")
+    return Wanted(network, ((name,), (f"{stem}.safetensors",)), address)
+
+
+def places(weights: Path | None) -> list[Path]:
+    """Folders where weights may lie, first choice first."""
+    named = [weights] if weights is not None else []
+    if os.environ.get(VARIABLE):
+        named.append(Path(os.environ[VARIABLE]).expanduser())
+    return [*named, Path(torch.hub.get_dir()) / "checkpoints"]
+
+
+def find(network: str, weights: Path | None) -> tuple[Path, ...] | None:
+    """Find the files of a network, or None."""
+    for place in places(weights):
+        for names in wanted(network).files:
+            paths = tuple(place / name for name in names)
+            if all(path.is_file() for path in paths):
+                return paths
+    return _in_hugging_face_cache() if network == "clip_vit_large_patch14" else None
+
+
+def _in_hugging_face_cache() -> tuple[Path, ...] | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = [try_to_load_from_cache(CLIP_REPOSITORY, name) for name in CLIP_FILES]  # looks at the disk only
+    paths = tuple(Path(path) for path in found if isinstance(path, str))
+    # files of two different snapshots do not belong together
+    return paths if len(paths) == len(CLIP_FILES) and len({path.parent for path in paths}) == 1 else None
+
+
+def why_missing(network: str, weights: Path | None) -> str | None:
+    """One sentence on a network whose weights are not there, None when they are."""
+    if find(network, weights) is not None:
+        return None
+    need = wanted(network)
+    names = " and ".join(need.files[0]) + (" (or .safetensors)" if len(need.files) > 1 else "")
+    looked = [str(place) for place in places(weights)]
+    cache = ", nor in the cache of Hugging Face" if network == "clip_vit_large_patch14" else ""
+    return (
+        f"{network}: found no {names} in {', '.join(looked)}{cache}; take it from {need.address} and put it into "
+        f"{looked[0]}, or name the folder where it lies by --weights, `weights` of the study, or {VARIABLE}."
+    )
+
+
+def found(network: str, weights: Path | None) -> tuple[Path, ...]:
+    """Find the files of a network; refused in one sentence where there are none."""
+    paths = find(network, weights)
+    if paths is None:
+        raise PhospheneError(str(why_missing(network, weights)))
+    return paths
+
+
+def digest(paths: tuple[Path, ...]) -> str:
+    """Hash of files' bytes; a file is read once per process unless it changes."""
+    return "".join(_sha256(str(path), *_state(path)) for path in paths)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@lru_cache
+def _sha256(path: str, _modified: int, _size: int) -> str:
+    return disk.entry(Path(path))[1]
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read a file of named tensors, ``.pth`` or ``.safetensors``; names lose the ``module.`` of parallel training.
+
+    Raises
+    ------
+    PhospheneError
+        When the file is damaged or holds anything but tensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise PhospheneError(
+            f"{path}: cannot be read as tensors ({why[:120]}); it is damaged or no file of weights, get it again."
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise PhospheneError(f"{path}: found {type(state).__name__}, expected named tensors and nothing else.")
+    return {str(name).removeprefix("module."): value for name, value in state.items()}

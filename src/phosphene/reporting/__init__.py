@@ -1,0 +1,11 @@
+"""One self-contained HTML page of what a study found.
+
+``contents`` what the page says, read from artefacts · ``tables`` numbers arranged for people · ``figures`` tables
+drawn as SVG · ``galleries`` which pictures are shown, and at which size · ``pages`` the page itself.
+"""
+
+from phosphene.reporting.contents import Content, gather, report_recipe
+from phosphene.reporting.pages import page, render, report
+from phosphene.reporting.tables import headline
+
+__all__ = ["Content", "gather", "headline", "page", "render", "report", "report_recipe"]

@@ -1,0 +1,279 @@
+"""The audit on a known brain: nothing is wrong with an honest study, and every planted fault is found, and only it."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import phosphene as ph
+from phosphene import auditing, decoding, stages
+from phosphene.auditing import asking, baselines
+from phosphene.auditing.asking import Case
+from phosphene.cli import app
+from phosphene.errors import PhospheneError
+from phosphene.sources import dataset, load_model
+
+STUDY = """
+name = "small"
+[data]
+root = "data"
+[data.simulate]
+enabled = true
+images_shared = 40
+images_own = 200
+repeats = 3
+sessions = 3
+[reconstruct]
+samples = 2
+steps = 2
+[evaluate]
+bootstrap = 100
+permutations = 20
+"""
+pytestmark = pytest.mark.filterwarnings("ignore:.*voxels have no data", "ignore:.*of the targets chose")
+COMPUTE = ph.Compute(threads=1, progress=False)
+SUBJECT = "subj01"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("audit")
+    (place / "small.toml").write_text(STUDY)
+    return place
+
+
+@pytest.fixture(scope="module")
+def study(folder):
+    return ph.Study.load(folder / "small.toml", root=folder / "runs")
+
+
+@pytest.fixture(scope="module")
+def clean(study):
+    """The audit of an honest study."""
+    return auditing.audit_table(study, COMPUTE)
+
+
+@pytest.fixture(scope="module")
+def quick(study, clean):
+    """The same brain, z alone: its pictures are made without denoising."""
+    return study.replace("reconstruct.modes", ["z"])
+
+
+@pytest.fixture
+def apart(quick, tmp_path):
+    """A folder of results of its own, for faults that no recipe can know of; pictures' features are taken along."""
+    for stage in ("extract", "betas"):
+        shutil.copytree(quick.root / stage, tmp_path / "runs" / stage)
+    return ph.Study.from_dict(quick.to_dict(), root=tmp_path / "runs", folder=quick.folder)
+
+
+def verdicts(table: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(table["check"], table["verdict"], strict=True))
+
+
+def faults(table: pd.DataFrame) -> set[str]:
+    return set(table.loc[table["verdict"] == "fault", "check"])
+
+
+# an honest study
+
+
+def test_an_honest_study_has_no_fault(clean):
+    assert faults(clean) == set()
+    found = verdicts(clean)
+    must = ["leaked test trials", "repeats across folds", "test-batch rescaling, z", "test-batch rescaling, c",
+            "effective dimension, c", "shuffled brain", "mean-feature prediction", "true features",
+            "clusters held out, z", "same category", "category with random noise"]  # fmt: skip
+    assert {check: found[check] for check in must} == dict.fromkeys(must, "ok")
+    assert "not asked" not in found.values()
+
+
+def test_every_line_says_what_was_found_and_what_was_expected(clean):
+    assert list(clean.columns) == ["subject", "check", "found", "expected", "verdict", "sentence"]
+    assert clean["check"].is_unique and set(clean["verdict"]) <= {"ok", "look", "fault", "not asked"}
+    assert (clean[["found", "expected", "sentence"]].map(len) > 0).all(axis=None)
+    assert clean["sentence"].str.endswith(".").all() and clean["found"].str.contains(r"\d").all()
+
+
+def test_tables_for_figures(study, clean):
+    artefact = auditing.audit(study, SUBJECT, COMPUTE)
+    scores = artefact.table("scores")
+    assert set(zip(scores["mode"], scores["source"], strict=True)) == {
+        ("zc", "brain"), ("zc", "shuffled"), ("zc", "true"), ("zc", "mean"), ("z", "brain"), ("c", "brain"),
+        ("c", "true"), ("c", "category"), ("zc", "nearest training picture"),
+    }  # fmt: skip
+    overlap = artefact.table("overlap")
+    assert overlap.groupby(["feature", "kind"]).size().to_dict() == {
+        ("c", "test"): 40, ("c", "training"): 200, ("z", "test"): 40, ("z", "training"): 200,
+    }  # fmt: skip
+    assert (overlap["image"] != overlap["nearest"]).all() and overlap["r"].between(-1, 1).all()
+    trained = decoding.train_trials(dataset(study, SUBJECT))[1]
+    assert set(overlap["nearest"]) | set(artefact.table("nearest")["nearest"]) <= set(trained)
+    assert set(artefact.table("clusters")["split"]) == {"clusters", "random"}
+
+
+def test_conditions_score_as_they_do_in_the_evaluation(study, clean):
+    from phosphene.evaluation import reconstructed, score_made
+
+    data, scores = dataset(study, SUBJECT), auditing.audit(study, SUBJECT, COMPUTE).table("scores")
+    again = score_made(study, data, reconstructed(study, SUBJECT, "z")).scores
+    ours = scores[(scores["mode"] == "z") & (scores["source"] == "brain")]
+    np.testing.assert_array_equal(ours["value"], again["value"])
+
+
+def test_the_command_prints_one_table_per_verdict(folder, clean, monkeypatch):
+    monkeypatch.chdir(folder)
+    words = ["audit", "small.toml", "--threads", "1"]
+    printed = CliRunner().invoke(app, words)
+    assert printed.exit_code == 0 and "shuffled brain" in printed.output and "as it should be" in printed.output
+    assert "fault" not in printed.output.splitlines()[0]
+    records = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert pd.DataFrame(records).equals(clean)
+    assert "done" in CliRunner().invoke(app, [*words, "--dry-run"]).output
+
+
+# planted faults: the one that was planted is found, and no other
+
+
+def test_test_trials_that_leaked_into_training(apart, monkeypatch):
+    data = dataset(apart, SUBJECT)
+    trials = data.trials.copy()
+    first = trials[(trials["split"] == "test") & (trials["repeat"] == 0)].index[:6]
+    trials.loc[first, "split"] = "train"
+    monkeypatch.setattr(data, "trials", trials)
+    table = auditing.audit_table(apart, COMPUTE)
+    assert faults(table) == {"leaked test trials"}
+    assert table.set_index("check").loc["leaked test trials", "found"].startswith("6 of 40 by name, 0 more")
+
+
+def test_a_test_picture_that_is_a_training_picture_under_another_name(quick, monkeypatch):
+    data, images = dataset(quick, SUBJECT), dataset(quick, SUBJECT).images
+    tested, taught = (data.trials.loc[data.trials["split"] == split, "image"].iloc[0] for split in ("test", "train"))
+    monkeypatch.setattr(data, "images", lambda ids: images([tested if image == taught else image for image in ids]))
+    found = asking.leaks(Case(quick, SUBJECT, COMPUTE))
+    assert found.lines[0].verdict == "fault" and found.lines[0].found == "0 of 40 by name, 1 more by content"
+    assert found.tables["leaks"].to_dict("records") == [{"image": tested, "by": "content"}]
+
+
+def test_repeats_across_folds(quick):
+    table = auditing.audit_table(quick.replace("decode.grouped", False), COMPUTE)
+    assert faults(table) == {"repeats across folds"}
+    found = table.set_index("check").loc["repeats across folds", "found"]
+    assert int(found.split()[0]) > 150  # contiguous folds: few pictures have all repeats in one
+
+
+def test_repeats_across_the_folds_of_the_paper(quick):
+    planted = quick.replace("decode.preset", "paper")
+    stages.decode(planted, SUBJECT, "z", COMPUTE)
+    line, edges = asking.penalties(Case(planted, SUBJECT, COMPUTE)).lines
+    assert line.verdict == "fault" and "paper's own" in line.sentence
+    assert edges.verdict == "look" and "larger" in edges.sentence  # its grid ends at 1
+
+
+def test_a_decoder_that_collapsed(quick):
+    table = auditing.audit_table(quick.replace("decode.alphas", [1e12]), COMPUTE)
+    assert faults(table) == {"effective dimension, z"}
+
+
+def predicting(change):
+    """Decode honestly, then change the predictions."""
+
+    def predict(study, data, X, Y, shuffled, parts=None):
+        found = decoding.predict(study, data, X, Y, shuffled, parts)
+        rows = np.searchsorted(decoding.image_ids(data), np.unique(decoding.train_trials(data)[1]))
+        made = change(found.prediction.astype(np.float64), Y[rows].astype(np.float64))
+        return found._replace(prediction=made.astype(np.float32))
+
+    return predict
+
+
+def one_line(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
+    u, s, vt = np.linalg.svd(predicted - taught.mean(0), full_matrices=False)
+    return taught.mean(0) + s[0] * np.outer(u[:, 0], vt[0])
+
+
+def test_a_decoder_that_predicts_variations_of_one_picture(apart, monkeypatch):
+    monkeypatch.setattr(stages, "predict", predicting(one_line))
+    assert faults(auditing.audit_table(apart, COMPUTE)) == {"effective dimension, z"}
+
+
+def as_brain_diffuser(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
+    return (predicted - predicted.mean(0)) / predicted.std(0) * taught.std(0) + taught.mean(0)
+
+
+def centred(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
+    return predicted - predicted.mean(0) + taught.mean(0)
+
+
+def test_predictions_rescaled_with_test_statistics(apart, monkeypatch):
+    monkeypatch.setattr(stages, "predict", predicting(as_brain_diffuser))
+    assert faults(auditing.audit_table(apart, COMPUTE)) == {"test-batch rescaling, z"}
+
+
+def test_predictions_centred_with_test_statistics(apart, monkeypatch):
+    monkeypatch.setattr(stages, "predict", predicting(centred))
+    stages.decode(apart, SUBJECT, "z", COMPUTE)
+    line = asking.statistics(Case(apart, SUBJECT, COMPUTE)).lines[0]
+    assert line.verdict == "fault" and "exactly the mean of the training pictures" in line.sentence
+
+
+# what cannot be asked, and what was interrupted
+
+
+def test_without_photographs_lines_say_that_they_cannot_be_asked(quick, monkeypatch):
+    monkeypatch.setattr(dataset(quick, SUBJECT), "photographs", False)
+    case = Case(quick, SUBJECT, COMPUTE)
+    assert baselines.conditions(case) == []
+    for ask in (asking.leaks, asking.statistics, asking.overlap, asking.held_out, baselines.compared):
+        for line in ask(case).lines:
+            assert line.verdict == "not asked" and line.sentence.startswith("Cannot be asked")
+    assert {line.verdict for line in asking.variety(case).lines} == {"ok"}
+
+
+def test_without_c_its_lines_cannot_be_asked(quick):
+    found = verdicts(auditing.audit_table(quick, COMPUTE))
+    asked = {check for check, verdict in found.items() if verdict != "not asked"}
+    words = {"z only", "c only", "caption with random noise", "category with random noise", "best of several samples"}
+    assert words.isdisjoint(asked) and words <= set(found) and "shuffled brain" in asked
+
+
+def test_an_audit_that_was_stopped_goes_on(quick, monkeypatch):
+    started = quick.replace("evaluate.bootstrap", 101)
+    questions = auditing.QUESTIONS
+
+    def stop(case: Case) -> None:
+        raise PhospheneError("stopped")
+
+    monkeypatch.setattr(auditing, "QUESTIONS", (*questions[:4], stop, *questions[5:]))
+    with pytest.raises(PhospheneError, match="stopped"):
+        auditing.audit(started, SUBJECT, COMPUTE)
+    monkeypatch.setattr(auditing, "QUESTIONS", (*[stop] * 4, *questions[4:]))
+    table = auditing.audit_table(started, COMPUTE)
+    assert len(table) == len(auditing.audit_table(quick, COMPUTE)) and faults(table) == set()
+
+
+# the sources that audit pictures start from
+
+
+def test_the_mean_and_the_category_as_sources(study, clean):
+    data, model = dataset(study, SUBJECT), load_model("bundled", COMPUTE.device)
+    ids, wanted = decoding.image_ids(data), decoding.items(study, data)["image"].to_numpy()
+    for feature in ("z", "c"):
+        true = stages.extract(study, SUBJECT, feature, COMPUTE).array("features")[:]
+        trained = np.searchsorted(ids, decoding.train_trials(data)[1])
+        rows = stages._features(study, SUBJECT, feature, stages.MEAN, slice(0, 40))
+        assert rows.shape == (40, true.shape[1]) and (rows == rows[0]).all()
+        np.testing.assert_allclose(rows[0], true[trained].astype(float).mean(0), rtol=1e-5, atol=1e-6)
+    names = data.categories(wanted[:3].tolist())
+    expected = model.text_to_context([[", ".join(dict.fromkeys(some))] for some in names])
+    np.testing.assert_array_equal(stages.category_context(model, data, wanted[:3].tolist()), expected)
+    with pytest.raises(PhospheneError, match="category"):
+        stages.reconstruct(study, SUBJECT, "zc", COMPUTE, stages.CATEGORY)
+
+
+def test_pictures_from_the_mean_are_all_the_same_without_noise(quick):
+    made = stages.pictures(stages.reconstruct(quick, SUBJECT, "z", COMPUTE, stages.MEAN), [0, 7, 39])
+    assert (made == made[0]).all()
