@@ -14,7 +14,13 @@ from phosphene.perceptual import PRESETS
 from phosphene.reporting import Content, galleries, tables
 from phosphene.reporting.galleries import Shown
 
-LEVELS = {("z", "brain"): 0.85, ("c", "brain"): 0.9, ("zc", "brain"): 0.95, ("zc", "shuffled"): 0.5, ("zc", "true"): 0.99}
+LEVELS = {
+    ("z", "brain"): 0.85,
+    ("c", "brain"): 0.9,
+    ("zc", "brain"): 0.95,
+    ("zc", "shuffled"): 0.5,
+    ("zc", "true"): 0.99,
+}
 RULES = ("mean", "single", "decoded", "oracle")
 
 
@@ -24,8 +30,7 @@ def scored(subjects: Sequence[str], presets: Sequence[str], n: int) -> tuple[pd.
     for s, subject in enumerate(subjects):
         for (mode, source), level in LEVELS.items():
             quality = np.clip(level - 0.03 * s + 0.1 * random.standard_normal(n), 0, 1)
-            for metric in (m for preset in presets for m in PRESETS[preset].metrics):
-                preset = next(p for p in presets if metric in PRESETS[p].metrics)
+            for preset, metric in ((preset, m) for preset in presets for m in PRESETS[preset].metrics):
                 for rule in RULES if mode != "z" else [PRESETS[preset].selection]:
                     values = np.clip(quality + 0.03 * random.standard_normal(n) + 0.01 * (rule == "oracle"), 0, 1)
                     key = {"subject": subject, "mode": mode, "source": source, "preset": preset, "metric": metric.name,
@@ -44,8 +49,7 @@ def compared(subjects: Sequence[str], preset: str) -> pd.DataFrame:
     rows = []
     for subject in subjects:
         for metric in PRESETS[preset].metrics:
-            for (a, b), difference, p in zip((("z", "c"), ("z", "zc"), ("c", "zc")), (-0.05, -0.1, -0.01), (0.01, 1e-6, 0.3),
-                                             strict=True):  # fmt: skip
+            for a, b, difference, p in (("z", "c", -0.05, 0.01), ("z", "zc", -0.1, 1e-6), ("c", "zc", -0.01, 0.3)):
                 rows.append({"subject": subject, "preset": preset, "metric": metric.name, "direction": metric.direction,
                              "a": a, "b": b, "difference": difference, "ci_low": difference - 0.02,
                              "ci_high": difference + 0.02, "p_bootstrap": p, "p_signed_rank": p, "p_holm": p,
@@ -57,22 +61,30 @@ def decoded(subjects: Sequence[str], n: int) -> dict[str, pd.DataFrame]:
     """Tables `features`, `rois` and `names`."""
     features, rois, names = [], [], []
     for subject in subjects:
-        for feature, source, r in (("z", "brain", 0.42), ("z", "shuffled", 0.01), ("c", "brain", 0.31), ("c", "shuffled", -0.01)):
+        for feature, source, r in (
+            ("z", "brain", 0.42),
+            ("z", "shuffled", 0.01),
+            ("c", "brain", 0.31),
+            ("c", "shuffled", -0.01),
+        ):
             features.append({
-                "subject": subject, "feature": feature, "source": source, "n": n, "r": r, "q25": r - 0.1, "q75": r + 0.1,
-                "ceiling": 0.7, "normalised": r / 0.7, "accuracy": 0.5 + r, "ci_low": 0.48 + r, "ci_high": 0.52 + r, "p": 0.001,
-                "image_retrieval": r, "image_retrieval_low": r - 0.05, "image_retrieval_high": r + 0.05,
+                "subject": subject, "feature": feature, "source": source, "n": n, "r": r, "q25": r - 0.1,
+                "q75": r + 0.1, "ceiling": 0.7, "normalised": r / 0.7, "accuracy": 0.5 + r, "ci_low": 0.48 + r,
+                "ci_high": 0.52 + r, "p": 0.001, "image_retrieval": r, "image_retrieval_low": r - 0.05,
+                "image_retrieval_high": r + 0.05,
                 "brain_retrieval": r, "brain_retrieval_low": r - 0.05, "brain_retrieval_high": r + 0.05,
                 "candidates": n, "retrieval_chance": 1 / n,
             })  # fmt: skip
         for feature in ("z", "c"):
             for k, roi in enumerate(("early", "midventral", "ventral", "lateral")):
                 r = 0.4 - 0.08 * k if feature == "z" else 0.15 + 0.06 * k
-                rois.append({"subject": subject, "feature": feature, "roi": roi, "r": r, "q25": r - 0.1, "q75": r + 0.1,
-                             "ceiling": 0.7 if k < 2 else np.nan, "normalised": r / 0.7, "n_voxels": 1200 + k})  # fmt: skip
+                rois.append({"subject": subject, "feature": feature, "roi": roi, "r": r, "q25": r - 0.1,
+                             "q75": r + 0.1, "ceiling": 0.7 if k < 2 else np.nan, "normalised": r / 0.7,
+                             "n_voxels": 1200 + k})  # fmt: skip
         for (mode, source), level in LEVELS.items():
-            names.append({"subject": subject, "mode": mode, "source": source, "accuracy": level - 0.3, "ci_low": level - 0.4,
-                          "ci_high": level - 0.2, "chance": 0.076, "choices": 18, "n": n})  # fmt: skip
+            names.append({"subject": subject, "mode": mode, "source": source, "accuracy": level - 0.3,
+                          "ci_low": level - 0.4, "ci_high": level - 0.2, "chance": 0.076, "choices": 18,
+                          "n": n})  # fmt: skip
     return {"features": pd.DataFrame(features), "rois": pd.DataFrame(rois), "names": pd.DataFrame(names)}
 
 
@@ -88,7 +100,12 @@ def shown(subjects: Sequence[str], per_image: pd.DataFrame, preset: str, n: int,
         scores = tables.item_scores(per_image[per_image["subject"] == subject], preset)
         for item, scene in enumerate(scenes):
             seen = render(scene, side)
-            made = {"seen": seen, "z": _blurred(seen, side / 14), "c": render(scenes[item - 1], side), "zc": _blurred(seen, side / 40)}
+            made = {
+                "seen": seen,
+                "z": _blurred(seen, side / 14),
+                "c": render(scenes[item - 1], side),
+                "zc": _blurred(seen, side / 40),
+            }
             found.append(Shown(
                 subject, item, item, {name: galleries.url(picture) for name, picture in made.items()},
                 caption=captions(scene)[0], categories=tuple(thing.category for thing in scene.things),
@@ -126,8 +143,9 @@ def example(subjects: Sequence[str] = ("subj01",), presets: Sequence[str] = ("sc
                            "subject": subjects[0]})  # fmt: skip
     return Content(
         name="example", model="bundled", preset=presets[0], subjects=list(subjects), modes=["z", "c", "zc"],
-        regions={"z": ["early"], "c": ["ventral"]}, simulated=True, scores=scores, per_image=per_image, absent=absent,
-        comparisons=compared(subjects, presets[0]), noise={s: 40.0 - 6 * k for k, s in enumerate(subjects)},
+        richest="zc", regions={"z": ["early"], "c": ["ventral"]}, simulated=True, scores=scores, per_image=per_image,
+        absent=absent, comparisons=compared(subjects, presets[0]),
+        noise={s: 40.0 - 6 * k for k, s in enumerate(subjects)},
         audit=audit(subjects), examples=examples, shared=shared, gallery=gallery, n_items={s: n + 5 for s in subjects},
         settings='name = "example"', facts='{"python": "3.11"}', **decoded(subjects, n),
     )  # fmt: skip

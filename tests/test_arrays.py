@@ -532,7 +532,7 @@ def test_the_documented_way_from_glmsingle_to_decoding(tmp_path: Path) -> None:
     study = Study.load(tmp_path / "mystudy" / "own-data.toml", root=tmp_path / "runs")
     assert study.name == "own-data" and study.replace("data.kind", "arrays") == study
     assert Study().decode == study.replace("decode.z.rois", ["early"]).replace("decode.c.rois", ["ventral"]).decode
-    assert study.reconstruct == Study().reconstruct and study.evaluate == Study().evaluate
+    assert study.reconstruct == Study().reconstruct and study.evaluate.presets[0] == "takagi2023"
     compute = Compute(progress=False)
     brain, shuffled = (np.asarray(decode(study, "subj01", "z", compute, s).array("r")) for s in ("brain", "shuffled"))
     assert np.nanmean(brain) > 0.5 and abs(np.nanmean(shuffled)) < 0.25  # voxels are mixtures of the pictures' pixels

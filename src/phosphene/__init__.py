@@ -35,8 +35,8 @@ _HOME = {
     "comparisons": "api", "audit": "api", "report": "api", "score": "api",
 }  # fmt: skip
 __all__ = [
-    "BandedRidgeCV", "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "audit", "betas", "comparisons",
-    "decode", "evaluate", "extract", "measures", "open_dataset", "reconstruct", "report", "rng", "score",
+    "BandedRidgeCV", "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "audit", "betas",
+    "comparisons", "decode", "evaluate", "extract", "measures", "open_dataset", "reconstruct", "report", "rng", "score",
     "two_way_identification",
 ]  # fmt: skip
 

@@ -323,8 +323,9 @@ def _say_scores(study: Study, page: Path | None, options: Options) -> None:
     for subject in study.data.subjects:
         mine = scores[scores["subject"] == subject]
         if len(mine):
-            _table(f"{subject}: two-way identification, % (chance 50), preset {preset}", headline(mine, preset).round(1))
-        judged = names[(names["subject"] == subject) & (names["n"] > 0)].set_index("kind")
+            title = f"{subject}: two-way identification, % (chance 50), preset {preset}"
+            _table(title, headline(mine, preset).round(1))
+        judged = names[(names["subject"] == subject) & (names["n"] > 0)].set_index("condition")
         found = (100 * judged[["accuracy", "ci_low", "ci_high", "chance"]]).round(1)
         if len(found):
             _table(f"{subject}: category named by the judge, %", found)

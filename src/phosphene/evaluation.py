@@ -258,12 +258,13 @@ def _found_again(study: Study, data: Dataset, wanted: pd.DataFrame, feature: str
     two_way = identify(correlations(np.asarray(decoded), np.asarray(true))[0], direction="braindiffuser",
                        n_bootstrap=n_bootstrap, n_permutations=study.evaluate.permutations, rng=random)  # fmt: skip
     found = retrieval(np.asarray(decoded), np.asarray(true), n_bootstrap=n_bootstrap, rng=random)
-    return {
+    row: dict[str, object] = {
         "accuracy": two_way.accuracy, "ci_low": two_way.ci[0], "ci_high": two_way.ci[1], "p": two_way.p,
-        "image_retrieval": found.image, "image_retrieval_low": found.image_ci[0], "image_retrieval_high": found.image_ci[1],
-        "brain_retrieval": found.brain, "brain_retrieval_low": found.brain_ci[0], "brain_retrieval_high": found.brain_ci[1],
         "candidates": found.n_candidates, "retrieval_chance": found.chance,
     }  # fmt: skip
+    for name, share, ci in (("image", found.image, found.image_ci), ("brain", found.brain, found.brain_ci)):
+        row |= {f"{name}_retrieval": share, f"{name}_retrieval_low": ci[0], f"{name}_retrieval_high": ci[1]}
+    return row
 
 
 def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
@@ -286,17 +287,17 @@ def condition_name(mode: str, source: str) -> str:
 
 
 def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
-    """One table of all subjects; `kind` names the reconstruction for people. Empty where nothing was scored."""
+    """One table of all subjects; `condition` names the reconstruction for people. Empty where nothing was scored."""
     tables = []
     for subject in study.data.subjects:
         artefact = evaluate(study, subject, compute)
         if (artefact.path / name).is_dir():
             tables.append(artefact.table(name))
     if not tables:
-        return pd.DataFrame(columns=["subject", "kind"])
+        return pd.DataFrame(columns=["subject", "condition"])
     table = pd.concat(tables, ignore_index=True)
-    kinds = [condition_name(mode, source) for mode, source in zip(table["mode"], table["source"], strict=True)]
-    return table.assign(kind=kinds)
+    names = [condition_name(mode, source) for mode, source in zip(table["mode"], table["source"], strict=True)]
+    return table.assign(condition=names)
 
 
 KEYS = ["preset", "metric", "direction"]

@@ -14,7 +14,7 @@ from phosphene import auditing, evaluation, scoring, sources
 from phosphene.decoding import items
 from phosphene.reporting import galleries, tables
 from phosphene.reporting.galleries import Album, Shown
-from phosphene.stages import without_warnings
+from phosphene.stages import BRAIN, without_warnings
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study
 
@@ -32,6 +32,8 @@ class Content:
     preset : str
         Whose measures are the headline.
     subjects, modes : list of str
+    richest : str
+        The mode that uses most features, by which pictures are ranked.
     regions : dict of str to list of str
         "z" and "c": the parts of the brain that they are decoded from.
     simulated : bool
@@ -56,6 +58,7 @@ class Content:
     preset: str
     subjects: list[str]
     modes: list[str]
+    richest: str
     regions: dict[str, list[str]]
     simulated: bool
     scores: pd.DataFrame
@@ -73,11 +76,6 @@ class Content:
     n_items: dict[str, int] = field(default_factory=dict)
     settings: str = ""
     facts: str = ""
-
-    @property
-    def richest(self) -> str:
-        """The mode that uses most features."""
-        return max(self.modes, key=len)
 
 
 def report_recipe(study: Study) -> Recipe:
@@ -111,7 +109,8 @@ def gather(study: Study) -> Content:
         model=study.model.name,
         preset=preset,
         subjects=subjects,
-        modes=[mode for mode, source in evaluation.conditions(study) if source == evaluation.BRAIN],
+        modes=[mode for mode, source in evaluation.conditions(study) if source == BRAIN],
+        richest=evaluation.richest_mode(study),
         regions={f: list(getattr(study.decode, f).rois) for f in evaluation.features_of(study)},
         simulated=study.data.kind == "nsd" and (study.data_root / "SIMULATED.json").exists(),
         comparisons=compared,
@@ -155,7 +154,7 @@ def _pictures(study: Study, content: Content) -> dict[str, Any]:
     examples = {s: _examples(albums[s], ranked) for s, ranked in richest.items() if ranked is not None}
     shared = _shared(albums, richest, content.richest) if len(content.subjects) > 1 and examples else []
     spent = galleries.megabytes([one for some in examples.values() for one in some] + shared)
-    budget = (galleries.GALLERY_MB - spent) / len(albums)
+    budget = max(galleries.GALLERY_MB - spent, 1.0) / len(albums)
     gallery = [one for s, album in albums.items() for one in galleries.fill(album, richest[s], budget)]
     return {"examples": examples, "shared": shared, "gallery": gallery}
 

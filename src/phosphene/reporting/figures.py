@@ -100,7 +100,8 @@ def identification(table: pd.DataFrame, narrow: bool = False, points: pd.DataFra
         if points is not None:
             own = points[points["kind"] == kind]
             at = place[[metrics.index(metric) for metric in own["metric"]]] + 0.22 * step
-            axes.scatter(*(100 * own["value"], at)[::dots], s=7, color=_MARKS["paper"], edgecolors=_MARKS["ink"],
+            across, up = (100 * own["value"], at)[::dots]
+            axes.scatter(across, up, s=7, color=_MARKS["paper"], edgecolors=_MARKS["ink"],
                          linewidths=0.7, zorder=3)  # fmt: skip
     lowest = np.nanmin([100 * table["low"].min(), 100 * table["value"].min(), 42.0])
     _finish_bars(axes, metrics, narrow, float(np.floor(lowest / 5) * 5))
@@ -193,7 +194,7 @@ def ceilings(table: pd.DataFrame) -> Figure:
                       textcoords="offset points", ha="center", size=FONT, color=_MARKS["ink"])  # fmt: skip
     axes.margins(x=0.16, y=0.1)
     axes.grid(color=_MARKS["line"], lw=0.8)
-    axes.set_xlabel("mean noise ceiling of the decoded regions, % of variance")
+    axes.set_xlabel("mean noise ceiling of the voxels, % of variance")
     axes.set_ylabel("two-way identification, %")
     _legend(figure, axes, len(modes))
     return figure

@@ -19,6 +19,7 @@ from PIL import Image
 from phosphene import evaluation, sources
 from phosphene.decoding import items
 from phosphene.perceptual import Pictures
+from phosphene.stages import BRAIN
 from phosphene.study import Study
 
 LOSSLESS = 96  # pixels: pictures up to this side are shown as they are
@@ -107,7 +108,7 @@ class Album:
         self.images = items(study, self.data)["image"].to_numpy()
         self._scores = scores
         self._worded = "c" in evaluation.features_of(study)
-        modes = [mode for mode, source in evaluation.conditions(study) if source == evaluation.BRAIN]
+        modes = [mode for mode, source in evaluation.conditions(study) if source == BRAIN]
         self._made: dict[str, Pictures] = {m: evaluation.reconstructed(study, subject, m)[0] for m in modes}
         self._known: dict[int, Shown] = {}
 

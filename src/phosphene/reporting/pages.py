@@ -103,6 +103,7 @@ def _tiles(content: Content) -> list[dict[str, str]]:
     table, richest, found = tables.headline(content.scores, content.preset), content.richest, []
     n = len(table.columns) - 1
     measures = "one measure" if n == 1 else f"{n} measures"
+    people = f" and {len(content.subjects)} subjects" if len(content.subjects) > 1 else ""
     said = {
         richest: ("identified", f"{richest}: comparisons in which a reconstruction was found to be its own picture’s"),
         evaluation.condition_name(richest, "shuffled"): ("shuffled brain", "the control, which must stay at 50"),
@@ -110,7 +111,7 @@ def _tiles(content: Content) -> list[dict[str, str]]:
     }
     for kind, (title, text) in said.items():
         if kind in table.index and np.isfinite(table.loc[kind, "mean"]):
-            text = f"{text}; mean of {measures} of {content.preset}, chance 50"
+            text = f"{text}; mean of {measures} of {content.preset}{people}, chance 50"
             found.append({"value": f"{table.loc[kind, 'mean']:.1f}", "title": title, "text": text})
     names = content.names[content.names["n"] > 0] if len(content.names) else content.names
     named = names[(names["mode"] == richest) & (names["source"] == "brain")] if len(names) else names

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from phosphene.evaluation import across_subjects, condition_name, own_selection
+from phosphene.evaluation import across_subjects, condition_name
 from phosphene.perceptual import PRESETS
+from phosphene.picture_scores import own_selection
+from phosphene.stages import BRAIN
 
-BRAIN = "brain"
 DIRECTIONS = {
     "takagi2023": "the original is fixed, the distractors are the other reconstructions",
     "braindiffuser": "the reconstruction is fixed, the distractors are the other originals",
@@ -20,7 +21,7 @@ SELECTIONS = {
     "single": "the first sample",
     "mean": "correlations averaged over the samples",
     "decoded": "the sample closest to the decoded features",
-    "oracle": "oracle: the sample closest to the seen picture, which nobody who decodes knows",
+    "oracle": "looks at the seen picture: no result",
 }
 RULES = {"single": "single picture", "mean": "mean of {n}", "decoded": "best of {n}, by decoded features",
          "oracle": "best of {n}, oracle"}  # fmt: skip
