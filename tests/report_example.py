@@ -30,7 +30,7 @@ def scored(subjects: Sequence[str], presets: Sequence[str], n: int) -> tuple[pd.
     for s, subject in enumerate(subjects):
         for (mode, source), level in LEVELS.items():
             quality = np.clip(level - 0.03 * s + 0.1 * random.standard_normal(n), 0, 1)
-            for preset, metric in ((preset, m) for preset in presets for m in PRESETS[preset].metrics):
+            for preset, metric in ((name, m) for name in presets for m in PRESETS[name].metrics):
                 for rule in RULES if mode != "z" else [PRESETS[preset].selection]:
                     values = np.clip(quality + 0.03 * random.standard_normal(n) + 0.01 * (rule == "oracle"), 0, 1)
                     key = {"subject": subject, "mode": mode, "source": source, "preset": preset, "metric": metric.name,

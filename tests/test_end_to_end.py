@@ -274,4 +274,4 @@ def test_measured_activity_goes_the_same_way(tmp_path):
     assert set(names) == {"c", "c, shuffled brain"}
     assert names["c"]["n"] == 96 and names["c"]["chance"] == 0.125
     page = Path(found["report"]).read_text()
-    assert "seen</span>" not in page and page.count("<img") == 48
+    assert "seen</span>" not in page and page.count("<img") == 96

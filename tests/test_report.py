@@ -151,7 +151,9 @@ def test_a_gallery_keeps_to_its_budget():
         images = np.arange(200)
 
         def show(self, chosen, group=""):
-            return [galleries.Shown("s", item, item, {"seen": "x" * (10_000 + 500 * (37 * item % 200))}) for item in chosen]
+            return [
+                galleries.Shown("s", item, item, {"seen": "x" * (10_000 + 500 * (37 * item % 200))}) for item in chosen
+            ]
 
     shown = galleries.fill(Noisy(), None, 0.5)
     assert 0.3 < galleries.megabytes(shown) <= 0.5
@@ -293,6 +295,7 @@ def test_a_study_without_photographs_or_audit_has_a_page_too(one):
     text = render(bare)
     assert "Two-way identification" not in text and "seen</span>" not in text
     assert len(Outline(text).of("img")) == len(gallery)
+    assert "60.0" in text and "a judge named right; chance 7.6" in text
     assert not {"scores", "audit", "pictures", "sure"} & {a.get("id") for _, a in Outline(text).tags}
 
 

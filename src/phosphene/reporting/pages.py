@@ -56,8 +56,9 @@ def render(content: Content) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"number": tables.number, "interval": tables.interval, "p": tables.p_text}
-    return environment.get_template("report.html").render(
+    text = environment.get_template("report.html").render(
         content=content,
+        tiles=[*_identified(content), *_named(content)],
         measures=_measures(content),
         decoding=_decoding(content),
         compared=[(s, *tables.pairs(_of(content.comparisons, s), content.preset)) for s in content.subjects],
@@ -67,9 +68,9 @@ def render(content: Content) -> str:
         marks=published.MARKS,
         absent=_absent(content.absent),
         gallery=_gallery(content),
-        rows=galleries.TENTHS,
         page_mb=galleries.PAGE_MB,
     )
+    return str(text).strip() + "\n"
 
 
 def _of(table: pd.DataFrame, subject: str) -> pd.DataFrame:
@@ -87,7 +88,6 @@ def _measures(content: Content) -> dict[str, Any] | None:
     shown = tables.means(scores) if several else scores
     samples = [(s, tables.selections(_of(scores, s), preset, content.richest)) for s in content.subjects]
     return {
-        "tiles": _tiles(content),
         "blocks": tables.blocks(shown, len(content.subjects)),
         "subjects": [(s, tables.blocks(_of(scores, s))) for s in content.subjects] if several else [],
         "bars": _bars(content, shown) if len(tables.bars(shown, preset)) else None,
@@ -98,8 +98,10 @@ def _measures(content: Content) -> dict[str, Any] | None:
     }
 
 
-def _tiles(content: Content) -> list[dict[str, str]]:
-    """Three or four numbers that say how it went: words for a reader who reads nothing else."""
+def _identified(content: Content) -> list[dict[str, str]]:
+    """The headline in up to three numbers, for a reader who reads nothing else."""
+    if content.scores.empty:
+        return []
     table, richest, found = tables.headline(content.scores, content.preset), content.richest, []
     n = len(table.columns) - 1
     measures = "one measure" if n == 1 else f"{n} measures"
@@ -113,12 +115,20 @@ def _tiles(content: Content) -> list[dict[str, str]]:
         if kind in table.index and np.isfinite(table.loc[kind, "mean"]):
             text = f"{text}; mean of {measures} of {content.preset}{people}, chance 50"
             found.append({"value": f"{table.loc[kind, 'mean']:.1f}", "title": title, "text": text})
-    names = content.names[content.names["n"] > 0] if len(content.names) else content.names
-    named = names[(names["mode"] == richest) & (names["source"] == "brain")] if len(names) else names
-    if len(named):
-        text = f"reconstructions whose category a judge named right; chance {100 * named['chance'].mean():.1f}"
-        found.insert(1, {"value": f"{100 * named['accuracy'].mean():.1f}", "title": "named", "text": text})
     return found
+
+
+def _named(content: Content) -> list[dict[str, str]]:
+    """How often a judge names the right category, if it was asked."""
+    if content.names.empty:
+        return []
+    names = content.names[(content.names["n"] > 0) & (content.names["mode"] == content.richest)]
+    named = names[names["source"] == stages.BRAIN]
+    if named.empty:
+        return []
+    text = f"{content.richest}: reconstructions whose category a judge named right"
+    text = f"{text}; chance {100 * named['chance'].mean():.1f}"
+    return [{"value": f"{100 * named['accuracy'].mean():.1f}", "title": "named", "text": text}]
 
 
 def _bars(content: Content, shown: pd.DataFrame) -> dict[str, str]:
