@@ -26,9 +26,15 @@ def test_a_control_must_sit_at_chance(value, half_width, verdict):
     assert judging.control("x", Score(value, value - half_width, value + half_width), "nobody").verdict == verdict
 
 
-def test_errors_are_counted_from_the_interval():
-    assert Score(0.6, 0.502, 0.698).errors == pytest.approx(0.1 / 0.05)
-    assert Score(0.5, 0.5, 0.5).errors == 0 and Score(0.7, 0.7, 0.7).errors == np.inf
+def test_a_control_without_any_error_is_judged_by_its_distance():
+    assert judging.control("x", Score(0.7, 0.7, 0.7), "nobody").verdict == "fault"
+    assert judging.control("x", Score(0.3, 0.3, 0.3), "nobody").verdict == "look"
+
+
+def test_controls_that_scatter_are_given_more_room():
+    assert judging.control("x", Score(0.6, 0.56, 0.64), "nobody", scatter=0.06).verdict == "ok"
+    assert judging.control("x", Score(0.7, 0.66, 0.74), "nobody", scatter=0.06).verdict == "look"
+    assert judging.control("x", Score(0.9, 0.88, 0.92), "nobody", scatter=0.06).verdict == "fault"
 
 
 def test_halves_of_a_decoder():

@@ -70,7 +70,8 @@ def compared(case: Case) -> Found:
     found = {key: headline(table, preset) for key, table in tables.items()}
     ask: list[Callable[[], Line]] = [
         lambda: judging.control(CHECKS[0], found[case.mode, MEAN], "a decoder that always predicts the mean"),
-        lambda: judging.control(CHECKS[1], found[case.mode, SHUFFLED], "a decoder that was told wrong pictures"),
+        lambda: judging.control(CHECKS[1], found[case.mode, SHUFFLED], "a decoder that was told wrong pictures",
+                                judging.SHUFFLE_SCATTER),
         lambda: _half(case, found, "z"),
         lambda: _half(case, found, "c"),
         lambda: _words(case, found, TRUE, CHECKS[4]),
