@@ -269,7 +269,7 @@ def test_a_name_stands_in_its_region(tmp_path: Path) -> None:
     for text in figure.axes[0].texts:
         if text.get_text() in regions:
             (x, y), hemisphere = text.get_position(), "lh" if text.get_position()[0] < 0 else "rh"
-            mesh, _ = flatmap._flat_mesh(hemisphere)
+            mesh, _ = flatmap.flat_mesh(hemisphere)
             nearest = np.argsort(np.hypot(mesh.x - x, mesh.y - y))[:7]
             assert regions[text.get_text()][hemisphere][nearest].all()
 

@@ -32,11 +32,11 @@ def test_an_empty_file_is_the_default_study(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("[decode]\nalpha = [1.0]", "unknown setting 'decode.alpha'; did you mean 'decode.alphas'?"),
-        ("alphas = [1.0]", "unknown setting 'alphas'; did you mean 'decode.alphas'?"),
+        ("alphas = [1.0]", "unknown setting 'alphas'; did you mean 'decode.alphas' or 'encode.alphas'?"),
         ("[decod]\ncv = 3", "unknown setting 'decod'; did you mean 'decode'?"),
         ("[decode.z]\nroi = ['early']", "unknown setting 'decode.z.roi'; did you mean 'decode.z.rois'?"),
         ("root = 'x'", "unknown setting 'root'; did you mean 'data.root'?"),
-        ("qqqq = 1", "unknown setting 'qqqq'; known here: name, seed, data, decode, evaluate, model, reconstruct"),
+        ("qqqq = 1", "unknown setting 'qqqq'; known here: name, seed, data, decode, encode, evaluate, model"),
         ("[decode]\ncv = 'five'", "'decode.cv' must be a whole number, found 'five'"),
         ("[decode]\ncv = true", "'decode.cv' must be a whole number, found True"),
         ("[decode]\ncv = 1", "'decode.cv' must be at least 2, found 1"),

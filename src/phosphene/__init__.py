@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         betas,
         comparisons,
         decode,
+        encode,
         evaluate,
         extract,
         measures,
@@ -32,12 +33,12 @@ _HOME = {
     "Study": "study", "Compute": "study", "rng": "study", "PhospheneError": "errors", "open_dataset": "data",
     "LatentDiffusion": "ldm", "RidgeCV": "ridge", "BandedRidgeCV": "ridge", "two_way_identification": "identification",
     "betas": "api", "extract": "api", "decode": "api", "reconstruct": "api", "evaluate": "api", "measures": "api",
-    "comparisons": "api", "audit": "api", "report": "api", "score": "api",
+    "comparisons": "api", "audit": "api", "encode": "api", "report": "api", "score": "api",
 }  # fmt: skip
 __all__ = [
     "BandedRidgeCV", "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "audit", "betas",
-    "comparisons", "decode", "evaluate", "extract", "measures", "open_dataset", "reconstruct", "report", "rng", "score",
-    "two_way_identification",
+    "comparisons", "decode", "encode", "evaluate", "extract", "measures", "open_dataset", "reconstruct", "report",
+    "rng", "score", "two_way_identification",
 ]  # fmt: skip
 
 

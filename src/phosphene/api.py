@@ -142,6 +142,36 @@ def audit(study: Study, compute: Compute | None = None) -> pd.DataFrame:
     return audit_table(study, compute or Compute())
 
 
+def encode(
+    study: Study, features: Sequence[str], compute: Compute | None = None, joint: bool = False
+) -> pd.DataFrame:
+    """Predict every voxel from features of the diffusion model (paper, section E).
+
+    Parameters
+    ----------
+    study : Study
+    features : sequence of str
+        Names as :mod:`phosphene.feature_names` reads them, such as "z", "c", "zc@0.5".
+    compute : Compute, optional
+    joint : bool
+        All of them together, each with a penalty of its own, in place of one model for each.
+
+    Returns
+    -------
+    DataFrame
+        subject, model and the columns of :func:`phosphene.encoding.maps`, one row per model and voxel.
+    """
+    from phosphene import encoding
+
+    models = [encoding.Model.of(*features)] if joint else [encoding.Model.of(name) for name in features]
+    tables = []
+    for subject in study.data.subjects:
+        for model in models:
+            encoding.encode(study, subject, model, compute or Compute())
+            tables.append(encoding.maps(study, subject, model).assign(subject=subject, model=str(model)))
+    return pd.concat(tables, ignore_index=True)
+
+
 def report(study: Study, compute: Compute | None = None) -> Path:
     """Write everything a study found into one self-contained HTML file and return its path."""
     from phosphene import reporting

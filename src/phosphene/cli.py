@@ -258,6 +258,41 @@ def evaluate(study: STUDY, *, options: Options) -> None:
 
 @app.command()
 @with_options
+def encode(
+    study: STUDY,
+    features: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="In place of the study's analyses, such as z,c,zc@0.5.")
+    ] = None,
+    joint: Annotated[bool, typer.Option("--joint", help="These features together, with a penalty for each.")] = False,
+    *,
+    options: Options,
+) -> None:
+    """Predict every voxel from features of the diffusion model, and say which part of the brain resembles which."""
+    from phosphene import encoding
+    from phosphene.sources import load_model
+
+    chosen = options.study(study)
+    names = features.split(",") if features else []
+    own = [encoding.Model.of(*names)] if joint else [encoding.Model.of(name) for name in names]
+    models = [("asked", model) for model in own] or encoding.planned(chosen, load_model(chosen.model.name, "cpu"))
+    if options.dry_run:
+        return typer.echo("\n".join(f"{analysis:<10} {model}" for analysis, model in models))
+    tables = []
+    for subject in chosen.data.subjects:
+        encoding.analyse(chosen, subject, models, options.compute)
+        tables.append(encoding.summary(chosen, subject, models).assign(subject=subject))
+    if options.json:
+        return typer.echo(json.dumps([row for table in tables for row in json.loads(table.to_json(orient="records"))]))
+    for table in tables:
+        for analysis, some in table.groupby("analysis", sort=False):
+            wide = some.pivot(index="model", columns="region", values="r")
+            wide = wide.reindex(index=list(dict.fromkeys(some["model"])), columns=list(dict.fromkeys(some["region"])))
+            wide = wide.rename(columns={"": "elsewhere"})
+            _table(f"{table['subject'].iloc[0]}: {analysis}, mean correlation x 100 with test responses", 100 * wide)
+
+
+@app.command()
+@with_options
 def report(study: STUDY, *, options: Options) -> None:
     """Write the report and print its path."""
     _run(study, options, "report", only=True)

@@ -146,6 +146,30 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Encode:
+    """Features -> every voxel; `noise` are strengths, low to high, `steps` shares of the denoising steps that are made.
+
+    `layers` empty means all of the model's U-Net; `controls` are further features, such as "c:category"; `mixes` is the
+    number of shares tried between two feature spaces. Spaces are scaled as a whole: a penalty of n_trials halves them.
+    """
+
+    rois: tuple[str, ...] = _filled("brain")
+    analyses: tuple[Literal["features", "noise", "steps", "layers"], ...] = _filled(
+        "features", "noise", "steps", "layers"
+    )
+    components: int = _number(6400, 1)
+    noise: tuple[float, ...] = field(default=(0.2, 0.5, 0.8), metadata={"filled": True, "low": 0, "high": 1})
+    steps: tuple[float, ...] = field(default=(0.1, 0.5, 1.0), metadata={"filled": True, "low": 0, "high": 1})
+    layers: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    alphas: tuple[float, ...] = field(
+        default=tuple(10.0 ** (k / 2) for k in range(-2, 11)), metadata={"filled": True, "low": 0, "high": float("inf")}
+    )
+    cv: int = _number(5, 2)
+    mixes: int = _number(5, 1)
+
+
+@dataclass(frozen=True)
 class Study:
     """What to compute, frozen; `Study.load` reads one, `replace` makes another.
 
@@ -160,6 +184,7 @@ class Study:
     decode: Decode = Decode()
     reconstruct: Reconstruct = Reconstruct()
     evaluate: Evaluate = Evaluate()
+    encode: Encode = Encode()
     root: Path = field(default=Path("runs"), compare=False, metadata={"place": True})
     folder: Path = field(default=Path(), compare=False, metadata={"place": True})
 
@@ -338,9 +363,9 @@ def _unknown(key: str, section: str) -> str:
     last = key.rpartition(".")[2]
     siblings = {name.rpartition(".")[2]: name for name in names + tables if name.rpartition(".")[0] == section}
     near = [siblings[name] for name in difflib.get_close_matches(last, siblings, n=1)]
-    near = near or difflib.get_close_matches(key, [n for n in names if n.endswith(f".{last}")], n=1, cutoff=0)
+    near = near or [n for n in names if n.endswith(f".{last}")]
     near = near or difflib.get_close_matches(key, names + tables, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(siblings.values())}"
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known here: {', '.join(siblings.values())}"
     return f"unknown setting '{key}'; {hint}"
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from phosphene import scoring
 from phosphene.errors import PhospheneError
 from phosphene.ridge.estimator import ALPHAS, checked_alphas
 from phosphene.ridge.factors import Features
@@ -39,7 +38,7 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
         As in :class:`phosphene.RidgeCV`.
     mixes : int or array_like, (n_mixes, n_spaces)
         Shares of the spaces to try. An int asks for that many: all equal first, then each space alone, then drawn
-        from Dirichlet distributions, in turn of even shares and of few large ones.
+        from Dirichlet distributions, in turn of even shares and of few large ones. Repeats are dropped.
     cv, scoring, fit_intercept, standardize, target_block
         As in :class:`phosphene.RidgeCV`.
     seed : int
@@ -126,6 +125,11 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
 
     def predict_spaces(self, spaces: Spaces) -> dict[str, NDArray[Any]]:
         """Give what every space adds to the prediction, (n, t) each; with ``intercept_`` they sum to it."""
+        self.check_spaces(spaces)
+        return {name: np.asarray(spaces[name]) @ self.coef_[rows] for name, rows in self.spaces_.items()}
+
+    def check_spaces(self, spaces: Spaces) -> None:
+        """Refuse spaces that are not those of :meth:`fit`."""
         if list(spaces) != list(self.spaces_):
             raise PhospheneError(
                 f"BandedRidgeCV: found spaces {', '.join(spaces)}, expected {', '.join(self.spaces_)} as in fit."
@@ -136,7 +140,6 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
                     f"BandedRidgeCV: space {name} must be (n, {rows.stop - rows.start}) as in fit, "
                     f"found {np.shape(spaces[name])}."
                 )
-        return {name: np.asarray(spaces[name]) @ self.coef_[rows] for name, rows in self.spaces_.items()}
 
     def _joined(self, spaces: Spaces) -> Tensor:
         """Check the spaces and put them side by side, (n, p)."""
@@ -158,43 +161,14 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
                 raise PhospheneError(f"BandedRidgeCV: mixes must be 1 or more, found {self.mixes}.")
             random = np.random.default_rng(self.seed)
             drawn = [random.dirichlet(np.full(b, 1.0 if k % 2 else 0.1)) for k in range(self.mixes)]
-            return np.array([np.full(b, 1 / b), *(np.eye(b) if b > 1 else []), *drawn])[: self.mixes]
+            return distinct(np.array([np.full(b, 1 / b), *np.eye(b), *drawn])[: self.mixes])
         mixes = np.atleast_2d(np.asarray(self.mixes, dtype=np.float64))
         if mixes.shape[1:] != (b,) or not np.isfinite(mixes).all() or mixes.min() < 0 or not mixes.sum(axis=1).all():
             raise PhospheneError(f"BandedRidgeCV: mixes must be (n, {b}) shares, not negative, found {mixes.shape}.")
-        return np.asarray(mixes / mixes.sum(axis=1, keepdims=True))
+        return distinct(mixes / mixes.sum(axis=1, keepdims=True))
 
 
-def unique_variance(
-    model: BandedRidgeCV, train: Spaces, Y: Any, test: Spaces, Y_test: ArrayLike, groups: ArrayLike | None = None
-) -> dict[str, Floats]:
-    """Measure what each space alone explains: R² of all spaces minus R² of a model fitted without it.
-
-    Parameters
-    ----------
-    model : BandedRidgeCV
-        Its settings are used; explicit `mixes` lose the column of the space that is left out.
-    train, test : mapping of str to array_like, (n, p_b)
-    Y, Y_test : array_like, (n, t)
-    groups : array_like, (n,), optional
-        Of the training rows.
-
-    Returns
-    -------
-    dict of str to ndarray, (t,)
-        "all" is the R² of the joint model on the test rows, every other name the unique variance of that space.
-    """
-    truth = np.asarray(Y_test, dtype=np.float64)
-
-    def r2(spaces: list[str]) -> Floats:
-        one = clone(model)
-        if not isinstance(model.mixes, (int, np.integer)):
-            kept = np.atleast_2d(np.asarray(model.mixes, float))[:, [list(train).index(name) for name in spaces]]
-            one.set_params(mixes=kept[kept.sum(axis=1) > 0])
-        one.fit({name: train[name] for name in spaces}, Y, groups)
-        return scoring.r2(truth, one.predict({name: test[name] for name in spaces}))
-
-    if len(train) < 2:
-        raise PhospheneError("unique_variance: one space alone has nothing to be compared with; give two or more.")
-    joint = r2(list(train))
-    return {"all": joint} | {name: joint - r2([other for other in train if other != name]) for name in train}
+def distinct(mixes: Floats) -> Floats:
+    """Drop mixes that were there before: a space that is left alone has one, however many were asked for."""
+    first = np.unique(mixes.round(12), axis=0, return_index=True)[1]
+    return np.asarray(mixes[np.sort(first)])

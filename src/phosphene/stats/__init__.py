@@ -1,7 +1,7 @@
 """Small statistics: arrays in, numbers out.
 
 ``intervals`` by resampling images, over subjects, or both · ``comparisons`` of methods on the same images, permutation
-p and corrections for many tests · ``noise`` how much of a measurement repeats.
+p and corrections for many tests · ``maps`` of voxels, ``rois`` of them · ``noise`` how much of a measurement repeats.
 """
 
 from phosphene.stats.comparisons import (
@@ -14,9 +14,20 @@ from phosphene.stats.comparisons import (
     signed_rank,
 )
 from phosphene.stats.intervals import SubjectSummary, bootstrap_ci, hierarchical_bootstrap, subject_summary
+from phosphene.stats.maps import (
+    MapDifference,
+    correlation_map,
+    correlation_p,
+    difference_of_correlations,
+    normalised_correlation,
+    permuted_correlation_p,
+)
 from phosphene.stats.noise import reliability
+from phosphene.stats.rois import roi_draws, roi_summary
 
 __all__ = [
-    "PairedDifference", "SubjectSummary", "bootstrap_ci", "compare_methods", "fdr_bh", "hierarchical_bootstrap", "holm",
-    "paired_bootstrap", "permutation_p", "reliability", "signed_rank", "subject_summary",
+    "MapDifference", "PairedDifference", "SubjectSummary", "bootstrap_ci", "compare_methods", "correlation_map",
+    "correlation_p", "difference_of_correlations", "fdr_bh", "hierarchical_bootstrap", "holm", "normalised_correlation",
+    "paired_bootstrap", "permutation_p", "permuted_correlation_p", "reliability", "roi_draws", "roi_summary",
+    "signed_rank", "subject_summary",
 ]  # fmt: skip

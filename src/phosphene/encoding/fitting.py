@@ -1,0 +1,199 @@
+"""Decompositions and voxels -> maps, one block of voxels after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from phosphene import ridge, scoring
+from phosphene.data.scans import Scans
+from phosphene.data.trials import assemble
+from phosphene.decoding import Rows, train_trials
+from phosphene.encoding.factors import Design, design, estimator, factors, factors_recipe, images_of, model_name
+from phosphene.encoding.models import Floats, Model, mixes
+from phosphene.errors import PhospheneError
+from phosphene.features import reduced
+from phosphene.ridge import Decomposition, RidgeCV
+from phosphene.sources import dataset
+from phosphene.stages import VOXELS_PER_CHUNK, betas, betas_recipe, make
+from phosphene.store import Artefact, Recipe, Store
+from phosphene.study import Compute, Study
+
+VERSION = 1
+
+
+def encode_recipe(study: Study, subject: str, model: Model) -> Recipe:
+    """What the maps of a model are made from."""
+    settings = {"rois": list(study.encode.rois), **study.settings("data", "zscore")}
+    inputs = {"factors": factors_recipe(study, subject, model).hash,
+              "betas": betas_recipe(study, subject, study.encode.rois).hash}  # fmt: skip
+    return Recipe("encode", model_name(subject, model), VERSION, settings, inputs)
+
+
+def encode(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:
+    """Fit a model to every voxel and test it on the averaged responses to the test pictures.
+
+    Arrays over voxels (rows of the table `voxels` of the artefact of the betas): `r`, `r2`, `alpha` (n_voxels,); for
+    several spaces `mix`, `unique` (R² lost without the space), `product` (its part of R²: product measure), all
+    (n_spaces, n_voxels); `prediction` (n_test_images, n_voxels) float16. NaN where a voxel has no data in some session.
+    Memory of a part: the responses of `VOXELS_PER_CHUNK` voxels, one decomposition, one block of coefficients.
+    """
+    data = dataset(study, subject)
+    if not isinstance(data, Scans):
+        raise PhospheneError(f"encode: data.kind is {study.data.kind!r}, expected scans of a whole brain (nsd, laion).")
+    artefact = Store(study.root).artefact(encode_recipe(study, subject, model))
+    if artefact.done:
+        return artefact
+    table = betas(study, subject, study.encode.rois, compute)
+    assert table is not None
+    factors(study, subject, model, compute)
+    n, b, tested = len(table.table("voxels")), len(model.spaces), len(images_of(data)[2])
+    block = min(VOXELS_PER_CHUNK, n)
+
+    def prepare(artefact: Artefact) -> None:
+        for name in ("r", "r2", "alpha"):
+            artefact.create_array(name, (n,), "float32", (block,))
+        for name in ("mix", "unique", "product") if b > 1 else ():
+            artefact.create_array(name, (b, n), "float32", (b, block))
+        artefact.create_array("prediction", (tested, n), "float16", (tested, block))
+
+    work = partial(_encode_part, study=study, subject=subject, model=model)
+    return make(study, artefact.recipe, -(-n // VOXELS_PER_CHUNK), work, compute, prepare)
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Responses of a block of voxels that have data in every session.
+
+    Attributes
+    ----------
+    train : ndarray of float32, (n_train_images, v)
+        Averaged over trials, centred on all training trials, rows weighted as :class:`Design`.
+    test : ndarray of float64, (n_test_images, v)
+        Averaged over trials; the mean of the training trials taken off.
+    covered : ndarray of bool, (n_voxels of the block,)
+    """
+
+    train: Rows
+    test: Floats
+    covered: NDArray[np.bool_]
+
+
+def read_voxels(study: Study, subject: str, columns: slice) -> Voxels:
+    """Read a block of voxels out of the stage betas, one session after the other."""
+    data = dataset(study, subject)
+    assert isinstance(data, Scans)
+    artefact = Store(study.root).artefact(betas_recipe(study, subject, study.encode.rois))
+    arrays = [artefact.array(f"betas/session{number:02d}") for number in data.sessions]
+    taught, _ = train_trials(data)
+    blocks = (np.asarray(array[:, columns]) for array in arrays)
+    shape = (len(taught), min(columns.stop, arrays[0].shape[1]) - columns.start)
+    found, covered = assemble(blocks, shape, taught, study.data.zscore, data.scale)
+    images, counts, tested = images_of(data)
+    shown = data.trials["image"].to_numpy()
+    mean = found[taught].mean(axis=0, dtype=np.float64)
+    train = _averaged(found[taught], shown[taught], images) - mean
+    train *= np.sqrt(counts)[:, None]
+    return Voxels(train.astype(np.float32), _averaged(found[~taught], shown[~taught], tested) - mean, covered)
+
+
+def _averaged(trials: Rows, shown: NDArray[np.int64], images: NDArray[np.int64]) -> Floats:
+    """Mean over the trials of each image, (n_images, v)."""
+    rows = np.searchsorted(images, shown)
+    total = np.zeros((len(images), trials.shape[1]))
+    np.add.at(total, rows, trials)
+    return np.asarray(total / np.bincount(rows, minlength=len(images))[:, None])
+
+
+@dataclass
+class _Best:
+    """The best mix so far for every voxel, by cross-validation: what it predicts, space by space."""
+
+    score: Floats
+    alpha: Floats
+    mix: Floats
+    parts: Floats  # (n_spaces, n_test, v)
+
+    @classmethod
+    def none(cls, n_spaces: int, n_test: int, v: int) -> _Best:
+        return cls(np.full(v, -np.inf), np.ones(v), np.zeros((n_spaces, v)), np.zeros((n_spaces, n_test, v)))
+
+    def improve(self, score: Floats, alpha: Floats, mix: Floats, parts: Floats) -> None:
+        better = score > self.score
+        self.score[better], self.alpha[better] = score[better], alpha[better]
+        self.mix[:, better] = mix[:, None]
+        self.parts[:, :, better] = parts[:, :, better]
+
+
+def _encode_part(artefact: Artefact, index: int, *, study: Study, subject: str, model: Model) -> None:
+    n = artefact.array("r").shape[0]
+    columns = slice(index * VOXELS_PER_CHUNK, min((index + 1) * VOXELS_PER_CHUNK, n))
+    store = Store(study.root).artefact(factors_recipe(study, subject, model))
+    with artefact.part(index) as part:
+        voxels, known = read_voxels(study, subject, columns), design(study, subject, model)
+        shares = mixes(len(model.spaces), study.encode.mixes)
+        found = fit_block(
+            known, voxels, shares, estimator(study), lambda k: ridge.load(store.file(f"mix{k:02d}.safetensors"))
+        )
+        for name, values in found.items():
+            whole = np.full((*values.shape[:-1], len(voxels.covered)), np.nan)
+            whole[..., voxels.covered] = values
+            where = (slice(0, len(values)), columns) if values.ndim == 2 else columns
+            part.array(name, where, whole.astype("float16" if name == "prediction" else "float32"))
+
+
+def fit_block(
+    known: Design, voxels: Voxels, shares: Floats, ridge_cv: RidgeCV, decomposed: Callable[[int], Decomposition]
+) -> dict[str, Floats]:
+    """Choose mix and penalty for every voxel of a block, predict its responses to the test pictures and score them.
+
+    Parameters
+    ----------
+    known : Design
+    voxels : Voxels
+    shares : ndarray, (n_mixes, n_spaces)
+        As :func:`phosphene.encoding.models.mixes` gives them.
+    ridge_cv : RidgeCV
+        Its settings.
+    decomposed : callable
+        Gives the decomposition of mix k of ``known.train``.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The arrays of :func:`encode`, without voxels that are not covered.
+    """
+    b, (n_test, v) = shares.shape[1], voxels.test.shape
+    best = _Best.none(b, n_test, v)
+    without = [_Best.none(b, n_test, v) for _ in range(b if b > 1 else 0)]
+    for index, mix in enumerate(shares):
+        fitted = clone(ridge_cv).fit(decomposed(index), voxels.train)
+        coef, test, parts = fitted.coef_, known.mixed(mix, known.test), np.zeros((b, n_test, v))
+        for space, rows in known.parts(mix).items():
+            parts[space] = test[:, rows] @ coef[rows]
+        found = fitted.cv_scores_.max(axis=0), fitted.best_alphas_, mix, parts
+        best.improve(*found)
+        for space, left_out in enumerate(without):
+            if mix[space] == 0:
+                left_out.improve(*found)
+    prediction = best.parts.sum(axis=0)
+    r, r2 = scoring.correlation(voxels.test, prediction), scoring.r2(voxels.test, prediction)
+    results = {"r": r, "r2": r2, "alpha": best.alpha, "prediction": prediction}
+    if b > 1:
+        lost = [r2 - scoring.r2(voxels.test, left_out.parts.sum(axis=0)) for left_out in without]
+        product = ridge.product_measure(voxels.test, best.parts)
+        results |= {"mix": best.mix, "unique": np.array(lost), "product": product}
+    return results
+
+
+def analyse(study: Study, subject: str, models: Sequence[tuple[str, Model]], compute: Compute) -> None:
+    """Fit all these models; features of one strength come out of one pass over the pictures."""
+    spaces = list(dict.fromkeys(space for _, model in models for space in model.spaces))
+    reduced(study, subject, spaces, compute, study.encode.components)
+    for _, model in models:
+        encode(study, subject, model, compute)

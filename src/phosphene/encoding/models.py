@@ -1,0 +1,77 @@
+"""Which features predict voxels together, and the shares of a joint penalty that are tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phosphene.errors import PhospheneError
+from phosphene.feature_names import Feature, parsed
+from phosphene.ldm import LatentDiffusion
+from phosphene.ldm.activations import layers
+from phosphene.study import Study
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Feature spaces that predict voxels together; one or several."""
+
+    spaces: tuple[Feature, ...]
+
+    @classmethod
+    def of(cls, *names: str | Feature) -> Model:
+        """Make a model of the names of its spaces."""
+        spaces = tuple(parsed(names))
+        if not spaces or len(set(spaces)) < len(spaces):
+            raise PhospheneError(f"encode: found spaces {', '.join(map(str, names)) or 'none'}, expected each once.")
+        return cls(spaces)
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.spaces))
+
+
+def mixes(n_spaces: int, n: int) -> Floats:
+    """Shares of the spaces to try, (n_mixes, n_spaces), each row summing to one.
+
+    One space: itself. Two: each alone, then `n` shares evenly spaced in log odds. More: each alone, all but one evenly,
+    all evenly, then `n` drawn from Dirichlet distributions, always the same. A share of 0 leaves a space out, which is
+    what unique variance is measured against.
+    """
+    if n_spaces == 1:
+        return np.ones((1, 1))
+    if n_spaces == 2:
+        share = 1 / (1 + 10 ** np.linspace(-2, 2, n))
+        return np.concatenate([np.eye(2), np.column_stack([share, 1 - share])])
+    without = (1 - np.eye(n_spaces)) / (n_spaces - 1)
+    random = np.random.default_rng(0)
+    drawn = [random.dirichlet(np.full(n_spaces, 1.0 if k % 2 else 0.2)) for k in range(n)]
+    return np.array([*np.eye(n_spaces), *without, np.full(n_spaces, 1 / n_spaces), *drawn])
+
+
+def planned(study: Study, model: LatentDiffusion) -> list[tuple[str, Model]]:
+    """The models of the study's analyses (paper, section E), each with the name of its analysis.
+
+    "features": z, c, zc and the controls, each alone; "noise": z and zc together for every strength; "steps": z and zc
+    together along the denoising; "layers": every layer of the U-Net at those steps.
+    """
+    settings = study.encode
+    found: list[tuple[str, Model]] = []
+    high = max(settings.noise)
+    n_steps = len(model.schedule.timesteps(study.reconstruct.steps, high))
+    steps = list(dict.fromkeys(max(1, round(share * n_steps)) for share in settings.steps))
+    for analysis in settings.analyses:
+        if analysis == "features":
+            models = [Model.of(name) for name in ("z", "c", f"zc@{high:g}", *settings.controls)]
+        elif analysis == "noise":
+            models = [Model.of("z", f"zc@{strength:g}") for strength in settings.noise]
+        elif analysis == "steps":
+            models = [Model.of("z", f"zc@{high:g}/step={step}") for step in steps]
+        else:
+            known = settings.layers or layers(model)
+            models = [Model.of(f"unet/{layer}@{high:g}/step={step}") for step in steps for layer in known]
+        found += [(analysis, one) for one in models]
+    return found

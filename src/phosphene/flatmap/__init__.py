@@ -1,0 +1,45 @@
+"""From the scan's voxels to a map of flattened cortex.
+
+A volume (X, Y, Z) is sampled at three depths of the subject's own cortex, carried to fsaverage and drawn on the flat
+fsaverage5 mesh that nilearn ships; NSD's transform files say where each vertex lies in the scan. A scan without them is
+drawn as slices: its header does not register it with any surface, so a map made from it would be wrong.
+"""
+
+from phosphene.flatmap.flat import draw, flat_mesh
+from phosphene.flatmap.sampling import (
+    GRIDS,
+    HEMISPHERES,
+    N_FSAVERAGE,
+    N_FSAVERAGE5,
+    Transforms,
+    Vertices,
+    read_transforms,
+    to_fsaverage,
+    to_fsaverage5,
+    to_native,
+    to_volume,
+    transform_paths,
+)
+from phosphene.flatmap.show import show
+from phosphene.flatmap.slices import draw_slices
+from phosphene.flatmap.style import Scale
+
+__all__ = [
+    "GRIDS",
+    "HEMISPHERES",
+    "N_FSAVERAGE",
+    "N_FSAVERAGE5",
+    "Scale",
+    "Transforms",
+    "Vertices",
+    "draw",
+    "draw_slices",
+    "flat_mesh",
+    "read_transforms",
+    "show",
+    "to_fsaverage",
+    "to_fsaverage5",
+    "to_native",
+    "to_volume",
+    "transform_paths",
+]
