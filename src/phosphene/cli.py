@@ -293,6 +293,31 @@ def encode(
 
 @app.command()
 @with_options
+def figures(
+    study: STUDY,
+    folder: Annotated[Path | None, typer.Option(help="Where they go; by default figures/ beside the results.")] = None,
+    *,
+    options: Options,
+) -> None:
+    """Draw figures 6 to 9 of the paper from the study's encoding models, and write brain maps as files."""
+    from phosphene import encoding, study_maps
+    from phosphene.sources import load_model
+
+    chosen = options.study(study)
+    models = encoding.planned(chosen, load_model(chosen.model.name, "cpu"))
+    written = []
+    for subject in chosen.data.subjects:
+        place = (folder or chosen.root / "figures") / subject
+        if options.dry_run:
+            typer.echo(str(place))
+            continue
+        encoding.analyse(chosen, subject, models, options.compute)
+        written += study_maps.write(chosen, subject, models, place)
+    _say_paths(written, options)
+
+
+@app.command()
+@with_options
 def report(study: STUDY, *, options: Options) -> None:
     """Write the report and print its path."""
     _run(study, options, "report", only=True)
