@@ -132,6 +132,7 @@ def show_beside(table: pd.DataFrame) -> None:
     human = human[human["preset"] == published.HUMAN]
     people = "; ".join(f"{row.method} {100 * row.value:.2f} % [{row.mark}]" for row in human.itertuples())
     sources = "; ".join(dict.fromkeys(human["source"]))
+    _print("Published numbers are of NSD's photographs: beside other pictures they orient, they do not compare.")
     _print("Identification in %; PixCorr, SSIM and distances (Eff, SwAV: lower is better) as they are.")
     _print(escape(f"People in place of networks, two-way, of no preset: {people} ({sources})."))
     _print(escape("; ".join(f"[{mark}] {meaning}" for mark, meaning in published.MARKS.items()) + "."))

@@ -101,11 +101,12 @@ def measured(case: Case, scores: pd.DataFrame) -> str:
 
 
 def headline(scores: pd.DataFrame, preset: str, selection: str | None = None) -> Score:
-    """Mean over a preset's two-way measures of accuracy and interval, by its own rule for choosing among samples.
+    """Mean over a preset's two-way measures of accuracy and interval: as the report's headline.
 
-    Measures of one set of pictures rise and fall together, so that the mean of intervals is about the mean's interval.
+    In the preset's first direction, by its own rule for choosing among samples. Measures of one set of pictures rise and fall together, so that the mean of intervals is about the mean's interval.
     """
     rows = scores[(scores["preset"] == preset) & (scores["kind"] == "two-way")]
+    rows = rows[rows["direction"] == rows["direction"].iloc[0]]
     rows = own_selection(rows) if selection is None else rows[rows["selection"] == selection]
     value, low, high = rows[["value", "ci_low", "ci_high"]].mean()
     return Score(float(value), float(low), float(high))

@@ -270,7 +270,7 @@ def zscored(check: str, zscore: str, spanning: int, sessions: int) -> Line:
         "A note: each session's mean and deviation include its test trials. It is common and mild, because no picture "
         "is looked at, but say it; data.zscore = 'train' avoids it."
     )
-    return Line(check, found, "training trials only", OK, said)
+    return Line(check, found, "training trials only, or a word about it", OK, said)
 
 
 # Collapse, overlap, clusters
