@@ -103,7 +103,8 @@ def measured(case: Case, scores: pd.DataFrame) -> str:
 def headline(scores: pd.DataFrame, preset: str, selection: str | None = None) -> Score:
     """Mean over a preset's two-way measures of accuracy and interval: as the report's headline.
 
-    In the preset's first direction, by its own rule for choosing among samples. Measures of one set of pictures rise and fall together, so that the mean of intervals is about the mean's interval.
+    In the preset's first direction, by its own rule for choosing among samples. Measures of one set of pictures rise
+    and fall together, so that the mean of intervals is about the mean's interval.
     """
     rows = scores[(scores["preset"] == preset) & (scores["kind"] == "two-way")]
     rows = rows[rows["direction"] == rows["direction"].iloc[0]]
@@ -158,6 +159,7 @@ def same_category(case: Case, preset: str, check: str) -> Line:
     options = {"weights": case.study.weights, "cache": case.study.root / "perceptual"}
     metrics = [m for m in PRESETS[preset].metrics if m.kind == "two-way" and m.space is not None
                and perceptual.missing(m.space, case.study.weights) is None]  # fmt: skip
+    metrics = [m for m in metrics if m.direction == metrics[0].direction]
     spaces = list(dict.fromkeys(m.space for m in metrics if m.space is not None))
     device = own_device(case.compute.device)
     seen = perceptual.features(shown, spaces, device=device, **options)
