@@ -166,8 +166,8 @@ def encode(
     models = [encoding.Model.of(*features)] if joint else [encoding.Model.of(name) for name in features]
     tables = []
     for subject in study.data.subjects:
+        encoding.analyse(study, subject, [("asked", model) for model in models], compute or Compute())
         for model in models:
-            encoding.encode(study, subject, model, compute or Compute())
             tables.append(encoding.maps(study, subject, model).assign(subject=subject, model=str(model)))
     return pd.concat(tables, ignore_index=True)
 

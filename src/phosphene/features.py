@@ -29,7 +29,7 @@ from phosphene.ldm import LatentDiffusion
 from phosphene.ldm.activations import LATENT, Denoising, layers, record, widths
 from phosphene.parallel import run_parts
 from phosphene.sources import data_fingerprint, dataset, load_model, model_fingerprint
-from phosphene.stages import IMAGES_PER_PART, extract, extract_recipe, latent_seeds, make
+from phosphene.stages import IMAGES_PER_PART, category_context, extract, extract_recipe, latent_seeds, make
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study, rng
 
@@ -188,9 +188,8 @@ def _computed(study: Study, data: Dataset, rows: slice, wanted: Sequence[Feature
         return _denoised(study, data, rows, wanted, compute)
     values = []
     for some in _cut(ids, READ_AT_ONCE):
-        if kind == "c:category":  # a thing that is there twice is named once
-            names = [[", ".join(dict.fromkeys(found))] for found in data.categories(some.tolist())]
-            values.append(model.text_to_context(names))
+        if kind == "c:category":
+            values.append(category_context(model, data, some.tolist()))
         else:
             side = study.model.latent_size or model.size
             maps = data.segmentation(some.tolist(), side)  # type: ignore[attr-defined]

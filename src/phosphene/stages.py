@@ -92,7 +92,8 @@ def betas(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> 
 
     def prepare(artefact: Artefact) -> None:
         for session, n in data.trials["session"].value_counts().items():
-            artefact.create_array(_session(session), (n, n_voxels), data.dtype, (n, min(VOXELS_PER_CHUNK, n_voxels)))
+            chunks = (n, min(VOXELS_PER_CHUNK, n_voxels))
+            artefact.create_array(session_array(session), (n, n_voxels), data.dtype, chunks)
 
     work = partial(_betas_part, study=study, subject=subject, rois=tuple(rois))
     return make(study, betas_recipe(study, subject, rois), len(data.sessions), work, compute, prepare)
@@ -104,12 +105,13 @@ def _betas_part(artefact: Artefact, index: int, *, study: Study, subject: str, r
     session = data.sessions[index]
     with artefact.part(index) as part:
         values = data.stored(rois, session)
-        part.array(_session(session), slice(0, len(values)), values)
+        part.array(session_array(session), slice(0, len(values)), values)
         if index == 0:
             part.table("voxels", data.voxels(rois, uncovered="nan"))
 
 
-def _session(number: int) -> str:
+def session_array(number: int) -> str:
+    """Name of the array of one session's responses in the stage betas."""
     return f"betas/session{number:02d}"
 
 
@@ -119,7 +121,7 @@ def responses(study: Study, subject: str, rois: Sequence[str]) -> Rows:
     if not isinstance(data, Scans):
         return data.betas(rois, zscore=study.data.zscore)
     artefact = Store(study.root).artefact(betas_recipe(study, subject, rois))
-    arrays, train = [artefact.array(_session(number)) for number in data.sessions], data.trials["split"] == "train"
+    arrays, train = [artefact.array(session_array(number)) for number in data.sessions], data.trials["split"] == "train"
     blocks, shape = (np.asarray(array[:]) for array in arrays), (len(train), arrays[0].shape[1])
     found, covered = assemble(blocks, shape, train.to_numpy(), study.data.zscore, data.scale)
     warn_uncovered(covered, subject, study.data_root)

@@ -20,7 +20,7 @@ from phosphene.errors import PhospheneError
 from phosphene.features import reduced
 from phosphene.ridge import Decomposition, RidgeCV
 from phosphene.sources import dataset
-from phosphene.stages import VOXELS_PER_CHUNK, betas, betas_recipe, make
+from phosphene.stages import VOXELS_PER_CHUNK, betas, betas_recipe, make, session_array
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study
 
@@ -89,7 +89,7 @@ def read_voxels(study: Study, subject: str, columns: slice) -> Voxels:
     data = dataset(study, subject)
     assert isinstance(data, Scans)
     artefact = Store(study.root).artefact(betas_recipe(study, subject, study.encode.rois))
-    arrays = [artefact.array(f"betas/session{number:02d}") for number in data.sessions]
+    arrays = [artefact.array(session_array(number)) for number in data.sessions]
     taught, _ = train_trials(data)
     blocks = (np.asarray(array[:, columns]) for array in arrays)
     shape = (len(taught), min(columns.stop, arrays[0].shape[1]) - columns.start)
