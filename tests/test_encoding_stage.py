@@ -81,8 +81,66 @@ def test_the_command_prints_what_it_found(study):
     words = ["encode", str(study.folder / "small.toml"), "--features", "z,c", "--json"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    rows = json.loads(done.stdout[done.stdout.index("[{") :])
-    assert {row["model"] for row in rows} == {"z", "c"} and {"region", "r", "significant"} <= rows[0].keys()
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    assert {row["model"] for row in found["regions"]} == {"z", "c"} and found["preferences"] and not found["seeds"]
+    assert {"atlas", "region", "r", "ci_low", "ci_high", "significant", "r_of_ceiling"} <= found["regions"][0].keys()
+
+
+def test_regions_hold_the_means_of_their_voxels_and_intervals_around_them(study, joint):
+    models = [("asked", Model.of("z", "c"))]
+    encoding.analyse(study, "subj01", models, QUIET)
+    table = encoding.regions(study, "subj01", models).set_index(["atlas", "region"])
+    for region in ("early", "ventral", "elsewhere"):
+        inside = joint["streams"] == ("" if region == "elsewhere" else region)
+        row = table.loc[("streams", region)]
+        assert row["r"] == pytest.approx(joint.loc[inside, "r"].mean()) and row["ci_low"] < row["r"] < row["ci_high"]
+        assert row["unique z"] == pytest.approx(joint.loc[inside, "unique z"].mean())
+        assert row["significant"] == pytest.approx((joint.loc[inside & joint["r"].notna(), "q"] <= 0.05).mean())
+    assert {"V1v", "hV4"} <= set(table.loc["prf-visualrois"].index)
+
+
+def test_differences_are_those_of_the_two_maps(study):
+    a, b = Model.of("z"), Model.of("c")
+    encoding.analyse(study, "subj01", [("features", a), ("features", b)], QUIET)
+    table, of_a, of_b = (
+        encoding.differences(study, "subj01", a, b),
+        *(encoding.maps(study, "subj01", m) for m in (a, b)),
+    )
+    np.testing.assert_allclose(table["difference"], of_a["r"] - of_b["r"], atol=0.01)  # predictions are kept at float16
+    assert (table["ci_low"] <= table["ci_high"])[table["p"].notna()].all() and (table["q"] >= table["p"]).sum() > 1000
+    wide = encoding.preferences(study, "subj01", [("features", a), ("features", b)]).set_index(["atlas", "region"])
+    early = table["streams"] == "early"
+    row = wide.loc[("streams", "early")]
+    assert row["difference"] == pytest.approx(table["difference"][early].mean())
+    assert row["ci_low"] < row["difference"] < row["ci_high"]
+
+
+def test_permuted_images_give_about_the_exact_p(study):
+    permuting = study.replace("encode.permutations", 500)
+    table = ph.encode(permuting, ["z"], QUIET)
+    known = table["p"].notna()
+    assert (table["p_permuted"][known] >= 1 / 501).all()
+    assert np.abs(table["p_permuted"] - table["p"])[known].quantile(0.9) < 0.08  # 12 pictures, 500 permutations
+
+
+def test_other_noise_gives_nearly_the_same_map(study):
+    again = study.replace("encode.seeds", [1]).replace("encode.denoising", 10)
+    models = [("features", Model.of("zc@0.2"))]
+    encoding.analyse(again, "subj01", models, QUIET)
+    assert list(encoding.agreement(again, "subj01", models)["seed"]) == [1]
+    own, other = (encoding.maps(again.replace("seed", seed), "subj01", models[0][1])["r"] for seed in (0, 1))
+    early = encoding.maps(again, "subj01", models[0][1])["streams"] == "early"
+    assert np.corrcoef(own[early], other[early])[0, 1] > 0.8 and (own[early] != other[early]).any()
+
+
+def test_a_plan_says_what_is_done_and_what_it_costs(study):
+    path = str(study.folder / "small.toml")
+    ph.encode(study, ["z"], QUIET)
+    done = CliRunner().invoke(app, ["encode", path, "--dry-run", "--json", "--features", "z,zc@0.5"])
+    assert [row["state"] for row in json.loads(done.stdout)] == ["done", "to do"]
+    shown = CliRunner().invoke(app, ["encode", path, "--dry-run"])
+    assert shown.exit_code == 0, shown.output
+    assert all(word in shown.stdout for word in ("unet/mid@0.8", "components", "statistics", "together"))
 
 
 def test_figures_and_files(study, joint, tmp_path):

@@ -142,9 +142,7 @@ def audit(study: Study, compute: Compute | None = None) -> pd.DataFrame:
     return audit_table(study, compute or Compute())
 
 
-def encode(
-    study: Study, features: Sequence[str], compute: Compute | None = None, joint: bool = False
-) -> pd.DataFrame:
+def encode(study: Study, features: Sequence[str], compute: Compute | None = None, joint: bool = False) -> pd.DataFrame:
     """Predict every voxel from features of the diffusion model (paper, section E).
 
     Parameters
@@ -159,16 +157,20 @@ def encode(
     Returns
     -------
     DataFrame
-        subject, model and the columns of :func:`phosphene.encoding.maps`, one row per model and voxel.
+        subject, model and the columns of :func:`phosphene.encoding.maps`, one row per model and voxel; p_permuted where
+        `encode.permutations` is set.
     """
     from phosphene import encoding
 
-    models = [encoding.Model.of(*features)] if joint else [encoding.Model.of(name) for name in features]
+    models = encoding.asked(features, joint)
     tables = []
     for subject in study.data.subjects:
         encoding.analyse(study, subject, [("asked", model) for model in models], compute or Compute())
         for model in models:
-            tables.append(encoding.maps(study, subject, model).assign(subject=subject, model=str(model)))
+            table = encoding.maps(study, subject, model).assign(subject=subject, model=str(model))
+            if study.encode.permutations:
+                table["p_permuted"] = encoding.permuted_p(study, subject, model)
+            tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
 

@@ -13,16 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from phosphene import cli_audit, cli_data, cli_score
+from phosphene import cli_audit, cli_data, cli_encode, cli_score
+from phosphene.cli_tables import show_table
 from phosphene.errors import PhospheneError
 from phosphene.study import Compute, Study, parse_set
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 app = typer.Typer(
     help="Brain activity in, pictures and scores out.", no_args_is_help=True, add_completion=False,
@@ -258,71 +256,13 @@ def evaluate(study: STUDY, *, options: Options) -> None:
 
 @app.command()
 @with_options
-def encode(
-    study: STUDY,
-    features: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="In place of the study's analyses, such as z,c,zc@0.5.")
-    ] = None,
-    joint: Annotated[bool, typer.Option("--joint", help="These features together, with a penalty for each.")] = False,
-    *,
-    options: Options,
-) -> None:
-    """Predict every voxel from features of the diffusion model, and say which part of the brain resembles which."""
-    from phosphene import encoding
-    from phosphene.sources import load_model
-
-    chosen = options.study(study)
-    names = features.split(",") if features else []
-    own = [encoding.Model.of(*names)] if joint else [encoding.Model.of(name) for name in names]
-    models = [("asked", model) for model in own] or encoding.planned(chosen, load_model(chosen.model.name, "cpu"))
-    if options.dry_run:
-        return typer.echo("\n".join(f"{analysis:<10} {model}" for analysis, model in models))
-    tables = []
-    for subject in chosen.data.subjects:
-        encoding.analyse(chosen, subject, models, options.compute)
-        tables.append(encoding.summary(chosen, subject, models).assign(subject=subject))
-    if options.json:
-        return typer.echo(json.dumps([row for table in tables for row in json.loads(table.to_json(orient="records"))]))
-    for table in tables:
-        for analysis, some in table.groupby("analysis", sort=False):
-            wide = some.pivot(index="model", columns="region", values="r")
-            wide = wide.reindex(index=list(dict.fromkeys(some["model"])), columns=list(dict.fromkeys(some["region"])))
-            wide = wide.rename(columns={"": "elsewhere"})
-            _table(f"{table['subject'].iloc[0]}: {analysis}, mean correlation x 100 with test responses", 100 * wide)
-
-
-@app.command()
-@with_options
-def figures(
-    study: STUDY,
-    folder: Annotated[Path | None, typer.Option(help="Where they go; by default figures/ beside the results.")] = None,
-    *,
-    options: Options,
-) -> None:
-    """Draw figures 6 to 9 of the paper from the study's encoding models, and write brain maps as files."""
-    from phosphene import encoding, study_maps
-    from phosphene.sources import load_model
-
-    chosen = options.study(study)
-    models = encoding.planned(chosen, load_model(chosen.model.name, "cpu"))
-    written = []
-    for subject in chosen.data.subjects:
-        place = (folder or chosen.root / "figures") / subject
-        if options.dry_run:
-            typer.echo(str(place))
-            continue
-        encoding.analyse(chosen, subject, models, options.compute)
-        written += study_maps.write(chosen, subject, models, place)
-    _say_paths(written, options)
-
-
-@app.command()
-@with_options
 def report(study: STUDY, *, options: Options) -> None:
     """Write the report and print its path."""
     _run(study, options, "report", only=True)
 
 
+app.command("encode")(with_options(cli_encode.encode))
+app.command("figures")(with_options(cli_encode.figures))
 app.command("audit")(with_options(cli_audit.audit))
 
 
@@ -384,28 +324,15 @@ def _say_scores(study: Study, page: Path | None, options: Options) -> None:
         mine = scores[scores["subject"] == subject]
         if len(mine):
             title = f"{subject}: two-way identification, % (chance 50), preset {preset}"
-            _table(title, headline(mine, preset).round(1))
+            show_table(title, headline(mine, preset).round(1))
         judged = names[(names["subject"] == subject) & (names["n"] > 0)].set_index("condition")
         found = (100 * judged[["accuracy", "ci_low", "ci_high", "chance"]]).round(1)
         if len(found):
-            _table(f"{subject}: category named by the judge, %", found)
+            show_table(f"{subject}: category named by the judge, %", found)
     for reason in dict.fromkeys(absent.get("reason", ())):
         typer.echo(f"Left out: {reason}", err=True)
     if page:
         typer.echo(f"\nReport: {page}")
-
-
-def _table(title: str, frame: pd.DataFrame) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for column in frame.columns:
-        table.add_column(str(column).replace("_", " "), justify="right")
-    for name, row in frame.iterrows():
-        table.add_row(str(name), *(f"{value:.1f}" for value in row))
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
 
 
 def _show_plan(study: Study, options: Options, last: str = "report") -> None:
@@ -431,7 +358,10 @@ def _show_plan(study: Study, options: Options, last: str = "report") -> None:
         for row in rows:
             typer.echo(f"{row['stage']:<12} {row['name']:<28} {row['hash']}  {row['state']}")
         if options.dry_run:
-            cli_data.show_costs(study, options.compute)
+            from phosphene.planning import costs
+
+            cli_data.show_costs(costs(study, options.compute), "Estimated cost of everything, one worker")
+            cli_data.show_data(study)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from phosphene.data import Dataset
     from phosphene.data.check import Line
     from phosphene.data.fetch import RemoteFile
-    from phosphene.study import Compute, Study
+    from phosphene.planning import Cost
+    from phosphene.study import Study
 
 fetch = typer.Typer(help="Download the public data that a study reads.", no_args_is_help=True)
 _SECONDS_BETWEEN_LINES = 10.0
@@ -144,17 +145,14 @@ def _show_lines(title: str, lines: Sequence[Line]) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table, highlight=False)
 
 
-def show_costs(study: Study, compute: Compute) -> None:
-    """What the whole study costs, stage by stage, and the parts of the data that it reads."""
+def show_costs(costs: Iterable[Cost], title: str) -> None:
+    """What a study costs, stage by stage."""
     import pandas as pd
     from rich.console import Console
     from rich.table import Table
 
-    from phosphene.planning import costs
-    from phosphene.sources import dataset
-
-    found = pd.DataFrame(asdict(cost) for cost in costs(study, compute))
-    typer.echo("\nEstimated cost of everything, one worker")
+    found = pd.DataFrame(asdict(cost) for cost in costs)
+    typer.echo(f"\n{title}")
     table = Table(box=None)
     table.add_column("")
     for name in ("files", "read GB", "disk GB", "memory GB", "hours"):
@@ -165,6 +163,12 @@ def show_costs(study: Study, compute: Compute) -> None:
         numbers = f"{row['files']:.0f}", *(f"{row[name]:.2f}" for name in ("read_gb", "gb", "memory_gb", "hours"))
         table.add_row(str(stage), *numbers, style="bold" if stage == "together" else "")
     Console(width=None if sys.stdout.isatty() else 100).print(table, highlight=False)
+
+
+def show_data(study: Study) -> None:
+    """The parts of the data that a study reads."""
+    from phosphene.sources import dataset
+
     for subject in study.data.subjects:
         data = dataset(study, subject)
         trials, test = data.trials, data.trials["split"] == "test"

@@ -137,12 +137,11 @@ def _run_pass(study: Study, subject: str, group: Sequence[Feature], compute: Com
     if group[0].strength is not None:
         extract(study, subject, "c", compute)
     model, n = load_model(study.model.name, compute.device), len(image_ids(dataset(study, subject)))
-    full = _widths(study, model, group)
+    full, kept = _widths(study, model, group), kept_widths(study, model, group)
     artefacts = {feature: Store(study.root).artefact(feature_recipe(study, subject, feature)) for feature in group}
     todo: dict[int, list[Feature]] = defaultdict(list)
     for feature, artefact in artefacts.items():
-        width = min(full[feature], KEEP) if feature.strength else full[feature]
-        artefact.create_array("features", (n, width), "float16", (min(IMAGES_PER_PART, n), width))
+        artefact.create_array("features", (n, kept[feature]), "float16", (min(IMAGES_PER_PART, n), kept[feature]))
         for index in artefact.missing(-(-n // IMAGES_PER_PART)):
             todo[index].append(feature)
     work = partial(_features_part, study=study, subject=subject, todo=dict(todo), compute=compute)
@@ -154,12 +153,18 @@ def _run_pass(study: Study, subject: str, group: Sequence[Feature], compute: Com
 
 def _widths(study: Study, model: LatentDiffusion, group: Sequence[Feature]) -> dict[Feature, int]:
     """Numbers per picture before anything is narrowed."""
-    if group[0].kind == "c:category":
-        return {group[0]: int(np.prod(model.context_shape))}
-    if group[0].kind == "z:segmentation":
-        return {group[0]: int(np.prod(model.latent_shape(study.model.latent_size)))}
-    found = widths(model, {_place(feature) for feature in group})
-    return {feature: found[_place(feature)] for feature in group}
+    contexts, latents = ("c", "c:category"), ("z", "z:segmentation")
+    seen = widths(model, {_place(feature) for feature in group if feature.strength is not None})
+    plain = dict.fromkeys(contexts, model.context_shape) | dict.fromkeys(
+        latents, model.latent_shape(study.model.latent_size)
+    )
+    return {f: seen[_place(f)] if f.strength is not None else int(np.prod(plain[f.kind])) for f in group}
+
+
+def kept_widths(study: Study, model: LatentDiffusion, asked: Sequence[Feature]) -> dict[Feature, int]:
+    """Numbers per picture of each feature as it is on disk."""
+    full = _widths(study, model, asked)
+    return {feature: min(full[feature], KEEP) if feature.strength else full[feature] for feature in asked}
 
 
 def _features_part(index: int, *, study: Study, subject: str, todo: Mapping[int, Sequence[Feature]],

@@ -8,18 +8,20 @@ count one worker.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from phosphene import evaluation, ldm
+from phosphene import encoding, evaluation, ldm
 from phosphene.data.nsd_files import Betas, load_nifti
 from phosphene.data.scans import Scans, all_voxels
 from phosphene.decoding import image_ids, items
+from phosphene.feature_names import Feature
+from phosphene.features import kept_widths
 from phosphene.sources import dataset, load_model
-from phosphene.stages import BRAIN, MODE_FEATURES, TARGETS_PER_PART, TRUE
+from phosphene.stages import BRAIN, IMAGES_PER_PART, MODE_FEATURES, TARGETS_PER_PART, TRUE, VOXELS_PER_CHUNK
 from phosphene.store import peak_memory_mb
 from phosphene.study import Compute, Study
 
@@ -195,3 +197,77 @@ def _pictures(
     seen = len(evaluation.conditions(study)) * n_items * settings.samples
     held = rates.gb + n_items * settings.samples * model.size**2 * 3 * 5 / 1e9  # as bytes and as floats
     yield Cost(subject, "evaluate", 1, 0.0, 0.001, held, seen * 0.005 / 3600)
+
+
+# The encoding half
+
+
+def encoding_costs(study: Study, models: Sequence[encoding.Model], compute: Compute) -> list[Cost]:
+    """Estimate features, principal components, models and statistics of every subject, finished or not.
+
+    Parameters
+    ----------
+    study : Study
+    models : sequence of Model
+    compute : Compute
+        Its device is the one that is timed.
+    """
+    rates, model = measure_rates(study, compute), load_model(study.model.name, compute.device)
+    return [cost for subject in study.data.subjects for cost in _encoding(study, subject, models, model, rates)]
+
+
+def _encoding(
+    study: Study, subject: str, models: Sequence[encoding.Model], model: ldm.LatentDiffusion, rates: Rates
+) -> Iterator[Cost]:
+    data, settings = dataset(study, subject), study.encode
+    assert isinstance(data, Scans)
+    trials, n_images, v = data.trials, len(image_ids(data)), len(all_voxels(data, settings.rois))
+    n_train, n_test = (trials.loc[trials["split"] == split, "image"].nunique() for split in ("train", "test"))
+    spaces = list(dict.fromkeys(space for one in models for space in one.spaces))
+    widths = kept_widths(study, model, spaces)
+    yield _betas(subject, data, [v], rates)
+    for strength, some in _by_strength(spaces).items():
+        seconds = _seconds_of_features(study, some, strength, model, rates) * n_images
+        size = sum(2 * n_images * widths[space] for space in some) / 1e9
+        memory = rates.drawing_gb + size * min(1, IMAGES_PER_PART / n_images)
+        name = f"features @{strength:g}" if strength else "features"
+        yield Cost(subject, name, len(some), 0.0, size, memory, seconds / 3600)
+    wide = [width for width in widths.values() if width > settings.components]
+    yield _components(subject, wide, (n_images, n_train), settings.components, rates)
+    kept = {space: min(widths[space], settings.components, n_train - 1) for space in spaces}
+    every = [sum(kept[space] for space, share in zip(one.spaces, mix, strict=True) if share > 0)
+             for one in models for mix in encoding.mixes(len(one.spaces), settings.mixes)]  # fmt: skip
+    yield _decompose(subject, "features", [(p, n_train) for p in every], settings.cv, rates)
+    flops, widest = sum(_target_flops(n_train, n_train, p, v, settings.cv) for p in every), max(every)
+    block = 4 * min(VOXELS_PER_CHUNK, v)
+    memory = rates.gb + (block * (len(trials) + 3 * widest) + 12 * n_train * widest) / 1e9
+    yield Cost(subject, "encode", len(models), 0.0, len(models) * 2e-9 * n_test * v, memory, flops * rates.flop / 3600)
+    flops = 8.0 * n_test * v * settings.bootstrap * len(models)
+    yield Cost(subject, "statistics", len(models), 0.0, 4e-9 * n_test * v, rates.gb, flops * rates.flop / 3600)
+
+
+def _components(subject: str, wide: Sequence[int], n: tuple[int, int], components: int, rates: Rates) -> Cost:
+    """Principal components of features of these widths; `n` pictures, and those that are trained on."""
+    least = [min(n[1], d) for d in wide]
+    flops = sum(4.0 * n[0] * d * m for d, m in zip(wide, least, strict=True))
+    seconds = 2 * flops * rates.flop + sum(m**3 for m in least) * rates.eigh
+    k = min(components, n[1] - 1)
+    memory = max((2 * n[0] * d + 24 * n[0] * (m + k) for d, m in zip(wide, least, strict=True)), default=0)
+    size = 2 * len(wide) * n[0] * k
+    return Cost(subject, "components", len(wide), 0.0, size / 1e9, rates.gb + memory / 1e9, seconds / 3600)
+
+
+def _by_strength(spaces: Sequence[Feature]) -> dict[float, list[Feature]]:
+    """Features that one pass makes; 0 for those without noise."""
+    strengths = sorted({space.strength or 0.0 for space in spaces})
+    return {strength: [s for s in spaces if (s.strength or 0.0) == strength] for strength in strengths}
+
+
+def _seconds_of_features(
+    study: Study, some: Sequence[Feature], strength: float, model: ldm.LatentDiffusion, rates: Rates
+) -> float:
+    """Of one picture."""
+    if not strength:
+        return sum(5 * rates.context if space.kind == "c" else rates.latent for space in some)
+    n_steps = len(model.schedule.timesteps(encoding.denoised(study).reconstruct.steps, strength))
+    return rates.latent + n_steps * rates.step

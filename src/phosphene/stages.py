@@ -120,12 +120,26 @@ def responses(study: Study, subject: str, rois: Sequence[str]) -> Rows:
     data = dataset(study, subject)
     if not isinstance(data, Scans):
         return data.betas(rois, zscore=study.data.zscore)
-    artefact = Store(study.root).artefact(betas_recipe(study, subject, rois))
-    arrays, train = [artefact.array(session_array(number)) for number in data.sessions], data.trials["split"] == "train"
-    blocks, shape = (np.asarray(array[:]) for array in arrays), (len(train), arrays[0].shape[1])
-    found, covered = assemble(blocks, shape, train.to_numpy(), study.data.zscore, data.scale)
+    found, covered = assembled(study, data, rois)
     warn_uncovered(covered, subject, study.data_root)
     return found
+
+
+def assembled(
+    study: Study, data: Scans, rois: Sequence[str], columns: slice = slice(None)
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """Read some voxels of what :func:`betas` took, one session after the other, standardised.
+
+    Returns
+    -------
+    responses : ndarray of float32, (n_trials, n_voxels with data in every session)
+    covered : ndarray of bool, (n_voxels,)
+    """
+    artefact = Store(study.root).artefact(betas_recipe(study, data.subject, rois))
+    arrays = [artefact.array(session_array(number)) for number in data.sessions]
+    train, n_voxels = data.trials["split"] == "train", len(range(*columns.indices(arrays[0].shape[1])))
+    blocks = (np.asarray(array[:, columns]) for array in arrays)
+    return assemble(blocks, (len(train), n_voxels), train.to_numpy(), study.data.zscore, data.scale)
 
 
 # Extract: pictures and captions -> z, c

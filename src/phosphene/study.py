@@ -151,6 +151,9 @@ class Encode:
 
     `layers` empty means all of the model's U-Net; `controls` are further features, such as "c:category"; `mixes` is the
     number of shares tried between two feature spaces. Spaces are scaled as a whole: a penalty of n_trials halves them.
+    `seeds` are other noise for zc, to see that maps stay as they are. `atlases` are those that regions are taken from;
+    `bootstrap` is the number of draws of test images; `permutations` 0 leaves p to the exact null; `denoising` is the
+    number of steps of a whole schedule that zc and layers are taken from, 0 for `reconstruct.steps`.
     """
 
     rois: tuple[str, ...] = _filled("brain")
@@ -167,6 +170,13 @@ class Encode:
     )
     cv: int = _number(5, 2)
     mixes: int = _number(5, 1)
+    seeds: tuple[int, ...] = field(default=(), metadata={"low": 0, "high": float("inf")})
+    atlases: tuple[str, ...] = _filled(
+        "streams", "prf-visualrois", "floc-faces", "floc-bodies", "floc-places", "floc-words"
+    )
+    bootstrap: int = _number(2000, 2)
+    permutations: int = _number(0, 0)
+    denoising: int = _number(0, 0, 500)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,11 @@ class Scans(ABC):
 
     @property
     @abstractmethod
+    def affine(self) -> NDArray[np.float64]:
+        """Header affine (4, 4) of the volumes."""
+
+    @property
+    @abstractmethod
     def folder(self) -> Path:
         """Where the files of betas are."""
 

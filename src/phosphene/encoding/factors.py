@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from phosphene import ridge
 from phosphene.data import Dataset
 from phosphene.decoding import Rows, image_ids, train_trials
-from phosphene.encoding.models import Floats, Model, mixes
+from phosphene.encoding.models import Floats, Model, denoised, mixes
 from phosphene.errors import PhospheneError
 from phosphene.feature_names import Feature
 from phosphene.features import feature_recipe, reduce_recipe, reduced
@@ -80,7 +80,7 @@ def design(study: Study, subject: str, model: Model) -> Design:
 
 def _reduced(study: Study, subject: str, space: Feature) -> Artefact:
     """The principal components of a feature, or the feature itself where it has no more numbers than that."""
-    store, k = Store(study.root), study.encode.components
+    store, study, k = Store(study.root), denoised(study), study.encode.components
     whole = store.artefact(feature_recipe(study, subject, space))
     if whole.array("features").shape[1] <= k:
         return whole
@@ -90,7 +90,7 @@ def _reduced(study: Study, subject: str, space: Feature) -> Artefact:
 def factors_recipe(study: Study, subject: str, model: Model) -> Recipe:
     """What the decompositions of a model's features are made from."""
     settings = study.settings("encode", "components", "alphas", "cv", "mixes")
-    inputs = {str(space): feature_recipe(study, subject, space).hash for space in model.spaces}
+    inputs = {str(space): feature_recipe(denoised(study), subject, space).hash for space in model.spaces}
     return Recipe("factors", model_name(subject, model), VERSION, settings, inputs)
 
 
@@ -100,7 +100,7 @@ def model_name(subject: str, model: Model) -> str:
 
 def factors(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:
     """Decompose the features of a model, one file for every mix of its spaces: ``mix00.safetensors``, ..."""
-    reduced(study, subject, model.spaces, compute, study.encode.components)
+    reduced(denoised(study), subject, model.spaces, compute, study.encode.components)
     work = partial(_factors_part, study=study, subject=subject, model=model)
     n_mixes = len(mixes(len(model.spaces), study.encode.mixes))
     return make(study, factors_recipe(study, subject, model), n_mixes, work, compute)

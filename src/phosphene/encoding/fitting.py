@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,15 +12,14 @@ from sklearn.base import clone
 
 from phosphene import ridge, scoring
 from phosphene.data.scans import Scans
-from phosphene.data.trials import assemble
+from phosphene.data.trials import average_repeats
 from phosphene.decoding import Rows, train_trials
 from phosphene.encoding.factors import Design, design, estimator, factors, factors_recipe, images_of, model_name
 from phosphene.encoding.models import Floats, Model, mixes
 from phosphene.errors import PhospheneError
-from phosphene.features import reduced
 from phosphene.ridge import Decomposition, RidgeCV
 from phosphene.sources import dataset
-from phosphene.stages import VOXELS_PER_CHUNK, betas, betas_recipe, make, session_array
+from phosphene.stages import VOXELS_PER_CHUNK, assembled, betas, betas_recipe, make
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study
 
@@ -88,26 +87,14 @@ def read_voxels(study: Study, subject: str, columns: slice) -> Voxels:
     """Read a block of voxels out of the stage betas, one session after the other."""
     data = dataset(study, subject)
     assert isinstance(data, Scans)
-    artefact = Store(study.root).artefact(betas_recipe(study, subject, study.encode.rois))
-    arrays = [artefact.array(session_array(number)) for number in data.sessions]
     taught, _ = train_trials(data)
-    blocks = (np.asarray(array[:, columns]) for array in arrays)
-    shape = (len(taught), min(columns.stop, arrays[0].shape[1]) - columns.start)
-    found, covered = assemble(blocks, shape, taught, study.data.zscore, data.scale)
-    images, counts, tested = images_of(data)
+    found, covered = assembled(study, data, study.encode.rois, columns)
+    counts = images_of(data)[1]
     shown = data.trials["image"].to_numpy()
     mean = found[taught].mean(axis=0, dtype=np.float64)
-    train = _averaged(found[taught], shown[taught], images) - mean
-    train *= np.sqrt(counts)[:, None]
-    return Voxels(train.astype(np.float32), _averaged(found[~taught], shown[~taught], tested) - mean, covered)
-
-
-def _averaged(trials: Rows, shown: NDArray[np.int64], images: NDArray[np.int64]) -> Floats:
-    """Mean over the trials of each image, (n_images, v)."""
-    rows = np.searchsorted(images, shown)
-    total = np.zeros((len(images), trials.shape[1]))
-    np.add.at(total, rows, trials)
-    return np.asarray(total / np.bincount(rows, minlength=len(images))[:, None])
+    train = (average_repeats(found[taught], shown[taught]).betas - mean) * np.sqrt(counts)[:, None]
+    test = average_repeats(found[~taught], shown[~taught]).betas - mean
+    return Voxels(train.astype(np.float32), test, covered)
 
 
 @dataclass
@@ -189,11 +176,3 @@ def fit_block(
         product = ridge.product_measure(voxels.test, best.parts)
         results |= {"mix": best.mix, "unique": np.array(lost), "product": product}
     return results
-
-
-def analyse(study: Study, subject: str, models: Sequence[tuple[str, Model]], compute: Compute) -> None:
-    """Fit all these models; features of one strength come out of one pass over the pictures."""
-    spaces = list(dict.fromkeys(space for _, model in models for space in model.spaces))
-    reduced(study, subject, spaces, compute, study.encode.components)
-    for _, model in models:
-        encode(study, subject, model, compute)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,17 @@ class Model:
         return " + ".join(map(str, self.spaces))
 
 
+def asked(names: Sequence[str | Feature], joint: bool) -> list[Model]:
+    """One model for each of these spaces, or one for all together."""
+    return [Model.of(*names)] if joint else [Model.of(name) for name in names]
+
+
+def denoised(study: Study) -> Study:
+    """The study as its features are computed: with `encode.denoising` in place of `reconstruct.steps`."""
+    steps = study.encode.denoising
+    return study.replace("reconstruct.steps", steps) if steps else study
+
+
 def mixes(n_spaces: int, n: int) -> Floats:
     """Shares of the spaces to try, (n_mixes, n_spaces), each row summing to one.
 
@@ -61,7 +73,7 @@ def planned(study: Study, model: LatentDiffusion) -> list[tuple[str, Model]]:
     settings = study.encode
     found: list[tuple[str, Model]] = []
     high = max(settings.noise)
-    n_steps = len(model.schedule.timesteps(study.reconstruct.steps, high))
+    n_steps = len(model.schedule.timesteps(denoised(study).reconstruct.steps, high))
     steps = list(dict.fromkeys(max(1, round(share * n_steps)) for share in settings.steps))
     for analysis in settings.analyses:
         if analysis == "features":

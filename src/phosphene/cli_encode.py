@@ -1,0 +1,129 @@
+"""The commands of the encoding half. Heavy imports wait inside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phosphene.cli_tables import show_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from phosphene.encoding import Model
+    from phosphene.study import Study
+
+STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
+
+
+def encode(
+    study: STUDY,
+    features: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="In place of the study's analyses, such as z,c,zc@0.5.")
+    ] = None,
+    joint: Annotated[bool, typer.Option("--joint", help="These features together, with a penalty for each.")] = False,
+    *,
+    options: Any,
+) -> None:
+    """Predict every voxel from features of the diffusion model, and say which part of the brain resembles which."""
+    from phosphene import encoding
+
+    chosen = options.study(study)
+    models = [("asked", model) for model in encoding.asked(features.split(","), joint)] if features else planned(chosen)
+    if options.dry_run:
+        return _show_plan(chosen, models, options)
+    found: dict[str, list[pd.DataFrame]] = {"regions": [], "preferences": [], "seeds": []}
+    for subject in chosen.data.subjects:
+        if options.force:
+            encoding.clear(chosen, subject, models)
+        encoding.analyse(chosen, subject, models, options.compute)
+        for name, table in (("regions", encoding.regions), ("preferences", encoding.preferences),
+                            ("seeds", encoding.agreement)):  # fmt: skip
+            found[name].append(table(chosen, subject, models).assign(subject=subject))
+    if options.json:
+        rows = {name: [row for t in some for row in json.loads(t.to_json(orient="records"))]
+                for name, some in found.items()}  # fmt: skip
+        return typer.echo(json.dumps(rows))
+    for regions, preferences, seeds in zip(*found.values(), strict=True):
+        _show(regions, preferences, seeds)
+
+
+def figures(
+    study: STUDY,
+    folder: Annotated[Path | None, typer.Option(help="Where they go; by default figures/ beside the results.")] = None,
+    *,
+    options: Any,
+) -> None:
+    """Draw figures 6 to 9 of the paper from the study's encoding models, and write brain maps as files."""
+    from phosphene import encoding, study_maps
+
+    chosen = options.study(study)
+    models, written = planned(chosen), []
+    for subject in chosen.data.subjects:
+        place = (folder or chosen.root / "figures") / subject
+        if options.dry_run:
+            typer.echo(str(place))
+            continue
+        encoding.analyse(chosen, subject, models, options.compute)
+        written += study_maps.write(chosen, subject, models, place)
+    if not options.dry_run:
+        typer.echo(json.dumps([str(p) for p in written]) if options.json else "\n".join(map(str, written)))
+
+
+def planned(study: Study) -> list[tuple[str, Model]]:
+    """The models of the study's analyses."""
+    from phosphene.encoding import planned
+    from phosphene.sources import load_model
+
+    return planned(study, load_model(study.model.name, "cpu"))
+
+
+def _show_plan(study: Study, models: list[tuple[str, Model]], options: Any) -> None:
+    """Every model, whether it is fitted, and what all of it will take."""
+    from phosphene import cli_data, encoding, planning
+
+    rows = []
+    for subject in study.data.subjects:
+        done = encoding.finished(study, subject, models)
+        rows += [{"subject": subject, "analysis": analysis, "model": str(model),
+                  "state": "done" if (analysis, model) in done else "to do"} for analysis, model in models]  # fmt: skip
+    if options.json:
+        return typer.echo(json.dumps(rows))
+    for row in rows:
+        typer.echo(f"{row['subject']:<10} {row['analysis']:<10} {row['model']:<40} {row['state']}")
+    costs = planning.encoding_costs(study, [model for _, model in models], options.compute)
+    cli_data.show_costs(costs, "Estimated cost of all of it, one worker")
+
+
+def _show(regions: pd.DataFrame, preferences: pd.DataFrame, seeds: pd.DataFrame) -> None:
+    subject, first = regions["subject"].iloc[0], regions[regions["atlas"] == regions["atlas"].iloc[0]]
+    for analysis, some in first.groupby("analysis", sort=False):
+        show_table(f"{subject}: {analysis}, mean correlation x 100 with test responses", 100 * _wide(some, "r"))
+        spaces = [column for column in some if column.startswith("unique ") and some[column].notna().any()]
+        if spaces:
+            long = some.melt(["model", "region"], spaces, var_name="space", value_name="value").dropna()
+            long["model"] = long["space"].str.removeprefix("unique ") + " in " + long["model"]
+            order = [name for model in dict.fromkeys(some["model"]) for name in long["model"].unique()
+                     if name.endswith(f" in {model}")]  # fmt: skip
+            wide = _wide(long, "value").reindex(order)
+            show_table(f"{subject}: {analysis}, unique variance x 100 (R² lost without it)", 100 * wide)
+    for (a, b), some in preferences[preferences["atlas"] == first["atlas"].iloc[0]].groupby(["a", "b"], sort=False):
+        wide = 100 * some.set_index("region")[["difference", "ci_low", "ci_high", "better_a", "better_b"]]
+        wide.columns = [f"{a} - {b}", "low", "high", f"% voxels {a}", f"% voxels {b}"]
+        show_table(
+            f"{subject}: mean correlation x 100 of {a} less that of {b}; voxels where one is better (q < 0.05)", wide
+        )
+    if len(seeds):
+        shown = seeds.assign(model=seeds["model"] + ", seed " + seeds["seed"].astype(str)).set_index("model")
+        show_table(
+            f"{subject}: maps with other noise, over voxels with q < 0.05", shown[["correlation", "difference"]], 3
+        )
+
+
+def _wide(table: pd.DataFrame, values: str) -> pd.DataFrame:
+    """A row per model and a column per region, both in the order in which they come."""
+    wide = table.pivot(index="model", columns="region", values=values)
+    return wide.reindex(index=list(dict.fromkeys(table["model"])), columns=list(dict.fromkeys(table["region"])))
