@@ -16,8 +16,8 @@ from nilearn.datasets import fetch_surf_fsaverage
 from nilearn.surface import load_surf_mesh
 
 from phosphene import brain_maps
-from phosphene.brain_maps import Look, colours
-from phosphene.brain_maps.page import box, layout
+from phosphene.brain_maps import Look, colours, panels, surface
+from phosphene.brain_maps.page import NARROW, box, layout
 from phosphene.data import atlas
 from phosphene.data.nsd import NSD
 from phosphene.data.simulate import simulate
@@ -207,7 +207,7 @@ def test_unique_variance_is_blue_in_early_and_vermilion_in_ventral_cortex(data: 
     assert 0.5 < first[streams == 1].mean() and first[streams == 5].mean() < 0.05
     assert 0.5 < second[streams == 5].mean() and second[streams == 1].mean() < 0.05
     assert 0.6 < near(drawn(figure, 1), colours.BOTH)[np.isin(streams, (1, 5))].mean()
-    assert {"low", "high", "z alone", "zc alone"} <= set(texts(figure))
+    assert {"low", "high", "only z", "only zc"} <= set(texts(figure))
     share = 100 * (voxels["streams"] == "early").sum() / (voxels["q"] < 0.05).sum()
     assert any(f"z more in {share:.0f} %" in text for text in texts(figure))
 
@@ -261,6 +261,67 @@ def test_layers_that_differ_between_panels_are_named(data: NSD, voxels: pd.DataF
     tables = layers(voxels, 0.1)
     with pytest.raises(PhospheneError, match="panel 'late' has layers down0, mid; expected"):
         brain_maps.figure_of_best({"early": tables, "late": {k: tables[k] for k in ("down0", "mid")}}, data)
+
+
+# ---- a cortex that can be turned, and narrow pages -----------------------------------------------------------------
+
+
+def test_a_cortex_to_turn_says_what_the_flat_map_says(data: NSD, voxels: pd.DataFrame) -> None:
+    transforms = brain_maps.transforms_of(data)
+    assert transforms is not None
+    on, flat = surface.Cortex(read_transforms(transforms)), FlatGround(read_transforms(transforms))
+    labels = np.concatenate([
+        atlas.draw_regions(load_surf_mesh(fetch_surf_fsaverage()[f"white_{side}"]).coordinates)["streams"]
+        for side in SIDES.values()
+    ])  # fmt: skip
+    shown = panels.of_accuracy({"z": voxels}, on, data, Look(top=0.8))
+    assert shown.top == panels.of_accuracy({"z": voxels}, flat, data, Look(top=0.8)).top
+    one = surface.turned("subj01", shown, shown.panels[0], "z", (["r"], surface.Legend("r")))
+    full = near(one.colours, colours.ACCURACY[-1]) & one.there
+    assert full.shape == (2 * N,) and 0.7 < full[labels == 1].mean() and 0.7 < full[labels == 5].mean()
+    assert full[labels == 0].mean() < 0.02 and np.nanmax(one.values["r"]) == pytest.approx(0.8)
+    best = panels.of_best(
+        {"late": brain_maps.best_layer(layers(voxels, 0.1))}, ["down0", "mid", "up0"], on, data, Look(top=0.1)
+    )
+    own, found = colours.palette(3), best.colour(best.panels[0].pictures)
+    assert 0.7 < near(found, own[0])[labels == 1].mean() and 0.7 < near(found, own[1])[labels == 5].mean()
+
+
+def test_a_difference_is_blue_where_the_first_is_better_and_vermilion_where_the_second_is(
+    data: NSD, voxels: pd.DataFrame
+) -> None:
+    transforms = brain_maps.transforms_of(data)
+    assert transforms is not None
+    early = voxels["streams"] == "early"
+    pair = voxels.assign(r=0.4 * early, q=np.where(early, 0, 0.9)), voxels.assign(r=0.4 * (voxels["q"] < 0.05) * ~early)
+    on = FlatGround(read_transforms(transforms))
+    shown = panels.of_difference("z less c", pair, on, data, Look(top=0.4))
+    picture, streams = shown.colour(shown.panels[0].pictures), streams_of_pixels()
+    assert 0.5 < near(picture, colours.DIVERGING[-1])[streams == 1].mean()
+    assert 0.5 < near(picture, colours.DIVERGING[0])[streams == 5].mean()
+    lightness = colours.to_oklab(colours.diverging(np.array([-1, -0.5, 0, 0.5, 1.0])))[:, 0]
+    assert lightness[0] < lightness[1] < lightness[2] > lightness[3] > lightness[4]
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_on_a_narrow_page_everything_stands_below_each_other(data: NSD, voxels: pd.DataFrame, bare: bool) -> None:
+    look = Look("A title", width=4.6, bare=bare)
+    for figure in (
+        brain_maps.figure_of_accuracy({"z": voxels, "c": voxels}, data, look),
+        brain_maps.figure_of_unique({"low": voxels, "high": voxels}, data, look=look),
+        brain_maps.figure_of_best({"early (step 4)": layers(voxels, 0.1), "late": layers(voxels, 0.1)}, data, look),
+    ):
+        assert figure.get_figwidth() == pytest.approx(4.6) and look.width < NARROW
+        first, second = (axes.get_position() for axes in figure.axes[:2])
+        assert first.x0 == pytest.approx(second.x0) and first.y0 > second.y1
+        figure.canvas.draw()
+        for text in [*figure.texts, *(t for axes in figure.axes for t in axes.texts if not t.get_clip_on())]:
+            extent = text.get_window_extent()
+            assert (
+                0 <= extent.x0 and extent.x1 <= figure.bbox.width and 0 <= extent.y0 and extent.y1 <= figure.bbox.height
+            )
+        said = texts(figure)
+        assert ("A title" in said) is not bare and any("test pictures" in text for text in said) is not bare
 
 
 # ---- colours and places on the page --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from phosphene.encoding import Model
     from phosphene.study import Study
 
+WIDE = 160  # characters of a table that is not read on a terminal
 STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 
 
@@ -99,31 +101,35 @@ def _show_plan(study: Study, models: list[tuple[str, Model]], options: Any) -> N
 
 
 def _show(regions: pd.DataFrame, preferences: pd.DataFrame, seeds: pd.DataFrame) -> None:
-    subject, first = regions["subject"].iloc[0], regions[regions["atlas"] == regions["atlas"].iloc[0]]
-    for analysis, some in first.groupby("analysis", sort=False):
-        show_table(f"{subject}: {analysis}, mean correlation x 100 with test responses", 100 * _wide(some, "r"))
+    """Print the regions of the first atlas; the other atlases are in ``--json`` and in the report."""
+    subject, atlas = regions["subject"].iloc[0], regions["atlas"].iloc[0]
+    for analysis, some in regions[regions["atlas"] == atlas].groupby("analysis", sort=False):
+        show_table(
+            f"{subject}: {analysis}, mean correlation x 100 with test responses", 100 * _wide(some, "r"), 1, WIDE
+        )
         spaces = [column for column in some if column.startswith("unique ") and some[column].notna().any()]
-        if spaces:
-            long = some.melt(["model", "region"], spaces, var_name="space", value_name="value").dropna()
-            long["model"] = long["space"].str.removeprefix("unique ") + " in " + long["model"]
-            order = [name for model in dict.fromkeys(some["model"]) for name in long["model"].unique()
-                     if name.endswith(f" in {model}")]  # fmt: skip
-            wide = _wide(long, "value").reindex(order)
-            show_table(f"{subject}: {analysis}, unique variance x 100 (R² lost without it)", 100 * wide)
-    for (a, b), some in preferences[preferences["atlas"] == first["atlas"].iloc[0]].groupby(["a", "b"], sort=False):
-        wide = 100 * some.set_index("region")[["difference", "ci_low", "ci_high", "better_a", "better_b"]]
-        wide.columns = [f"{a} - {b}", "low", "high", f"% voxels {a}", f"% voxels {b}"]
-        show_table(
-            f"{subject}: mean correlation x 100 of {a} less that of {b}; voxels where one is better (q < 0.05)", wide
-        )
+        long = some.melt(["model", "region"], spaces, "space", "value", ignore_index=False).dropna().sort_index()
+        long["model"] = long["space"].str.removeprefix("unique ") + " in " + long["model"]
+        if len(long):
+            title = f"{subject}: {analysis}, unique variance x 100 (R² lost without it)"
+            show_table(title, 100 * _wide(long, "value"), 1, WIDE)
+    for (a, b), some in preferences[preferences["atlas"] == atlas].groupby(["a", "b"], sort=False):
+        shown = 100 * some.set_index("region")[["difference", "ci_low", "ci_high", "better_a", "better_b"]]
+        shown.columns = [f"{a} - {b}", "low", "high", f"% better by {a}", f"% better by {b}"]
+        title = f"{subject}: {a} less {b}, mean correlation x 100, 95 % interval, and voxels with q < 0.05"
+        show_table(title, shown.loc[_ordered(shown.index)], 1, WIDE)
     if len(seeds):
-        shown = seeds.assign(model=seeds["model"] + ", seed " + seeds["seed"].astype(str)).set_index("model")
-        show_table(
-            f"{subject}: maps with other noise, over voxels with q < 0.05", shown[["correlation", "difference"]], 3
-        )
+        again = seeds.assign(model=seeds["model"] + ", seed " + seeds["seed"].astype(str)).set_index("model")
+        title = f"{subject}: maps with other noise, over voxels with q < 0.05"
+        show_table(title, again[["correlation", "difference"]], 3, WIDE)
 
 
 def _wide(table: pd.DataFrame, values: str) -> pd.DataFrame:
-    """A row per model and a column per region, both in the order in which they come."""
+    """A row per model and a column per region."""
     wide = table.pivot(index="model", columns="region", values=values)
-    return wide.reindex(index=list(dict.fromkeys(table["model"])), columns=list(dict.fromkeys(table["region"])))
+    return wide.reindex(index=list(dict.fromkeys(table["model"])), columns=_ordered(table["region"]))
+
+
+def _ordered(regions: Iterable[str]) -> list[str]:
+    """Regions as they come, what has no name last."""
+    return sorted(dict.fromkeys(regions), key=lambda region: region == "elsewhere")

@@ -4,8 +4,9 @@ Takes tables of voxels, as :func:`phosphene.encoding.maps` gives, and the subjec
 Figures are flat maps (:mod:`phosphene.flatmap`), or slices, saying so, of scans that no surface is known for.
 """
 
-from phosphene.brain_maps.figures import Look, best_layer, figure_of_accuracy, figure_of_best, figure_of_unique
+from phosphene.brain_maps.figures import figure_of_accuracy, figure_of_best, figure_of_unique
 from phosphene.brain_maps.files import write_surface, write_volume
+from phosphene.brain_maps.panels import Look, best_layer
 from phosphene.brain_maps.places import transforms_of
 
 __all__ = [

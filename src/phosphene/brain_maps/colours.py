@@ -12,11 +12,12 @@ Floats = NDArray[np.float64]
 ACCURACY = ("#f3ead2", "#f2c879", "#e39a5b", "#c8635a", "#953a66", "#5a2467", "#241246")  # pale to dark: more is darker
 # Of two kinds of unique variance: neither, the first, the second, both
 NEITHER, FIRST, SECOND, BOTH = "#f1ece2", "#0072b2", "#d55e00", "#2a1038"
+DIVERGING = ("#7a2e00", SECOND, NEITHER, FIRST, "#003e63")  # of a difference: less, the same, more
 # For kinds in order, cool to warm: chosen so that the two most alike are as far apart as can be, in Oklab, for readers
 # with usual sight, without red and without green receptors
 FEW = ("#332288", "#88ccee", "#e69f00", "#cc6677", "#8c3b00")
 MANY = ("#332288", "#0072b2", "#6699ff", "#88ccee", "#44aa99", "#ddcc77", "#d55e00", "#8c3b00", "#570f27")
-PALE, PALEST = "#f1ece2", 0.4  # what a colour fades into, and how much of the colour is left at a margin of 0
+PALE, PALEST = "#f1ece2", 0.25  # what a colour fades into, and how much of the colour is left at a margin of 0
 
 _CONES = np.array([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
                    [0.0883024619, 0.2817188376, 0.6299787005]])  # fmt: skip
@@ -46,6 +47,11 @@ def ramp(share: Floats, colours: tuple[str, ...]) -> Floats:
     knots = to_oklab(np.array([rgb(colour) for colour in colours]))
     places = np.linspace(0, 1, len(colours))
     return from_oklab(np.stack([np.interp(share, places, knots[:, k]) for k in range(3)], axis=-1))
+
+
+def diverging(share: Floats) -> Floats:
+    """Colours (..., 3) of differences from -1, vermilion, over pale to 1, blue."""
+    return ramp((np.clip(share, -1, 1) + 1) / 2, DIVERGING)
 
 
 def bivariate(first: Floats, second: Floats) -> Floats:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.brain_maps import colours
-from phosphene.brain_maps.page import Legend
+from phosphene.brain_maps.page import NARROW, Legend
 from phosphene.flatmap.raster import GREYS
 from phosphene.flatmap.style import INK, SOFT
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
-Colour = Callable[[list[Floats]], Floats]
-"""From the pictures of a panel to colours (height, width, 3)."""
-HEIGHTS = {"ramp": 0.85, "square": 2.05}  # inches
 
 
 def _axes(figure: Figure, place: Legend, corner: tuple[float, float], size: tuple[float, float]) -> Axes:
@@ -37,6 +34,11 @@ def _text(figure: Figure, place: Legend, corner: tuple[float, float], text: str,
     figure.text(x, y, text, **{"fontsize": 9.5, "color": INK, "va": "center", **more})
 
 
+def height_of_ramp(width: float) -> float:
+    """Inches that :func:`ramp` needs on a page of a width."""
+    return 1.05 if width < NARROW else 0.85
+
+
 def ramp(figure: Figure, place: Legend, top: float, label: str, lowest: float) -> None:
     """Draw the scale of accuracy, grey below the lowest value that is shown."""
     _text(figure, place, (0, 0.1), label)
@@ -50,7 +52,13 @@ def ramp(figure: Figure, place: Legend, top: float, label: str, lowest: float) -
     ticks = _ticks(top)
     axes.set_xticks(ticks, [f"{'≥ ' if t == ticks[-1] else ''}{t:g}" for t in ticks])
     if np.isfinite(lowest):
-        _text(figure, place, (3.9, 0.35), f"grey: below {lowest:.2f}, the lowest r shown", fontsize=8.5, color=SOFT)
+        corner = (0, 0.85) if place.width < NARROW else (3.9, 0.35)
+        _text(figure, place, corner, f"grey: below {lowest:.2f}, the lowest r shown", fontsize=8.5, color=SOFT)
+
+
+def height_of_square(width: float) -> float:
+    """Inches that :func:`square` needs on a page of a width."""
+    return 3.2 if width < NARROW else 2.05
 
 
 def square(figure: Figure, place: Legend, top: float, names: tuple[str, str], label: str) -> None:
@@ -63,42 +71,51 @@ def square(figure: Figure, place: Legend, top: float, names: tuple[str, str], la
         axis.set_ticks([0, top / 2, top], ["0", f"{top / 2:g}", f"≥ {top:g}"])
         axis.set_label_text(name, fontsize=10, fontweight="bold", color=colour)
     axes.yaxis.label.set(rotation=0, ha="right", va="center")
-    x = 0.62 + side + 0.45
-    _text(figure, place, (x, 0.2), label)
-    words = {colours.FIRST: f"{names[0]} alone", colours.SECOND: f"{names[1]} alone",
-             colours.BOTH: "each, beside the other",
-             colours.NEITHER: "neither: what they explain, they share"}  # fmt: skip
-    for k, (colour, text) in enumerate(words.items()):
-        patch = _axes(figure, place, (x, 0.4 + 0.25 * k), (0.2, 0.15))
+    x, y = (0.0, 2.05) if place.width < NARROW else (0.62 + side + 0.45, 0.2)
+    _text(figure, place, (x, y), label)
+    for k, (colour, text) in enumerate(words_of_square(names).items()):
+        patch = _axes(figure, place, (x, y + 0.2 + 0.25 * k), (0.2, 0.15))
         patch.set(facecolor=colour, xticks=[], yticks=[])
-        _text(figure, place, (x + 0.3, 0.475 + 0.25 * k), text, fontsize=9)
+        _text(figure, place, (x + 0.3, y + 0.275 + 0.25 * k), text, fontsize=9)
 
 
-def height_of_kinds(n_panels: int) -> float:
+def words_of_square(names: tuple[str, str]) -> dict[str, str]:
+    """What the corners of the square mean, by colour."""
+    return {colours.FIRST: f"only {names[0]}", colours.SECOND: f"only {names[1]}",
+            colours.BOTH: "both, each something of its own",
+            colours.NEITHER: "neither: what they explain is shared"}  # fmt: skip
+
+
+def height_of_kinds(n_kinds: int) -> float:
     """Inches that :func:`kinds` needs."""
-    return 1.0 + 0.2 * n_panels
+    return 0.75 + 0.22 * n_kinds
 
 
 def kinds(figure: Figure, place: Legend, top: float, names: Sequence[str], shares: dict[str, Floats]) -> None:
-    """Show layers side by side, each with its colours from no margin to a full one and its share of voxels by panel."""
-    first, own = 1.55, colours.palette(len(names))
-    step = min((place.width - 2 * place.left - first) / len(names), 1.5)
-    strength = np.linspace(0, 1, 64)
-    for k, name in enumerate(names):
-        x = first + k * step
-        _text(figure, place, (x, 0.1), name)
-        axes = _axes(figure, place, (x, 0.23), (0.8 * step, 0.16))
-        axes.imshow(colours.categorical(np.full(64, k), strength, own)[None], aspect="auto", extent=(0, top, 0, 1))
+    """Show layers below each other: colours from no margin to a full one, and the share of voxels won in each panel."""
+    own, strength, down = colours.palette(len(names)), np.linspace(0, 1, 64), 0.45
+    strip, first = (0.75, 0.75 + 0.95) if place.width < NARROW else (0.9, 0.9 + 1.4)
+    step = min((place.width - 2 * place.left - first) / max(len(shares), 1), 1.4)
+    _text(figure, place, (0, 0.2), "best layer")
+    for column, (panel, share) in enumerate(shares.items()):
+        x = first + (column + 1) * step - 0.1
+        _text(figure, place, (x, 0.2), panel.replace(" (", "\n("), fontsize=8.5, color=SOFT, ha="right")
+        for row, one in enumerate(share):
+            bold = "bold" if one == share.max() > 0 else "normal"
+            at = (x, down + 0.1 + 0.22 * row)
+            _text(figure, place, at, f"{100 * one:.0f} %", fontsize=9, ha="right", fontweight=bold)
+    for row, name in enumerate(names):
+        _text(figure, place, (0, down + 0.1 + 0.22 * row), name)
+        axes = _axes(figure, place, (strip - 0.15, down + 0.02 + 0.22 * row), (first - strip - 0.1, 0.16))
+        axes.imshow(colours.categorical(np.full(64, row), strength, own)[None], aspect="auto", extent=(0, top, 0, 1))
         axes.set_yticks([])
-        axes.set_xticks([0, top] if k == 0 else [], ["0", f"≥ {top:g}"] if k == 0 else [])
-        for row, share in enumerate(shares.values()):
-            at = (x + 0.4 * step, 0.76 + 0.2 * row)
-            bold = "bold" if share[k] == share.max() > 0 else "normal"
-            _text(figure, place, at, f"{100 * share[k]:.0f} %", fontsize=9, ha="center", fontweight=bold)
-    _text(figure, place, (0, 0.1), "best layer")
-    _text(figure, place, (0, 0.31), "r over second best", fontsize=8.5, color=SOFT)
-    for row, panel in enumerate(shares):
-        _text(figure, place, (0, 0.76 + 0.2 * row), panel, fontsize=8.5, color=SOFT)
+        axes.set_xticks([0, top] if row == len(names) - 1 else [], ["0", f"≥ {top:g}"] if row == len(names) - 1 else [])
+    if place.width >= NARROW:
+        _text(figure, place, (first + step * len(shares) + 0.3, down + 0.1),
+              "Hue: the best layer, from the U-Net's input (top)\nto its output (bottom).\n"
+              "Paler: the second best is close; the scale is\nthe r of the best less that of the second best.\n"
+              "Numbers: the share of the coloured voxels\nthat each layer wins.",
+              fontsize=8.5, color=SOFT, va="top")  # fmt: skip
 
 
 def _ticks(top: float) -> list[float]:

@@ -11,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.brain_maps.places import Ground
-from phosphene.flatmap.raster import FlatGround
 from phosphene.flatmap.style import INK, SOFT, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINE, NAME, GAP, EDGE = 0.2, 0.36, 0.16, 0.2  # inches: a line of notes, height above a panel, between, around
+LINE, NAME, GAP, EDGE = 0.2, 0.5, 0.16, 0.2  # inches: a line of notes, height above a panel, between, around
 LETTERS = 14.2  # of notes, per inch
 AROUND = 14.0  # mm of cortex shown around what is drawn
 WHOLE = 0.75  # a box of more than this share of the cortex is not worth cutting out
-TALLEST = 0.8  # of figures: height over width
-NARROWEST = 7.0  # inches
+TALLEST, SLIM = (0.8, 1.2), 2.5  # of figures: height over width; the second where panels are as wide as this or wider
+NARROWEST = 7.0  # inches, of figures with few or slim panels
+NARROW = 6.0  # inches: below it everything stands below each other
 Box = tuple[float, float, float, float]
 
 
@@ -31,7 +31,7 @@ def box(ground: Ground, shown: Sequence[NDArray[np.bool_]]) -> Box:
     """Left, right, bottom and top of what is worth showing: of flattened cortex the part with something on it."""
     left, right, bottom, top = ground.extent
     there = np.any(shown, axis=0)
-    if not isinstance(ground, FlatGround) or not there.any():
+    if not ground.flat or left != -right or not there.any():
         return ground.extent
     rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
     across = left + (right - left) * (columns[[0, -1]] + 0.5) / there.shape[1]
@@ -52,7 +52,7 @@ class Legend:
     height: float
 
 
-def layout(n: int, aspect: float, height: float) -> tuple[int, float]:
+def layout(n: int, aspect: float, height: float, page_width: float = WIDTH) -> tuple[int, float]:
     """Choose the number of columns that makes panels largest on a page of the usual shape, and their width.
 
     Parameters
@@ -63,11 +63,15 @@ def layout(n: int, aspect: float, height: float) -> tuple[int, float]:
         Of a panel: width over height.
     height : float
         Inches that panels may have together.
+    page_width : float
+        Inches. A narrow page has one column, as high as it gets.
     """
+    if page_width < NARROW:
+        return 1, page_width - 2 * EDGE
 
     def width(n_columns: int) -> float:
         n_rows = -(-n // n_columns)
-        return min((WIDTH - 2 * EDGE + GAP) / n_columns - GAP, (height / n_rows - NAME - GAP) * aspect)
+        return min((page_width - 2 * EDGE + GAP) / n_columns - GAP, (height / n_rows - NAME - GAP) * aspect)
 
     def worth(n_columns: int) -> float:
         return width(n_columns) * n / (n_columns * -(-n // n_columns))  # a hole in the last row is ugly
@@ -76,26 +80,27 @@ def layout(n: int, aspect: float, height: float) -> tuple[int, float]:
     return best, width(best)
 
 
-def page(title: str, notes: str, n: int, shape: Box, legend: float) -> tuple[Figure, list[Axes], Legend]:
-    """Make a figure with `n` empty panels, and room for a legend of a height in inches below them."""
+def page(
+    words: tuple[str, str], n: int, shape: Box, legend: float, page_width: float = WIDTH
+) -> tuple[Figure, list[Axes], Legend]:
+    """Make a figure with `n` empty panels; `words` are title and notes, `legend` the height below, inches."""
     from matplotlib.figure import Figure
 
     left, right, bottom, top = shape
     aspect = abs((right - left) / (top - bottom))
-    n_columns, width = layout(n, aspect, TALLEST * WIDTH - 1.0 - legend)
+    tallest = TALLEST[aspect >= SLIM] * page_width
+    n_columns, width = layout(n, aspect, tallest - 1.0 - legend, page_width)
     height, n_rows = width / aspect, -(-n // n_columns)
-    whole = max(2 * EDGE + n_columns * (width + GAP) - GAP, NARROWEST)
-    lines = textwrap.wrap(notes, int((whole - 2 * EDGE) * LETTERS))
-    above = 0.6 + LINE * len(lines)
-    total = above + n_rows * (height + NAME + GAP) + 0.1 + legend
+    whole = max(2 * EDGE + n_columns * (width + GAP) - GAP, min(NARROWEST, page_width))
+    above = _words(words, whole)
+    total = above[0] + n_rows * (height + NAME + GAP) + 0.1 + legend
     figure = Figure(figsize=(whole, total), facecolor="white")
-    figure.text(EDGE / whole, 1 - 0.34 / total, title, fontsize=15, fontweight="bold", color=INK, va="center")
-    for k, line in enumerate(lines):
-        figure.text(EDGE / whole, 1 - (0.64 + LINE * k) / total, line, fontsize=9, color=SOFT, va="center")
+    for down, text, style in above[1]:
+        figure.text(EDGE / whole, 1 - down / total, text, va="center", **style)
     panels = []
     for k in range(n):
         row, column = divmod(k, n_columns)
-        x, y = EDGE + column * (width + GAP), total - above - (row + 1) * (height + NAME) - row * GAP
+        x, y = EDGE + column * (width + GAP), total - above[0] - (row + 1) * (height + NAME) - row * GAP
         axes = figure.add_axes((x / whole, y / total, width / whole, height / total), aspect="equal")
         axes.set_axis_off()
         axes.set_xlim(left, right)
@@ -104,12 +109,25 @@ def page(title: str, notes: str, n: int, shape: Box, legend: float) -> tuple[Fig
     return figure, panels, Legend(EDGE, legend, whole, total)
 
 
+def _words(words: tuple[str, str], width: float) -> tuple[float, list[tuple[float, str, dict[str, Any]]]]:
+    """Inches that title and notes need, and their lines: how far down, text, style."""
+    title, notes = words
+    if not title:
+        return 0.05, []
+    lines = textwrap.wrap(notes, int((width - 2 * EDGE) * LETTERS))
+    found: list[tuple[float, str, dict[str, Any]]] = [
+        (0.34, title, {"fontsize": 15, "fontweight": "bold", "color": INK})
+    ]
+    found += [(0.64 + LINE * k, line, {"fontsize": 9, "color": SOFT}) for k, line in enumerate(lines)]
+    return 0.6 + LINE * len(lines), found
+
+
 def paint(axes: Axes, ground: Ground, colours: NDArray[np.float64], there: NDArray[np.bool_],
           outlines: Mapping[str, NDArray[np.bool_]]) -> None:  # fmt: skip
     """Draw one map: the ground, colours (height, width, 3) where there are any, regions."""
     limits = axes.get_xlim(), axes.get_ylim()
     inches = axes.bbox.width / axes.figure.dpi
-    how = "antialiased" if isinstance(ground, FlatGround) else "nearest"
+    how = "antialiased" if ground.flat else "nearest"
     picture = np.where(there[..., None], np.dstack([colours, np.ones(there.shape)]), ground.shade())
     axes.imshow(picture, extent=ground.extent, interpolation=how, aspect="equal")
     size = float(np.clip(inches / 6, 0.8, 1))
@@ -126,8 +144,8 @@ def paint(axes: Axes, ground: Ground, colours: NDArray[np.float64], there: NDArr
 def head(axes: Axes, name: str, about: str, sides: bool) -> None:
     """Write above a panel its name and, small, what it says in numbers; on cortex which side is which."""
     near: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
-    axes.annotate(name, (0, 1), (0, 6), fontsize=11, fontweight="bold", color=INK, **near)
-    axes.annotate(about, (1, 1), (0, 6), fontsize=8.5, color=SOFT, ha="right", **near)
+    axes.annotate(name, (0, 1), (0, 18), fontsize=11, fontweight="bold", color=INK, **near)
+    axes.annotate(about, (0, 1), (0, 6), fontsize=8.5, color=SOFT, **near)
     if sides:
         for x, side in ((0.0, "left"), (1.0, "right")):
             axes.text(x, 0.0, side, fontsize=8, color=SOFT, ha="left" if x == 0 else "right", va="bottom",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from phosphene import flatmap
 from phosphene.flatmap.raster import FlatGround
-from phosphene.flatmap.slices import SliceGround
+from phosphene.flatmap.slices import N_COLUMNS, N_NARROW, SliceGround
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +46,13 @@ class Grid(Protocol):
 class Ground(Protocol):
     """What maps are painted on: flattened cortex or slices."""
 
+    flat: bool
+    """Whether it is cortex, the left hemisphere on the left."""
     note: str
-    extent: tuple[float, float, float, float]
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom, top."""
 
     def shade(self) -> NDArray[np.float64]:
         """The picture beneath, (height, width, 4)."""
@@ -79,21 +84,25 @@ def transforms_of(data: Grid) -> Path | None:
     return Path(folder) if any(path.is_file() for path in paths) else None
 
 
-def ground(data: Grid, transforms: flatmap.Transforms | str | Path | None, known: NDArray[np.bool_],
-           shown: NDArray[np.bool_]) -> Ground:  # fmt: skip
+def ground(data: Grid, transforms: flatmap.Transforms | flatmap.Pycortex | str | Path | None, known: NDArray[np.bool_],
+           shown: NDArray[np.bool_], narrow: bool = False) -> Ground:  # fmt: skip
     """Choose what to paint on: flattened cortex where the way there is known, else slices.
 
     Parameters
     ----------
     data : Grid
-    transforms : Transforms, path or None
+    transforms : Transforms, Pycortex, path or None
         None means the subject's own, if it has any.
     known, shown : ndarray of bool, (X, Y, Z)
         Voxels that were predicted, and those that some map shows.
+    narrow : bool
+        Slices for a phone.
     """
     found = transforms_of(data) if transforms is None else transforms
     if found is None:
-        return SliceGround(known, shown)
+        return SliceGround(known, shown, N_NARROW if narrow else N_COLUMNS)
+    if isinstance(found, flatmap.Pycortex):
+        return flatmap.pycortex_ground(found)
     if not isinstance(found, flatmap.Transforms):
         found = flatmap.read_transforms(found, resolution(data))
     return FlatGround(found)

@@ -6,6 +6,7 @@ drawn as slices: its header does not register it with any surface, so a map made
 """
 
 from phosphene.flatmap.flat import draw, flat_mesh
+from phosphene.flatmap.pycortex import Pycortex, draw_pycortex, pycortex_ground
 from phosphene.flatmap.sampling import (
     GRIDS,
     HEMISPHERES,
@@ -29,12 +30,15 @@ __all__ = [
     "HEMISPHERES",
     "N_FSAVERAGE",
     "N_FSAVERAGE5",
+    "Pycortex",
     "Scale",
     "Transforms",
     "Vertices",
     "draw",
+    "draw_pycortex",
     "draw_slices",
     "flat_mesh",
+    "pycortex_ground",
     "read_transforms",
     "show",
     "to_fsaverage",

@@ -71,6 +71,7 @@ def _barycentric(
 class FlatGround:
     """What maps of one subject are painted on: cortex laid flat, the left hemisphere on the left."""
 
+    flat = True
     note = "Flattened cortex of fsaverage, the back of the head in the middle; dark grey lies in the sulci."
 
     def __init__(self, transforms: Transforms) -> None:

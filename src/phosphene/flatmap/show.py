@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
 from phosphene.flatmap.flat import draw
+from phosphene.flatmap.pycortex import Pycortex, draw_pycortex
 from phosphene.flatmap.sampling import (
     HEMISPHERES,
     Transforms,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 def show(
     volume: NDArray[Any],
-    transforms: Transforms | str | Path | None,
+    transforms: Transforms | Pycortex | str | Path | None,
     outlines: Mapping[str, NDArray[Any]] = NO_OUTLINES,
     title: str = "",
     scale: Scale = PLAIN,
@@ -43,8 +44,9 @@ def show(
     ----------
     volume : ndarray, shape (X, Y, Z)
         NaN where there is nothing to show.
-    transforms : Transforms, path or None
-        What :func:`read_transforms` gave, or the folder that it reads for volumes at 1.8 mm.
+    transforms : Transforms, Pycortex, path or None
+        What :func:`read_transforms` gave, or the folder that it reads for volumes at 1.8 mm; or a subject of your own
+        pycortex store.
     outlines : dict of ndarray of bool, shape (X, Y, Z)
         Regions by name.
     title : str
@@ -62,6 +64,8 @@ def show(
     for name, region in outlines.items():
         if not np.isin(region, (0, 1)).all():
             raise PhospheneError(f"outlines: {name!r} holds more than 0 and 1; give a mask, such as `atlas == 1`")
+    if isinstance(transforms, Pycortex):
+        return draw_pycortex(volume, transforms, outlines, title, scale, path)
     if isinstance(transforms, str | Path):
         if not Path(transforms).is_dir():
             raise PhospheneError(f"{transforms}: no such folder; give the folder of the transforms, or None for slices")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-N_SLICES, N_COLUMNS = 12, 6
+N_SLICES, N_COLUMNS, N_NARROW = 12, 6, 3  # columns of a page, and of a narrow one
 
 
 def draw_slices(
@@ -75,9 +75,9 @@ def outline_tiles(axes: Axes, name: str, region: NDArray[np.float64], size: floa
     write_name(axes, float(column), float(row), name, size)
 
 
-def mosaic(planes: NDArray[Any], empty: float) -> tuple[NDArray[np.float64], int, int]:
+def mosaic(planes: NDArray[Any], empty: float, most: int = N_COLUMNS) -> tuple[NDArray[np.float64], int, int]:
     """Lay out planes (x, y, n) in rows, x to the right and y upwards; returns width and height of a tile too."""
-    n_columns = min(N_COLUMNS, planes.shape[2])
+    n_columns = min(most, planes.shape[2])
     n_rows = -(-planes.shape[2] // n_columns)
     margins = ((1, 1), (1, 2 + planes.shape[1] // 8), (0, n_rows * n_columns - planes.shape[2]))
     tiles = np.pad(planes.astype(float), margins, constant_values=empty)[:, ::-1]
@@ -95,16 +95,20 @@ class SliceGround:
         The voxels that maps may have; shown in grey.
     shown : ndarray of bool, (X, Y, Z)
         Those that some map has: up to 12 planes are spread over them.
+    most : int
+        Slices beside each other.
     """
 
+    flat = False
     note = "No surface registration was found: slices of the scan's own grid, x to the right, y upwards."
 
-    def __init__(self, mask: NDArray[np.bool_], shown: NDArray[np.bool_]) -> None:
+    def __init__(self, mask: NDArray[np.bool_], shown: NDArray[np.bool_], most: int = N_COLUMNS) -> None:
+        self.most = most
         planes = np.flatnonzero((shown if shown.any() else mask).any((0, 1)))
         self.planes = planes[np.unique(np.linspace(0, len(planes) - 1, N_SLICES).round().astype(int))]
         x, y = np.flatnonzero(mask.any((1, 2))), np.flatnonzero(mask.any((0, 2)))
         self._box = np.s_[x[0] : x[-1] + 1, y[0] : y[-1] + 1, self.planes]
-        self._mask, self.width, self.height = mosaic(mask[self._box], 0)
+        self._mask, self.width, self.height = mosaic(mask[self._box], 0, most)
         rows, columns = self._mask.shape
         self.extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
 
@@ -115,7 +119,7 @@ class SliceGround:
 
     def values(self, volume: NDArray[np.float64]) -> NDArray[np.float64]:
         """Lay out the planes of a volume (X, Y, Z)."""
-        return mosaic(np.asarray(volume)[self._box], np.nan)[0]
+        return mosaic(np.asarray(volume)[self._box], np.nan, self.most)[0]
 
     def labels(self, volume: NDArray[np.float64]) -> NDArray[np.int64]:
         """Lay out the planes of a volume of whole numbers from 1 on, 0 where there is none."""
@@ -123,7 +127,7 @@ class SliceGround:
 
     def outline(self, axes: Axes, name: str, region: NDArray[np.bool_], size: float = 1) -> None:
         """Draw the border of a region (X, Y, Z) and its name."""
-        outline_tiles(axes, name, mosaic(region[self._box], 0)[0], size)
+        outline_tiles(axes, name, mosaic(region[self._box], 0, self.most)[0], size)
 
     def marks(self, axes: Axes) -> None:
         """Say which plane each slice is."""

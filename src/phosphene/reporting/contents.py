@@ -12,7 +12,8 @@ import pandas as pd
 
 from phosphene import auditing, evaluation, scoring, sources
 from phosphene.decoding import items
-from phosphene.reporting import galleries, tables
+from phosphene.reporting import encoded, galleries, tables
+from phosphene.reporting.encoded import Encoded
 from phosphene.reporting.galleries import Album, Shown
 from phosphene.stages import BRAIN, without_warnings
 from phosphene.store import Artefact, Recipe, Store
@@ -51,6 +52,10 @@ class Content:
     n_items : dict of str to int
         Subject -> number of test pictures, shown or not.
     settings, facts : str
+    encoded : list of Encoded
+        Subjects that encoding models are finished of; empty where there are none.
+    surface : str
+        Page with the cortex that can be turned, base64 of gzip; empty where no surface is known.
     """
 
     name: str
@@ -76,12 +81,15 @@ class Content:
     n_items: dict[str, int] = field(default_factory=dict)
     settings: str = ""
     facts: str = ""
+    encoded: list[Encoded] = field(default_factory=list)
+    surface: str = ""
 
 
 def report_recipe(study: Study) -> Recipe:
-    """What the report is made from; audits are part of it where they are finished."""
+    """What the report is made from; audits and encoding models are part of it where they are finished."""
     inputs = {subject: evaluation.evaluate_recipe(study, subject).hash for subject in study.data.subjects}
     inputs |= {f"{subject}-audit": artefact.hash for subject, artefact in _audits(study).items()}
+    inputs |= encoded.inputs(study)
     shown = study.to_dict()
     del shown["data"]["root"]  # a place, neither shown nor hashed
     shown["evaluate"].pop("weights", None)
@@ -104,6 +112,7 @@ def gather(study: Study) -> Content:
     compared = evaluation.comparisons(study, Compute(progress=False))
     facts = scored[subjects[0]].manifest["facts"]
     lines = [artefact.table("audit").assign(subject=subject) for subject, artefact in _audits(study).items()]
+    maps = encoded.gather(study)
     content = Content(
         name=study.name,
         model=study.model.name,
@@ -119,6 +128,8 @@ def gather(study: Study) -> Content:
         n_items={s: len(items(study, sources.dataset(study, s))) for s in subjects},
         settings=tomlkit.dumps(dict(report_recipe(study).settings["study"])),
         facts=json.dumps({k: facts[k] for k in ("python", "platform", "packages", "commit") if k in facts}, indent=1),
+        encoded=maps,
+        surface=encoded.spin(study, maps),
         **found,
     )
     return replace(content, **_pictures(study, content))
@@ -154,6 +165,7 @@ def _pictures(study: Study, content: Content) -> dict[str, Any]:
     examples = {s: _examples(albums[s], ranked) for s, ranked in richest.items() if ranked is not None}
     shared = _shared(albums, richest, content.richest) if len(content.subjects) > 1 and examples else []
     spent = galleries.megabytes([one for some in examples.values() for one in some] + shared)
+    spent += encoded.megabytes(content.encoded, content.surface)
     budget = max(galleries.GALLERY_MB - spent, 1.0) / len(albums)
     gallery = [one for s, album in albums.items() for one in galleries.fill(album, richest[s], budget)]
     return {"examples": examples, "shared": shared, "gallery": gallery}

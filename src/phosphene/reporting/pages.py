@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from phosphene import evaluation, published, stages
-from phosphene.reporting import figures, galleries, tables
+from phosphene.reporting import encoded, figures, galleries, tables
 from phosphene.reporting.contents import Content, gather, report_recipe
 from phosphene.store import Artefact
 from phosphene.study import Compute, Study
@@ -69,6 +69,7 @@ def render(content: Content) -> str:
         absent=_absent(content.absent),
         gallery=_gallery(content),
         page_mb=galleries.PAGE_MB,
+        encoded_titles=encoded.TITLES,
     )
     return str(text).strip() + "\n"
 
