@@ -4,13 +4,14 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 CHROMIUM := $(shell command -v chromium)
+POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/initdb) $(shell command -v initdb))
 
-.PHONY: demo test test-slow lint bench docs chromium clean
+.PHONY: demo test test-slow lint bench docs chromium postgresql clean
 
 demo: $(INSTALLED)
 	$(BIN)/phosphene demo
 
-test: $(INSTALLED) $(if $(CHROMIUM),,chromium)
+test: $(INSTALLED) $(if $(CHROMIUM),,chromium) $(if $(POSTGRES),,postgresql)
 	$(BIN)/python -m pytest -q
 
 test-slow: $(INSTALLED)
@@ -32,6 +33,11 @@ docs: $(INSTALLED)
 chromium:
 	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get -qq update && apt-get -qq install -y chromium' || \
 	  { echo "The tests of pages need Chromium; install it with your package manager." >&2; exit 1; }
+
+# answers of raters are tested in a real PostgreSQL too, one that the test starts itself
+postgresql:
+	$(if $(filter 0,$(shell id -u)),,sudo) sh -c 'apt-get -qq update && apt-get -qq install -y postgresql' || \
+	  { echo "The tests of PostgreSQL need its server; install it with your package manager." >&2; exit 1; }
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
