@@ -94,6 +94,15 @@ def test_signed_rank_counts_all_signs():
     assert signed_rank(np.zeros(8), difference) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_signed_rank_of_few_ties_and_zeros_is_that_of_scipy(seed):
+    random = np.random.default_rng(seed)
+    difference = random.integers(-3, 4, size=int(random.integers(2, 10))).astype(float)
+    difference[0] = 2.0
+    expected = scipy_stats.wilcoxon(difference, zero_method="zsplit").pvalue
+    assert signed_rank(difference, np.zeros(len(difference))) == pytest.approx(expected)
+
+
 def test_signed_rank_splits_zeros():
     a = np.repeat([0.0, 1.0, -1.0], [20, 25, 10])
     # ranks of the zeros average 10.5 and of the rest 38; their ties are taken off the variance

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phosphene import cli_audit, cli_data, cli_encode, cli_score
+from phosphene import cli_audit, cli_data, cli_encode, cli_rate, cli_score
 from phosphene.cli_tables import show_table
 from phosphene.errors import PhospheneError
 from phosphene.study import Compute, Study, parse_set
@@ -264,6 +264,7 @@ def report(study: STUDY, *, options: Options) -> None:
 app.command("encode")(with_options(cli_encode.encode))
 app.command("figures")(with_options(cli_encode.figures))
 app.command("audit")(with_options(cli_audit.audit))
+app.command("rate")(with_options(cli_rate.rate))
 
 
 def _run(path: Path, options: Options, until: str | None, only: bool = False) -> None:

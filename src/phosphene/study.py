@@ -180,6 +180,31 @@ class Encode:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """Pictures -> people (docs/rating.md): `trials` are per method and rater, `methods` empty means all modes.
+
+    `sample` is which of several samples is shown. A rater is left out with fewer than `least_catch` of the catch trials
+    right, or more than `most_fast` of the answers quicker than `least_seconds`. `consent` is a text file seen from the
+    study file, "" the built-in text; `database` any SQLAlchemy URL, "" a SQLite file beside the links.
+    """
+
+    methods: tuple[Literal["z", "c", "zc"], ...] = ()
+    raters: int = _number(6, 1)
+    trials: int = _number(100, 1)
+    catch: int = _number(10, 0)
+    repeats: int = _number(10, 0)
+    sample: int = _number(0, 0)
+    break_every: int = _number(60, 0)
+    least_catch: float = _number(0.8, 0, 1)
+    least_seconds: float = _number(0.3, 0)
+    most_fast: float = _number(0.1, 0, 1)
+    title: str = "Which picture is more alike?"
+    contact: str = ""
+    consent: str = _folder()
+    database: str = _folder()
+
+
+@dataclass(frozen=True)
 class Study:
     """What to compute, frozen; `Study.load` reads one, `replace` makes another.
 
@@ -195,6 +220,7 @@ class Study:
     reconstruct: Reconstruct = Reconstruct()
     evaluate: Evaluate = Evaluate()
     encode: Encode = Encode()
+    rate: Rate = Rate()
     root: Path = field(default=Path("runs"), compare=False, metadata={"place": True})
     folder: Path = field(default=Path(), compare=False, metadata={"place": True})
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from phosphene import auditing, evaluation, scoring, sources
 from phosphene.decoding import items
-from phosphene.reporting import encoded, galleries, tables
+from phosphene.reporting import encoded, galleries, people, tables
 from phosphene.reporting.encoded import Encoded
 from phosphene.reporting.galleries import Album, Shown
 from phosphene.stages import BRAIN, without_warnings
@@ -56,6 +56,8 @@ class Content:
         Subjects that encoding models are finished of; empty where there are none.
     surface : str
         Page with the cortex that can be turned, base64 of gzip; empty where no surface is known.
+    people : dict of str to DataFrame
+        Tables of the human study (:mod:`phosphene.reporting.people`); empty where no answers were scored.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Content:
     facts: str = ""
     encoded: list[Encoded] = field(default_factory=list)
     surface: str = ""
+    people: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def report_recipe(study: Study) -> Recipe:
@@ -90,9 +93,11 @@ def report_recipe(study: Study) -> Recipe:
     inputs = {subject: evaluation.evaluate_recipe(study, subject).hash for subject in study.data.subjects}
     inputs |= {f"{subject}-audit": artefact.hash for subject, artefact in _audits(study).items()}
     inputs |= encoded.inputs(study)
+    inputs |= people.inputs(study)
     shown = study.to_dict()
     del shown["data"]["root"]  # a place, neither shown nor hashed
     shown["evaluate"].pop("weights", None)
+    shown["rate"] = {k: v for k, v in shown["rate"].items() if k not in ("database", "consent")}  # places, passwords
     return Recipe("report", study.name, VERSION, {"study": shown}, inputs)
 
 
@@ -130,6 +135,7 @@ def gather(study: Study) -> Content:
         facts=json.dumps({k: facts[k] for k in ("python", "platform", "packages", "commit") if k in facts}, indent=1),
         encoded=maps,
         surface=encoded.spin(study, maps),
+        people=people.gather(study),
         **found,
     )
     return replace(content, **_pictures(study, content))

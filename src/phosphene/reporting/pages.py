@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from phosphene import evaluation, published, stages
-from phosphene.reporting import encoded, figures, galleries, tables
+from phosphene.reporting import encoded, figures, galleries, people, tables
 from phosphene.reporting.contents import Content, gather, report_recipe
 from phosphene.store import Artefact
 from phosphene.study import Compute, Study
@@ -70,6 +70,7 @@ def render(content: Content) -> str:
         gallery=_gallery(content),
         page_mb=galleries.PAGE_MB,
         encoded_titles=encoded.TITLES,
+        people=people.section(content.people, content.scores),
     )
     return str(text).strip() + "\n"
 

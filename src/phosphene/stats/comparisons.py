@@ -9,10 +9,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import false_discovery_control, wilcoxon
+from scipy.stats import false_discovery_control, rankdata, wilcoxon
 
 from phosphene.errors import PhospheneError
 from phosphene.stats.intervals import resampled, rows_of
+
+EXACT = 13  # differences with ties or zeros whose signs are all gone through, as in scipy
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def signed_rank(a: ArrayLike, b: ArrayLike) -> float:
     Returns
     -------
     float
-        Exact for up to 50 differences without ties, else by the normal approximation; 1 where all differences are zero.
+        Exact for up to 50 differences without ties and for up to 13 with ties or zeros, else by the normal
+        approximation; 1 where all differences are zero.
         Zero differences are ranked and half of their ranks given to either side (``zsplit`` of scipy), because images
         on which two methods are equal speak for their equality.
 
@@ -81,7 +84,19 @@ def signed_rank(a: ArrayLike, b: ArrayLike) -> float:
     difference = _differences(a, b, "signed_rank")
     if not difference.any():
         return 1.0
+    size = np.abs(difference)
+    if len(size) <= EXACT and (len(np.unique(size)) < len(size) or not size.all()):
+        return _signed_rank_by_signs(difference)
     return float(wilcoxon(difference, zero_method="zsplit").pvalue)
+
+
+def _signed_rank_by_signs(difference: NDArray[np.float64]) -> float:
+    """Go through all signs of tied differences at once: what scipy's permutations give, a few hundred times faster."""
+    ranks = rankdata(np.abs(difference))
+    own = ranks[difference != 0]  # ranks of zeros go half to either side, whatever the signs
+    signs = (np.arange(2 ** len(own))[:, None] >> np.arange(len(own))) & 1
+    sums, found = signs @ own, ranks[difference > 0].sum()
+    return float(min(1.0, 2 * min((sums >= found - 1e-9).mean(), (sums <= found + 1e-9).mean())))
 
 
 def compare_methods(
