@@ -235,20 +235,20 @@ def _shown(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, Rows]]:
     ]  # fmt: skip
     yield "Odds of a right choice", [
         {"": f"{r.a} : {r.b}", "model": r.model, "odds ratio": _number(r.odds_ratio, 2),
-         "95 %": f"{_number(r.or_low, 2)} to {_number(r.or_high, 2)}", "p, Holm": _p(r.p_holm),
+         "95 %": _between(r.or_low, r.or_high), "p, Holm": _p(r.p_holm),
          "converged": "yes" if r.converged else "no"}
         for r in tables["odds"].itertuples() if r.b != "chance"
     ]  # fmt: skip
     agreed = {str(r.method): r for r in tables["agreement"].itertuples()}
     yield "Do raters agree about the same reconstruction?", [
         {"method": name, "alike, %": _percent(r.agreement), "by chance, %": _percent(r.expected),
-         "kappa": _number(r.kappa, 2), "95 %": f"{_number(r.kappa_low, 2)} to {_number(r.kappa_high, 2)}"}
+         "kappa": _number(r.kappa, 2), "95 %": _between(r.kappa_low, r.kappa_high)}
         for name, r in agreed.items()
     ]  # fmt: skip
     best = tables["predicts"]
     yield "Which metrics tell what people see? (rank correlation over images; the three best of each method)", [
         {"method": r.method, "preset": r.preset, "metric": r.metric, "direction": r.direction, "r": _number(r.r, 2),
-         "95 %": f"{_number(r.ci_low, 2)} to {_number(r.ci_high, 2)}", "ceiling": _number(r.ceiling, 2)}
+         "95 %": _between(r.ci_low, r.ci_high), "ceiling": _number(r.ceiling, 2)}
         for r in (best.groupby("method", sort=False).head(3).itertuples() if len(best) else ())
     ]  # fmt: skip
 
@@ -267,6 +267,10 @@ def _signed(value: float) -> str:
 
 def _ends(low: float, high: float) -> str:
     return f"{_percent(low)}–{_percent(high)}" if low == low else "–"
+
+
+def _between(low: float, high: float) -> str:
+    return f"{_number(low, 2)} to {_number(high, 2)}" if low == low else "–"
 
 
 def _p(value: float) -> str:
