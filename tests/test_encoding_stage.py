@@ -16,6 +16,7 @@ from phosphene.data.scans import Scans
 from phosphene.encoding import Model
 from phosphene.errors import PhospheneError
 from phosphene.sources import dataset
+from phosphene.store import Store
 from phosphene.study import Compute
 
 STUDY = """
@@ -131,6 +132,17 @@ def test_other_noise_gives_nearly_the_same_map(study):
     own, other = (encoding.maps(again.replace("seed", seed), "subj01", models[0][1])["r"] for seed in (0, 1))
     early = (encoding.maps(again, "subj01", models[0][1])["streams"] == "early") & own.notna() & other.notna()
     assert np.corrcoef(own[early], other[early])[0, 1] > 0.8 and (own[early] != other[early]).any()
+
+
+def test_force_fits_again_and_finds_the_same(study):
+    models, store = [("asked", Model.of("z"))], Store(study.root)
+    encoding.analyse(study, "subj01", models, QUIET)
+    before = encoding.regions(study, "subj01", models)
+    encoding.clear(study, "subj01", models)
+    assert not store.artefact(encoding.encode_recipe(study, "subj01", models[0][1])).done
+    assert encoding.regions(study, "subj01", models).empty
+    encoding.analyse(study, "subj01", models, QUIET)
+    assert encoding.regions(study, "subj01", models).equals(before)
 
 
 def test_a_plan_says_what_is_done_and_what_it_costs(study):

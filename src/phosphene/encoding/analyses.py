@@ -48,9 +48,11 @@ def _fit(study: Study, subject: str, models: Sequence[Model], compute: Compute) 
 def clear(study: Study, subject: str, models: Named) -> None:
     """Forget what was fitted of these models; their features and principal components stay."""
     store = Store(study.root)
+    for a, b in pairs(models):
+        store.artefact(contrast_recipe(study, subject, a, b)).clear()
     for model in dict.fromkeys(model for _, model in models):
-        for recipe in (factors_recipe(study, subject, model), encode_recipe(study, subject, model)):
-            store.artefact(recipe).clear()
+        for recipe in (statistics_recipe, encode_recipe, factors_recipe):
+            store.artefact(recipe(study, subject, model)).clear()
 
 
 def finished(study: Study, subject: str, models: Named) -> list[tuple[str, Model]]:
