@@ -134,6 +134,11 @@ def test_other_noise_gives_nearly_the_same_map(study):
     assert np.corrcoef(own[early], other[early])[0, 1] > 0.8 and (own[early] != other[early]).any()
 
 
+def test_a_model_that_is_not_fitted_is_named(study):
+    with pytest.raises(PhospheneError, match="model 'zc@0.7' of subj01 is not fitted"):
+        encoding.maps(study, "subj01", Model.of("zc@0.7"))
+
+
 def test_force_fits_again_and_finds_the_same(study):
     models, store = [("asked", Model.of("z"))], Store(study.root)
     encoding.analyse(study, "subj01", models, QUIET)

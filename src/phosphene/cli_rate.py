@@ -199,7 +199,12 @@ def _score(study: Study, files: list[Path], columns: list[str], options: Any) ->
         _print(title, rows)
     for row in tables["absent"].itertuples():
         typer.echo(f"Left out: {row.table}: {row.reason}", err=True)
-    typer.echo(f"All tables: {made.path}\nThe next `phosphene report` shows them.")
+    typer.echo(f"All tables: {made.path}")
+    if tables["accuracy"].empty:
+        return typer.echo("Nothing is left to report: see above who was left out.")
+    typer.echo("The next `phosphene report` shows them.")
+    if files:
+        typer.echo("They stand in for answers given here until `score` is called without --import.")
 
 
 def _column(text: str) -> tuple[str, str]:

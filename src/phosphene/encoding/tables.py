@@ -8,6 +8,7 @@ import pandas as pd
 from phosphene import scoring
 from phosphene.encoding.fitting import encode_recipe
 from phosphene.encoding.models import Model
+from phosphene.errors import PhospheneError
 from phosphene.sources import dataset
 from phosphene.stages import betas_recipe
 from phosphene.stats import correlation_p, fdr_bh, normalised_correlation
@@ -31,6 +32,10 @@ def maps(study: Study, subject: str, model: Model) -> pd.DataFrame:
     """
     store, data = Store(study.root), dataset(study, subject)
     artefact = store.artefact(encode_recipe(study, subject, model))
+    if not artefact.done:
+        raise PhospheneError(
+            f"model '{model}' of {subject} is not fitted; `phosphene encode STUDY --features` fits it."
+        )
     table = store.artefact(betas_recipe(study, subject, study.encode.rois)).table("voxels")
     n_test = artefact.array("prediction").shape[0]
     for name in ("r", "r2", "alpha"):

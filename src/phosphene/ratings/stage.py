@@ -163,7 +163,7 @@ def serve(
     base_url : str
         What raters' browsers call the server, "" for the address itself.
     say : callable
-        Given all links, name -> address, once connections are taken; they are also in ``links.csv``.
+        Given all links, name -> address, once connections are taken; those of raters are also in ``links.csv``.
     """
     opened, tokens, admin = open_study(study, compute)
     from phosphene.ratings import serving
@@ -174,7 +174,8 @@ def serve(
 
     def ready(listening: str) -> None:
         found = links.addresses(base_url or listening, tokens, admin)
-        links.write(answers_folder(study) / "links.csv", found)
+        own = {name: link for name, link in found.items() if name != "admin"}  # a mail merge must not send that one
+        links.write(answers_folder(study) / "links.csv", own)
         say(found)
 
     try:
