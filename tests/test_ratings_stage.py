@@ -379,11 +379,14 @@ def test_what_cannot_be_done_is_said_in_one_sentence(study, made, words, sentenc
 
 
 def test_a_dry_run_does_nothing(study, made):
-    before = set(study.root.rglob("*"))
+    def files():  # SQLite's own go when a connection that an earlier test left is collected
+        return {path for path in study.root.rglob("*") if not path.name.endswith(("-shm", "-wal"))}
+
+    before = files()
     for action in ("make", "serve", "score"):
         done = rate(study, action, "--dry-run")
         assert done.exit_code == 0 and made.hash in done.output
-    assert set(study.root.rglob("*")) == before
+    assert files() == before
 
 
 def test_the_server_prints_links_that_open_and_stops_when_told(apart):
