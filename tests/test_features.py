@@ -18,7 +18,7 @@ from phosphene import features as stage
 from phosphene import ldm
 from phosphene.decoding import image_ids
 from phosphene.errors import PhospheneError
-from phosphene.feature_names import PLAIN, Feature
+from phosphene.feature_names import PLAIN, Feature, slug
 from phosphene.features import features, reduced
 from phosphene.ldm.activations import LATENT, Denoising, layers, narrow, record, widths
 from phosphene.pca import principal_components
@@ -87,7 +87,7 @@ def test_a_name_gives_the_feature_back(feature):
 
 @given(any_feature, any_feature)
 def test_different_features_have_different_names_and_folders(a, b):
-    assert (str(a) == str(b)) == (stage._slug(a) == stage._slug(b)) == (a == b)
+    assert (str(a) == str(b)) == (slug(a) == slug(b)) == (a == b)
 
 
 @pytest.mark.parametrize(

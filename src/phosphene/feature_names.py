@@ -74,3 +74,8 @@ class Feature:
 def parsed(names: Sequence[str | Feature]) -> list[Feature]:
     """Read several names."""
     return [name if isinstance(name, Feature) else Feature.parse(name) for name in names]
+
+
+def slug(named: object) -> str:
+    """The name of a feature, or of several together, as it can stand in the name of a file or folder."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", str(named).replace("step=", "step"))

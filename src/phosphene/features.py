@@ -10,7 +10,6 @@ Diffusion's up2 would be 52 GB. Layers that are not wider are kept as they are, 
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from phosphene import pca
 from phosphene.data import Dataset
 from phosphene.decoding import Rows, image_ids
 from phosphene.errors import PhospheneError
-from phosphene.feature_names import Feature, parsed
+from phosphene.feature_names import Feature, parsed, slug
 from phosphene.ldm import LatentDiffusion
 from phosphene.ldm.activations import LATENT, Denoising, layers, record, widths
 from phosphene.parallel import run_parts
@@ -57,11 +56,7 @@ def feature_recipe(study: Study, subject: str, feature: Feature) -> Recipe:
     if feature.strength is not None:
         settings |= {"seed": study.seed, **study.settings("reconstruct", "steps", "guidance", "sampler")}
         inputs["c"] = extract_recipe(study, subject, "c").hash
-    return Recipe("features", f"{subject}-{_slug(feature)}", VERSION["features"], settings, inputs)
-
-
-def _slug(feature: Feature) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", str(feature).replace("step=", "step"))
+    return Recipe("features", f"{subject}-{slug(feature)}", VERSION["features"], settings, inputs)
 
 
 def features(study: Study, subject: str, names: Sequence[str | Feature], compute: Compute) -> list[Artefact]:
@@ -243,7 +238,7 @@ def reduce_recipe(study: Study, subject: str, feature: Feature, components: int 
     """What the principal components of a feature are made from."""
     inputs = {"features": feature_recipe(study, subject, feature).hash, "data": data_fingerprint(study, subject)}
     settings = {} if components == COMPONENTS else {"components": components}
-    return Recipe("reduce", f"{subject}-{_slug(feature)}", VERSION["reduce"], settings, inputs)
+    return Recipe("reduce", f"{subject}-{slug(feature)}", VERSION["reduce"], settings, inputs)
 
 
 def reduced(

@@ -58,11 +58,11 @@ def make(study: Study, recipe: Recipe, n_parts: int, work: Callable[[Artefact, i
     return artefact
 
 
-def _slice(part: int, size: int, total: int) -> slice:
+def part_slice(part: int, size: int, total: int) -> slice:
     return slice(part * size, min((part + 1) * size, total))
 
 
-def _n_parts(total: int, size: int) -> int:
+def part_count(total: int, size: int) -> int:
     return -(-total // size)
 
 
@@ -165,7 +165,7 @@ def extract(study: Study, subject: str, feature: str, compute: Compute) -> Artef
 
     work = partial(_extract_part, study=study, subject=subject, feature=feature, compute=compute)
     return make(
-        study, extract_recipe(study, subject, feature), _n_parts(len(ids), IMAGES_PER_PART), work, compute, prepare
+        study, extract_recipe(study, subject, feature), part_count(len(ids), IMAGES_PER_PART), work, compute, prepare
     )
 
 
@@ -174,7 +174,7 @@ def _extract_part(
 ) -> None:
     data, model = dataset(study, subject), load_model(study.model.name, compute.device)
     ids = image_ids(data)
-    rows = _slice(index, IMAGES_PER_PART, len(ids))
+    rows = part_slice(index, IMAGES_PER_PART, len(ids))
     values = []
     with artefact.part(index) as part:
         for some in np.split(ids[rows], range(EXTRACTED_AT_ONCE, len(ids[rows]), EXTRACTED_AT_ONCE)):
@@ -251,7 +251,7 @@ def decode(
             artefact.create_array(name, (width,), "float64", (block,))
 
     work = partial(_decode_part, study=study, subject=subject, feature=feature, source=source, rois=tuple(rois))
-    return make(study, recipe, _n_parts(width, TARGETS_PER_PART), work, compute, prepare)
+    return make(study, recipe, part_count(width, TARGETS_PER_PART), work, compute, prepare)
 
 
 @contextmanager
@@ -267,7 +267,7 @@ def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
                  rois: tuple[str, ...]) -> None:  # fmt: skip
     data, wanted = dataset(study, subject), items(study, dataset(study, subject))
     features = Store(study.root).artefact(extract_recipe(study, subject, feature)).array("features")
-    columns = _slice(index, TARGETS_PER_PART, features.shape[1])
+    columns = part_slice(index, TARGETS_PER_PART, features.shape[1])
     Y = np.asarray(features[:, columns], np.float32)
     chosen, parts = rois or getattr(study.decode, feature).rois, None
     truth = Y[np.searchsorted(image_ids(data), wanted["image"].to_numpy())]
@@ -324,7 +324,7 @@ def reconstruct(study: Study, subject: str, mode: str, compute: Compute, source:
             extract(study, subject, feature, compute)
     n = len(items(study, dataset(study, subject)))
     work = partial(_reconstruct_part, study=study, subject=subject, mode=mode, source=source, compute=compute)
-    return make(study, reconstruct_recipe(study, subject, mode, source), _n_parts(n, ITEMS_PER_PART), work, compute)
+    return make(study, reconstruct_recipe(study, subject, mode, source), part_count(n, ITEMS_PER_PART), work, compute)
 
 
 def _features(study: Study, subject: str, feature: str, source: str, rows: slice) -> Rows:
@@ -355,7 +355,7 @@ def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: 
                       compute: Compute) -> None:  # fmt: skip
     model, sampler = load_model(study.model.name, compute.device), study.reconstruct.sampler
     wanted = items(study, dataset(study, subject))
-    rows = _slice(index, ITEMS_PER_PART, len(wanted))
+    rows = part_slice(index, ITEMS_PER_PART, len(wanted))
     images = wanted["image"].to_numpy()[rows]
     keys = [(subject, int(image), int(run)) for image, run in wanted[["image", "run"]].to_numpy()[rows]]
     z = None

@@ -15,6 +15,7 @@ from phosphene import brain_maps, flatmap
 from phosphene.brain_maps import colours, legends, panels, places, surface
 from phosphene.encoding import Model, maps
 from phosphene.encoding.tables import labelled
+from phosphene.feature_names import slug
 from phosphene.sources import dataset
 from phosphene.study import Study
 
@@ -236,7 +237,7 @@ def write(study: Study, subject: str, models: Named, folder: Path) -> list[Path]
 
 
 def _write_r(model: Model, table: pd.DataFrame, data: Any, folder: Path) -> list[Path]:
-    stem = re.sub(r"[^A-Za-z0-9.]+", "-", str(model).replace("step=", "step"))
+    stem = slug(model)
     values, transforms = table["r"].to_numpy(), brain_maps.transforms_of(data)
     written = [brain_maps.write_volume(values, table, data, folder / f"{stem}-r.nii.gz")]
     if transforms is not None:

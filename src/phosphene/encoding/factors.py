@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from phosphene.data import Dataset
 from phosphene.decoding import Rows, image_ids, train_trials
 from phosphene.encoding.models import Floats, Model, denoised, mixes
 from phosphene.errors import PhospheneError
-from phosphene.feature_names import Feature
+from phosphene.feature_names import Feature, slug
 from phosphene.features import feature_recipe, reduce_recipe, reduced
 from phosphene.ridge import RidgeCV
 from phosphene.sources import dataset
@@ -95,7 +94,7 @@ def factors_recipe(study: Study, subject: str, model: Model) -> Recipe:
 
 
 def model_name(subject: str, model: Model) -> str:
-    return (f"{subject}-" + re.sub(r"[^A-Za-z0-9.]+", "-", str(model).replace("step=", "step")))[:100]
+    return f"{subject}-{slug(model)}"[:100]
 
 
 def factors(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:

@@ -19,7 +19,7 @@ from phosphene.encoding.models import Floats, Model, mixes
 from phosphene.errors import PhospheneError
 from phosphene.ridge import Decomposition, RidgeCV
 from phosphene.sources import dataset
-from phosphene.stages import VOXELS_PER_CHUNK, assembled, betas, betas_recipe, make
+from phosphene.stages import VOXELS_PER_CHUNK, assembled, betas, betas_recipe, make, part_count, part_slice
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study
 
@@ -62,7 +62,7 @@ def encode(study: Study, subject: str, model: Model, compute: Compute) -> Artefa
         artefact.create_array("prediction", (tested, n), "float16", (tested, block))
 
     work = partial(_encode_part, study=study, subject=subject, model=model)
-    return make(study, artefact.recipe, -(-n // VOXELS_PER_CHUNK), work, compute, prepare)
+    return make(study, artefact.recipe, part_count(n, VOXELS_PER_CHUNK), work, compute, prepare)
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,12 @@ class Voxels:
     train: Rows
     test: Floats
     covered: NDArray[np.bool_]
+
+    def spread(self, values: Floats) -> Floats:
+        """Put values of the covered voxels, (..., v), at their places among all of the block; NaN elsewhere."""
+        whole = np.full((*values.shape[:-1], len(self.covered)), np.nan)
+        whole[..., self.covered] = values
+        return whole
 
 
 def read_voxels(study: Study, subject: str, columns: slice) -> Voxels:
@@ -119,7 +125,7 @@ class _Best:
 
 def _encode_part(artefact: Artefact, index: int, *, study: Study, subject: str, model: Model) -> None:
     n = artefact.array("r").shape[0]
-    columns = slice(index * VOXELS_PER_CHUNK, min((index + 1) * VOXELS_PER_CHUNK, n))
+    columns = part_slice(index, VOXELS_PER_CHUNK, n)
     store = Store(study.root).artefact(factors_recipe(study, subject, model))
     with artefact.part(index) as part:
         voxels, known = read_voxels(study, subject, columns), design(study, subject, model)
@@ -128,8 +134,7 @@ def _encode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
             known, voxels, shares, estimator(study), lambda k: ridge.load(store.file(f"mix{k:02d}.safetensors"))
         )
         for name, values in found.items():
-            whole = np.full((*values.shape[:-1], len(voxels.covered)), np.nan)
-            whole[..., voxels.covered] = values
+            whole = voxels.spread(values)
             where = (slice(0, len(values)), columns) if values.ndim == 2 else columns
             part.array(name, where, whole.astype("float16" if name == "prediction" else "float32"))
 

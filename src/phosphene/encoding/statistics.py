@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 import pandas as pd
 
 from phosphene import stats
@@ -17,7 +16,7 @@ from phosphene.encoding.fitting import encode, encode_recipe, read_voxels
 from phosphene.encoding.models import Model
 from phosphene.encoding.tables import labelled, maps
 from phosphene.sources import dataset
-from phosphene.stages import VOXELS_PER_CHUNK, betas, betas_recipe, make
+from phosphene.stages import VOXELS_PER_CHUNK, betas, betas_recipe, make, part_count, part_slice
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study, rng
 
@@ -45,22 +44,15 @@ def measured(study: Study, subject: str, compute: Compute) -> Artefact:
         artefact.create_array("test", (tested, n), "float32", (tested, min(VOXELS_PER_CHUNK, n)))
 
     work = partial(_measured_part, study=study, subject=subject)
-    return make(study, measured_recipe(study, subject), -(-n // VOXELS_PER_CHUNK), work, compute, prepare)
+    return make(study, measured_recipe(study, subject), part_count(n, VOXELS_PER_CHUNK), work, compute, prepare)
 
 
 def _measured_part(artefact: Artefact, index: int, *, study: Study, subject: str) -> None:
-    rows, columns = _block(artefact, "test", index)
+    rows, n = artefact.array("test").shape
+    columns = part_slice(index, VOXELS_PER_CHUNK, n)
     with artefact.part(index) as part:
         voxels = read_voxels(study, subject, columns)
-        whole = np.full((rows, len(voxels.covered)), np.nan, np.float32)
-        whole[:, voxels.covered] = voxels.test
-        part.array("test", (slice(0, rows), columns), whole)
-
-
-def _block(artefact: Artefact, name: str, index: int) -> tuple[int, slice]:
-    """Length of the other axis, and the voxels of a part."""
-    shape = artefact.array(name).shape
-    return shape[0], slice(index * VOXELS_PER_CHUNK, min((index + 1) * VOXELS_PER_CHUNK, shape[-1]))
+        part.array("test", (slice(0, rows), columns), voxels.spread(voxels.test))
 
 
 def statistics_recipe(study: Study, subject: str, model: Model) -> Recipe:
@@ -147,11 +139,11 @@ def contrast(study: Study, subject: str, a: Model, b: Model, compute: Compute) -
             artefact.create_array(name, (n,), "float32", (min(VOXELS_PER_CHUNK, n),))
 
     work = partial(_contrast_part, study=study, subject=subject, a=a, b=b)
-    return make(study, contrast_recipe(study, subject, a, b), -(-n // VOXELS_PER_CHUNK), work, compute, prepare)
+    return make(study, contrast_recipe(study, subject, a, b), part_count(n, VOXELS_PER_CHUNK), work, compute, prepare)
 
 
 def _contrast_part(artefact: Artefact, index: int, *, study: Study, subject: str, a: Model, b: Model) -> None:
-    _, columns = _block(artefact, "p", index)
+    columns = part_slice(index, VOXELS_PER_CHUNK, artefact.array("p").shape[0])
     with artefact.part(index) as part:
         store = Store(study.root)
         of_a, of_b = (store.artefact(encode_recipe(study, subject, m)).array("prediction")[:, columns] for m in (a, b))
