@@ -103,6 +103,62 @@ def test_signed_rank_of_few_ties_and_zeros_is_that_of_scipy(seed):
     assert signed_rank(difference, np.zeros(len(difference))) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_signed_rank_does_not_depend_on_the_unit(seed):
+    """Shares of k/(n-1) have many equal differences; in floating point they are 1e-17 apart."""
+    random = np.random.default_rng(seed)
+    a, b = random.integers(0, 40, size=(2, int(random.integers(10, 90))))
+    a[0] += 1
+    expected = signed_rank(a, b)
+    assert expected == pytest.approx(scipy_signed_rank(a - b))
+    for unit in (9.0, 39.0, 981.0, 1e7, 1e-7):
+        assert signed_rank(a / unit, b / unit) == expected
+        assert signed_rank(1 - a / unit / 100, 1 - b / unit / 100) == pytest.approx(expected) or unit < 1
+    assert compare_methods({"a": a / 39, "b": b / 39}, n_bootstrap=10)["p_signed_rank"][0] == expected
+
+
+def scipy_signed_rank(difference):
+    """Exact by scipy's permutations of signs where these are few, else by its normal approximation."""
+    if len(difference) > 50:
+        return scipy_stats.wilcoxon(difference, zero_method="zsplit", method="asymptotic").pvalue
+    ranks = scipy_stats.rankdata(np.abs(difference))
+    own = ranks[difference != 0]
+    signs = np.random.default_rng(0).random((400_000, len(own))) < 0.5
+    sums = signs @ own
+    positive = ranks[difference > 0].sum()
+    p = min(1, 2 * min((sums >= positive).mean(), (sums <= positive).mean()))
+    return pytest.approx(p, abs=0.005)
+
+
+def test_signed_rank_is_exact_with_ties_up_to_fifty():
+    difference = np.repeat([3.0, 2.0, -1.0, 0.0], [4, 5, 4, 2])  # 15 images: scipy approximates from 14 on
+    ranks = scipy_stats.rankdata(np.abs(difference))
+    own, positive = ranks[:13], ranks[:9].sum()
+    sums = np.array(list(product([0, 1], repeat=13))) @ own
+    expected = 2 * min(np.mean(sums >= positive), np.mean(sums <= positive))
+    assert signed_rank(difference, np.zeros(15)) == pytest.approx(expected)
+    clear = np.ones(50)
+    assert signed_rank(clear, np.zeros(50)) == pytest.approx(2 * 0.5**50)
+
+
+def test_nan_never_gives_a_small_p():
+    for call in (
+        lambda: paired_bootstrap([1.0, np.nan], [0.0, 1.0]),
+        lambda: paired_bootstrap(np.ma.masked_array([1.0, 2.0], [False, True]), [0.0, 1.0]),
+        lambda: paired_bootstrap([1.0, np.inf], [0.0, 1.0]),
+        lambda: signed_rank(np.ma.masked_array([1.0, 2.0], [False, True]), [0.0, 1.0]),
+    ):
+        with pytest.raises(PhospheneError, match="1 of 2 images lack a score"):
+            call()
+    assert np.isnan(permutation_p(1.0, [np.nan] * 99))
+    assert np.isnan(permutation_p(1.0, [0.0] * 98 + [np.nan]))
+    found = permutation_p([1.0, 1.0, np.nan], [[0.0, 0.0, 0.0], [0.0, np.nan, 0.0]])
+    np.testing.assert_array_equal(found, [1 / 3, np.nan, np.nan])
+    assert permutation_p(0.3, [0.1 + 0.2, 0.3, 0.3 - 1e-16]) == 1  # equal up to rounding
+    with pytest.raises(PhospheneError):
+        hierarchical_bootstrap([np.ma.masked_array([1.0, 2.0], [False, True])])
+
+
 def test_signed_rank_splits_zeros():
     a = np.repeat([0.0, 1.0, -1.0], [20, 25, 10])
     # ranks of the zeros average 10.5 and of the rest 38; their ties are taken off the variance

@@ -214,7 +214,7 @@ def test_normalised_correlation():
     assert np.isnan(found[[0, 1, 3, 4]]).all()  # no signal; a ceiling of 0.09; no r; no ncsnr
     assert found[2] == pytest.approx(0.3 / np.sqrt(0.25 / (0.25 + 1 / 3)))
     assert normalised_correlation([0.3], [0.05], floor=0.05)[0] > 1
-    mixed = normalised_correlation([0.3], [0.5], (10, 5, 5))
+    mixed = normalised_correlation([0.3], [0.5], np.repeat([3, 2, 1], [10, 5, 5]))
     assert mixed[0] == pytest.approx(0.3 / np.sqrt(0.25 / (0.25 + (10 / 3 + 5 / 2 + 5) / 20)))
 
 

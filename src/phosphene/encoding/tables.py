@@ -43,11 +43,9 @@ def maps(study: Study, subject: str, model: Model) -> pd.DataFrame:
     table["p"] = correlation_p(table["r"].to_numpy(), n_test)
     table["q"] = fdr_bh(table["p"].to_numpy())
     repeats = data.trials.loc[data.trials["split"] == "test", "image"].value_counts().to_numpy()
-    counts = [int((repeats == k).sum()) for k in (3, 2, 1)]
     if "ncsnr" in table:
-        several = (counts[0], counts[1], counts[2])
-        table["ceiling"] = scoring.max_correlation(table["ncsnr"].to_numpy(), several)
-        table["r_of_ceiling"] = normalised_correlation(table["r"], table["ncsnr"], several)
+        table["ceiling"] = scoring.max_correlation(table["ncsnr"].to_numpy(), repeats)
+        table["r_of_ceiling"] = normalised_correlation(table["r"], table["ncsnr"], repeats)
     if len(model.spaces) > 1:
         for name in ("unique", "product", "mix"):
             for space, values in zip(model.spaces, np.asarray(artefact.array(name)[:], np.float64), strict=True):

@@ -156,9 +156,7 @@ def noise_ceiling(study: Study, subject: str) -> float | None:
     if study.decode.leave_out == "run" or "ncsnr" not in voxels or not np.isfinite(voxels["ncsnr"]).any():
         return None
     repeats = items(study, data)["n_trials"]
-    counts = [int((repeats == k).sum()) for k in (3, 2, 1)]
-    several = (counts[0], counts[1], counts[2]) if sum(counts) == len(repeats) else int(repeats.median())
-    return float(np.nanmean(scoring.noise_ceiling(voxels["ncsnr"].to_numpy(np.float64), several)))
+    return float(np.nanmean(scoring.noise_ceiling(voxels["ncsnr"].to_numpy(np.float64), repeats)))
 
 
 # Pictures

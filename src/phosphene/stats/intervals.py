@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
 from phosphene.errors import PhospheneError
+from phosphene.scoring import as_floats
 
 Statistic = Callable[[NDArray[np.float64]], float]
 
@@ -84,7 +85,7 @@ def subject_summary(values: ArrayLike, *, level: float = 0.95) -> SubjectSummary
     PhospheneError
         When there is no subject, a value is missing, or ``level`` lies outside (0, 1).
     """
-    x = np.asarray(values, dtype=np.float64)
+    x = as_floats(values)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all() or not 0 < level < 1:
         raise PhospheneError(
             f"subject_summary: one number per subject and a level between 0 and 1 are needed, found {x} and {level}."
@@ -152,7 +153,7 @@ def hierarchical_bootstrap(
 
 
 def rows_of(values: ArrayLike) -> NDArray[np.float64]:
-    rows = np.asarray(values, dtype=np.float64)
+    rows = as_floats(values)
     if rows.ndim == 0 or len(rows) == 0:
         raise PhospheneError("A bootstrap needs at least one image, found none.")
     return rows

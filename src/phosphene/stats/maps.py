@@ -64,7 +64,7 @@ def correlation_p(r: ArrayLike, n: int, *, two_sided: bool = False) -> Floats:
     PhospheneError
         When `n` is below 3 or a value lies outside -1 to 1.
     """
-    values = np.asarray(r, dtype=np.float64)
+    values = scoring.as_floats(r)
     if n < 3 or np.any(np.abs(values) > 1 + ROUNDING):
         raise PhospheneError(
             f"correlation_p: correlations within -1 to 1 over 3 or more images are needed, found n = {n} and up to "
@@ -170,14 +170,14 @@ def difference_of_correlations(
 
 
 def normalised_correlation(
-    r: ArrayLike, ncsnr: ArrayLike, repeats: int | tuple[int, int, int] = 3, *, floor: float = 0.2
+    r: ArrayLike, ncsnr: ArrayLike, repeats: ArrayLike = 3, *, floor: float = 0.2
 ) -> Floats:
     """Correlation in units of what a perfect model would reach, ``r / scoring.max_correlation(ncsnr, repeats)``.
 
     Parameters
     ----------
     r, ncsnr : array_like, same shape
-    repeats : int or (int, int, int)
+    repeats : int or array_like of int, (n_images,)
         Trials averaged per test image, as in :func:`phosphene.scoring.noise_ceiling`.
     floor : float
         NaN where a perfect model would not reach this r, as there the error of r is divided by nearly nothing. 0.2 is a
@@ -193,7 +193,7 @@ def normalised_correlation(
     PhospheneError
         When the shapes differ or `floor` lies outside 0 to 1.
     """
-    values, best = np.asarray(r, dtype=np.float64), scoring.max_correlation(ncsnr, repeats)
+    values, best = scoring.as_floats(r), scoring.max_correlation(ncsnr, repeats)
     if values.shape != best.shape or not 0 < floor <= 1:
         raise PhospheneError(
             f"normalised_correlation: r and ncsnr of one shape and a floor within 0 to 1 are needed, found "
@@ -216,14 +216,14 @@ def unit_blocks(*arrays: Columns) -> Iterator[tuple[slice, list[Floats]]]:
     """Blocks of voxels, with mean 0 and length 1 over images, or NaN where that cannot be."""
     v = arrays[0].shape[1]
     for start in range(0, v, READ):
-        held = [np.asarray(array[:, start : start + READ]) for array in arrays]
+        held = [np.asanyarray(array[:, start : start + READ]) for array in arrays]
         for inner in range(0, held[0].shape[1], WORK):
             stop = min(inner + WORK, held[0].shape[1])
             yield slice(start + inner, start + stop), [_unit(values[:, inner:stop]) for values in held]
 
 
 def _unit(values: NDArray[Any]) -> Floats:
-    x = np.ascontiguousarray(values, dtype=np.float64)
+    x = np.ascontiguousarray(scoring.as_floats(values))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = x.mean(axis=0)
         x = x - mean
@@ -262,7 +262,7 @@ def resampled_correlations(counts: Floats, x: Floats, y: Floats, of_y: tuple[Flo
 def _summary(difference: Floats, draws: Floats, n: int) -> Floats:
     """Difference, interval and both p of one block, (5, n_voxels)."""
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-    fewer = np.minimum((draws <= 0).sum(axis=0), (draws >= 0).sum(axis=0))
+    fewer = np.minimum((draws <= ROUNDING).sum(axis=0), (draws >= -ROUNDING).sum(axis=0))
     p = np.minimum(1.0, 2.0 * (1 + fewer) / (1 + len(draws)))
     error = draws.std(axis=0, ddof=1) * np.sqrt(n / (n - 1))
     with np.errstate(invalid="ignore", divide="ignore"):

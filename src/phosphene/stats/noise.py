@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from phosphene.errors import PhospheneError
+from phosphene.scoring import as_floats
 
 
 def reliability(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
@@ -33,7 +34,7 @@ def reliability(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
     PhospheneError
         When the shapes do not match.
     """
-    x, labels = np.asarray(values, dtype=np.float64), np.asarray(groups)
+    x, labels = as_floats(values), np.asarray(groups)
     if x.ndim != 2 or labels.shape != x.shape[:1] or not len(x):
         raise PhospheneError(
             f"reliability: values must be (n_trials, d) and groups (n_trials,), found {x.shape} and {labels.shape}."

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from phosphene.errors import PhospheneError
+from phosphene.scoring import as_floats
 from phosphene.stats.intervals import resampled
 from phosphene.stats.maps import (
     Columns,
@@ -107,8 +108,8 @@ def roi_summary(
     PhospheneError
         When the shapes differ or `draws` lacks a region.
     """
-    x = np.asarray(values, dtype=np.float64)
-    rates = None if q is None else np.asarray(q, dtype=np.float64)
+    x = as_floats(values)
+    rates = None if q is None else as_floats(q)
     if x.ndim != 1 or (rates is not None and rates.shape != x.shape):
         raise PhospheneError("roi_summary: values and q must hold one number per voxel each, (n_voxels,).")
     names, index = _regions(labels, len(x))

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from phosphene.errors import PhospheneError
 from phosphene.ratings.analysis.crossed import Floats, checked, methods_of, trials_of
-from phosphene.scoring import correlation
+from phosphene.scoring import correlation, merge_ties
 from phosphene.stats import reliability
 
 METRIC = ["preset", "metric", "direction"]
@@ -122,12 +122,15 @@ def _correlated(people: Floats, scores: Floats, n_bootstrap: int, seed: int) -> 
     """Spearman r of each column of scores with people, its interval, and how often it is the best."""
     n, m = scores.shape
     drawn = np.random.default_rng(seed).integers(0, n, (n_bootstrap, n))
+    people = merge_ties(people, scale=1.0)
     r, draws = np.empty(m), np.empty((n_bootstrap, m))
     for column in range(m):
         known = np.isfinite(scores[:, column])
-        r[column] = _spearman(people[known][None], scores[known, column][None])[0]
+        values = np.full(n, np.nan)
+        values[known] = merge_ties(scores[known, column], scale=float(np.abs(scores[known, column]).max(initial=0)))
+        r[column] = _spearman(people[known][None], values[known][None])[0]
         at = drawn if known.all() else np.flatnonzero(known)[drawn % known.sum()] if known.any() else drawn
-        draws[:, column] = _spearman(people[at], scores[:, column][at])
+        draws[:, column] = _spearman(people[at], values[at])
     low, high = np.full(m, np.nan), np.full(m, np.nan)
     usable = np.isfinite(r) & (np.isfinite(draws).mean(axis=0) >= 0.9)  # else: nearly constant, no interval
     if usable.any():
