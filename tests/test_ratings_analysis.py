@@ -167,9 +167,9 @@ def scipy_signed_rank(counts):
     """Two-sided p of whole numbers, in which equal differences are equal; by drawn signs where images are few."""
     if len(counts) > 50:
         return pytest.approx(stats.wilcoxon(counts, zero_method="zsplit", method="asymptotic").pvalue)
-    draws = stats.PermutationMethod(n_resamples=100_000, rng=0)
+    draws = stats.PermutationMethod(n_resamples=20_000, rng=0)
     p = stats.wilcoxon(counts, zero_method="zsplit", method=draws).pvalue
-    return pytest.approx(p, abs=10 * np.sqrt(p / 200_000))  # five standard errors
+    return pytest.approx(p, abs=10 * np.sqrt(p / 40_000))  # five standard errors
 
 
 def test_compare_equals_scipy():

@@ -273,3 +273,27 @@ def test_changes_to_a_private_copy_of_a_memory_map_outlive_a_fit(tmp_path):
     RidgeCV(ALPHAS).fit(X, mapped)
     np.testing.assert_array_equal(mapped[:, 0], np.arange(60))
     np.testing.assert_array_equal(mapped[:, 1:], Y[:, 1:])
+
+
+@pytest.mark.parametrize("shape", [(80, 10), (30, 60)])
+@pytest.mark.parametrize("scoring", ["r2", "neg_mean_squared_error", "correlation"])
+@pytest.mark.parametrize("exponent", [60, -75, 100, -100])
+def test_targets_of_any_size_give_the_same_fit(shape, scoring, exponent):
+    """2^60 is 1e18 and 2^-75 is 3e-23: the squares of such float32 numbers are infinite or zero."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=shape).astype(np.float32)
+    weights = random.normal(size=(shape[1], 5)) * [1, 0.5, 0.1, 0.02, 0]
+    Y = (X @ weights + random.normal(size=(shape[0], 5))).astype(np.float32)
+    expected = RidgeCV(scoring=scoring).fit(X, Y)
+    model = RidgeCV(scoring=scoring).fit(X, np.ldexp(Y, exponent))
+    np.testing.assert_array_equal(model.best_alphas_, expected.best_alphas_)
+    np.testing.assert_array_equal(np.ldexp(model.predict(X), -exponent), expected.predict(X))
+    unit = 2 * exponent if scoring == "neg_mean_squared_error" else 0
+    np.testing.assert_array_equal(np.ldexp(model.cv_scores_, -unit), expected.cv_scores_)
+
+
+def test_scores_that_are_not_finite_are_refused():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(40, 5)).astype(np.float32) * np.float32(1e30)
+    with pytest.raises(PhospheneError, match="target 0 of Y has no finite score"):
+        RidgeCV(standardize=False).fit(X, random.normal(size=(40, 3)).astype(np.float32))

@@ -11,26 +11,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phosphene.errors import PhospheneError
 from phosphene.ridge.factors import CHUNK, Decomposition, Fold, doubles
 from phosphene.ridge.scores import split_pairs, summed_scores
 from phosphene.ridge.targets import Targets, as_tensor, block_size, release
 
 Floats = NDArray[np.float64]
+ORDINARY = 30  # targets whose largest value is within 2 ** ±30 are worked on as they are
+LARGEST = 126  # exponent of two that float32 holds, also with the other sign
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some targets: distinct rows (n_distinct, block), centred, their means, and their products with the features."""
+    """Some targets: distinct rows (n_distinct, block), centred, their means, and their products with the features.
+
+    All three are in units of ``2 ** exponent`` (block,), which is 1 for targets of ordinary size.
+    """
 
     columns: slice
     y: Tensor
     mean: Tensor
     cross: Tensor | None
+    exponent: Tensor
 
     def some(self, index: NDArray[np.intp]) -> Block:
         """Only the targets `index` of this block."""
         i = torch.from_numpy(index).to(self.y.device)
-        return Block(self.columns, self.y[:, i], self.mean[i], None if self.cross is None else self.cross[:, i])
+        cross = None if self.cross is None else self.cross[:, i]
+        return Block(self.columns, self.y[:, i], self.mean[i], cross, self.exponent[i])
 
 
 class Blocks:
@@ -47,24 +55,38 @@ class Blocks:
 
     def __init__(self, parts: Decomposition, targets: Targets, size: int, store: Tensor | None = None) -> None:
         self.parts, self.targets, self.store = parts, targets, store
-        self.means: dict[int, Tensor] = {}  # by first column, of blocks that were gone through
+        self.seen: dict[int, tuple[Tensor, Tensor]] = {}  # by first column: means and exponents of earlier passes
         self.size = size or block_size(len(parts.target_rows), len(parts.mean), parts.final.values.itemsize)
 
     def __iter__(self) -> Iterator[Block]:
         final, center = self.parts.final, self.parts.center
         for columns in self.targets.blocks(self.size):
-            mean = self.means.get(columns.start)
-            y = self.targets.block(columns, final.values.dtype, final.values.device, known=mean is not None)
-            y, first = y[: len(final.weights)], mean is None
-            if mean is None:
+            first = columns.start not in self.seen
+            y = self.targets.block(columns, final.values.dtype, final.values.device, known=not first)
+            y = y[: len(final.weights)]
+            exponent = _exponent(y) if first else self.seen[columns.start][1]
+            if exponent.any():
+                y = torch.ldexp(y, -exponent)
+            if first:
                 mean = final.weights @ y / final.weights.sum() if center else torch.zeros_like(y[0])
-                self.means[columns.start] = mean
+                self.seen[columns.start] = mean, exponent
+            mean = self.seen[columns.start][0]
             y = y - mean
             release(self.targets.values)
             cross = self.parts.cross(y) if first or self.store is None else self.store[:, columns]
             if first and self.store is not None and cross is not None:
                 self.store[:, columns] = cross
-            yield Block(columns, y, mean, cross)
+            yield Block(columns, y, mean, cross, exponent)
+
+
+def _exponent(y: Tensor) -> Tensor:
+    """Exponents of two that bring targets (n, block) whose squares float32 cannot hold near 1; 0 for all others.
+
+    Dividing by a power of two is exact: no result depends on it, except that nothing overflows or vanishes.
+    """
+    low, high = y.aminmax(dim=0)
+    exponent = torch.frexp(torch.maximum(-low, high)).exponent
+    return torch.where(exponent.abs() > ORDINARY, exponent.clamp(-LARGEST, LARGEST), 0)
 
 
 class Scorer:
@@ -82,7 +104,18 @@ class Scorer:
         ]
 
     def __call__(self, block: Block) -> Floats:
-        return summed_scores(self.folds, self.pairs, block.y, block.cross, self.alphas, self.center, self.scoring)
+        """Scores summed over folds, (n_alphas, block)."""
+        scores = summed_scores(self.folds, self.pairs, block.y, block.cross, self.alphas, self.center, self.scoring)
+        if self.scoring == "neg_mean_squared_error":
+            scores = np.ldexp(scores, 2 * block.exponent.cpu().numpy())
+        wrong = np.flatnonzero(~np.isfinite(scores).all(axis=0))
+        if len(wrong):
+            raise PhospheneError(
+                f"RidgeCV: target {block.columns.start + wrong[0]} of Y has no finite score, since its values or those "
+                "of X are too large or too small for the precision of the work; divide them by their standard "
+                "deviation, or give float64."
+            )
+        return scores
 
 
 class Writer:
@@ -111,7 +144,11 @@ class Writer:
             solved /= self.parts.scale.to(q)[:, None]
         origin = block.mean + rest - final.origin @ q
         weighted = zip(torch.split(self.mean, CHUNK), doubles(solved), strict=True)
-        intercept = (origin - sum(mean @ rows for mean, rows in weighted)).to(q.dtype)
+        intercept = origin - sum(mean @ rows for mean, rows in weighted)
+        if block.exponent.any():
+            solved = torch.ldexp(solved, block.exponent)
+            intercept = torch.ldexp(intercept, block.exponent)
+        intercept = intercept.to(q.dtype)
         for target, values, key in ((self.coef, solved, (slice(None), columns)), (self.intercept, intercept, columns)):
             target[key] = values if isinstance(target, Tensor) else values.cpu().numpy()
             release(target)
