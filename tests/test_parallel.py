@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
+import psutil
 import pytest
 
 from phosphene.errors import PhospheneError
-from phosphene.parallel import run_parts
+from phosphene.parallel import _local_client, run_parts
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, rng
 
@@ -157,3 +160,86 @@ def test_auto_backend_follows_jobs_and_scheduler(monkeypatch: pytest.MonkeyPatch
     for options in ({}, {"jobs": 2}, {"jobs": 0}, {"scheduler": "tcp://x:1"}, {"backend": "dask"}):
         run_parts(nothing, [0], Compute(**options), "x")
     assert used == ["_serial", "_loky", "_loky", "_dask", "_dask"]
+
+
+# workers and other users of this machine
+
+
+def listening(process: psutil.Process) -> list[int]:
+    return [c.laddr.port for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+
+
+STRANGER = """
+import sys
+from distributed import Client
+from distributed.security import Security
+security = {"none": None, "own": Security.temporary()}[sys.argv[2]]
+client = Client(sys.argv[1], timeout=2, security=security)
+print("RAN", client.submit(sum, [1, 2]).result())
+"""
+
+
+def test_nobody_else_can_use_a_local_cluster() -> None:
+    """The scheduler refuses whoever lacks the certificates of this run, and no port serves a page."""
+    import distributed
+
+    client = _local_client(distributed, 2)
+    address = client.cluster.scheduler_address
+    assert address.startswith("tls://127.0.0.1:")
+    for url in (address, address.replace("tls", "tcp")):
+        for security in ("none", "own"):
+            stranger = [sys.executable, "-c", STRANGER, url, security]
+            result = subprocess.run(stranger, capture_output=True, text=True, timeout=60)
+            assert result.returncode == 1 and "RAN" not in result.stdout
+    own = psutil.Process()
+    ports = [port for one in (own, *own.children(recursive=True)) for port in listening(one)]
+    assert int(address.rpartition(":")[2]) in ports
+    for port in ports:
+        with pytest.raises(OSError):
+            urlopen(f"http://127.0.0.1:{port}/health", timeout=2).read()
+
+
+def grow(folder: Path, i: int) -> None:
+    """Four small parts, then parts after which a process holds 400 MB more, as one that has loaded a model does."""
+    kept = globals().setdefault("_model", bytearray(400_000_000)) if i >= 4 else b""
+    time.sleep(1.1 if i >= 4 else 0)  # loky looks once a second
+    (folder / f"{i}-{os.getpid()}-{len(kept)}").touch()
+
+
+def test_workers_that_load_a_model_are_kept(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    compute = Compute(backend="loky", jobs=2)
+    run_parts(partial(grow, tmp_path), range(4), compute, "small")
+    run_parts(partial(grow, tmp_path), range(4, 10), compute, "large")
+    assert len({file.name.split("-")[1] for file in tmp_path.iterdir()}) <= 2
+    assert not [str(w.message) for w in recwarn if "worker" in str(w.message).lower()]
+
+
+WAITING = """
+import sys
+from functools import partial
+from pathlib import Path
+from test_parallel import wait_there
+from phosphene.parallel import run_parts
+from phosphene.study import Compute
+if __name__ == "__main__":
+    run_parts(partial(wait_there, Path(sys.argv[1])), range(2), Compute(backend=sys.argv[2], jobs=2), "wait")
+"""
+
+
+def wait_there(folder: Path, i: int) -> None:
+    (folder / str(os.getpid())).touch()
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("backend", ["loky", "dask"])
+def test_workers_end_with_a_killed_parent(tmp_path: Path, backend: str) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path), backend], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    workers = [psutil.Process(int(file.name)) for file in tmp_path.iterdir()]
+    parent.kill()
+    parent.wait()
+    gone, alive = psutil.wait_procs(workers, timeout=10)
+    assert len(gone) == 2 and not alive

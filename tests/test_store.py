@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
 from phosphene.store import Artefact, Recipe, Store, parquet
 from phosphene.study import rng
@@ -305,6 +306,43 @@ def test_two_processes_at_once_tear_nothing(tmp_path: Path, whole: dict[str, byt
         assert [child.exitcode for child in children] == [0, 0]
         artefact = Store(root).artefact(RECIPE)
         assert artefact.done and tree(artefact.path.parent) == {n.split("/", 1)[1]: d for n, d in whole.items()}
+
+
+def test_another_process_may_finish_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between any two file operations of `finish` and `progress` the other run may remove the folder of markers."""
+    looked, entry = [], disk.entry
+
+    def entry_while_the_other_finishes(path: Path) -> disk.Entry:
+        if path.name == "zarr.json" and not looked:
+            looked.append(path)
+            Store(tmp_path).artefact(RECIPE).finish()
+        return entry(path)
+
+    artefact = Store(tmp_path).artefact(RECIPE)
+    artefact.create_array("z", shape=(ROWS, COLUMNS), dtype="float32", chunks=(4, COLUMNS))
+    for i in artefact.missing(N_PARTS):
+        make_part(artefact, i)
+    monkeypatch.setattr(disk, "entry", entry_while_the_other_finishes)
+    artefact.finish()
+    assert looked and artefact.done
+    assert "z/zarr.json" in artefact.manifest["files"] and artefact.manifest["arrays"]["z"]["shape"] == [ROWS, COLUMNS]
+
+
+def test_a_second_run_keeps_the_markers_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both see that there is no plan; when the second one writes it, a part of the first is done already."""
+    first, second = (Store(tmp_path).artefact(RECIPE) for _ in range(2))
+    first.create_array("z", shape=(ROWS, COLUMNS), dtype="float32", chunks=(4, COLUMNS))
+    planned = Artefact._planned
+
+    def planned_then_overtaken(self: Artefact) -> int | None:
+        answer = planned(self)
+        monkeypatch.setattr(Artefact, "_planned", planned)
+        make_part(first, first.missing(N_PARTS)[0])
+        return answer
+
+    monkeypatch.setattr(Artefact, "_planned", planned_then_overtaken)
+    assert second.missing(N_PARTS) == [1, 2, 3]
+    assert make(tmp_path).done
 
 
 # what a part may write

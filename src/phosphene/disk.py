@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -91,6 +92,9 @@ def sweep(folder: Path) -> None:
         try:
             os.kill(int(file.name.split("+")[1]), 0)
         except ProcessLookupError:
-            file.unlink(missing_ok=True)
+            if file.is_dir():
+                shutil.rmtree(file, ignore_errors=True)
+            else:
+                file.unlink(missing_ok=True)
         except PermissionError:
             pass  # alive, another user's

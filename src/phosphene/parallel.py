@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
+from threading import Thread
 from typing import Any
 
 from phosphene.errors import PhospheneError
@@ -66,12 +67,30 @@ def _loky(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Gene
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
-    with parallel_config(backend="loky", inner_max_num_threads=compute.threads):
+    started = {"initializer": _start_worker, "initargs": (os.getpid(),)}
+    with parallel_config(backend="loky", inner_max_num_threads=compute.threads, **started):
         run = Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs, return_as="generator_unordered")
         try:
             yield from run(delayed(_one)(work, index, compute.threads) for index in parts)
         except BrokenProcessPool as error:
             raise _died(compute) from error
+
+
+def _start_worker(parent: int) -> None:
+    """Prepare a worker process of loky."""
+    from joblib.externals.loky import process_executor
+
+    # loky restarts workers that grow by 300 MB after their first task, as if they leaked memory; ours grow because
+    # they load a model, which a restarted worker would only load again
+    process_executor._USE_PSUTIL = False
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent does, even when that was killed and could not say so."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _dask(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Generator[None, None, None]:
@@ -99,11 +118,11 @@ def _client(api: Any, compute: Compute, jobs: int) -> Iterator[Any]:
     if compute.scheduler:
         try:
             connected = api.Client(compute.scheduler, set_as_default=False, timeout=30)
-        except (OSError, ValueError) as error:
-            text = (
-                f"scheduler '{compute.scheduler}' cannot be reached ({error}); expected an address like tcp://host:8786"
-            )
-            raise PhospheneError(text) from error
+        except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without certificates
+            raise PhospheneError(
+                f"scheduler '{compute.scheduler}' cannot be reached ({error}); expected an address like "
+                "tls://host:8786, with the certificates of distributed.comm.tls in Dask's configuration, or tcp://host:8786"
+            ) from error
         with connected:
             yield connected
         return
@@ -113,9 +132,28 @@ def _client(api: Any, compute: Compute, jobs: int) -> Iterator[Any]:
 @lru_cache(maxsize=1)
 def _local_client(api: Any, jobs: int) -> Any:
     """Start workers once for all stages: each of them takes seconds to import what the work needs."""
-    # no memory limit: the system's own is the one that counts; no dashboard: it would take a port
-    options = {"n_workers": jobs, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
-    return api.Client(api.LocalCluster(**options), set_as_default=False)
+    import dask
+
+    # Other users of this machine can connect to its ports. TLS with certificates of this cluster alone keeps them from
+    # running code as this user; without routes nothing is served by HTTP, and then its ports are closed too.
+    without_pages = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+    with dask.config.set(without_pages):
+        # no memory limit: the system's own is the one that counts
+        options = {"n_workers": jobs, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}
+        try:
+            cluster = api.LocalCluster(security=True, **options)
+        except ImportError as error:
+            raise PhospheneError(
+                "--backend dask: the package cryptography is not installed; pip install 'phosphene[cluster]'"
+            ) from error
+        client = api.Client(cluster, set_as_default=False)
+    cluster.scheduler.http_server.stop()
+    client.run(_close_pages)
+    return client
+
+
+def _close_pages(dask_worker: Any) -> None:
+    dask_worker.http_server.stop()
 
 
 def _one(work: Work, index: int, threads: int) -> None:

@@ -152,7 +152,11 @@ class Artefact:
         manifest = self._manifest()
         if manifest:
             return len(manifest["parts"]), len(manifest["parts"])
-        return len(list(self.path.glob("parts/[0-9]*.json"))), self._planned() or 0
+        try:
+            names = os.listdir(self.path / "parts")
+        except FileNotFoundError:  # nothing has begun, or another process has just finished
+            names = []
+        return sum(name.removesuffix(".json").isdigit() for name in names), self._planned() or 0
 
     # reading
 
@@ -213,8 +217,10 @@ class Artefact:
             return []
         if manifest is not None:
             self._reopen(manifest)
-        if self._planned() != n_parts:  # no plan: whatever markers are there are left over from a killed `_unmark`
+        planned = self._planned()
+        if planned not in (None, n_parts):
             self._unmark()
+        if planned != n_parts:  # another process may do the same just now: it writes the same plan
             self._write("parts/plan.json", disk.to_json({"n_parts": n_parts}))
         return [i for i in range(n_parts) if not self._intact(i)]
 
@@ -227,7 +233,8 @@ class Artefact:
         started, part = time.monotonic(), Part(self)
         yield part
         seconds = round(time.monotonic() - started, 3)
-        marker = {"files": part.files, "seconds": seconds, "peak_memory_mb": peak_memory_mb()}
+        files = {"files": part.files, "arrays": sorted(part.arrays)}
+        marker = files | {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
         self._write(f"parts/{index}.json", disk.to_json(marker))
 
     def finish(self, files: Mapping[str, Content] | None = None, facts: Mapping[str, Any] | None = None) -> None:
@@ -244,7 +251,8 @@ class Artefact:
             markers = [self._marker(i) for i in range(self._planned() or 0)]
             if markers and None not in markers:
                 own = {name: self._write(name, content) for name, content in (files or {}).items()}
-                own |= {str(f.relative_to(self.path)): disk.entry(f) for f in self.path.rglob("zarr.json")}
+                arrays = {name for marker in markers if marker for name in marker["arrays"]}
+                own |= {f"{name}/zarr.json": disk.entry(self.path / name / "zarr.json") for name in sorted(arrays)}
                 self._write(
                     "manifest.json", disk.to_json(self._summary([m for m in markers if m], own, facts or {}), indent=1)
                 )
@@ -271,7 +279,7 @@ class Artefact:
         if not target.resolve().is_relative_to(self.path.resolve()):
             raise PhospheneError(f"'{name}' lies outside of {self.path}; give a name within the artefact")
         self._temporary.mkdir(parents=True, exist_ok=True)
-        aside = self._temporary / f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}+{target.name}"
+        aside = self._temporary / _temporary_name(target.name)
         try:
             if isinstance(content, bytes):
                 aside.write_bytes(content)
@@ -308,14 +316,15 @@ class Artefact:
             marker = disk.parsed((self.path / f"parts/{index}.json").read_bytes())
         except FileNotFoundError:
             return None
-        return marker if isinstance(marker, dict) and "files" in marker else None
+        return marker if isinstance(marker, dict) and {"files", "arrays"} <= marker.keys() else None
 
     def _planned(self) -> int | None:
+        """Number of parts, None before the first run, 0 when the plan is damaged."""
         try:
             plan = disk.parsed((self.path / "parts/plan.json").read_bytes())
         except FileNotFoundError:
             return None
-        return plan.get("n_parts") if isinstance(plan, dict) else None
+        return int(plan.get("n_parts", 0)) if isinstance(plan, dict) else 0
 
     def _intact(self, index: int) -> bool:
         """Whether a part is done and undamaged; names what is damaged."""
@@ -347,7 +356,14 @@ class Artefact:
         self._unmark()
 
     def _unmark(self) -> None:
-        shutil.rmtree(self.path / "parts", ignore_errors=True)
+        """Remove plan and markers at once, so that a killed process leaves all of them or none."""
+        aside = self._temporary / _temporary_name("parts")
+        self._temporary.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(self.path / "parts", aside)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _summary(self, markers: list[dict[str, Any]], own: dict[str, disk.Entry], facts: Mapping[str, Any]) -> Any:
         files = {name: entry for marker in markers for name, entry in marker["files"].items()} | own
@@ -375,6 +391,7 @@ class Part:
     def __init__(self, artefact: Artefact) -> None:
         self.artefact = artefact
         self.files: dict[str, disk.Entry] = {}
+        self.arrays: set[str] = set()
 
     def file(self, name: str, content: Content) -> None:
         """A file of this part: its bytes, or a function that writes it at a path (``image.to_filename``)."""
@@ -394,8 +411,14 @@ class Part:
         values
             Exactly the shape of the selection; cast to the array's dtype.
         """
+        self.arrays.add(name)
         for key, data in _chunks(self.artefact._existing(f"{name}/zarr.json"), where, values).items():
             self.file(f"{name}/{key}", data)
+
+
+def _temporary_name(name: str) -> str:
+    """A name of this process, by which :func:`phosphene.disk.sweep` knows what a killed one has left."""
+    return f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}+{name}"
 
 
 def parquet(frame: Any) -> bytes:
