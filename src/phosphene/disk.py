@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
-from collections.abc import Iterable
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +22,111 @@ Entry = tuple[int, str]
 """Size in bytes and SHA-256 of a file."""
 
 _digests: dict[tuple[str, int, int], str] = {}  # (path, mtime_ns, size) -> sha256: a file is read once per process
-SMALL_FILE, END = 1 << 20, 1 << 16  # fingerprint(): files up to 1 MiB are read whole, of others 64 KiB at both ends
+_hashes: dict[str, str] = {}  # name of `_remembered` -> content hash, of this process
+SMALL_FILE = 1 << 20  # files up to 1 MiB are read anew by every process, hashes of larger ones are kept on disk
+BLOCK = 1 << 24
+SETTLED = 2.0  # seconds: a younger file may change again without a change of its times
+FIRST_LINE, NEXT_LINE = 2.0, 10.0  # seconds of hashing before the first line of progress, and between lines
 
 
 def fingerprint(start: str, root: Path, paths: Iterable[Path]) -> str:
-    """Hash names under `root`, sizes and contents (of large files, both ends): a copy elsewhere hashes the same."""
+    """Hash names under `root`, sizes and whole contents of files: a copy elsewhere hashes the same."""
+    files = sorted(path for path in paths if path.is_file())
     digest = hashlib.blake2b(start.encode(), digest_size=16)
-    for path in sorted(path for path in paths if path.is_file()):
-        size = path.stat().st_size
-        digest.update(f"\0{path.relative_to(root).as_posix()}\0{size}\0".encode())
-        with path.open("rb") as file:
-            if size <= SMALL_FILE:
-                digest.update(file.read())
-            else:
-                digest.update(file.read(END))
-                file.seek(-END, 2)
-                digest.update(file.read())
+    for path, content in zip(files, content_hashes(files), strict=True):
+        digest.update(f"\0{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{content}".encode())
     return digest.hexdigest()
+
+
+def content_hashes(paths: Sequence[Path]) -> list[str]:
+    """BLAKE2b of whole files.
+
+    Hashes of large files are kept in the user's cache folder and taken from there while path, size, times of
+    modification and of change, and inode stay the same. A line on stderr tells how far it is.
+    """
+    stats = [path.stat() for path in paths]
+    names = [_hash_name(path, stat) for path, stat in zip(paths, stats, strict=True)]
+    known = [_remembered(name) for name in names]
+    progress = _Progress(sum(stat.st_size for stat, hash_ in zip(stats, known, strict=True) if not hash_))
+    hashes = []
+    for path, stat, name, content in zip(paths, stats, names, known, strict=True):
+        if not content:
+            content = _hashed(path, progress)
+            settled = time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED
+            if settled and _hash_name(path, path.stat()) == name:
+                _hashes[name] = content
+                if stat.st_size > SMALL_FILE:
+                    _remember(name, content)
+        hashes.append(content)
+    return hashes
+
+
+def _hashed(path: Path, progress: _Progress) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+            progress.add(len(block), path)
+    return digest.hexdigest()
+
+
+def _hash_name(path: Path, stat: os.stat_result) -> str:
+    """Name under which the hash of a file in this state is kept."""
+    state = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
+    return hashlib.blake2b("\0".join(map(str, state)).encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+
+def _remembered(name: str) -> str:
+    if name not in _hashes:
+        try:
+            text = (cache_folder() / "hashes" / name).read_text()
+        except (OSError, ValueError):
+            return ""
+        if not re.fullmatch("[0-9a-f]{32}", text):
+            return ""
+        _hashes[name] = text
+    return _hashes[name]
+
+
+def _remember(name: str, content: str) -> None:
+    """Keep a hash on disk; where that is impossible the file is read again next time."""
+    target = cache_folder() / "hashes" / name
+    aside = target.with_name(f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(content)
+        os.replace(aside, target)
+
+
+@lru_cache(maxsize=1)
+def _temporary_cache() -> Path:
+    return Path(tempfile.mkdtemp(prefix="phosphene-"))
+
+
+def cache_folder() -> Path:
+    """``phosphene`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; a temporary folder for users without a home."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"], "phosphene")
+    try:
+        return Path.home() / ".cache" / "phosphene"
+    except RuntimeError:
+        return _temporary_cache()
+
+
+class _Progress:
+    """Lines on stderr while files are hashed."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.next_line = time.monotonic() + FIRST_LINE
+
+    def add(self, n_bytes: int, path: Path) -> None:
+        self.done += n_bytes
+        if time.monotonic() >= self.next_line:
+            text = f"hashing inputs once: {self.done / 1e9:.1f} of {self.total / 1e9:.1f} GB, {path.name}"
+            print(text, file=sys.stderr, flush=True)
+            self.next_line = time.monotonic() + NEXT_LINE
 
 
 def scalar(value: Any) -> Any:

@@ -136,7 +136,7 @@ def _local_client(api: Any, jobs: int) -> Any:
 
     # Other users of this machine can connect to its ports. TLS with certificates of this cluster alone keeps them from
     # running code as this user; without routes nothing is served by HTTP, and then its ports are closed too.
-    without_pages = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+    without_pages: dict[str, list[str]] = {f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker")}
     with dask.config.set(without_pages):
         # no memory limit: the system's own is the one that counts
         options = {"n_workers": jobs, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}

@@ -14,7 +14,7 @@ TIE_TOLERANCE = 1e-10  # relative difference below which two scores count as equ
 def as_floats(values: ArrayLike) -> NDArray[np.float64]:
     """Convert to float64; masked entries become NaN, because np.asarray would pass on what the mask hides."""
     if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(np.float64).filled(np.nan)
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     return np.asarray(values, dtype=np.float64)
 
 

@@ -198,7 +198,7 @@ class Arrays:
         return [list(dict.fromkeys(self._categories.get(self.names[image], []))) for image in self._checked(ids)]
 
     def fingerprint(self) -> str:
-        """Hash names, sizes and contents (of large files, both ends) of all that is read: a copy hashes the same."""
+        """Hash names, sizes and whole contents of all that is read: a copy hashes the same."""
         tables = [self._folder / f"{name}.csv" for name in ("trials", "voxels", "captions", "categories")]
         masks = [] if self._mask is None else self._folder.glob("mask.nii*")
         paths = [self._file, *self._file.rglob("*"), *masks, *tables, *self._pictures]

@@ -101,8 +101,7 @@ class Coco:
 
     def __init__(self, folder: str | Path, cache: str | Path | None = None) -> None:
         self.folder = Path(folder).expanduser()
-        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        self.cache = Path(os.path.expanduser(cache or Path(home, "phosphene", "coco")))
+        self.cache = Path(cache).expanduser() if cache else disk.cache_folder() / "coco"
         self._tables: dict[str, _Table] = {}
 
     def captions(self, coco_id: int, split: str) -> list[str]:

@@ -285,7 +285,7 @@ class Haxby:
         return [[CATEGORIES[image]] for image in _checked(ids)]
 
     def fingerprint(self) -> str:
-        """Hash names, sizes and contents (of large files, both ends) of all that is read: a copy hashes the same."""
+        """Hash names, sizes and whole contents of all that is read: a copy hashes the same."""
         photographs = [path for image in range(len(CATEGORIES)) if (path := self._photograph(image))]
         paths = [self._bold, self._labels_file, *self._masks.values(), *photographs]
         return disk.fingerprint("haxby", self._base, paths)

@@ -288,7 +288,7 @@ class LaionFMRI(Scans):
         return [list(self._nouns.get(name, [])) for name in self._named(ids)]
 
     def fingerprint(self) -> str:
-        """Hash the split and names, sizes and contents (of large files, both ends) of all that is read."""
+        """Hash the split and names, sizes and whole contents of all that is read."""
         tables = ("stimuli.h5", "metadata.csv", "desc-captions.csv", "desc-segmentations_metadata.csv")
         paths = [
             *(path for session in self.sessions for path in (self._betas(session), self._trials(session))),
@@ -296,4 +296,4 @@ class LaionFMRI(Scans):
             *(path for some in self._masks.values() for path in some.values()),
             *(self._stimuli / f"task-images_{table}" for table in tables),
         ]
-        return disk.fingerprint(f"{self.subject} {disk.entry(self._split)}", self.root, paths)
+        return disk.fingerprint(f"{self.subject} {disk.content_hashes([self._split])}", self.root, paths)

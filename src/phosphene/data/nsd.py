@@ -219,7 +219,7 @@ class NSD(Scans):
         return np.array(maps, np.uint8).reshape(-1, side, side, 3)
 
     def fingerprint(self) -> str:
-        """Hash names, sizes and contents (of large files, both ends) of all that is read: a copy hashes the same."""
+        """Hash names, sizes and whole contents of all that is read: a copy hashes the same."""
         layout = self.layout
         paths = [
             *(self._files[session] for session in self.sessions),

@@ -25,7 +25,6 @@ BUNDLED = Path(__file__).parent / "bundled"
 PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|pytorch_model|model)(\.fp16)?(?:-\d+-of-\d+)?\.(safetensors|bin)")
-_SAMPLES, _BLOCK = 256, 1 << 16  # fingerprint of a single file: so many blocks, evenly spread, of 64 KiB
 
 
 @dataclass(frozen=True)
@@ -275,27 +274,17 @@ def _architecture(config: dict[str, Any]) -> str:
 
 
 def fingerprint(name: str | Path) -> str:
-    """Identify a model by the contents of the files that are used, wherever they lie.
-
-    Of a single file (and the JSON file next to it) blocks spread over its whole length are read, because models that
-    differ in one net only may be equal at both ends.
-    """
+    """Identify a model by the whole contents of the files that are used, wherever they are stored."""
     source = _source(name)
     if source.kind != "file":
         parts = [file for part in PARTS[3:] for file in (source.path / part).rglob("*")]
         for net in checkpoints.NETS:
             parts += [source.path / net / "config.json", *_weights(source.path / net)[1]]
         return disk.fingerprint("model", source.path, parts)
-    size = source.path.stat().st_size
     beside = source.path.with_suffix(checkpoints.BESIDE)
-    digest = hashlib.blake2b(f"model file\0{size}\0".encode(), digest_size=16)
-    digest.update(checkpoints.family(source.path, checkpoints.read(source.path)).encode())
-    digest.update(beside.read_bytes() if beside.is_file() else b"")
-    with source.path.open("rb") as file:
-        for start in sorted({max(0, size - _BLOCK) * k // (_SAMPLES - 1) for k in range(_SAMPLES)}):
-            file.seek(start)
-            digest.update(file.read(_BLOCK))
-    return digest.hexdigest()
+    family = checkpoints.family(source.path, checkpoints.read(source.path))
+    contents = disk.content_hashes([source.path, *([beside] if beside.is_file() else [])])
+    return hashlib.blake2b("\0".join(["model file", family, *contents]).encode(), digest_size=16).hexdigest()
 
 
 @contextmanager

@@ -107,18 +107,8 @@ def found(network: str, weights: Path | None) -> tuple[Path, ...]:
 
 
 def digest(paths: tuple[Path, ...]) -> str:
-    """Hash of files' bytes; a file is read once per process unless it changes."""
-    return "".join(_sha256(str(path), *_state(path)) for path in paths)
-
-
-def _state(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size
-
-
-@lru_cache
-def _sha256(path: str, _modified: int, _size: int) -> str:
-    return disk.entry(Path(path))[1]
+    """Hash of the files' whole contents."""
+    return "".join(disk.content_hashes(paths))
 
 
 def read(path: Path) -> dict[str, Tensor]:

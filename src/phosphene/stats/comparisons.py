@@ -97,7 +97,7 @@ def signed_rank(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def _exact_signed_rank(difference: NDArray[np.float64]) -> float:
-    """Count over all signs: ranks are shared by ties, so twice a rank is a whole number and counts add up one by one."""
+    """Null distribution over all signs, one rank after the other; twice a shared rank is a whole number."""
     twice_ranks = np.rint(2 * rankdata(np.abs(difference))).astype(np.int64)
     signed = twice_ranks[difference != 0]  # ranks of zeros go half to either side, whatever the signs
     probability = np.zeros(signed.sum() + 1)
