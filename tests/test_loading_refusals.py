@@ -121,3 +121,46 @@ def test_nothing_in_a_pickle_is_executed(sd1, tmp_path):
     assert not made.exists()
     pickle.loads((tmp_path / "plain.ckpt").read_bytes())
     assert made.exists()  # the pickle was indeed a trap
+
+
+CODE = {
+    "_attn_implementation": "org/kernel@main:attention",
+    "attn_implementation": "org/kernel",
+    "auto_map": {"AutoModel": "modeling.Model"},
+    "quantization_config": {"quant_method": "bitsandbytes"},
+}
+
+
+@pytest.mark.parametrize("key", CODE)
+def test_a_configuration_that_asks_for_code(sd1, tmp_path, key, monkeypatch):
+    """No part of a model may name a kernel or a module; nothing is fetched, and nothing asked for it."""
+    import huggingface_hub
+
+    def fetched(*_, **__):
+        raise AssertionError("the hub was asked")
+
+    for name in ("hf_hub_download", "snapshot_download"):
+        monkeypatch.setattr(huggingface_hub, name, fetched)
+    for file in ("text_encoder/config.json", "unet/config.json", "vae/config.json"):
+        folder = Path(shutil.copytree(sd1.folder, tmp_path / file.split("/")[0]))
+        config = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(config | {"nested": [{key: CODE[key]}]}))
+        with pytest.raises(PhospheneError, match=f"config.json: {key} is .* which asks for code or kernels"):
+            load(folder)
+    shutil.copy(sd1.safetensors, tmp_path / "single.safetensors")
+    settings = {**SMALL["sd1"], "text_encoder": SMALL["sd1"].get("text_encoder", {}) | {key: CODE[key]}}
+    (tmp_path / "single.phosphene.json").write_text(json.dumps(settings))
+    with pytest.raises(PhospheneError, match=f"single.phosphene.json: {key} is "):
+        load(tmp_path / "single.safetensors")
+
+
+def test_the_libraries_are_offline_while_a_model_loads(sd1, monkeypatch):
+    from huggingface_hub import constants
+
+    seen = []
+    usual = loading._from_folder
+    monkeypatch.setattr(loading, "_from_folder", lambda *a: seen.append(constants.HF_HUB_OFFLINE) or usual(*a))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    nets = load(sd1.folder)
+    assert seen == [True] * 3 and constants.HF_HUB_OFFLINE is False
+    assert nets.text.config._attn_implementation == "sdpa"

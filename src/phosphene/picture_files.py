@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from phosphene.errors import PhospheneError
+from phosphene.opening import open_image
 from phosphene.picture_tensors import first, load
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Picked(Sequence[NDArray[Any]]):
 def opened(path: Path) -> NDArray[np.uint8]:
     """Read a picture as uint8 (height, width, 3), turned as its EXIF entry says; transparency is laid on white."""
     try:
-        with Image.open(path) as file:
+        with open_image(path) as file:
             image: Image.Image = ImageOps.exif_transpose(file)
             if image.has_transparency_data:
                 image = image.convert("RGBA")
@@ -315,7 +316,7 @@ def _looked_at(folder: Path, paths: Sequence[Path]) -> list[str]:
     for path in paths:
         name = path.relative_to(folder).as_posix()
         try:
-            with warnings.catch_warnings(), Image.open(path) as image:
+            with warnings.catch_warnings(), open_image(path) as image:
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 (deep if _bits(path, image) > 8 else []).append(name)
                 (grey if image.mode in ("1", "L", "LA") else []).append(name)

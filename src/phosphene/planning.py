@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from phosphene import encoding, evaluation, ldm
-from phosphene.data.nsd_files import Betas, load_nifti
+from phosphene.data.nsd_files import Betas
 from phosphene.data.scans import Scans, all_voxels
 from phosphene.decoding import image_ids, items
 from phosphene.feature_names import Feature
 from phosphene.features import kept_widths
+from phosphene.opening import load_volume
 from phosphene.sources import dataset, load_model
 from phosphene.stages import BRAIN, IMAGES_PER_PART, MODE_FEATURES, TARGETS_PER_PART, TRUE, VOXELS_PER_CHUNK
 from phosphene.store import peak_memory_mb
@@ -162,7 +163,7 @@ def _unpacked(path: Path) -> int:
     if path.suffix == ".hdf5":
         found = Betas.open(path)
         return found.n_trials * int(np.prod(found.shape, dtype=np.int64)) * found.dtype.itemsize
-    image = load_nifti(path)
+    image = load_volume(path)
     return int(np.prod(image.shape, dtype=np.int64)) * int(image.get_data_dtype().itemsize)
 
 

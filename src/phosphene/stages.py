@@ -28,6 +28,7 @@ from phosphene.data.trials import assemble, warn_uncovered
 from phosphene.decoding import Rows, image_ids, items, predict
 from phosphene.errors import PhospheneError
 from phosphene.parallel import run_parts
+from phosphene.picture_files import opened
 from phosphene.scoring import correlation
 from phosphene.sources import data_fingerprint, dataset, load_model, model_fingerprint
 from phosphene.store import Artefact, Recipe, Store
@@ -426,4 +427,4 @@ def pictures(artefact: Artefact, rows: Sequence[int], samples: int | None = None
     """Read some items' pictures, uint8 (n_rows, n_samples, height, width, 3); by default all samples."""
     count = samples or len(list((artefact.path / "pictures").glob(f"item{rows[0]:05d}_*.png")))
     names = [[f"pictures/item{row:05d}_{sample}.png" for sample in range(count)] for row in rows]
-    return np.stack([np.stack([np.asarray(Image.open(artefact.file(name))) for name in item]) for item in names])
+    return np.stack([np.stack([opened(artefact.file(name)) for name in item]) for item in names])

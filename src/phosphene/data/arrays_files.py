@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -22,8 +21,8 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from phosphene.data.nsd_files import read_volume
 from phosphene.errors import PhospheneError
+from phosphene.opening import check_grid, load_volume, open_hdf5, open_image, read_volume, volumes
 
 BETAS = ("betas.npy", "betas.zarr", "betas.h5", "betas.hdf5", "betas.nii.gz", "betas.nii")
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -63,20 +62,32 @@ def only_one(folder: Path, names: Sequence[str]) -> Path:
 
 
 class Volumes:
-    """NIfTI betas as an array (trials, voxels of the mask) that is read where it is sliced."""
+    """NIfTI betas as an array (trials, voxels of the mask) whose rows are read one after the other, by one pass."""
 
     def __init__(self, path: Path, mask: NDArray[np.bool_]) -> None:
-        image: Any = nib.load(path, keep_file_open=True)  # one pass over a compressed file, not one for each block
+        image = load_volume(path)
         if image.ndim != 4 or image.shape[:3] != mask.shape:
             raise PhospheneError(
                 f"{path}: found the shape {image.shape}, expected (X, Y, Z, trials) on the mask's grid {mask.shape}"
             )
-        self._data, self._index = image.dataobj, np.argwhere(mask)
-        self.dtype, self.shape = image.dataobj.dtype, (image.shape[3], len(self._index))
+        check_grid(path, image, load_volume(mask_file(path.parent)))
+        self._data, self._volumes = image.dataobj, volumes(path, image.shape)
+        index = np.argwhere(mask)
+        self._flat = np.asarray(np.ravel_multi_index(tuple(index.T), mask.shape, order="F"))  # NIfTI: X fastest
+        self._next = 0
+        self.dtype, self.shape = image.dataobj.dtype, (image.shape[3], len(index))
 
     def __getitem__(self, key: tuple[slice, slice]) -> NDArray[Any]:
-        volumes = np.asarray(self._data[..., key[0]])
-        return np.asarray(volumes[tuple(self._index[key[1]].T)].T)
+        rows = range(*key[0].indices(self.shape[0]))
+        columns = range(*key[1].indices(self.shape[1]))
+        assert rows.start == self._next, "volumes are read in their order"
+        self._next = rows.stop
+        flat = self._flat[columns.start : columns.stop]
+        values = np.stack([next(self._volumes)[flat] for _ in rows])
+        if rows.stop == self.shape[0]:
+            next(self._volumes, None)  # to the end of the file, where its checksum is
+        scaled = self._data.slope != 1 or self._data.inter != 0
+        return values * self._data.slope + self._data.inter if scaled else values
 
 
 @contextmanager
@@ -88,8 +99,8 @@ def open_betas(path: Path, mask: NDArray[np.bool_] | None) -> Iterator[Any]:
         elif path.suffix == ".zarr":
             yield _open_zarr(path)
         elif mask is None:
-            with h5py.File(path) as file:
-                yield _only_dataset(path, file)
+            with open_hdf5(path) as data:
+                yield data
         else:
             yield Volumes(path, mask)
     except PhospheneError:
@@ -110,13 +121,6 @@ def _open_zarr(path: Path) -> Any:
             "write it without those voxels or with zarr's write_empty_chunks"
         )
     return array
-
-
-def _only_dataset(path: Path, file: Any) -> Any:
-    found = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
-    if "betas" not in found and len(found) != 1:
-        raise PhospheneError(f"{path}: holds {', '.join(found) or 'no dataset'}; expected one dataset called betas")
-    return found["betas"] if "betas" in found else next(iter(found.values()))
 
 
 def count_voxels(path: Path, mask: NDArray[np.bool_] | None, n_trials: int) -> int:
@@ -148,9 +152,14 @@ def blocks(betas: Any) -> Iterator[tuple[slice, int, int]]:
             yield slice(row, min(row + rows, n_rows)), start, min(start + columns, n_columns)
 
 
+def mask_file(folder: Path) -> Path:
+    """Find the mask of NIfTI betas."""
+    return only_one(folder, ("mask.nii.gz", "mask.nii"))
+
+
 def read_mask(folder: Path) -> NDArray[np.bool_]:
     """Read which voxels of NIfTI betas count."""
-    path = only_one(folder, ("mask.nii.gz", "mask.nii"))
+    path = mask_file(folder)
     mask = np.asarray(read_volume(path) > 0)
     if not mask.any():
         raise PhospheneError(f"{path}: holds no voxel; expected values above 0 in the brain")
@@ -313,7 +322,7 @@ def find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
 @contextmanager
 def _open_picture(path: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             yield picture
     except PhospheneError:
         raise

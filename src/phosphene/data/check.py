@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 
 from phosphene.data import Dataset, alignment, open_dataset
 from phosphene.data import nsd_files as files
 from phosphene.data.nsd import NSD
 from phosphene.errors import PhospheneError
+from phosphene.opening import open_hdf5
 
 State = Literal["ok", "note", "missing", "wrong"]
 ALIGNMENT_SESSIONS = 3
@@ -204,8 +204,8 @@ def _pictures(data: NSD) -> str:
     """The stimuli, and whether they hold every picture that was shown."""
     last = int(data.trials["image"].max())
     data.images([last])
-    with h5py.File(data.layout.stimuli) as file:
-        n, side = file["imgBrick"].shape[:2]
+    with open_hdf5(data.layout.stimuli, "imgBrick") as brick:
+        n, side = brick.shape[:2]
     return f"{n} of {side} x {side} pixels, every one that was shown"
 
 

@@ -18,14 +18,14 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from phosphene import disk
 from phosphene.data import checked_rois
-from phosphene.data import nsd_files as files
 from phosphene.data.scenes import CATEGORY_WORDS
 from phosphene.data.trials import check_zscore
 from phosphene.errors import PhospheneError
+from phosphene.opening import check_unzipped, load_volume, open_image, read_volume
 
 # image id -> category, named as in phosphene.data.scenes; the files say "scrambledpix"
 CATEGORIES = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambled", "shoe")
@@ -103,7 +103,7 @@ class Haxby:
                     f"{path}: volume {number} has the unknown category {row[0]!r}; expected rest or one of "
                     f"{', '.join(CATEGORIES)}"
                 )
-        shape = files.load_nifti(self._bold).shape
+        shape = load_volume(self._bold).shape
         if len(shape) != 4 or shape[3] != len(rows):
             raise PhospheneError(
                 f"{path}: {len(rows)} volumes are labelled, but {self._bold.name} has shape {shape}; expected a label "
@@ -137,18 +137,19 @@ class Haxby:
     @property
     def shape(self) -> tuple[int, ...]:
         """Grid (X, Y, Z) of the functional volumes."""
-        return tuple(files.load_nifti(self._bold).shape[:3])
+        return tuple(load_volume(self._bold).shape[:3])
 
     @property
     def affine(self) -> NDArray[np.float64]:
         """Header affine (4, 4) of the functional volumes."""
-        return np.asarray(files.load_nifti(self._bold).affine, float)
+        return np.asarray(load_volume(self._bold).affine, float)
 
     @cached_property
     def _regions(self) -> dict[str, NDArray[np.bool_]]:
         found = {}
         for name, path in self._masks.items():
-            volume = _read(path, files.load_nifti(path))
+            # the whole-brain mask of the release is one for all subjects: its place is not compared
+            volume = read_volume(path, like=None if name == "brain" else load_volume(self._bold))
             volume = volume[..., 0] if volume.ndim == 4 and volume.shape[3] == 1 else volume
             if volume.shape != self.shape:
                 raise PhospheneError(f"{path}: its grid is {volume.shape}; that of {self._bold.name} is {self.shape}")
@@ -167,6 +168,7 @@ class Haxby:
         means = np.empty((len(self.trials), len(index)), np.float32)
         deviations, varies = np.empty_like(means), np.ones(len(index), bool)
         category, run_of = (self._labels[name].to_numpy() for name in ("category", "run"))
+        check_unzipped(self._bold)
         scans = nib.load(self._bold, keep_file_open=True)  # one pass over the compressed file, not one for each run
         for run, rows in self.trials.groupby("run"):
             volumes = np.flatnonzero(run_of == run)
@@ -266,7 +268,7 @@ class Haxby:
                     "nilearn.datasets.fetch_haxby(data_dir=..., fetch_stimuli=True) downloads them"
                 )
             try:
-                with Image.open(path) as photograph:
+                with open_image(path) as photograph:
                     pictures[place] = np.asarray(ImageOps.fit(photograph.convert("RGB"), (SIDE, SIDE)))
             except OSError as error:
                 raise PhospheneError(f"{path}: could not be read as a picture ({error}); download it again") from error

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 from phosphene import disk
 from phosphene.data import checked_rois
 from phosphene.data import laion_files as laion
-from phosphene.data import nsd_files as files
 from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
+from phosphene.opening import load_volume, read_volume
 
 MAIN_SESSIONS = 30  # later sessions show other pictures, which the table of stimuli does not have
 BRAIN, REPEATS = "brain", 12  # of the pictures behind the noise ceiling that is read
@@ -154,7 +155,11 @@ class LaionFMRI(Scans):
     @cached_property
     def _brain(self) -> NDArray[np.bool_]:
         """Where GLMsingle fitted anything: no other mask lies with the betas."""
-        return np.asarray(files.read_volume(self._map("stat-rsquare_desc-R2mean")) > 0)
+        return np.asarray(read_volume(self._map("stat-rsquare_desc-R2mean")) > 0)
+
+    @property
+    def _grid(self) -> Any:
+        return load_volume(self._map("stat-rsquare_desc-R2mean"))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -164,7 +169,7 @@ class LaionFMRI(Scans):
     @property
     def affine(self) -> NDArray[np.float64]:
         """Affine (4, 4) of the volumes."""
-        return np.asarray(files.load_nifti(self._map("stat-rsquare_desc-R2mean")).affine, float)
+        return np.asarray(self._grid.affine, float)
 
     @cached_property
     def _masks(self) -> dict[str, dict[str, Path]]:
@@ -185,7 +190,7 @@ class LaionFMRI(Scans):
     def _members(self, path: Path) -> NDArray[np.int64]:
         """Voxels of a region that lie in the brain, as ascending places in the flattened grid (C order)."""
         if path not in self._known:
-            self._known[path] = np.flatnonzero((files.read_volume(path, self.shape) > 0) & self._brain)
+            self._known[path] = np.flatnonzero((read_volume(path, like=self._grid) > 0) & self._brain)
         return self._known[path]
 
     def select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
@@ -227,7 +232,7 @@ class LaionFMRI(Scans):
         path = self._map(f"desc-Noiseceiling{REPEATS}rep")
         table["ncsnr"] = np.float32(np.nan)
         if path.is_file():
-            ceiling = files.read_volume(path, self.shape)[tuple(index.T)].astype(float)
+            ceiling = read_volume(path, like=self._grid)[tuple(index.T)].astype(float)
             table["ncsnr"] = np.sqrt(ceiling / np.where(ceiling < 100, 100 - ceiling, np.nan) / REPEATS).astype("f4")
         return table
 

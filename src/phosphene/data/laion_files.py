@@ -5,20 +5,17 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
-from isal import igzip_threaded
 from numpy.typing import NDArray
 from PIL import Image
 
-from phosphene.data.nsd_files import load_nifti
 from phosphene.errors import PhospheneError
+from phosphene.opening import load_volume, open_hdf5, open_image, volumes
 
 GREY = (128, 128, 128, 255)  # the screen behind transparent pictures
 SOURCE = "github.com/ViCCo-Group/LAION-fMRI"
@@ -65,28 +62,18 @@ def read_betas(
     path: Path, shape: tuple[int, ...], index: NDArray[np.int64], keep: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Decompress one volume after the other and take the voxels `index` (n_voxels, 3) of the trials to `keep`."""
-    image: Any = load_nifti(path)
-    stored = image.dataobj
+    image = load_volume(path)
     if image.shape != shape:
         raise PhospheneError(
             f"{path}: its shape is {image.shape}; expected {shape}, the grid of the R² map and one volume per row of "
             "the table of trials; download them again"
         )
     flat = np.ravel_multi_index(tuple(index.T), shape[:3], order="F")  # NIfTI: X fastest
-    volume = np.empty(int(np.prod(shape[:3])), stored.dtype)
     values, row = np.empty((int(keep.sum()), len(index)), np.float32), 0
-    try:
-        with igzip_threaded.open(path, "rb", threads=1) as file:  # type: ignore[no-untyped-call]
-            file.read(stored.offset)
-            for kept in keep:
-                if file.readinto(volume.view(np.uint8)) != volume.nbytes:
-                    raise EOFError("it ends too early")
-                if kept:
-                    values[row] = volume[flat] * stored.slope + stored.inter
-                    row += 1
-            file.read(1)  # beyond the last volume: the checksum is compared
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise PhospheneError(f"{path}: could not be read ({error}); download it again") from error
+    for kept, volume in zip(keep, volumes(path, shape), strict=True):
+        if kept:
+            values[row] = volume[flat] * image.dataobj.slope + image.dataobj.inter
+            row += 1
     return values
 
 
@@ -98,13 +85,12 @@ def read_pictures(path: Path, names: Sequence[str], ids: Sequence[int]) -> NDArr
             "(laion-fmri download-stimuli)"
         )
     try:
-        with h5py.File(path) as file:
-            if len(file["images"]) != len(names):
+        with open_hdf5(path, "images") as images:
+            if len(images) != len(names):
                 raise PhospheneError(
-                    f"{path}: {len(file['images'])} pictures; task-images_metadata.csv lists {len(names)}; "
-                    "download both again"
+                    f"{path}: {len(images)} pictures; task-images_metadata.csv lists {len(names)}; download both again"
                 )
-            pictures = [_decoded(path, names[image], file["images"][int(image)]) for image in ids]
+            pictures = [_decoded(path, names[image], images[int(image)]) for image in ids]
     except (OSError, KeyError, TypeError) as error:
         raise PhospheneError(f"{path}: could not be read ({error}); download it again") from error
     sizes = {picture.shape for picture in pictures}
@@ -116,7 +102,7 @@ def read_pictures(path: Path, names: Sequence[str], ids: Sequence[int]) -> NDArr
 def _decoded(path: Path, name: str, content: Any) -> NDArray[np.uint8]:
     """Decode a JPEG or PNG; what is transparent shows the grey of the screen."""
     try:
-        with Image.open(io.BytesIO(bytes(content))) as picture:
+        with open_image(io.BytesIO(bytes(content))) as picture:
             shown = picture.convert("RGB" if picture.mode == "RGB" else "RGBA")
     except OSError as error:
         raise PhospheneError(f"{path}: {name!r} could not be read as a picture ({error}); download it again") from error

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -24,6 +23,9 @@ from phosphene.data.coco import Coco, Crop
 from phosphene.data.regions import Regions
 from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
+from phosphene.opening import load_volume, open_hdf5, read_volume
+
+SPLITS = ("train2017", "val2017")
 
 
 class NSD(Scans):
@@ -101,7 +103,7 @@ class NSD(Scans):
     @cached_property
     def _mask(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         path = self.layout.mask
-        return np.asarray(files.read_volume(path) > 0), np.asarray(files.load_nifti(path).affine, float)
+        return np.asarray(read_volume(path) > 0), np.asarray(load_volume(path).affine, float)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -116,7 +118,7 @@ class NSD(Scans):
     @cached_property
     def regions(self) -> Regions:
         """The atlases in the subject's roi folder."""
-        return Regions(self.layout.roi, self.layout.root, self.subject, self._mask[0])
+        return Regions(self.layout.roi, self.layout.root, self.subject, self._mask[0], self.layout.mask)
 
     @property
     def rois(self) -> tuple[str, ...]:
@@ -148,7 +150,8 @@ class NSD(Scans):
             table[name] = self.regions.labels(name, index)
         table["ncsnr"] = np.float32(np.nan)
         if self.layout.ncsnr.is_file():
-            table["ncsnr"] = files.read_volume(self.layout.ncsnr, self.shape)[tuple(index.T)].astype(np.float32)
+            ncsnr = read_volume(self.layout.ncsnr, like=load_volume(self.layout.mask))
+            table["ncsnr"] = ncsnr[tuple(index.T)].astype(np.float32)
         return table
 
     @property
@@ -173,8 +176,7 @@ class NSD(Scans):
         path = self.layout.stimuli
         unique, inverse = np.unique(np.asarray(ids, np.int64), return_inverse=True)
         try:
-            with h5py.File(path) as file:
-                brick = file["imgBrick"]
+            with open_hdf5(path, "imgBrick") as brick:
                 if len(unique) and not 0 <= unique[0] <= unique[-1] < len(brick):
                     raise PhospheneError(f"{path}: image {unique[-1]} asked for; it holds 0 to {len(brick) - 1}")
                 pictures = np.empty((len(unique), *brick.shape[1:]), np.uint8)
@@ -203,6 +205,10 @@ class NSD(Scans):
             raise PhospheneError(
                 f"{self.layout.stimulus_table}: cropBox of nsdId {image} is {crop!r}; expected four fractions"
             ) from error
+        if split not in SPLITS:  # it becomes part of a file's name
+            raise PhospheneError(
+                f"{self.layout.stimulus_table}: cocoSplit of nsdId {image} is {split!r}; expected {' or '.join(SPLITS)}"
+            )
         return int(coco_id), str(split), (top, bottom, left, right)
 
     def captions(self, ids: Sequence[int]) -> list[list[str]]:

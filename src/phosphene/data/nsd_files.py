@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import scipy.io
-from isal import igzip_threaded
 from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
+from phosphene.opening import load_volume, open_hdf5, volumes
 
 READING = (OSError, EOFError, ValueError, IndexError, zlib.error, nib.filebasedimages.ImageFileError)
 CHUNKS_AT_ONCE, SLAB_BYTES = 1024, 32 << 20
@@ -197,25 +196,6 @@ def check_responses(path: Path, trials: pd.DataFrame) -> None:
             )
 
 
-def load_nifti(path: Path) -> Any:
-    """Open a volume without reading its values."""
-    try:
-        return nib.load(path)
-    except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError) as error:
-        raise PhospheneError(f"{path}: could not be read as NIfTI ({error}); copy or download it again") from error
-
-
-def read_volume(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
-    """Read a volume (X, Y, Z) in the type in which it is stored; `shape` is the grid that it must have."""
-    image = load_nifti(path)
-    if shape is not None and image.shape != shape:
-        raise PhospheneError(f"{path}: its grid is {image.shape}; the brain mask's is {shape}; download both again")
-    try:
-        return np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise PhospheneError(f"{path}: could not be read as NIfTI ({error}); copy or download it again") from error
-
-
 @dataclass(frozen=True)
 class Betas:
     """What the header of a file of single-trial betas says: trials, grid (X, Y, Z), type, and its layout.
@@ -235,16 +215,17 @@ class Betas:
         """Read the header of one session's HDF5 or NIfTI file, and check that the file is whole as far as it tells."""
         try:
             if path.suffix == ".hdf5":
-                with h5py.File(path) as file:  # refuses a truncated file
-                    data = file["betas"]
+                with open_hdf5(path, "betas") as data:  # refuses a truncated file
                     plain = data.id.get_create_plist().get_nfilters() == 0 and data.chunks == (len(data), 1, 1, 1)
                     return cls(path, data.shape[0], data.shape[:0:-1], data.dtype, plain)
-            image: Any = nib.load(path)
+            image = load_volume(path)
             *shape, n_trials = image.shape
             scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
             dtype = np.dtype(np.float64) if scaled else image.get_data_dtype()
             _check_length(path, image.dataobj.offset + int(np.prod(image.shape)) * dtype.itemsize)
             return cls(path, n_trials, tuple(shape), dtype)
+        except PhospheneError:
+            raise
         except (*READING, KeyError, AttributeError) as error:
             raise PhospheneError(f"{path}: could not be read ({error}); copy or download it again") from error
 
@@ -261,34 +242,23 @@ class Betas:
         values = np.empty((self.n_trials, len(index)), np.int16)
         try:
             (self._read_hdf5 if self.path.suffix == ".hdf5" else self._read_nifti)(index, values)
+        except PhospheneError:
+            raise
         except (*READING, KeyError) as error:
             raise PhospheneError(f"{self.path}: could not be read ({error}); copy or download it again") from error
         return values
 
     def _read_hdf5(self, index: NDArray[np.int64], values: NDArray[np.int16]) -> None:
         """Take h5py's (trials, Z, Y, X) by chunks as they lie in the file, or slab by slab."""
-        with h5py.File(self.path) as file:
-            data = file["betas"]
+        with open_hdf5(self.path, "betas") as data:
             if not (self.by_voxel and _read_chunks(data.id, index, values)):
                 _read_slabs(data, index, values)
 
     def _read_nifti(self, index: NDArray[np.int64], values: NDArray[np.int16]) -> None:
         """Decompress one volume after the other; only one is in memory at a time."""
         flat = np.ravel_multi_index(tuple(index.T), self.shape, order="F")  # NIfTI: X fastest
-        volume: NDArray[np.int16] = np.empty(int(np.prod(self.shape)), "<i2")
-        with _opened(self.path) as file:
-            file.read(load_nifti(self.path).dataobj.offset)
-            for row in values:
-                if file.readinto(volume.data.cast("B")) != volume.nbytes:
-                    raise EOFError("it ends too early")
-                np.take(volume, flat, out=row)
-
-
-def _opened(path: Path) -> BufferedReader:
-    """Open for reading, decompressed: ISA-L is twice as fast as zlib, and another thread makes it ready ahead."""
-    if path.suffix == ".gz":
-        return cast(BufferedReader, igzip_threaded.open(path, "rb", threads=1))  # type: ignore[no-untyped-call]
-    return path.open("rb")
+        for row, volume in enumerate(volumes(self.path, (*self.shape, self.n_trials))):
+            np.take(volume, flat, out=values[row])
 
 
 def _check_length(path: Path, size: int) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.data import atlas
-from phosphene.data import nsd_files as files
 from phosphene.errors import PhospheneError
+from phosphene.opening import load_volume, read_volume
 
 BRAIN, SIDES, SHOWN = "brain", ("lh.", "rh."), 20
 
@@ -34,10 +34,13 @@ class Regions:
     subject : str
     mask : ndarray of bool, (X, Y, Z)
         The brain mask.
+    mask_file : path
+        Its file, on whose grid the atlases must lie.
     """
 
-    def __init__(self, folder: Path, root: Path, subject: str, mask: NDArray[np.bool_]) -> None:
+    def __init__(self, folder: Path, root: Path, subject: str, mask: NDArray[np.bool_], mask_file: Path) -> None:
         self.folder, self.root, self.subject, self.brain = folder, root, subject, mask
+        self.mask_file = mask_file
         self._volumes: dict[str, NDArray[np.int16]] = {}
 
     @cached_property
@@ -71,7 +74,7 @@ class Regions:
         """Labels (X, Y, Z) of an atlas: -1 outside cortex, 0 unlabelled; `name` may begin with ``lh.`` or ``rh.``."""
         if name not in self._volumes:
             path = self.folder / f"{name}.nii.gz"
-            values = np.nan_to_num(files.read_volume(path, self.brain.shape), nan=-1)  # float64 in NSD
+            values = np.nan_to_num(read_volume(path, like=load_volume(self.mask_file)), nan=-1)  # float64 in NSD
             self._volumes[name] = np.rint(values).astype(np.int16)
         return self._volumes[name]
 

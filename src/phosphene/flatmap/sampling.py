@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
+from phosphene.opening import check_unzipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +79,7 @@ def _read_mgz(path: Path) -> NDArray[np.float32]:
 
     if not path.is_file():
         raise PhospheneError(f"{path}: no such file; a flat map needs all of the subject's transforms, copy it there")
+    check_unzipped(path)
     try:
         return np.squeeze(np.asarray(nib.load(path).dataobj, np.float32))  # type: ignore[attr-defined]
     except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:

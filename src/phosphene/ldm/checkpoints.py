@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from phosphene import hub
 from phosphene.errors import PhospheneError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -117,6 +118,7 @@ def configuration(path: Path, state: Mapping[str, Tensor]) -> Config:
                 f"{beside}: found {str(own)[:80]}, expected settings under {', '.join(known)}, such as "
                 '{"scheduler": {"prediction_type": "epsilon"}}; correct or remove it.'
             )
+        hub.refuse_code(beside)
         for key, value in own.items():
             config[key] |= value
     return config
@@ -180,7 +182,8 @@ def build(net: str, path: Path, dtype: torch.dtype) -> Any:
     config = configuration(path, state)
     tensors = part(net, state, config)
     kind: Any = {"unet": diffusers.UNet2DConditionModel, "vae": diffusers.AutoencoderKL}.get(net)
-    settings = transformers.CLIPTextConfig(**config[net]) if kind is None else config[net]
+    text = {"attn_implementation": hub.ATTENTION}
+    settings = transformers.CLIPTextConfig(**config[net] | text) if kind is None else config[net]
     with torch.device("meta"):
         empty = transformers.CLIPTextModel(settings) if kind is None else kind.from_config(settings)
     shapes = {key.removeprefix("text_model."): value.shape for key, value in empty.state_dict().items()}

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from phosphene import disk
+from phosphene import disk, hub
 from phosphene.errors import PhospheneError
 from phosphene.ldm import checkpoints
 
@@ -136,7 +136,7 @@ def nets(name: str | Path, device: str, dtype: torch.dtype) -> Nets:
     """
     source = _source(name)
     loaded: dict[str, Any] = {}
-    with quiet():
+    with quiet(), hub.offline():
         for net in checkpoints.NETS:
             cast = dtype if net == "unet" else torch.float32
             try:
@@ -170,6 +170,7 @@ def _from_folder(folder: Path, net: str, dtype: torch.dtype) -> Any:
     import transformers
 
     place = folder / net
+    hub.refuse_code(place / "config.json")
     variant, files = _weights(place)
     for file in files:  # only mapped: a damaged file or a pickle with objects in it is named before the library looks
         checkpoints.read(file)
@@ -178,6 +179,7 @@ def _from_folder(folder: Path, net: str, dtype: torch.dtype) -> Any:
         "unet": (diffusers.UNet2DConditionModel, "torch_dtype"),
         "text_encoder": (transformers.CLIPTextModel, "dtype"),
     }[net]
+    attention = {"attn_implementation": hub.ATTENTION} if net == "text_encoder" else {}
     model, info = kind.from_pretrained(
         place,
         variant=variant,
@@ -185,6 +187,7 @@ def _from_folder(folder: Path, net: str, dtype: torch.dtype) -> Any:
         local_files_only=True,
         output_loading_info=True,
         **{cast: dtype},
+        **attention,
     )
     checkpoints.refuse_missing(f"{place}: {', '.join(file.name for file in files)}", info["missing_keys"])
     _usual(place, model)
@@ -209,6 +212,7 @@ def _tokenizer_and_scheduler(source: _Source) -> tuple[Any, dict[str, Any]]:
     import transformers
 
     place = source.path / "tokenizer"
+    hub.refuse_code(place / "tokenizer_config.json")
     try:
         tokenizer = transformers.CLIPTokenizer.from_pretrained(place, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from phosphene import hub
 from phosphene.errors import PhospheneError
 from phosphene.perceptual import weights as files
 from phosphene.perceptual.judge import load_judge
@@ -77,14 +78,16 @@ def _clip(paths: tuple[Path, ...]) -> nn.Module:
     from transformers import CLIPVisionModelWithProjection
 
     vision: Any = CLIPVisionModelWithProjection  # its types do not know of output_loading_info
+    hub.refuse_code(paths[0])
     try:
-        with _quiet():  # of CLIP's text model, which lies in the same file and is not wanted
+        with _quiet(), hub.offline():  # of CLIP's text model, which lies in the same file and is not wanted
             model, said = vision.from_pretrained(
                 paths[-1].parent,
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
                 dtype=torch.float32,
+                attn_implementation=hub.ATTENTION,
             )
     except (SafetensorError, RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,52 @@
+"""Models of other people are data: nothing that comes with one is run, and nothing is fetched for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from phosphene.errors import PhospheneError
+
+CODE = ("auto_map", "quantization_config", "custom_pipelines", "trust_remote_code")
+ATTENTION = "sdpa"  # PyTorch's own; a configuration may name a kernel of the hub in its place
+
+
+def refuse_code(path: Path) -> None:
+    """Raise when a model's configuration (a JSON file) asks, at any depth, for code, kernels or quantisation.
+
+    A file that is missing or no JSON is left to whoever loads the model.
+    """
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    for key, value in _entries(config):
+        kernel = "implementation" in key and isinstance(value, str) and ("/" in value or ":" in value)
+        if kernel or (key in CODE and value):
+            raise PhospheneError(
+                f"{path}: {key} is {json.dumps(value)[:80]}, which asks for code or kernels from elsewhere; such models "
+                "are not loaded: remove this entry if the weights are plain ones, or use another copy of the model."
+            )
+
+
+def _entries(config: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(config, dict):
+        yield from config.items()
+    for value in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        yield from _entries(value)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Keep the libraries of Hugging Face off the network, whatever a model asks of them."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
