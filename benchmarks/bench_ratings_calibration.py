@@ -72,15 +72,17 @@ def coverage(n_raters: int, skill: float, n: int) -> dict[str, Any]:
 
 
 def sparse(n_raters: int, n_images: int, distractor_sd: float, n: int) -> dict[str, Any]:
-    """Coverage where every rater sees 100 pictures of `n_images` per method, beside distractors that matter."""
+    """Coverage where a rater sees one image of each of 100 pairs (or all), beside the other one, which matters too."""
     rng, inside = np.random.default_rng(2), {"accuracy": 0, "difference": 0}
-    sds, shape = {"rater": 0.4, "image": 0.8, "rater_method": 0.1, "image_method": 0.6}, (2, n_raters, N_IMAGES)
+    per_rater = min(N_IMAGES, n_images // 2)
+    sds, shape = {"rater": 0.4, "image": 0.8, "rater_method": 0.1, "image_method": 0.6}, (2, n_raters, per_rater)
     sd = float(np.linalg.norm([*sds.values(), distractor_sd]))
     centre = np.array([intercept(0.85, sd), intercept(0.75, sd)])[:, None, None]
     method, rater, _ = np.indices(shape)
     for _ in range(n):
-        image, other = (rng.permuted(np.tile(np.arange(n_images), (2, n_raters, 1)), axis=2)[:, :, :N_IMAGES]
-                        for _ in range(2))  # fmt: skip
+        pairs = rng.permuted(np.tile(np.arange(n_images // 2), (n_raters, 1)), axis=1)[:, :per_rater]
+        image = np.broadcast_to(2 * pairs + rng.integers(2, size=pairs.shape), shape)  # 2k and 2k + 1 are a pair
+        other = image ^ 1
         chance = centre + rng.normal(0, sds["rater"], n_raters)[rater] + rng.normal(0, sds["image"], n_images)[image]
         chance = chance + rng.normal(0, sds["rater_method"], (2, n_raters))[method, rater]
         chance = chance + rng.normal(0, sds["image_method"], (2, n_images))[method, image]

@@ -7,17 +7,20 @@ import json
 import signal
 import socket
 import time
+import zlib
 from urllib.parse import quote, urlsplit
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from ratings_example import ADMIN, HASH, example, raw
 from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from phosphene.errors import PhospheneError
 from phosphene.ratings import check_installed
-from phosphene.ratings.app import Texts, create_app
+from phosphene.ratings.app import Texts, create_app, padded
 from phosphene.ratings.serving import listen
 from phosphene.ratings.shield import HEADERS
 
@@ -73,8 +76,9 @@ def test_a_study_from_consent_to_thanks(study, client):
         assert trial == {"position": position, **row[["photo", "left", "right"]].to_dict()}
         for role in ("photo", "left", "right"):
             got = client.get(f"{at}/picture/{trial[role]}")
-            assert got.content == (study.pictures / f"{row[role]}.png").read_bytes()
-            assert got.headers["content-type"] == "image/png" and "immutable" in got.headers["cache-control"]
+            assert got.content.startswith((study.pictures / f"{row[role]}.png").read_bytes())
+            assert got.headers["content-type"] == "image/png"
+            assert got.headers["cache-control"] == "no-store, no-transform"
         reply = client.post(f"{at}/answer", json=answer(position, row["correct"], 700 + position))
         assert (reply.status_code, reply.json()) == (200, {"next": position + 1})
         assert "Welcome back" in client.get(at).text or position == 11
@@ -121,8 +125,29 @@ def test_nothing_tells_method_or_answer(study, client, link):
     said = "".join(page.text + str(page.headers) for page in pages)
     for word in ("correct", "method", "distractor", "catch", "repeat", "subj01", trial["image"]):
         assert f'"{word}' not in said and f"={word}" not in said
-    heads = [client.get(f"{link}/picture/{trial[role]}").headers for role in ("left", "right")]
-    assert set(heads[0]) == set(heads[1]) and "last-modified" not in heads[0] and "etag" not in heads[0]
+    heads = [client.get(f"{link}/picture/{trial[role]}").headers for role in ("photo", "left", "right")]
+    assert heads[0] == heads[1] == heads[2] and "last-modified" not in heads[0] and "etag" not in heads[0]
+
+
+@pytest.mark.parametrize("ending", ["PNG", "JPEG"])
+def test_padding_changes_the_length_of_a_file_and_nothing_else(ending):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+    stream = io.BytesIO()
+    image.save(stream, ending)
+    data = stream.getvalue()
+    longer = padded(data, 20_000, "one")
+    assert len(longer) == 20_000 and padded(data, len(data), "one") == data
+    assert longer == padded(data, 20_000, "one") != padded(data, 20_000, "other")
+    assert len(zlib.compress(longer[len(data) :])) > 20_000 - len(data)
+    with Image.open(io.BytesIO(longer)) as opened, Image.open(io.BytesIO(data)) as original:
+        np.testing.assert_array_equal(np.asarray(opened), np.asarray(original))
+
+
+def test_all_pictures_have_one_format(study):
+    name = study.shown(0).loc[0, "photo"]
+    (study.pictures / f"{name}.png").rename(study.pictures / f"{name}.jpg")
+    with pytest.raises(PhospheneError, match=r"several formats \(.jpg, .png\)"):
+        create_app(study.answers, study.pictures, Texts(), ADMIN, 0)
 
 
 def test_consent_text_and_title_are_text(study):

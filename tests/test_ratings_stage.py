@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ name = "small"
 root = "data"
 [data.simulate]
 enabled = true
-images_shared = 14
+images_shared = 40
 images_own = 46
 repeats = 2
 sessions = 2
@@ -59,7 +60,10 @@ repeats = 5
 """
 QUIET = Compute(threads=1, progress=False)
 SKILL = {"z": 0.7, "c": 0.8, "zc": 0.95}
-pytestmark = pytest.mark.filterwarnings("ignore:.*voxels have no data", "ignore:.*of the targets chose")
+CUT = ".*a blind list shows a rater one photograph of a pair"
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*voxels have no data", "ignore:.*of the targets chose", f"ignore:{CUT}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +104,24 @@ def files(folder: Path) -> dict[str, bytes]:
 # make
 
 
-def test_the_list_is_balanced_and_made_of_all_test_pictures(study, made):
+def test_the_list_is_balanced_blind_and_made_of_all_test_pictures(study, made):
     trials, pool = made.table("trials"), stage.pool(study)
     measured = balance(trials, pool)
-    assert measured["images"] == measured["twice"] == measured["in_a_row"] == measured["unswapped"] == 0
-    assert trials.groupby(["slot", "kind"]).size().unstack().loc[0].to_dict() == {"catch": 4, "repeat": 5, "trial": 42}
+    assert measured["images"] == 1 and measured["twice"] == measured["in_a_row"] == measured["unswapped"] == 0
+    assert measured["partners"] == measured["both"] == measured["ids"] == 0
+    assert trials.groupby(["slot", "kind"]).size().unstack().loc[0].to_dict() == {"catch": 4, "repeat": 5, "trial": 48}
     assert set(trials["image"]) == set(items(study, dataset(study, "subj01"))["image"])
+    pd.testing.assert_frame_equal(made.table("picture_ids"), design.pictures(trials))
+
+
+def test_sizes_that_had_to_be_cut_are_told(study, apart):
+    other = apart.replace("rate.methods", ["c"])
+    with pytest.warns(UserWarning, match=rf"40 test images make 20 pairs{CUT}: 16 .*trials: 100.* 4 catch"):
+        stage.make_list(other, QUIET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stage.make_list(other, QUIET)  # made already
+        stage.make_list(other.replace("rate.trials", 16), QUIET)
 
 
 def test_made_again_it_is_the_same_to_the_last_byte(study, made, apart):
@@ -114,7 +130,7 @@ def test_made_again_it_is_the_same_to_the_last_byte(study, made, apart):
     again.clear()
     again = stage.make_list(apart, Compute(threads=1, progress=False, jobs=2, backend="serial"))
     assert {name: data for name, data in files(again.path).items() if name != "manifest.json"} == before
-    assert len(before) == 1 + made.table("trials")[["photo", "left", "right"]].stack().nunique()
+    assert len(before) == 2 + made.table("picture_ids")["file"].nunique()
 
 
 def test_pictures_are_what_the_list_says(study, made):
@@ -122,8 +138,8 @@ def test_pictures_are_what_the_list_says(study, made):
     images = items(study, data)["image"].to_numpy()
     recons = {mode: evaluation.reconstructed(study, "subj01", mode)[0] for mode in ("z", "c", "zc")}
     side = recons["z"][0].shape[0]
-    for row in table.itertuples():
-        shown = np.asarray(Image.open(made.file(f"pictures/{row.id}.png")))
+    for row in table.drop_duplicates("file").itertuples():
+        shown = np.asarray(Image.open(made.file(f"pictures/{row.file}.png")))
         photograph = ldm.resize(data.images([images[row.item]]), side)[0]
         if row.method in recons:
             np.testing.assert_array_equal(shown, recons[row.method][row.item])
@@ -155,7 +171,7 @@ def test_pictures_tell_nothing_of_where_they_come_from(study, made):
         shapes.add((*Image.open(io.BytesIO(data)).size, Image.open(io.BytesIO(data)).mode))
     assert len(shapes) == 1
     contents = [path.read_bytes() for path in (made.path / "pictures").iterdir()]
-    assert len(set(contents)) < len(contents)  # the same reconstruction goes by several names
+    assert len(set(contents)) == len(contents) < made.table("picture_ids")["id"].nunique()
 
 
 def test_large_pictures_are_jpeg_without_a_word():
@@ -185,7 +201,7 @@ def test_another_sample_is_shown_when_asked_for(apart):
     found = stage.make_list(other, QUIET)
     row = design.pictures(found.table("trials")).query("method == 'c'").iloc[0]
     expected = evaluation.reconstructed(other, "subj01", "c")[1][row["item"]]
-    np.testing.assert_array_equal(np.asarray(Image.open(found.file(f"pictures/{row['id']}.png"))), expected)
+    np.testing.assert_array_equal(np.asarray(Image.open(found.file(f"pictures/{row['file']}.png"))), expected)
     with pytest.raises(PhospheneError, match="rate.sample: found 2, but c of subj01 has 2 samples"):
         stage.make_list(apart.replace("rate.sample", 2).replace("rate.methods", ["c"]), QUIET)
 
@@ -251,7 +267,9 @@ def test_answers_go_through_to_the_scores_and_the_report(apart, answers):
     section = page[page.index('<section id="people"') : page.index('<section id="decoding"')]
     for name in SKILL:
         assert f"<b>{100 * counted[name]:.1f}</b>" in section
-    assert "4 people chose" in section and "168 choices about 14 photographs" in section and 'href="#people"' in page
+    n_images = answers.loc[answers["kind"] == "trial", "image"].nunique()
+    assert "4 people chose" in section and f"192 choices about {n_images} photographs" in section
+    assert 'href="#people"' in page
 
 
 def test_an_import_gives_the_same_scores_as_the_database_would(apart, answers, tmp_path):
@@ -367,7 +385,7 @@ def test_power_is_asked_without_any_data(study):
         (["score", "--import", "nowhere.csv"], "nowhere.csv"),
         (["score", "--raters", "3"], "no answers yet for this trial list"),
         (["make", "--set", "rate.methods=['q']"], "'rate.methods' is 'q'"),
-        (["make", "--trials", "3"], "3 trials per method of 14 test pictures"),
+        (["make", "--trials", "3"], "3 trials per method of 20 pairs of test images"),
         (["serve", "--set", "rate.consent=nowhere.txt"], "rate.consent"),
         (["serve", "--database", "nonsense"], "rate.database"),
     ],

@@ -151,7 +151,7 @@ def summary(made: Artefact, names: list[str]) -> dict[str, Any]:
         "trials": int(plain["method"].value_counts().iloc[0]),
         "catch": counts["catch"],
         "repeats": counts["repeat"],
-        "pictures": len(set(trials[["photo", "left", "right"]].to_numpy().ravel())),
+        "pictures": int(made.table("picture_ids")["file"].nunique()),
         "hash": made.hash,
         "path": str(made.path),
     }

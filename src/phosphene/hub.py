@@ -27,8 +27,8 @@ def refuse_code(path: Path) -> None:
         kernel = "implementation" in key and isinstance(value, str) and ("/" in value or ":" in value)
         if kernel or (key in CODE and value):
             raise PhospheneError(
-                f"{path}: {key} is {json.dumps(value)[:80]}, which asks for code or kernels from elsewhere; such models "
-                "are not loaded: remove this entry if the weights are plain ones, or use another copy of the model."
+                f"{path}: {key} is {json.dumps(value)[:80]}, which asks for code or kernels from elsewhere; remove "
+                "this entry if the weights are plain ones, or use another copy of the model."
             )
 
 

@@ -14,7 +14,7 @@ from phosphene.stages import MODE_FEATURES, reconstruct_recipe
 from phosphene.store import Recipe
 from phosphene.study import Study
 
-VERSION = {"ratings": 1, "rating_scores": 1}
+VERSION = {"ratings": 2, "rating_scores": 1}
 
 
 def methods(study: Study) -> list[str]:

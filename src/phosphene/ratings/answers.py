@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from phosphene.errors import PhospheneError
+from phosphene.ratings.design import pictures
 
 SIDES = ("left", "right")
 LONGEST = 1e9  # milliseconds, eleven days: a page left open is an answer like any other, nonsense is not
@@ -245,9 +246,10 @@ class Answers:
         return {trial[role] for trial in shown for role in ("photo", "left", "right")}
 
     @property
-    def all_pictures(self) -> set[str]:
-        """Every picture id of the trial list."""
-        return set(self._trials[["photo", "left", "right"]].to_numpy().ravel())
+    def picture_files(self) -> dict[str, str]:
+        """The file (name without ending) of every picture id of the trial list."""
+        table = pictures(self._trials)
+        return dict(zip(table["id"], table["file"], strict=True))
 
     def answer(self, rater: Rater, position: object, choice: object, milliseconds: object) -> str:
         """Store an answer; returns "stored" when it is on disk.

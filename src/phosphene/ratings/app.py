@@ -1,9 +1,9 @@
 """The web page of the human study: consent, instructions, trials, thanks; and progress for who runs it.
 
 Everything is behind tokens in the address; there are no cookies, no accounts and no other routes. Names that come from
-outside are looked up in what is known and never become paths. The page's script gets picture ids that are random, and
-neither method nor answer, so that a rater who looks into the page learns nothing. Server state alone decides what is
-next: a page that is reloaded, left, opened twice or gone back to goes on where the answers end.
+outside are looked up in what is known and never become paths. The page's script gets random picture ids, each for one
+picture of one trial, and neither method nor answer; all pictures have one format and one length in bytes. Server state
+alone decides what is next: a page that is reloaded, left, opened twice or gone back to goes on where the answers end.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ MOST_BYTES, MOST_SECONDS = 2048, 10  # of a request's body; an answer has some 7
 SECONDS_PER_TRIAL = 4  # for the time that the consent page states
 ASSETS = ("rate.css", "rate.js", "icon.svg", "example-photo.svg", "example-likeness.svg", "example-other.svg")
 ASSET_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-PICTURE_KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+PICTURE_KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
+# Nothing stays in the browser, and no proxy may recompress pictures: their lengths would differ again
+PICTURE_HEADERS = {"Cache-Control": "no-store, no-transform"}
 WORDS = {  # what a page that is no page says
     404: ("Nothing here", "This address leads nowhere. Please use your personal link exactly as you got it."),
     405: ("Not like this", "This address does not take that kind of request."),
@@ -61,13 +63,13 @@ def create_app(
     Parameters
     ----------
     pictures_folder
-        Holds every picture of the trial list: PNG, JPEG or WebP, named by picture id (with or without the ending).
+        Holds the files of the trial list's pictures (:func:`phosphene.ratings.design.pictures`), all PNG or all JPEG.
     admin_token
         The secret part of the address of the progress page.
     break_every
         Trials between breaks; 0 for none.
     """
-    pictures = _find_pictures(Path(pictures_folder), answers.all_pictures)
+    pictures = _find_pictures(Path(pictures_folder), answers.picture_files)
     pages = _Pages(answers, pictures, texts, admin_token, break_every)
     routes = [
         Route("/r/{token}", pages.study, methods=["GET"]),
@@ -87,16 +89,24 @@ def create_app(
     return app
 
 
-def _find_pictures(folder: Path, ids: set[str]) -> dict[str, Path]:
-    """Files of picture ids; later requests are looked up here, so that no address becomes a path."""
-    listed = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_KINDS] if folder.is_dir() else []
-    known = {path.stem: path for path in listed} | {path.name: path for path in listed}
-    if missing := sorted(ids - set(known)):
+def _find_pictures(folder: Path, names: dict[str, str]) -> dict[str, Path]:
+    """Paths of picture ids; later requests are looked up here, so that no address becomes a path."""
+    listed = [path for path in folder.iterdir() if path.suffix in PICTURE_KINDS] if folder.is_dir() else []
+    known = {path.stem: path for path in listed}
+    needed = set(names.values())
+    if missing := sorted(needed - set(known)):
         raise PhospheneError(
-            f"{folder}: {len(missing)} of the {len(ids)} pictures of the trial list are missing, such as {missing[0]}; "
-            "make the trial list anew"
+            f"{folder}: {len(missing)} of the {len(needed)} pictures of the trial list are missing, such as "
+            f"{missing[0]}; make the trial list anew"
         )
-    return {name: known[name] for name in ids}
+    if len(endings := sorted({known[name].suffix for name in needed})) > 1:
+        raise PhospheneError(f"{folder}: pictures of several formats ({', '.join(endings)}); expected one format.")
+    return {identity: known[name] for identity, name in names.items()}
+
+
+def padded(data: bytes, length: int, identity: str) -> bytes:
+    """A picture file of a given length: decoders ignore bytes behind the picture, and these cannot be compressed."""
+    return data + hashlib.shake_256(identity.encode()).digest(length - len(data))
 
 
 class _Pages:
@@ -106,6 +116,7 @@ class _Pages:
         self, answers: Answers, pictures: dict[str, Path], texts: Texts, admin_token: str, break_every: int
     ) -> None:
         self._answers, self._pictures, self._texts, self._break_every = answers, pictures, texts, break_every
+        self._length = max(path.stat().st_size for path in set(pictures.values()))
         self._admin = hashlib.sha256(admin_token.encode()).digest()
         folder = files("phosphene") / "templates" / "ratings"
         self._assets = {name: (folder / name).read_bytes() for name in ASSETS}
@@ -166,9 +177,8 @@ class _Pages:
         if not rater.consented or name not in self._answers.pictures(rater):
             raise HTTPException(404)
         path = self._pictures[name]
-        data = await run_in_threadpool(path.read_bytes)
-        headers = {"Cache-Control": "private, max-age=31536000, immutable"}
-        return Response(data, media_type=PICTURE_KINDS[path.suffix.lower()], headers=headers)
+        data = await run_in_threadpool(lambda: padded(path.read_bytes(), self._length, name))
+        return Response(data, media_type=PICTURE_KINDS[path.suffix], headers=PICTURE_HEADERS)
 
     async def answer(self, request: Request) -> Response:
         """Store an answer; 200 says that it is on disk."""

@@ -5,6 +5,7 @@ package knows a `Study`.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -26,6 +27,7 @@ from phosphene.rating_recipes import (
     snapshot,
 )
 from phosphene.ratings import analysis, check_installed, design, links
+from phosphene.ratings.pairing import pairs
 from phosphene.sources import dataset
 from phosphene.stages import make, reconstruct
 from phosphene.store import Artefact, Store, parquet
@@ -43,11 +45,13 @@ TABLES = ("exclusions", "accuracy", "compare", "odds", "consistency", "agreement
 def make_list(study: Study, compute: Compute) -> Artefact:
     """Make the trial list of a study and the pictures that it shows, pulling the reconstructions.
 
-    Table `trials` (:func:`phosphene.ratings.design.plan`), files ``pictures/<id>.png`` (or ``.jpg``), all of one size
-    and without anything that tells where they come from.
+    Tables `trials` (:func:`phosphene.ratings.design.plan`) and `picture_ids`
+    (:func:`phosphene.ratings.design.pictures`), files ``pictures/<file>.png`` (or ``.jpg``) with one width and height
+    and without metadata.
     """
     recipe = ratings_recipe(study)
     if not Store(study.root).artefact(recipe).done:
+        _warn_of_cuts(study)
         for subject in study.data.subjects:
             if not dataset(study, subject).photographs:
                 raise PhospheneError(
@@ -56,8 +60,25 @@ def make_list(study: Study, compute: Compute) -> Artefact:
                 )
             for mode in methods(study):
                 reconstruct(study, subject, mode, compute)
-    parts = -(-len(design.pictures(planned(study, recipe.hash))) // PICTURES_PER_PART)
+    parts = -(-len(_files(planned(study, recipe.hash))) // PICTURES_PER_PART)
     return make(study, recipe, parts, partial(_ratings_part, study=study), compute)
+
+
+def _warn_of_cuts(study: Study) -> None:
+    """Warn where the test images do not suffice for the trials and catch trials of the settings."""
+    images = pool(study)
+    n_pairs = len(pairs(images, (study.seed, "")))
+    rate = study.rate
+    settings = design.Sizes(rate.raters, rate.trials, rate.catch, rate.repeats)
+    sizes = settings.within(n_pairs, len(methods(study)))
+    enough = 5 * (rate.trials + rate.catch)
+    if sizes != settings.within(enough, len(methods(study))):
+        warnings.warn(
+            f"{images['image'].nunique()} test images make {n_pairs} pairs, and a blind list shows a rater one "
+            f"photograph of a pair: {sizes.trials} trials per method (rate.trials: {rate.trials}) and {sizes.catch} "
+            f"catch trials (rate.catch: {rate.catch}).",
+            stacklevel=3,
+        )
 
 
 @cache
@@ -77,14 +98,20 @@ def pool(study: Study) -> pd.DataFrame:
 
 def _ratings_part(artefact: Artefact, index: int, *, study: Study) -> None:
     trials = planned(study, artefact.hash)
-    wanted = design.pictures(trials).iloc[index * PICTURES_PER_PART : (index + 1) * PICTURES_PER_PART]
+    files = _files(trials).iloc[index * PICTURES_PER_PART : (index + 1) * PICTURES_PER_PART]
     shown = _Album(study)
     with artefact.part(index) as part:
-        for row in wanted.itertuples():
+        for row in files.itertuples():
             ending, data = encoded(shown.picture(row.method, row.subject, row.item))
-            part.file(f"pictures/{row.id}.{ending}", data)
+            part.file(f"pictures/{row.file}.{ending}", data)
         if index == 0:
             part.table("trials", trials)
+            part.table("picture_ids", design.pictures(trials))
+
+
+def _files(trials: pd.DataFrame) -> pd.DataFrame:
+    """The picture files of a trial list, one row per file."""
+    return design.pictures(trials).drop_duplicates("file")
 
 
 class _Album:
@@ -126,7 +153,7 @@ def changed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def encoded(picture: NDArray[np.uint8]) -> tuple[str, bytes]:
-    """Ending and bytes of a picture file that says nothing but its pixels."""
+    """Ending and bytes of a picture file without metadata."""
     image, stream = Image.fromarray(np.ascontiguousarray(picture)), io.BytesIO()
     if max(image.size) <= LOSSLESS:
         image.save(stream, "PNG", optimize=True)
