@@ -12,7 +12,8 @@ ours       ``LatentDiffusion.denoise`` as the reconstruct stage calls it.
 at the rate of a large matrix product just measured in the U-Net's precision. ``share_of_ceiling`` is that over ours.
 
 ``--small``, the default without a GPU, takes the bundled model on the CPU; ``--sd14`` the architecture of Stable
-Diffusion 1.4 with random weights on a GPU. The JSON goes to stdout and to a file.
+Diffusion 1.4 with random weights on a GPU; with ``--quick`` tiny nets of the same classes and a few steps, on any
+device. On a GPU ``peak_mib`` is the most memory that PyTorch allocated. The JSON goes to stdout and to a file.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from phosphene.ldm import BUNDLED, LatentDiffusion, NoiseSchedule
 
 Json = dict[str, Any]
 STEPS, STRENGTH, GUIDANCE = 50, 0.8, 5.0
+QUICK_STEPS = 3
 SCHEDULER = json.loads((BUNDLED / "scheduler" / "scheduler_config.json").read_text())  # that of Stable Diffusion 1.4
 
 
@@ -50,11 +52,13 @@ class Problem:
     model : LatentDiffusion
     n : int
         Number of pictures.
+    steps : int
+        Of a whole schedule.
     """
 
-    def __init__(self, model: LatentDiffusion, n: int) -> None:
+    def __init__(self, model: LatentDiffusion, n: int, steps: int = STEPS) -> None:
         draw = np.random.default_rng(0).standard_normal
-        self.model, self.n = model, n
+        self.model, self.n, self.steps = model, n, steps
         self.z = draw((n, int(np.prod(model.latent_shape()))), np.float32)
         self.c = draw((n, int(np.prod(model.context_shape))), np.float32)
         self.tokens = model.tokenizer(
@@ -62,18 +66,23 @@ class Problem:
         ).input_ids.to(model.device)
 
 
-def sd14(device: str) -> LatentDiffusion:
-    """Build Stable Diffusion 1.4 with random weights; its tokenizer knows the empty prompt only."""
+def sd14(device: str, quick: bool = False) -> LatentDiffusion:
+    """Build Stable Diffusion 1.4 with random weights; its tokenizer knows the empty prompt only.
+
+    With `quick` all nets are narrow and the pictures small.
+    """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    widths = (128, 256, 512, 512)
+    widths = (32, 32, 64, 64) if quick else (128, 256, 512, 512)
+    unet_widths = (32, 64, 64, 64) if quick else (320, 640, 1280, 1280)
+    width, n_layers, side = (64, 1, 8) if quick else (768, 12, 64)
     down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
     with torch.device(device):
         vae = AutoencoderKL(block_out_channels=widths, down_block_types=down, up_block_types=up, layers_per_block=2)
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-        text = CLIPTextModel(CLIPTextConfig(vocab_size=49408, hidden_size=768, intermediate_size=3072,
-                                            num_hidden_layers=12, num_attention_heads=12))  # fmt: skip
+        unet = UNet2DConditionModel(sample_size=side, cross_attention_dim=width, block_out_channels=unet_widths)
+        text = CLIPTextModel(CLIPTextConfig(vocab_size=49408, hidden_size=width, intermediate_size=4 * width,
+                                            num_hidden_layers=n_layers, num_attention_heads=width // 64))  # fmt: skip
     unet = unet.half() if device.startswith("cuda") else unet
     for net in (vae, unet, text):
         net.eval().requires_grad_(False)
@@ -110,8 +119,9 @@ class Original:
         z, c = (torch.from_numpy(rows[k : k + 1]).to(device) for rows in (self.problem.z, self.problem.c))
         empty = self.text(self.problem.tokens).last_hidden_state
         both = torch.cat([empty, c.reshape(1, *model.context_shape)])
-        self.scheduler.set_timesteps(STEPS)
-        visited = self.scheduler.timesteps[STEPS - int(STEPS * STRENGTH) :]
+        steps = self.problem.steps
+        self.scheduler.set_timesteps(steps)
+        visited = self.scheduler.timesteps[steps - int(steps * STRENGTH) :]
         x = z.reshape(1, *model.latent_shape())
         x = self.scheduler.add_noise(x, torch.randn_like(x), visited[:1])
         for t in visited:
@@ -146,7 +156,8 @@ class Diffusers:
         z, c = (torch.from_numpy(some[rows]).to(model.device, model.dtype) for some in (self.problem.z, self.problem.c))
         empty = self.pipe.text_encoder(self.problem.tokens).last_hidden_state.repeat(len(c), 1, 1)
         made = self.pipe(prompt_embeds=c.reshape(-1, *model.context_shape), negative_prompt_embeds=empty,
-                         image=z.reshape(-1, *model.latent_shape()), strength=STRENGTH, num_inference_steps=STEPS,
+                         image=z.reshape(-1, *model.latent_shape()), strength=STRENGTH,
+                         num_inference_steps=self.problem.steps,
                          guidance_scale=GUIDANCE, output_type="np")  # fmt: skip
         return (made.images * 255).round().astype(np.uint8)
 
@@ -160,7 +171,7 @@ def ours(problem: Problem, batch: int = 0) -> Callable[[int], list[np.ndarray]]:
         for k in range(0, n, at_once):
             rows = slice(k, min(k + at_once, n))
             seeds = range(rows.start, rows.stop)
-            made.append(model.denoise_later(problem.z[rows], problem.c[rows], strength=STRENGTH, steps=STEPS,
+            made.append(model.denoise_later(problem.z[rows], problem.c[rows], strength=STRENGTH, steps=problem.steps,
                                             guidance=GUIDANCE, seeds=seeds))  # fmt: skip
             if k:
                 made[-2] = made[-2]()
@@ -176,9 +187,9 @@ def timed(work: Callable[[int], object], n: int) -> float:
     return time.perf_counter() - started
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+def matmul_rate(device: torch.device, dtype: torch.dtype, quick: bool = False) -> float:
     """Measure operations per second of a large square product, the best of ten."""
-    size = 8192 if device.type == "cuda" else 3000
+    size = 300 if quick else 8192 if device.type == "cuda" else 3000
     a = torch.randn(size, size, device=device, dtype=dtype)
     seconds = []
     for _ in range(10):
@@ -228,25 +239,47 @@ def choose(problem: Problem, batches: list[int], log: Json) -> dict[str, Callabl
     return {"original": originals[cast], "diffusers": pipe}
 
 
-def measure(problem: Problem, batches: list[int], repeats: int, of_original: int, compiled: bool) -> Json:
-    """Measure all three in turn: pictures per second, and the distance from the floor."""
+def peak_mib(device: torch.device) -> float | None:
+    """Most memory that was allocated on a GPU since this was last asked."""
+    if device.type != "cuda":
+        return None
+    peak = torch.cuda.max_memory_allocated(device) / 2**20
+    torch.cuda.reset_peak_memory_stats(device)
+    return peak
+
+
+def measure(
+    problem: Problem, batches: list[int], repeats: int, of_original: int, compiled: bool, end: float = float("inf")
+) -> Json:
+    """Measure all three in turn: pictures per second, and the distance from the floor.
+
+    No repeat but the first begins when it would last beyond `end` on the clock ``time.monotonic``.
+    """
     log: Json = {"pictures": problem.n, "pictures_of_original": of_original, "batch_of_ours": problem.model.batch()}
     ways = choose(problem, batches, log) | {"ours": ours(problem)}
     if compiled:
         problem.model.compile()
     ways["ours"](problem.n)
     speeds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
+    peaks: dict[str, float | None] = {}
+    for number in range(repeats):
+        started = time.monotonic()
         for name, way in ways.items():
             n = of_original if name == "original" else problem.n
+            peak_mib(problem.model.device)
             speeds[name].append(n / timed(way, n))
+            peaks[name] = peak_mib(problem.model.device)
+        if 2 * time.monotonic() - started > end:
+            print(f"ended after repeat {number + 1} of {repeats}", file=sys.stderr)
+            break
     medians = {name: statistics.median(found) for name, found in speeds.items()}
     count = operations(problem.model)
-    floor = int(STEPS * STRENGTH) * count["step"] + count["decoding"]
-    rate = matmul_rate(problem.model.device, problem.model.dtype)
+    floor = int(problem.steps * STRENGTH) * count["step"] + count["decoding"]
+    rate = matmul_rate(problem.model.device, problem.model.dtype, problem.steps == QUICK_STEPS)
     return log | {
         "pictures_per_second": medians,
         "all_pictures_per_second": speeds,
+        "peak_mib": peaks,
         "ours_over_original": medians["ours"] / medians["original"],
         "ours_over_diffusers": medians["ours"] / medians["diffusers"],
         "operations": count,
@@ -277,19 +310,27 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=0, help="pictures of each measurement")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--compile", action="store_true", help="torch.compile in ours")
+    parser.add_argument("--batches", type=int, nargs="+", metavar="N", help="batches that diffusers tries")
+    parser.add_argument("--device", default="cuda", help="of --sd14")
+    parser.add_argument("--quick", action="store_true", help="--sd14 with tiny nets, to try it; no figures to quote")
+    parser.add_argument("--stop", type=float, default=float("inf"), metavar="SECONDS", help="begin no repeat after")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
+    end = time.monotonic() + args.stop
     large = args.sd14 or (torch.cuda.is_available() and not args.small)
-    if large and not torch.cuda.is_available():
+    if large and not args.quick and not torch.cuda.is_available():
         sys.exit("--sd14 needs a GPU; --small runs on the CPU.")
-    model = sd14("cuda") if large else LatentDiffusion.load("bundled", "cpu")
-    problem = Problem(model, args.pictures or (64 if large else 16))
-    found = measure(problem, [1, 4, 8, 16, 32] if large else [1, 2, 4, 8, 16], args.repeats, 4, args.compile)
+    model = sd14(args.device, args.quick) if large else LatentDiffusion.load("bundled", "cpu")
+    n_pictures = args.pictures or (2 if args.quick else 64 if large else 16)
+    problem = Problem(model, n_pictures, QUICK_STEPS if args.quick else STEPS)
+    batches = args.batches or ([1, 2] if args.quick else [1, 4, 8, 16, 32] if large else [1, 2, 4, 8, 16])
+    repeats, of_original = (1, 1) if args.quick else (args.repeats, min(4, n_pictures))
+    found = measure(problem, batches, repeats, of_original, args.compile, end)
     name = "sd14" if large else "small"
     facts = machine_facts("numpy", "torch", "diffusers", "transformers") | {"threads": torch.get_num_threads()}
-    if large:
-        facts["gpu"] = torch.cuda.get_device_name()
-    path = args.out / "sampling.json"
+    if model.device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(model.device)
+    path = args.out / ("sampling-quick.json" if args.quick else "sampling.json")
     args.out.mkdir(parents=True, exist_ok=True)
     results: Json = json.loads(path.read_text()) if path.exists() else {}
     results[name] = rounded(found | {"machine": facts, "measured": datetime.now().isoformat(timespec="seconds")})

@@ -98,6 +98,13 @@ def test_workers_share_out_the_gpus(monkeypatch):
     assert found == ["cuda:0", "cuda:1", "cuda:0"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert own_device("cuda") == "cuda"
+    for name in ("cuda:1", "mps", "xpu", "gpu", ""):
+        with pytest.raises(PhospheneError, match="expected 'auto' or one of cpu, cuda, cuda:0$"):
+            own_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert own_device("auto") == "cpu"
+    with pytest.raises(PhospheneError, match=r"found 'cuda:7', expected 'auto' or one of cpu \(PyTorch finds no GPU"):
+        own_device("cuda:7")
 
 
 def test_as_many_pictures_as_fit(monkeypatch):

@@ -51,6 +51,7 @@ def score(
     _quieten(verbose)
     with _one_sentence(verbose):
         _refuse_unwritable([path for path in (csv, html) if path is not None])
+        from phosphene.ldm.running import own_device
         from phosphene.picture_files import match, read
         from phosphene.picture_scores import Draws, Places, preset_names, score_sets
 
@@ -60,7 +61,7 @@ def score(
             typer.echo(f"Note: {note}.", err=True)
         found = score_sets(
             made, shown, preset, by_order,
-            draws=Draws(bootstrap, permutations, seed), places=Places(weights, cache, _device(device)),
+            draws=Draws(bootstrap, permutations, seed), places=Places(weights, cache, own_device(device)),
             say=_reporter(verbose),
         )  # fmt: skip
         if found.scores.empty:
@@ -150,14 +151,6 @@ def _refuse_unwritable(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
             raise PhospheneError(f"{path}: cannot be written; expected a file in a folder that is there")
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _reporter(verbose: bool) -> Callable[[str], None]:

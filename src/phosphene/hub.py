@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phosphene.errors import PhospheneError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CODE = ("auto_map", "quantization_config", "custom_pipelines", "trust_remote_code")
 ATTENTION = "sdpa"  # PyTorch's own; a configuration may name a kernel of the hub in its place
@@ -37,6 +40,15 @@ def _entries(config: Any) -> Iterator[tuple[str, Any]]:
         yield from config.items()
     for value in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
         yield from _entries(value)
+
+
+def refuse_not_finite(where: str, weights: Mapping[str, Tensor]) -> None:
+    """Raise when a weight is NaN or infinite: pictures and scores would look like those of any other model."""
+    import torch
+
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise PhospheneError(f"{where} has NaN or infinite weights ({name}); copy or download the model again.")
 
 
 @contextmanager

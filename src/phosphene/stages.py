@@ -27,6 +27,7 @@ from phosphene.data.scans import Scans
 from phosphene.data.trials import assemble, warn_uncovered
 from phosphene.decoding import Rows, image_ids, items, predict
 from phosphene.errors import PhospheneError
+from phosphene.ldm.captions import check_captions
 from phosphene.parallel import run_parts
 from phosphene.picture_files import opened
 from phosphene.scoring import correlation
@@ -157,11 +158,15 @@ def extract_recipe(study: Study, subject: str, feature: str) -> Recipe:
 
 def extract(study: Study, subject: str, feature: str, compute: Compute) -> Artefact:
     """Compute ``z`` or ``c`` of every picture; array `features` (n_images, d), rows as :func:`image_ids`."""
-    ids = image_ids(dataset(study, subject))
+    data = dataset(study, subject)
+    ids = image_ids(data)
     model = load_model(study.model.name, compute.device)
     width = int(np.prod(model.latent_shape(study.model.latent_size) if feature == "z" else model.context_shape))
 
     def prepare(artefact: Artefact) -> None:
+        if feature == "c":
+            names = getattr(data, "names", None)  # of data whose images have names
+            check_captions(model, data.captions(ids.tolist()), [names[k] if names else k for k in ids.tolist()])
         artefact.create_array("features", (len(ids), width), "float32", (min(IMAGES_PER_PART, len(ids)), width))
 
     work = partial(_extract_part, study=study, subject=subject, feature=feature, compute=compute)
@@ -183,7 +188,8 @@ def _extract_part(
                 seeds = latent_seeds(study, [(subject, int(image)) for image in some])
                 values.append(model.image_to_latent(data.images(some.tolist()), study.model.latent_size, seeds))
             else:
-                values.append(model.text_to_context(data.captions(some.tolist())))
+                with without_warnings():  # of captions that are cut: `extract` has counted them
+                    values.append(model.text_to_context(data.captions(some.tolist())))
         part.array("features", rows, np.concatenate(values))
 
 

@@ -6,6 +6,7 @@ diffusers and transformers classes. Latents and contexts go in and out as plain 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from phosphene.ldm.loading import PARTS as PARTS
 from phosphene.ldm.loading import describe as describe
 from phosphene.ldm.loading import fingerprint as fingerprint
 from phosphene.ldm.loading import nets
-from phosphene.ldm.running import fitting, in_blocks, own_device
+from phosphene.ldm.running import checked_finite, fitting, full_precision, in_blocks, not_finite, own_device
 from phosphene.ldm.sampling import NoiseSchedule, Sampler, ddim
 
 # Latent pixels and captions that go through a network together: on a CPU part of the results' bits, so no settings.
@@ -162,11 +163,12 @@ class LatentDiffusion:
         if sample_seeds is not None:
             z = z + deviation * self._noise(sample_seeds, shape)
         rows: Rows = (z * self.vae.config.scaling_factor).flatten(1).cpu().numpy()
-        return rows
+        return checked_finite(rows, "the autoencoder gave latents")
 
     def _moments(self, pixels: Tensor) -> Tensor:
         x = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        posterior = self.vae.encode(x).latent_dist
+        with full_precision():
+            posterior = self.vae.encode(x).latent_dist
         return torch.cat([posterior.mean, posterior.std], dim=1)
 
     @torch.inference_mode()
@@ -175,20 +177,35 @@ class LatentDiffusion:
 
         Grey levels are rounded to the nearest; with `sampler` "paper" down, as in the released code.
         """
-        pictures: Pictures = self._pictures(self._tensor(z, self._grid(z)), sampler).cpu().numpy()
-        return pictures
+        checked_finite(z, "found latents", "compute them again")
+        return self._pictures(self._tensor(z, self._grid(z)), sampler)()
 
-    def _pictures(self, latents: Tensor, sampler: Sampler) -> Tensor:
+    def _pictures(self, latents: Tensor, sampler: Sampler) -> Callable[[], Pictures]:
+        """Decode latents; what is returned waits for the pictures, so that a GPU can go on meanwhile."""
+        finite = torch.ones((), dtype=torch.bool, device=self.device)
+
         def whole(some: Tensor) -> Tensor:
-            grey = (self._decoded(some).clamp(-1, 1) + 1) * 127.5
+            decoded = self._decoded(some)
+            finite.logical_and_(decoded.isfinite().all())  # NaN would become black
+            grey = (decoded.clamp(-1, 1) + 1) * 127.5
             return (grey if sampler == "paper" else grey.round()).to(torch.uint8).permute(0, 2, 3, 1)
 
-        return in_blocks(whole, self._block(tuple(latents.shape[1:])), latents)
+        pictures = in_blocks(whole, self._block(tuple(latents.shape[1:])), latents)
+
+        def wait() -> Pictures:
+            if not finite:
+                checked_finite(latents.cpu().numpy(), "the U-Net gave latents")
+                raise not_finite("the autoencoder gave pictures")
+            shown: Pictures = pictures.cpu().numpy()
+            return shown
+
+        return wait
 
     def _decoded(self, latents: Tensor) -> Tensor:
         """Decode latents to pictures of -1 to 1."""
         x = latents.contiguous(memory_format=torch.channels_last) / self.vae.config.scaling_factor
-        decoded: Tensor = self.vae.decode(x).sample
+        with full_precision():
+            decoded: Tensor = self.vae.decode(x).sample
         return decoded
 
     @torch.inference_mode()
@@ -204,14 +221,45 @@ class LatentDiffusion:
         -------
         ndarray of float32, shape (n, tokens * width)
             The text encoder's last hidden state, after its final layer norm.
+
+        Raises
+        ------
+        PhospheneError
+            When an image has no caption, or a text in place of a list of them.
+
+        Warns
+        -----
+        UserWarning
+            How many captions are longer than the encoder's window, which ignores their ends.
         """
+        for k, group in enumerate(captions):
+            if isinstance(group, str) or not len(group):
+                raise PhospheneError(
+                    f"captions: found {group!r} for image {k}, expected a list of one or more sentences, such as "
+                    '["a red cat"].'
+                )
         flat = [caption for group in captions for caption in group]
+        longer = sum(len(ids) > self.context_shape[0] for ids in self.token_ids(flat))
+        if longer:
+            warnings.warn(
+                f"{longer} of {len(flat)} captions are longer than the {self.context_shape[0]} tokens that the text "
+                "encoder of this model reads; what is beyond is ignored.",
+                stacklevel=3,  # the call under torch's inference mode
+            )
         ids = self.tokenizer(
             flat, padding="max_length", max_length=self.context_shape[0], truncation=True, return_tensors="pt"
         ).input_ids.to(self.device)
         states = in_blocks(lambda some: self.text(some).last_hidden_state, CAPTIONS, ids)
         groups = torch.split(states, [len(c) for c in captions])
-        return torch.stack([group.mean(0) for group in groups]).flatten(1).cpu().numpy()
+        rows: Rows = torch.stack([group.mean(0) for group in groups]).flatten(1).cpu().numpy()
+        return checked_finite(rows, "the text encoder gave contexts")
+
+    def token_ids(self, captions: Sequence[str]) -> list[list[int]]:
+        """Token ids of captions, with those of beginning and end, however many there are."""
+        if not captions:
+            return []
+        ids: list[list[int]] = self.tokenizer(list(captions), verbose=False).input_ids
+        return ids
 
     @cached_property
     def empty_context(self) -> Tensor:
@@ -255,8 +303,10 @@ class LatentDiffusion:
     def denoise_later(self, z: Rows | None, c: Rows, *, strength: float = 0.8, steps: int = 50, guidance: float = 5.0,
                       seeds: Sequence[int], sampler: Sampler = "consistent") -> Callable[[], Pictures]:  # fmt: skip
         """Start :meth:`denoise`: a GPU goes on by itself; calling what is returned waits for the pictures."""
-        pictures = self._pictures(self._sampled(z, c, strength, steps, guidance, seeds, sampler), sampler)
-        return lambda: pictures.cpu().numpy()
+        checked_finite(c, "found contexts", "compute them again")
+        if z is not None:
+            checked_finite(z, "found latents", "compute them again")
+        return self._pictures(self._sampled(z, c, strength, steps, guidance, seeds, sampler), sampler)
 
     @torch.inference_mode()
     def _sampled(self, z: Rows | None, c: Rows, strength: float, steps: int, guidance: float, seeds: Sequence[int],

@@ -141,6 +141,7 @@ def nets(name: str | Path, device: str, dtype: torch.dtype) -> Nets:
             cast = dtype if net == "unet" else torch.float32
             try:
                 model = (_from_file if source.kind == "file" else _from_folder)(source.path, net, cast)
+                hub.refuse_not_finite(f"{source.path}: its {checkpoints.IN_WORDS[net]}", model.state_dict())
                 loaded[net] = model.eval().requires_grad_(False).to(device)
             except PhospheneError:
                 raise
@@ -223,7 +224,7 @@ def _tokenizer_and_scheduler(source: _Source) -> tuple[Any, dict[str, Any]]:
 
 
 def describe(name: str | Path) -> dict[str, Any]:
-    """Say what a model is, from its configuration and the names and shapes of its tensors; no weights are loaded.
+    """Describe a model by its configuration and tensors, which are read but not loaded; refuse spoilt weights.
 
     Returns
     -------
@@ -241,6 +242,8 @@ def describe(name: str | Path) -> dict[str, Any]:
         config["scheduler"] = _json(source.path / "scheduler" / "scheduler_config.json")
         files = {net: _weights(source.path / net)[1] for net in checkpoints.NETS}
         tensors = {net: {k: v for f in files[net] for k, v in checkpoints.read(f).items()} for net in files}
+    for net, held in tensors.items():
+        hub.refuse_not_finite(f"{source.path}: its {checkpoints.IN_WORDS[net]}", held)
     weights = {net: [t for t in held.values() if t.is_floating_point()] for net, held in tensors.items()}
     try:
         latent_side = config["unet"]["sample_size"]

@@ -4,25 +4,62 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from phosphene.errors import PhospheneError
+
 SHARE_OF_FREE_MEMORY = 0.8
+Rows = NDArray[np.float32]
+
+
+def checked_finite(rows: Rows, source: str, remedy: str = "") -> Rows:
+    """Return rows (n, d) unchanged; raise :func:`not_finite` when one of their numbers is NaN or infinite."""
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise not_finite(f"{source} (row {int(finite.argmin())} of {len(rows)})", remedy)
+    return rows
+
+
+def not_finite(source: str, remedy: str = "") -> PhospheneError:
+    """Make the error about numbers that are NaN or infinite; `source` says which network gave what."""
+    usual = "check the files of the model, or try --device cpu, where nothing is computed in half precision"
+    return PhospheneError(f"{source} with NaN or infinite values; {remedy or usual}.")
 
 
 def own_device(name: str) -> str:
     """Name the device that this process works on.
 
     "auto" is a GPU where there is one. Where "cuda" has several, the workers of a machine share them out: the first
-    worker process takes the first GPU, the second the second, and so on. "cuda:1" and other names stay.
+    worker process takes the first GPU, the second the second, and so on. "cuda:1" stays.
+
+    Raises
+    ------
+    PhospheneError
+        For a GPU that is not there, and for other kinds of devices, which nothing here was written for.
     """
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if n_gpus else "cpu"
+    known = ["cpu", *(["cuda"] if n_gpus else []), *(f"cuda:{k}" for k in range(n_gpus))]
+    if name not in known:
+        raise PhospheneError(
+            f"--device: found {name!r}, expected 'auto' or one of {', '.join(known)}"
+            + ("" if n_gpus else " (PyTorch finds no GPU with CUDA here)")
+        )
     if name != "cuda" or torch.cuda.device_count() < 2:
         return name
     identity: tuple[int, ...] = getattr(multiprocessing.current_process(), "_identity", ())
     return f"cuda:{(identity[-1] - 1) % torch.cuda.device_count() if identity else 0}"
+
+
+def full_precision() -> Any:
+    """Convolutions on a GPU in float32, not TF32, whose error of 1e-3 regressions would have to predict."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def in_blocks(net: Callable[..., Tensor], size: int, *rows: Tensor) -> Tensor:

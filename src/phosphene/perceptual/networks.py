@@ -43,9 +43,11 @@ def network(name: str, weights: Path | None, device: str) -> nn.Module:
 
 @lru_cache(maxsize=8)
 def _loaded(name: str, paths: tuple[Path, ...], _digest: str, device: str) -> nn.Module:
+    model = _clip(paths) if name == "clip_vit_large_patch14" else _torchvision(name, paths[0]).float()
+    hub.refuse_not_finite(str(paths[-1]), model.state_dict())
+    model = model.eval().requires_grad_(False).to(device)
     if name == "clip_vit_large_patch14":
-        return _clip(paths).eval().requires_grad_(False).to(device)
-    model = _torchvision(name, paths[0]).eval().float().requires_grad_(False).to(device)
+        return model
     return model.to(memory_format=torch.channels_last)  # convolutions on the CPU are a third faster
 
 

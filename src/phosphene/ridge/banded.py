@@ -126,7 +126,8 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
     def predict_spaces(self, spaces: Spaces) -> dict[str, NDArray[Any]]:
         """Give what every space adds to the prediction, (n, t) each; with ``intercept_`` they sum to it."""
         self.check_spaces(spaces)
-        return {name: np.asarray(spaces[name]) @ self.coef_[rows] for name, rows in self.spaces_.items()}
+        features = {name: checked_features(X).cpu().numpy() for name, X in spaces.items()}
+        return {name: features[name] @ self.coef_[rows] for name, rows in self.spaces_.items()}
 
     def check_spaces(self, spaces: Spaces) -> None:
         """Refuse spaces that are not those of :meth:`fit`."""
