@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    study = ph.Study.load(arguments.study, root=arguments.study.parent / "runs")
+    study = ph.Study.load(arguments.study)
     for change in arguments.set:
         key, _, value = change.partition("=")
         study = study.replace(key, value)

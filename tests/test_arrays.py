@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +22,14 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 from PIL import Image
+from typer.testing import CliRunner
 
+from phosphene.cli import app
 from phosphene.data import Dataset, arrays_files, open_dataset
 from phosphene.data.arrays import Arrays
 from phosphene.data.simulate import simulate
 from phosphene.errors import PhospheneError
+from phosphene.reporting import headline
 from phosphene.stages import decode
 from phosphene.study import Compute, Study
 
@@ -532,7 +536,34 @@ def test_the_documented_way_from_glmsingle_to_decoding(tmp_path: Path) -> None:
     study = Study.load(tmp_path / "mystudy" / "own-data.toml", root=tmp_path / "runs")
     assert study.name == "own-data" and study.replace("data.kind", "arrays") == study
     assert Study().decode == study.replace("decode.z.rois", ["early"]).replace("decode.c.rois", ["ventral"]).decode
-    assert study.reconstruct == Study().reconstruct and study.evaluate.presets[0] == "takagi2023"
+    assert study.reconstruct == Study().reconstruct and study.evaluate.presets[0] == "pixel"
     compute = Compute(progress=False)
     brain, shuffled = (np.asarray(decode(study, "subj01", "z", compute, s).array("r")) for s in ("brain", "shuffled"))
     assert np.nanmean(brain) > 0.5 and abs(np.nanmean(shuffled)) < 0.25  # voxels are mixtures of the pictures' pixels
+
+
+def test_the_documented_run_prints_the_documented_table(tmp_path: Path) -> None:
+    """docs/own-data.md to the letter, on a machine without any weights."""
+    text = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
+    convert, _, makeup = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    command = re.findall(r"^phosphene (run .*)$", text, re.MULTILINE)[0]
+    quick = re.findall(r"For a quick look add `(.*?)`", text)[0]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith(("| z", "| c |", "| zc"))]
+    with contextlib.chdir(tmp_path):
+        with contextlib.redirect_stdout(None):
+            for code in (makeup, convert):
+                exec(compile(code, "docs/own-data.md", "exec"), {})
+        runner = CliRunner()
+        assert runner.invoke(app, ["init", "mystudy", "--preset", "own-data"]).exit_code == 0
+        result = runner.invoke(app, shlex.split(f"{command} {quick} --json"))
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("Left out") == 0  # the note is for people
+    scores = pd.DataFrame(json.loads(result.stdout)["scores"])
+    table = headline(scores, "pixel")
+    assert [row[0] for row in rows] == list(table.index)
+    expected = np.array([[float(value) for value in row[1:]] for row in rows])
+    np.testing.assert_allclose(table.to_numpy(float), expected, atol=2.5)  # two comparisons of ninety
+    with contextlib.chdir(tmp_path):
+        printed = runner.invoke(app, shlex.split(f"{command} {quick}"))
+    assert printed.stderr.count("their weights are not here") == 1
+    assert "preset pixel" in printed.stdout and "alexnet-owt" not in printed.output

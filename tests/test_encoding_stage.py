@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +16,7 @@ from phosphene.cli import app
 from phosphene.data.scans import Scans
 from phosphene.encoding import Model
 from phosphene.errors import PhospheneError
+from phosphene.reporting.contents import noise_ceiling
 from phosphene.sources import dataset
 from phosphene.store import Store
 from phosphene.study import Compute
@@ -85,6 +87,40 @@ def test_the_command_prints_what_it_found(study):
     found = json.loads(done.stdout[done.stdout.index("{") :])
     assert {row["model"] for row in found["regions"]} == {"z", "c"} and found["preferences"] and not found["seeds"]
     assert {"atlas", "region", "r", "ci_low", "ci_high", "significant", "r_of_ceiling"} <= found["regions"][0].keys()
+
+
+def test_the_command_prints_a_single_model(study):
+    done = CliRunner().invoke(app, ["encode", str(study.folder / "small.toml"), "--features", "z"])
+    assert done.exit_code == 0, done.output
+    assert "asked, mean correlation x 100" in done.stdout and "less" not in done.stdout
+
+
+def test_features_may_be_removed_once_they_are_reduced(study):
+    """As docs/encoding.md says; fitting again needs their principal components alone."""
+    words = ["encode", str(study.folder / "small.toml"), "--features", "zc@0.5", "--json"]
+    words += ["--set", "encode.denoising=2"]
+    first = CliRunner().invoke(app, words)
+    assert first.exit_code == 0, first.output
+    assert list((study.root / "features").iterdir())
+    shutil.rmtree(study.root / "features")
+    again = CliRunner().invoke(app, [*words, "--force"])
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["regions"] == json.loads(first.stdout)["regions"]
+    assert not (study.root / "features").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*voxels have no data", "ignore:RidgeCV")
+def test_noise_ceilings_of_more_than_three_repeats(tmp_path):
+    text = STUDY.replace("images_own = 48", "images_own = 24").replace("repeats = 2", "repeats = 4")
+    (tmp_path / "s.toml").write_text(text)
+    study = ph.Study.load(tmp_path / "s.toml")
+    table = ph.encode(study, ["z"], QUIET)
+    known = table["ncsnr"].notna()
+    snr = table.loc[known, "ncsnr"].astype(float)
+    repeats = dataset(study, "subj01").trials.query("split == 'test'")["image"].value_counts()
+    assert set(repeats) == {4}
+    np.testing.assert_allclose(table.loc[known, "ceiling"], np.sqrt(snr**2 / (snr**2 + 1 / 4)))
+    assert noise_ceiling(study, "subj01") > 0
 
 
 def test_regions_hold_the_means_of_their_voxels_and_intervals_around_them(study, joint):

@@ -93,6 +93,16 @@ def test_scores_are_tidy_and_in_range(study):
     assert set(scores["source"]) == {"brain", "shuffled", "true"}
 
 
+def test_modes_without_zc(folder, tmp_path):
+    """The shuffled brain is drawn in one mode only, but all of its features are compared."""
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    words = ["small.toml", "--root", str(tmp_path / "runs"), "--set", 'reconstruct.modes=["z", "c"]', "--json"]
+    found = json.loads(phosphene("run", *words, cwd=folder).stdout)
+    kinds = {(row["mode"], row["source"]) for row in found["scores"]}
+    assert kinds >= {("z", "brain"), ("c", "brain"), ("z", "shuffled")}
+    assert {row["state"] for row in json.loads(phosphene("status", *words, cwd=folder).stdout)} == {"done"}
+
+
 def test_pictures_say_what_they_were_made_from(folder):
     files = sorted((folder / "runs/reconstruct").glob("subj01-zc-*/pictures/*.png"))
     picture = Image.open(next(f for f in files if "true" not in str(f) and "shuffled" not in str(f)))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from phosphene.cli import Options
 from phosphene.errors import PhospheneError
 from phosphene.store import Recipe
 from phosphene.study import Compute, Study, parse_set, rng
@@ -20,6 +21,16 @@ def test_a_saved_study_is_complete_and_comes_back_equal(tmp_path: Path) -> None:
     assert again.root == tmp_path / "results"
     text = (tmp_path / "one" / "study.toml").read_text()
     assert "permutations = 2000" in text and 'root = ""' in text and "runs" not in text
+
+
+def test_results_are_kept_beside_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Python as on the command line, wherever both are called from."""
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "s.toml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    for path in ("demo/s.toml", tmp_path / "demo" / "s.toml"):
+        assert Study.load(path).root == tmp_path / "demo" / "runs" == Options().study(Path(path)).root
+    assert Study.load("demo/s.toml", root="elsewhere").root == tmp_path / "elsewhere"
 
 
 def test_an_empty_file_is_the_default_study(tmp_path: Path) -> None:

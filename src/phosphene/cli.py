@@ -61,7 +61,7 @@ class Options:
 
     def study(self, path: Path) -> Study:
         """Load a study with the options' changes made to it."""
-        study = Study.load(path, root=self.root or path.parent / "runs")
+        study = Study.load(path, self.root)
         for change in self.set or ():
             study = study.replace(*parse_set(change))
         if self.subject and study.data.simulate.enabled and not study.data_root.exists():
@@ -315,7 +315,8 @@ def _say_scores(study: Study, page: Path | None, options: Options) -> None:
     from phosphene import api, evaluation
     from phosphene.reporting import headline
 
-    scores, preset = api.measures(study, options.compute), study.evaluate.presets[0]
+    scores = api.measures(study, options.compute)
+    preset = evaluation.headline_preset(study, scores)
     names, absent = (evaluation.all_tables(study, name, options.compute) for name in ("names", "absent"))
     if options.json:
         tables = (("scores", scores), ("names", names), ("absent", absent))
@@ -330,8 +331,10 @@ def _say_scores(study: Study, page: Path | None, options: Options) -> None:
         found = (100 * judged[["accuracy", "ci_low", "ci_high", "chance"]]).round(1)
         if len(found):
             show_table(f"{subject}: category named by the judge, %", found)
-    for reason in dict.fromkeys(absent.get("reason", ())):
-        typer.echo(f"Left out: {reason}", err=True)
+    networks = dict.fromkeys(reason.partition(":")[0] for reason in absent.get("reason", ()))
+    if networks:
+        text = f"Left out, since their weights are not here: measures of {', '.join(networks)} (docs/scoring.md)."
+        typer.echo(text, err=True)
     if page:
         typer.echo(f"\nReport: {page}")
 

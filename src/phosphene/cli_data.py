@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from phosphene.errors import PhospheneError
+from phosphene.errors import NoDataError, PhospheneError
 from phosphene.study import parse_set
 
 if TYPE_CHECKING:
@@ -105,15 +105,30 @@ def _looked_at_data(
 def _looked_at_regions(study: Study, subject: str) -> list[Line]:
     """Whether the data have the regions that a study decodes from."""
     from phosphene.data import open_dataset
-    from phosphene.data.check import looked
-    from phosphene.evaluation import features_of
+    from phosphene.data.check import Line, looked
+    from phosphene.evaluation import compared_rois, empty_rois, features_of
     from phosphene.sources import options
 
     data = open_dataset(study.data.kind, study.data_root, subject, **options(study))
-    return [
+    lines = [
         looked(f"{feature} from", partial(_count_voxels, data, getattr(study.decode, feature).rois), "decode")
         for feature in features_of(study)
     ]
+    lines.append(looked("compared", lambda: _count_each(data, compared_rois(study, data)), "evaluate"))
+    return lines + [Line("left out", "note", reason) for reason in empty_rois(study, data).values()]
+
+
+def _count_each(data: Dataset, rois: Sequence[str]) -> str:
+    """Voxels of every region that is compared; a small data set is read to know which have data."""
+    from phosphene.data.scans import all_voxels
+
+    counts = []
+    for roi in rois:
+        try:
+            counts.append(f"{roi} {len(all_voxels(data, roi))}")
+        except NoDataError:
+            counts.append(f"{roi} 0 with data (left out)")
+    return ", ".join(counts)
 
 
 def _count_voxels(data: Dataset, rois: Sequence[str]) -> str:

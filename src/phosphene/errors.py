@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read."""
+"""The one error that a user is meant to read, and a kind of it that callers may handle."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class PhospheneError(ValueError):
     The sentence names the file or setting, what was found, what was expected and what to do.
     The command line prints it and exits with code 1; ``-v`` shows the traceback.
     """
+
+
+class NoDataError(PhospheneError):
+    """A region without a voxel that has data in every session: an error only where somebody chose that region."""

@@ -8,6 +8,7 @@ each part of it, predicts z and c).
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 
 from phosphene import perceptual
 from phosphene.data import Dataset
+from phosphene.data.scans import Scans
 from phosphene.decoding import image_ids, items
+from phosphene.errors import NoDataError, PhospheneError
 from phosphene.identification import correlations, identify, retrieval
 from phosphene.ldm.running import own_device
 from phosphene.perceptual import PRESETS, Pictures
@@ -29,11 +32,13 @@ from phosphene.picture_scores import Draws, PictureScores, Places, own_selection
 from phosphene.sources import dataset, load_model
 from phosphene.stages import (
     BRAIN,
+    LEFT_OUT,
     MODE_FEATURES,
     SHUFFLED,
     TRUE,
     decode,
     decode_recipe,
+    decompose_recipe,
     extract_recipe,
     make,
     reconstruct,
@@ -62,8 +67,35 @@ def conditions(study: Study) -> list[tuple[str, str]]:
 
 
 def compared_rois(study: Study, data: Dataset) -> list[str]:
-    """The parts of the brain that are compared: the streams where they are drawn, else all regions."""
-    return [roi for roi in STREAMS if roi in data.rois] or list(data.rois)
+    """List the regions that are compared: those of `evaluate.rois`, or the usual ones that have voxels."""
+    if study.evaluate.rois:
+        return list(dict.fromkeys(study.evaluate.rois))
+    empty = empty_rois(study, data)
+    return [roi for roi in _usual_rois(study, data) if roi not in empty]
+
+
+def _usual_rois(study: Study, data: Dataset) -> list[str]:
+    """The streams where they are drawn, else all regions; and the study's own."""
+    usual = [roi for roi in STREAMS if roi in data.rois] or list(data.rois)
+    return list(dict.fromkeys([*usual, *_own_rois(study)]))
+
+
+def _own_rois(study: Study) -> list[str]:
+    return [roi for feature in features_of(study) for roi in getattr(study.decode, feature).rois]
+
+
+def empty_rois(study: Study, data: Dataset) -> dict[str, str]:
+    """Say why regions that nobody chose cannot be compared: no voxel, or a file that cannot be read."""
+    reasons: dict[str, str] = {}
+    if not isinstance(data, Scans):  # of other data all responses would have to be read
+        return reasons
+    for roi in _usual_rois(study, data):
+        try:
+            data.select(roi)
+        except PhospheneError as error:
+            if roi not in _own_rois(study):
+                reasons[roi] = str(error)
+    return reasons
 
 
 def features_of(study: Study) -> list[str]:
@@ -88,6 +120,8 @@ def evaluate_recipe(study: Study, subject: str) -> Recipe:
         f"{mode}-{source}": reconstruct_recipe(study, subject, mode, source).hash for mode, source in conditions(study)
     }
     for feature in features_of(study):
+        for source in _feature_sources(study):
+            inputs[f"{feature}-{source}"] = decode_recipe(study, subject, feature, source).hash
         for roi in compared_rois(study, data):
             inputs[f"{feature}-{roi}"] = decode_recipe(study, subject, feature, rois=[roi]).hash
     inputs["measures"] = measures_stamp(study)
@@ -103,12 +137,39 @@ def evaluate(study: Study, subject: str, compute: Compute) -> Artefact:
     """
     for mode, source in conditions(study):
         reconstruct(study, subject, mode, compute, source)
-    data = dataset(study, subject)
     for feature in features_of(study):
-        for roi in compared_rois(study, data):
-            decode(study, subject, feature, compute, rois=[roi])
+        for source in _feature_sources(study):
+            decode(study, subject, feature, compute, source)
+    data = dataset(study, subject)
+    for roi in compared_rois(study, data):
+        _decode_from(study, subject, roi, compute)
     work = partial(_evaluate_part, study=study, subject=subject, compute=compute)
     return make(study, evaluate_recipe(study, subject), len(conditions(study)) + 1, work, compute)
+
+
+def _decode_from(study: Study, subject: str, roi: str, compute: Compute) -> None:
+    """Decode all features from one region; where a region nobody chose has no data, that is kept as the result."""
+    store = Store(study.root)
+    chosen = roi in (*study.evaluate.rois, *_own_rois(study))
+    recipes = [decode_recipe(study, subject, feature, rois=[roi]) for feature in features_of(study)]
+    try:
+        for feature, recipe in zip(features_of(study), recipes, strict=True):
+            artefact = store.artefact(recipe)
+            if not artefact.done:
+                decode(study, subject, feature, compute, rois=[roi])
+            elif chosen and LEFT_OUT in artefact.manifest["facts"]:
+                raise NoDataError(artefact.manifest["facts"][LEFT_OUT])
+    except NoDataError as error:
+        if chosen:
+            raise
+        warnings.warn(f"{subject}: region {roi!r} is left out of the comparison of regions: {error}", stacklevel=2)
+        if study.decode.leave_out != "run":  # last: while it is not done, all of this is done again
+            recipes.append(decompose_recipe(study, subject, [roi]))
+        for artefact in map(store.artefact, recipes):
+            for index in artefact.missing(1):
+                with artefact.part(index):
+                    pass
+            artefact.finish(facts={LEFT_OUT: str(error)})
 
 
 def _evaluate_part(artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute) -> None:
@@ -232,12 +293,17 @@ def _feature_rows(study: Study, data: Dataset, wanted: pd.DataFrame) -> Iterator
     and only the scans noisy (square root of the reliability of predictions over repeats), `normalised` their ratio.
     """
     for feature in features_of(study):
-        for source in (BRAIN, SHUFFLED) if SHUFFLED in study.reconstruct.baselines else (BRAIN,):
+        for source in _feature_sources(study):
             decoded = Store(study.root).artefact(decode_recipe(study, data.subject, feature, source))
             row: dict[str, object] = {"feature": feature, "source": source, "n": len(wanted), **_ceiling(decoded)}
             if data.photographs:
                 row |= _found_again(study, data, wanted, feature, source)
             yield row
+
+
+def _feature_sources(study: Study) -> tuple[str, ...]:
+    """What decoded features are compared: those of the brain, and of the shuffled one where the study has it."""
+    return (BRAIN, SHUFFLED) if SHUFFLED in study.reconstruct.baselines else (BRAIN,)
 
 
 def _ceiling(decoded: Artefact) -> dict[str, float]:
@@ -271,13 +337,13 @@ def _found_again(study: Study, data: Dataset, wanted: pd.DataFrame, feature: str
 
 def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
     """Mean over features of the correlation between predicted and true values, per part of the brain."""
-    rois = compared_rois(study, data)
-    with without_warnings():
-        counts = {roi: len(data.voxels(roi)) for roi in rois}
     for feature in features_of(study):
-        for roi in rois:
+        for roi in compared_rois(study, data):
             artefact = Store(study.root).artefact(decode_recipe(study, data.subject, feature, rois=[roi]))
-            yield {"feature": feature, "roi": roi, **_ceiling(artefact), "n_voxels": counts[roi]}
+            if LEFT_OUT not in artefact.manifest["facts"]:
+                with without_warnings():
+                    n_voxels = len(data.voxels(roi))
+                yield {"feature": feature, "roi": roi, **_ceiling(artefact), "n_voxels": n_voxels}
 
 
 # All subjects
@@ -300,6 +366,13 @@ def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
     table = pd.concat(tables, ignore_index=True)
     names = [condition_name(mode, source) for mode, source in zip(table["mode"], table["source"], strict=True)]
     return table.assign(condition=names)
+
+
+def headline_preset(study: Study, scores: pd.DataFrame) -> str:
+    """Name the preset of the headline: the first of the study's that has scores, else its first."""
+    scored = set(scores["preset"]) if len(scores) else set()
+    presets = study.evaluate.presets
+    return next((preset for preset in presets if preset in scored), presets[0])
 
 
 KEYS = ["preset", "metric", "direction"]

@@ -26,7 +26,7 @@ from phosphene.data import Dataset
 from phosphene.data.scans import Scans
 from phosphene.data.trials import assemble, warn_uncovered
 from phosphene.decoding import Rows, image_ids, items, predict
-from phosphene.errors import PhospheneError
+from phosphene.errors import NoDataError, PhospheneError
 from phosphene.ldm.captions import check_captions
 from phosphene.parallel import run_parts
 from phosphene.picture_files import opened
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 VERSION = {"betas": 1, "extract": 1, "decompose": 1, "decode": 3, "reconstruct": 1}
 IMAGES_PER_PART, TARGETS_PER_PART, ITEMS_PER_PART, VOXELS_PER_CHUNK = 250, 4096, 8, 4096
 EXTRACTED_AT_ONCE = 48  # pictures that are read together; the model cuts them into its own blocks
+LEFT_OUT = "left_out"  # fact of results that hold nothing, since their region has no data: the reason
 # Where the features of a reconstruction come from. MEAN: of the training trials; CATEGORY: c of the names of things.
 BRAIN, SHUFFLED, TRUE, MEAN, CATEGORY = "brain", "shuffled", "true", "mean", "category"
 MODE_FEATURES = {"z": ("z",), "c": ("c",), "zc": ("z", "c")}
@@ -207,7 +208,10 @@ def decompose_recipe(study: Study, subject: str, rois: Sequence[str]) -> Recipe:
 def decompose(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> Artefact:
     """Decompose the training trials of some regions: file ``decomposition.safetensors``, which workers map."""
     work = partial(_decompose_part, study=study, subject=subject, rois=tuple(rois))
-    return make(study, decompose_recipe(study, subject, rois), 1, work, compute)
+    artefact = make(study, decompose_recipe(study, subject, rois), 1, work, compute)
+    if LEFT_OUT in artefact.manifest["facts"]:
+        raise NoDataError(artefact.manifest["facts"][LEFT_OUT])
+    return artefact
 
 
 def _decompose_part(artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]) -> None:

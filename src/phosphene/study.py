@@ -135,12 +135,15 @@ class Reconstruct:
 class Evaluate:
     """Pictures -> scores; `bootstrap` and `permutations` are numbers of draws.
 
-    `presets` are whose measures are taken (:data:`phosphene.perceptual.PRESETS`), the first one is the headline.
-    `weights` is a folder with the weights of the networks that see; the usual caches are looked into as well.
+    `presets` are whose measures are taken (:data:`phosphene.perceptual.PRESETS`).
+    The headline is the first preset that has scores. `weights` is a folder with the weights of the networks that see;
+    the usual caches are looked into as well. `rois` are the regions that are compared by how well z and c are decoded
+    from each; empty: the streams where they are drawn, else all regions, and those of `decode`.
     """
 
     presets: tuple[Literal["scenes", "pixel", "takagi2023", "braindiffuser", "mindeye"], ...] = _filled("scenes")
     weights: str = _folder()
+    rois: tuple[str, ...] = ()
     bootstrap: int = _number(2000, 1)
     permutations: int = _number(2000, 1)
 
@@ -225,9 +228,26 @@ class Study:
     folder: Path = field(default=Path(), compare=False, metadata={"place": True})
 
     @classmethod
-    def load(cls, path: str | Path, root: str | Path = "runs") -> Study:
-        """Read a study file; `PhospheneError` names the file and the setting that is wrong."""
+    def load(cls, path: str | Path, root: str | Path | None = None) -> Study:
+        """Read a study file.
+
+        Parameters
+        ----------
+        path : path
+        root : path, optional
+            Where results are kept; by default the folder ``runs`` beside the file, as on the command line.
+
+        Raises
+        ------
+        PhospheneError
+            Names the file and the setting that is wrong.
+
+        Examples
+        --------
+        >>> study = Study.load("mystudy/demo.toml")  # doctest: +SKIP
+        """
         path = Path(path)
+        root = path.parent / "runs" if root is None else root
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

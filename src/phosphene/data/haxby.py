@@ -24,7 +24,7 @@ from phosphene import disk
 from phosphene.data import checked_rois
 from phosphene.data.scenes import CATEGORY_WORDS
 from phosphene.data.trials import check_zscore
-from phosphene.errors import PhospheneError
+from phosphene.errors import NoDataError, PhospheneError
 from phosphene.opening import check_unzipped, load_volume, open_image, read_volume
 
 # image id -> category, named as in phosphene.data.scenes; the files say "scrambledpix"
@@ -198,7 +198,7 @@ class Haxby:
             chosen |= self._regions[roi]
         columns = np.flatnonzero(chosen[tuple(self._responses[0].T)])
         if not len(columns):
-            raise PhospheneError(f"{self._folder}: {rois!r} holds no voxel with data; choose another region")
+            raise NoDataError(f"{self._folder}: {rois!r} holds no voxel with data; choose another region")
         return columns
 
     def voxels(self, rois: str | Sequence[str]) -> pd.DataFrame:

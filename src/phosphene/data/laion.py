@@ -20,7 +20,7 @@ from phosphene import disk
 from phosphene.data import checked_rois
 from phosphene.data import laion_files as laion
 from phosphene.data.scans import Scans
-from phosphene.errors import PhospheneError
+from phosphene.errors import NoDataError, PhospheneError
 from phosphene.opening import load_volume, read_volume
 
 MAIN_SESSIONS = 30  # later sessions show other pictures, which the table of stimuli does not have
@@ -200,7 +200,7 @@ class LaionFMRI(Scans):
             paths = [some[roi] for some in self._masks.values() if roi in some] or self._masks.get(roi, {}).values()
             parts = [np.flatnonzero(self._brain)] if roi == BRAIN else [self._members(path) for path in paths]
             if not any(map(len, parts)):
-                raise PhospheneError(f"{where}: {roi!r} holds no voxel with betas; choose another region")
+                raise NoDataError(f"{where}: {roi!r} holds no voxel with betas; choose another region")
             chosen += parts
         return np.stack(np.unravel_index(np.unique(np.concatenate(chosen)), self.shape), 1)
 

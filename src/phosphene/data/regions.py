@@ -8,6 +8,7 @@ takes one hemisphere. Several regions are united.
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.data import atlas
-from phosphene.errors import PhospheneError
+from phosphene.errors import NoDataError, PhospheneError
 from phosphene.opening import load_volume, read_volume
 
 BRAIN, SIDES, SHOWN = "brain", ("lh.", "rh."), 20
@@ -42,17 +43,22 @@ class Regions:
         self.folder, self.root, self.subject, self.brain = folder, root, subject, mask
         self.mask_file = mask_file
         self._volumes: dict[str, NDArray[np.int16]] = {}
+        self._unreadable: dict[str, PhospheneError] = {}
 
     @cached_property
     def atlases(self) -> dict[str, dict[int, str]]:
         """Number and name of every label, for every atlas with a volume of both hemispheres; NSD's usual ones first."""
-        there = {path.name.removesuffix(".nii.gz") for path in self.folder.glob("*.nii.gz")}
+        there = {path.name.removesuffix(".nii.gz") for path in self.folder.glob("[!.]*.nii.gz")}
         names = [name for name in atlas.ATLASES if name in there]
         names += sorted(name for name in there - set(names) if not name.startswith(SIDES))
         found = {}
         for name in names:
             table = atlas.label_names(self.root, self.subject, name)
-            found[name] = table or {int(k): str(k) for k in np.unique(self.volume(name)) if k > 0}
+            try:
+                found[name] = table or {int(k): str(k) for k in np.unique(self.volume(name)) if k > 0}
+            except PhospheneError as error:  # refused when somebody asks for it
+                warnings.warn(f"{error}; its regions are left out", stacklevel=2)
+                self._unreadable[name] = error
         return found
 
     @cached_property
@@ -93,7 +99,7 @@ class Regions:
         for roi in asked:
             mask = self.mask(roi)
             if not mask.any():
-                raise PhospheneError(f"{self.folder}: {roi!r} holds no voxel of {self.subject}; choose another region")
+                raise NoDataError(f"{self.folder}: {roi!r} holds no voxel of {self.subject}; choose another region")
             chosen |= mask
         return np.argwhere(chosen)
 
@@ -125,6 +131,9 @@ class Regions:
         return owners[0]
 
     def _unknown(self, roi: str) -> PhospheneError:
+        name = roi.removeprefix("lh.").removeprefix("rh.").partition("/")[0]
+        if name in self._unreadable:
+            return self._unreadable[name]
         side = roi[:3] if roi.startswith(SIDES) else ""
         full = [f"{name}/{label}" for name, table in self.atlases.items() for label in table.values()]
         near = difflib.get_close_matches(roi[len(side) :], [*self.names, *full], 1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phosphene.errors import PhospheneError
+from phosphene.errors import NoDataError, PhospheneError
 
 ZSCORES = ("session", "train", "none")
 
@@ -82,7 +82,7 @@ def assemble(
 def warn_uncovered(covered: NDArray[np.bool_], subject: str, where: object) -> None:
     """Say how many voxels lack data in some session; refuse when all do."""
     if not covered.any():
-        raise PhospheneError(f"{where}: none of the {len(covered)} voxels asked for has data in every session")
+        raise NoDataError(f"{where}: none of the {len(covered)} voxels asked for has data in every session")
     if not covered.all():
         missing = np.sum(~covered)
         warnings.warn(

@@ -20,6 +20,7 @@ from phosphene.stages import betas_recipe
 from phosphene.store import Store
 from phosphene.study import Compute, Study
 
+PREFERENCES = ["a", "b", "atlas", "region", "n_voxels", "difference", "ci_low", "ci_high", "better_a", "better_b"]
 Named = Sequence[tuple[str, Model]]  # name of the analysis, model
 
 
@@ -125,7 +126,7 @@ def preferences(study: Study, subject: str, models: Named) -> pd.DataFrame:
                              "difference": difference.mean(), "ci_low": low, "ci_high": high,
                              "better_a": float((clear[some] & (difference > 0)).mean()),
                              "better_b": float((clear[some] & (difference < 0)).mean())})  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=PREFERENCES)
 
 
 def pairs(models: Named) -> list[tuple[Model, Model]]:
@@ -151,7 +152,7 @@ def agreement(study: Study, subject: str, models: Named) -> pd.DataFrame:
         rows.append({"model": str(model), "seed": seed, "n_voxels": int(some.sum()),
                      "correlation": float(np.corrcoef(r, again)[0, 1]) if some.sum() > 1 else float("nan"),
                      "difference": float((r - again).abs().mean())})  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["model", "seed", "n_voxels", "correlation", "difference"])
 
 
 def reseeded(study: Study, models: Named) -> list[tuple[Model, int]]:

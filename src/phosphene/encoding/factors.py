@@ -78,12 +78,13 @@ def design(study: Study, subject: str, model: Model) -> Design:
 
 
 def _reduced(study: Study, subject: str, space: Feature) -> Artefact:
-    """The principal components of a feature, or the feature itself where it has no more numbers than that."""
+    """The principal components of a feature, or the feature itself where it has no more numbers than that.
+
+    Where there are components the feature itself is not needed, and may have been removed.
+    """
     store, study, k = Store(study.root), denoised(study), study.encode.components
-    whole = store.artefact(feature_recipe(study, subject, space))
-    if whole.array("features").shape[1] <= k:
-        return whole
-    return store.artefact(reduce_recipe(study, subject, space, k))
+    components = store.artefact(reduce_recipe(study, subject, space, k))
+    return components if components.done else store.artefact(feature_recipe(study, subject, space))
 
 
 def factors_recipe(study: Study, subject: str, model: Model) -> Recipe:

@@ -113,7 +113,7 @@ def gather(study: Study) -> Content:
     store, subjects = Store(study.root), list(study.data.subjects)
     scored = {s: store.artefact(evaluation.evaluate_recipe(study, s)) for s in subjects}
     found = {name: _table(list(scored.values()), name) for name in TABLES}
-    preset = study.evaluate.presets[0]
+    preset = evaluation.headline_preset(study, found["scores"])
     compared = evaluation.comparisons(study, Compute(progress=False))
     facts = scored[subjects[0]].manifest["facts"]
     lines = [artefact.table("audit").assign(subject=subject) for subject, artefact in _audits(study).items()]
