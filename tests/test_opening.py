@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,9 +167,18 @@ def flip_bit(path: Path, where: int) -> None:
     path.write_bytes(bytes(data))
 
 
+def unharmed(path: Path, original: bytes) -> bool:
+    """Whether a flipped bit means nothing: compressed files have a few that no decompressor looks at."""
+    try:
+        return gzip.decompress(path.read_bytes()) == gzip.decompress(original)
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
 def test_a_flipped_bit_of_a_compressed_file_is_noticed(folder: Path, nsd: Path, tmp_path: Path) -> None:  # noqa: F811
     """Decompression alone does not notice most of them; the checksum at the end of the file does."""
     random = np.random.default_rng(0)
+    noticed = 0
     write_betas(folder, "nii.gz", random.integers(0, 50, (24, 24)).astype(np.int16))
     whole = open_dataset("arrays", folder, "subj01").betas("all")
     copy = Path(shutil.copytree(nsd, tmp_path / "nsd"))
@@ -180,6 +191,10 @@ def test_a_flipped_bit_of_a_compressed_file_is_noticed(folder: Path, nsd: Path, 
         original = path.read_bytes()
         for where in [*random.integers(20, len(original) - 8, 8), len(original) - 6]:
             flip_bit(path, int(where))
+            if unharmed(path, original):
+                path.write_bytes(original)
+                continue
+            noticed += 1
             with pytest.raises(PhospheneError, match=re.escape(path.name)):
                 if path.parent == folder:
                     open_dataset("arrays", folder, "subj01").betas("all")
@@ -188,6 +203,7 @@ def test_a_flipped_bit_of_a_compressed_file_is_noticed(folder: Path, nsd: Path, 
                     data.betas("early")
                     data.voxels("early")
             path.write_bytes(original)
+    assert noticed > 40
     np.testing.assert_array_equal(open_dataset("arrays", folder, "subj01").betas("all"), whole)
 
 

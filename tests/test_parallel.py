@@ -73,6 +73,11 @@ def test_a_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         run_parts(partial(touch, Path()), [0], Compute(scheduler="nowhere://x"), "x")
 
 
+def test_an_encrypted_scheduler_without_certificates() -> None:
+    with pytest.raises(PhospheneError, match="scheduler 'tls://127.0.0.1:1' needs certificates"):
+        run_parts(partial(touch, Path()), [0], Compute(scheduler="tls://127.0.0.1:1"), "x")
+
+
 def touch(folder: Path, i: int) -> None:
     (folder / str(i)).touch()
 

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 import h5py
 import nibabel as nib
 import numpy as np
-from isal import igzip_threaded, isal_zlib
+from isal import igzip, igzip_threaded, isal_zlib
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -145,7 +145,7 @@ def check_unzipped(path: Path) -> None:
 @lru_cache(maxsize=4096)
 def _unzipped(path: Path, _size: int, _modified: int) -> None:
     try:
-        with cast(BufferedReader, igzip_threaded.open(path, "rb", threads=1)) as file:  # type: ignore[no-untyped-call]
+        with igzip.open(path, "rb") as file:  # type: ignore[no-untyped-call]
             while file.read(BLOCK):
                 pass
     except (OSError, *UNZIPPING) as error:

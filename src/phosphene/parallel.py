@@ -116,17 +116,28 @@ def _dask(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Gene
 def _client(api: Any, compute: Compute, jobs: int) -> Iterator[Any]:
     """A client of the given scheduler, or of a cluster on this machine that ends with this process."""
     if compute.scheduler:
+        _check_certificates(compute.scheduler)
         try:
             connected = api.Client(compute.scheduler, set_as_default=False, timeout=30)
-        except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without certificates
+        except (OSError, ValueError) as error:
             raise PhospheneError(
-                f"scheduler '{compute.scheduler}' cannot be reached ({error}); expected an address like "
-                "tls://host:8786, with the certificates of distributed.comm.tls in Dask's configuration, or tcp://host:8786"
+                f"scheduler '{compute.scheduler}' cannot be reached ({error}); expected an address like tcp://host:8786"
             ) from error
         with connected:
             yield connected
         return
     yield _local_client(api, jobs)
+
+
+def _check_certificates(address: str) -> None:
+    """Refuse an encrypted address without certificates before a client waits for it."""
+    import dask
+
+    if address.startswith("tls://") and not dask.config.get("distributed.comm.tls.client.cert", None):
+        raise PhospheneError(
+            f"scheduler '{address}' needs certificates, and Dask's configuration names none (distributed.comm.tls); "
+            "docs/studies.md, section Clusters, shows the file"
+        )
 
 
 @lru_cache(maxsize=1)
