@@ -89,7 +89,7 @@ def test_a_study_is_checked_for_its_regions_and_its_model(root: Path, tmp_path: 
     done = CliRunner().invoke(app, bad)
     found = json.loads(done.output)
     regions = next(line for line in found["subj01"] if line["item"] == "z from")
-        model = found["model"][0]
+    model = found["model"][0]
     assert done.exit_code == 1 and regions["state"] == "wrong" and "'early'" in regions["found"]
     assert model["state"] == "missing" and "hf download a/b" in model["found"]
 
