@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,17 @@ import pytest
 from model_layouts import Written
 from PIL import Image
 from test_arrays import write_betas
+from test_haxby import full  # noqa: F401  (a fixture)
+from test_laion import root  # noqa: F401  (a fixture)
 from typer.testing import CliRunner
 
 from phosphene import disk, ldm, sources
 from phosphene.api import plan
 from phosphene.cli import app
+from phosphene.data import Dataset
+from phosphene.data.haxby import Haxby
+from phosphene.data.laion import LaionFMRI
+from phosphene.errors import PhospheneError
 from phosphene.store import Store
 from phosphene.study import Study
 
@@ -132,9 +138,9 @@ def test_own_data(lab: tuple[Place, Path]) -> None:
 def test_simulated_nsd(tmp_path: Path, nifti: str) -> None:
     text = SIMULATED + f", nifti = {nifti}}}\n"
     place = finished(tmp_path, text)
-    root = tmp_path / "data"
+    data = tmp_path / "data"
     if nifti == "true":  # HDF5 would be read in its place
-        next(root.glob("**/betas_session01.hdf5")).unlink()
+        next(data.glob("**/betas_session01.hdf5")).unlink()
         place = finished(tmp_path, text)
     kinds = (
         "nsddata_betas/**/betas_session01.*", "nsddata_betas/**/ncsnr.nii.gz", "nsddata/**/brainmask.nii.gz",
@@ -142,7 +148,7 @@ def test_simulated_nsd(tmp_path: Path, nifti: str) -> None:
         "nsddata_stimuli/**/nsd_stimuli.hdf5", "nsddata_stimuli/**/captions_train2017.json",
     )  # fmt: skip
     for kind in kinds:
-        (path,) = root.glob(kind)
+        (path,) = data.glob(kind)
         check_every_byte(place, path, DATA)
 
 
@@ -169,6 +175,35 @@ def test_weights_of_the_networks_that_score(tmp_path: Path) -> None:
     path.write_bytes(np.random.default_rng(0).bytes(3 << 20))
     text = SIMULATED + '}\n[evaluate]\npresets = ["braindiffuser"]\nweights = "weights"\n'
     check_every_byte(finished(tmp_path, text), path, SCORES)
+
+
+def check_fingerprint(open_data: Callable[[], Dataset], paths: list[Path]) -> None:
+    """The same for data sets of which no study is made here: `status` compares fingerprints."""
+    before = open_data().fingerprint()
+    for path in paths:
+        for where in (0, path.stat().st_size // 2, path.stat().st_size - 1):
+            change_byte(path, where)
+            try:
+                assert open_data().fingerprint() != before, path.name
+            except PhospheneError as error:  # damaged so that it cannot be read at all
+                assert path.name in str(error)
+            change_byte(path, where)
+    assert open_data().fingerprint() == before
+
+
+def test_haxby(full: Path) -> None:  # noqa: F811
+    files = [path for path in full.rglob("*") if path.is_file()]
+    assert len(files) == 5
+    check_fingerprint(lambda: Haxby(full, "subj1"), files)
+
+
+def test_laion(root: Path) -> None:  # noqa: F811
+    kinds = ("**/*SingletrialBetas*", "**/*statmap.nii.gz", "**/*_mask.nii.gz", "**/task-images_*", "splits/**/*.json")
+    files = sorted({path for kind in kinds for path in root.glob(kind) if path.is_file()})
+    data = LaionFMRI(root, "sub-03")
+    used = [path for path in files if path.parent.name != "splits" and path.suffix != ".json"]
+    assert len(used) > 10
+    check_fingerprint(lambda: LaionFMRI(root, "sub-03"), [*used, data._split])
 
 
 # what is remembered
