@@ -128,6 +128,7 @@ CODE = {
     "attn_implementation": "org/kernel",
     "auto_map": {"AutoModel": "modeling.Model"},
     "quantization_config": {"quant_method": "bitsandbytes"},
+    "transformers_weights": "other.safetensors",
 }
 
 
@@ -145,7 +146,7 @@ def test_a_configuration_that_asks_for_code(sd1, tmp_path, key, monkeypatch):
         folder = Path(shutil.copytree(sd1.folder, tmp_path / file.split("/")[0]))
         config = json.loads((folder / file).read_text())
         (folder / file).write_text(json.dumps(config | {"nested": [{key: CODE[key]}]}))
-        with pytest.raises(PhospheneError, match=f"config.json: {key} is .* which asks for code or kernels"):
+        with pytest.raises(PhospheneError, match=f"config.json: {key} is .* which asks for code, kernels or"):
             load(folder)
     shutil.copy(sd1.safetensors, tmp_path / "single.safetensors")
     settings = {**SMALL["sd1"], "text_encoder": SMALL["sd1"].get("text_encoder", {}) | {key: CODE[key]}}
@@ -164,3 +165,30 @@ def test_the_libraries_are_offline_while_a_model_loads(sd1, monkeypatch):
     nets = load(sd1.folder)
     assert seen == [True] * 3 and constants.HF_HUB_OFFLINE is False
     assert nets.text.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("key", ["vocab", "merges"])
+def test_a_tokenizer_that_reads_other_files(sd1, tmp_path, key):
+    """The library would open them, wherever they are, in place of those of the model."""
+    folder = Path(shutil.copytree(sd1.folder, tmp_path / "model"))
+    path = folder / "tokenizer" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: "/etc/passwd"}))
+    with pytest.raises(PhospheneError, match=f"tokenizer_config.json: {key} is \"/etc/passwd\", which asks"):
+        load(folder)
+
+
+def test_shards_that_are_not_hashed(sd1, tmp_path):
+    """A list of shards decides what is loaded: it may name only the files that are hashed and checked."""
+    folder = Path(shutil.copytree(sd1.folder, tmp_path / "model"))
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(weights, folder / "unet" / "zzz.safetensors")
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    names = list(load_file(weights))
+    before = loading.fingerprint(folder)
+    index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, "zzz.safetensors")}))
+    for call in (load, loading.fingerprint, loading.describe):
+        with pytest.raises(PhospheneError, match="index.json: names weights in zzz.safetensors, expected one of"):
+            call(folder)
+    index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, weights.name)}))
+    load(folder)
+    assert loading.fingerprint(folder) != before

@@ -185,6 +185,21 @@ def test_large_pictures_are_jpeg_without_a_word():
     assert np.abs(back - smooth).mean() < 1.5
 
 
+def test_nobody_can_try_out_all_lists(study, made):
+    """Everything random follows from the recipe: from all 512 bits of its digest, not from the 40 of its hash.
+
+    One picture id tells whether a guess is right, so that whoever could try all keys would know every answer.
+    """
+    recipe = made.recipe
+    assert len(recipe.digest) == 128 and recipe.digest[:10] != recipe.hash
+    sizes = design.Sizes(study.rate.raters, study.rate.trials, study.rate.catch, study.rate.repeats)
+    keys = (recipe.digest, recipe.hash)
+    lists = [design.plan(stage.pool(study), stage.methods(study), sizes, (study.seed, key)) for key in keys]
+    table = made.table("trials")
+    assert lists[0]["photo"].tolist() == table["photo"].tolist()
+    assert not set(lists[1]["photo"]) & set(table["photo"])
+
+
 def test_what_the_list_depends_on(study):
     own = ratings_recipe(study).hash
     for key, value in (("rate.title", "x"), ("rate.database", "sqlite:///x"), ("rate.least_catch", 0.5),

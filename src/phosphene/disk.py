@@ -25,7 +25,9 @@ _digests: dict[tuple[str, int, int], str] = {}  # (path, mtime_ns, size) -> sha2
 _hashes: dict[str, str] = {}  # name of `_remembered` -> content hash, of this process
 SMALL_FILE = 1 << 20  # files up to 1 MiB are read anew by every process, hashes of larger ones are kept on disk
 BLOCK = 1 << 24
-SETTLED = 2.0  # seconds: a younger file may change again without a change of its times
+# Seconds: a younger file may change again without a change of its times, within their resolution or, through a memory
+# map, until the system has written its pages (30 s on Linux).
+SETTLED = 60.0
 FIRST_LINE, NEXT_LINE = 2.0, 10.0  # seconds of hashing before the first line of progress, and between lines
 
 

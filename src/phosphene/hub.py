@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CODE = ("auto_map", "quantization_config", "custom_pipelines", "trust_remote_code")
+PATHS = ("transformers_weights", "gguf_file", "vocab", "merges")  # name files to be read in place of the usual ones
 ATTENTION = "sdpa"  # PyTorch's own; a configuration may name a kernel of the hub in its place
 
 
 def refuse_code(path: Path) -> None:
-    """Raise when a model's configuration (a JSON file) asks, at any depth, for code, kernels or quantisation.
+    """Raise when a model's configuration (a JSON file) asks, at any depth, for code, kernels or other files.
 
     A file that is missing or no JSON is left to whoever loads the model.
     """
@@ -27,10 +28,11 @@ def refuse_code(path: Path) -> None:
     except (OSError, ValueError, RecursionError):
         return
     for key, value in _entries(config):
-        kernel = "implementation" in key and isinstance(value, str) and ("/" in value or ":" in value)
-        if kernel or (key in CODE and value):
+        text = isinstance(value, str)
+        kernel = "implementation" in key and text and ("/" in value or ":" in value)
+        if kernel or (key in CODE and value) or (key in PATHS and text):
             raise PhospheneError(
-                f"{path}: {key} is {json.dumps(value)[:80]}, which asks for code or kernels from elsewhere; remove "
+                f"{path}: {key} is {json.dumps(value)[:80]}, which asks for code, kernels or other files; remove "
                 "this entry if the weights are plain ones, or use another copy of the model."
             )
 

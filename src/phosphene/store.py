@@ -93,6 +93,11 @@ class Recipe:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False, default=disk.scalar)
 
     @property
+    def digest(self) -> str:
+        """The whole BLAKE2b of `canonical`: nobody can try out all of them, as they could those of `hash`."""
+        return hashlib.blake2b(self.canonical.encode()).hexdigest()
+
+    @property
     def hash(self) -> str:
         """Ten hexadecimal digits of the BLAKE2b of `canonical`."""
         return hashlib.blake2b(self.canonical.encode(), digest_size=5).hexdigest()

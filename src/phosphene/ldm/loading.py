@@ -112,8 +112,22 @@ def _weights(folder: Path) -> tuple[str | None, list[Path]]:
         for variant in (None, "fp16"):
             files = [file for m, file in named if m[2] == suffix and bool(m[1]) == bool(variant)]
             if files:
+                _check_indexes(folder, f".{suffix}.index{'.' + variant if variant else ''}.json", files)
                 return variant, files
     raise PhospheneError(f"{folder}: found no weights, expected a .safetensors file; download the model again.")
+
+
+def _check_indexes(folder: Path, ending: str, files: list[Path]) -> None:
+    """Refuse a list of shards that names other files than `files`, which are those that are hashed and checked."""
+    known = {file.name for file in files}
+    for index in folder.glob(f"*{ending}"):
+        shards = _json(index).get("weight_map", {})
+        others = set(map(str, shards.values())) - known if isinstance(shards, dict) else {str(shards)}
+        if others:
+            raise PhospheneError(
+                f"{index}: names weights in {min(others)}, expected one of {', '.join(sorted(known))}; download the "
+                "model again, or remove this file."
+            )
 
 
 def nets(name: str | Path, device: str, dtype: torch.dtype) -> Nets:
@@ -216,7 +230,7 @@ def _tokenizer_and_scheduler(source: _Source) -> tuple[Any, dict[str, Any]]:
     hub.refuse_code(place / "tokenizer_config.json")
     try:
         tokenizer = transformers.CLIPTokenizer.from_pretrained(place, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # the library's own errors are plain Exceptions
         raise PhospheneError(
             f"{place}: could not be read as CLIP's tokenizer ({_brief(error)}); download the model again."
         ) from error
@@ -286,7 +300,7 @@ def fingerprint(name: str | Path) -> str:
     if source.kind != "file":
         parts = [file for part in PARTS[3:] for file in (source.path / part).rglob("*")]
         for net in checkpoints.NETS:
-            parts += [source.path / net / "config.json", *_weights(source.path / net)[1]]
+            parts += [*(source.path / net).glob("*.json"), *_weights(source.path / net)[1]]
         return disk.fingerprint("model", source.path, parts)
     beside = source.path.with_suffix(checkpoints.BESIDE)
     family = checkpoints.family(source.path, checkpoints.read(source.path))

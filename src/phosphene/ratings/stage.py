@@ -60,7 +60,7 @@ def make_list(study: Study, compute: Compute) -> Artefact:
                 )
             for mode in methods(study):
                 reconstruct(study, subject, mode, compute)
-    parts = -(-len(_files(planned(study, recipe.hash))) // PICTURES_PER_PART)
+    parts = -(-len(_files(planned(study, recipe.digest))) // PICTURES_PER_PART)
     return make(study, recipe, parts, partial(_ratings_part, study=study), compute)
 
 
@@ -82,10 +82,10 @@ def _warn_of_cuts(study: Study) -> None:
 
 
 @cache
-def planned(study: Study, list_hash: str) -> pd.DataFrame:
-    """The trial list; `list_hash` is that of its recipe, which stands for all that a study does not compare."""
+def planned(study: Study, digest: str) -> pd.DataFrame:
+    """The trial list; `digest` is that of its recipe: it holds a fingerprint of the data, which nobody can guess."""
     sizes = design.Sizes(study.rate.raters, study.rate.trials, study.rate.catch, study.rate.repeats)
-    return design.plan(pool(study), methods(study), sizes, (study.seed, list_hash))
+    return design.plan(pool(study), methods(study), sizes, (study.seed, digest))
 
 
 def pool(study: Study) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def pool(study: Study) -> pd.DataFrame:
 
 
 def _ratings_part(artefact: Artefact, index: int, *, study: Study) -> None:
-    trials = planned(study, artefact.hash)
+    trials = planned(study, artefact.recipe.digest)
     files = _files(trials).iloc[index * PICTURES_PER_PART : (index + 1) * PICTURES_PER_PART]
     shown = _Album(study)
     with artefact.part(index) as part:
