@@ -176,12 +176,19 @@ def test_finished_models_are_part_of_what_the_page_is_made_from(tmp_path: Any, m
     monkeypatch.setattr(encoded.encoding, "encode_recipe", lambda _, s, m: SimpleNamespace(hash=f"hash of {s} {m}"))
     ready = SimpleNamespace(done=True, hash="numbers")
     monkeypatch.setattr(encoded, "statistics_recipe", lambda *_: None)
+    monkeypatch.setattr(encoded, "_transforms", lambda *_: None)
     monkeypatch.setattr(encoded, "Store", lambda _: SimpleNamespace(artefact=lambda _: ready))
     assert encoded.inputs(study) == {}  # type: ignore[arg-type]
     done.append(("features", Z))
     assert encoded.inputs(study) == {"subj01-encode-z": "hash of subj01 z", "subj01-statistics-z": "numbers"}  # type: ignore[arg-type]
     ready.done = False
     assert encoded.inputs(study) == {"subj01-encode-z": "hash of subj01 z"}  # type: ignore[arg-type]
+    monkeypatch.setattr(encoded, "_transforms", lambda *_: tmp_path)
+    hashes = []
+    for content in (b"one", b"two"):
+        (tmp_path / "lh.func1pt8-to-layerB1.mgz").write_bytes(content)
+        hashes.append(encoded.inputs(study)["subj01-transforms"])  # type: ignore[arg-type]
+    assert hashes[0] != hashes[1]
 
 
 def test_maps_take_their_share_of_the_page_from_the_gallery(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from phosphene import brain_maps, encoding, sources, study_maps
+from phosphene import brain_maps, disk, encoding, sources, study_maps
 from phosphene.brain_maps import places, surface
+from phosphene.data.scans import Scans
 from phosphene.encoding import Model
 from phosphene.encoding.statistics import statistics_recipe
 from phosphene.flatmap.raster import FlatGround
@@ -84,15 +85,23 @@ def planned(study: Study) -> dict[str, tuple[Named, Named]]:
 
 
 def inputs(study: Study) -> dict[str, str]:
-    """What the page is made from: finished models and statistics, by name -> hash."""
+    """What the page is made from: finished models and statistics, by name -> hash; files that lead to the surface."""
     found = {}
     for subject, (_, done) in planned(study).items():
+        if done and (transforms := _transforms(study, subject)) is not None:
+            found[f"{subject}-transforms"] = disk.fingerprint("transforms", transforms, transforms.glob("*.mgz"))
         for _, model in done:
             found[f"{subject}-encode-{model}"] = encoding.encode_recipe(study, subject, model).hash
             numbers = Store(study.root).artefact(statistics_recipe(study, subject, model))
             if numbers.done:
                 found[f"{subject}-statistics-{model}"] = numbers.hash
     return found
+
+
+def _transforms(study: Study, subject: str) -> Path | None:
+    """Folder of the files that lead from the scans to the cortical surface, which is drawn."""
+    data = sources.dataset(study, subject)
+    return brain_maps.transforms_of(data) if isinstance(data, Scans) else None
 
 
 def gather(study: Study) -> list[Encoded]:
