@@ -60,10 +60,11 @@ class LatentDiffusion:
     def __init__(self, vae: Any, unet: Any, text: Any, tokenizer: Any, schedule: NoiseSchedule) -> None:
         # Only the U-Net, where the time goes, may be of half precision: the autoencoders of some models overflow in it,
         # and z and c are what regressions aim at.
-        fast = torch.channels_last
-        self.vae, self.unet, self.text = vae.float().to(memory_format=fast), unet.to(memory_format=fast), text.float()
-        self.tokenizer, self.schedule = tokenizer, schedule
         self.device, self.dtype = unet.device, unet.dtype
+        # the faster one; group norms of PyTorch rearrange channels_last on a GPU
+        self._layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
+        self.vae, self.unet = vae.float().to(memory_format=self._layout), unet.to(memory_format=self._layout)
+        self.text, self.tokenizer, self.schedule = text.float(), tokenizer, schedule
         self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size: int = unet.config.sample_size * self.factor
         self.context_shape: tuple[int, int] = (text.config.max_position_embeddings, text.config.hidden_size)
@@ -166,7 +167,7 @@ class LatentDiffusion:
         return checked_finite(rows, "the autoencoder gave latents")
 
     def _moments(self, pixels: Tensor) -> Tensor:
-        x = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        x = (pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=self._layout)
         with full_precision():
             posterior = self.vae.encode(x).latent_dist
         return torch.cat([posterior.mean, posterior.std], dim=1)
@@ -203,9 +204,8 @@ class LatentDiffusion:
 
     def _decoded(self, latents: Tensor) -> Tensor:
         """Decode latents to pictures of -1 to 1."""
-        x = latents.contiguous(memory_format=torch.channels_last) / self.vae.config.scaling_factor
-        with full_precision():
-            decoded: Tensor = self.vae.decode(x).sample
+        x = latents.contiguous(memory_format=self._layout) / self.vae.config.scaling_factor
+        decoded: Tensor = self.vae.decode(x).sample  # TF32 on a GPU: what it changes is far below a grey level
         return decoded
 
     @torch.inference_mode()
@@ -331,7 +331,7 @@ class LatentDiffusion:
         both = torch.cat([self.empty_context.expand_as(context), context]).to(self.dtype)
 
         def predict(x: Tensor, t: int) -> Tensor:
-            twice = torch.cat([x, x]).to(self.dtype, memory_format=torch.channels_last)
+            twice = torch.cat([x, x]).to(self.dtype, memory_format=self._layout)
             # a tensor, since compiled code would be made anew for every number; filled on the device, which goes on
             timestep = torch.full((), t, dtype=torch.int64, device=self.device)
             predicted = self.unet(twice, timestep, both).sample.float()
