@@ -75,7 +75,9 @@ steps = st.integers(1, 500)
 layer_names = st.one_of(st.just("mid"), st.builds("{}{}".format, st.sampled_from(["down", "up"]), st.integers(0, 9)))
 any_feature = st.one_of(
     st.builds(Feature, st.sampled_from(PLAIN)),
-    st.builds(Feature, st.just("zc"), strengths, st.none() | steps),
+    st.builds(
+        Feature, st.sampled_from(["zc", "zc:empty", "zc:other", "zc:own-noise"]), strengths, st.none() | steps
+    ),
     st.builds(Feature, st.just("unet"), strengths, steps, layer_names),
 )
 
@@ -91,7 +93,7 @@ def test_different_features_have_different_names_and_folders(a, b):
 
 
 @pytest.mark.parametrize(
-    "name", [*PLAIN, "zc@0.5", "zc@1", "zc@0.8/step=20", "unet/down1@0.8/step=20", "unet/mid@0.05/step=1"]
+    "name", [*PLAIN, "zc@0.5", "zc@1", "zc:empty@0.8", "zc@0.8/step=20", "unet/down1@0.8/step=20", "unet/mid@0.05/step=1"]
 )
 def test_names_of_the_documentation_are_canonical(name):
     assert str(Feature.parse(name)) == name
@@ -111,7 +113,7 @@ def test_any_text_is_read_or_refused_with_a_sentence(text):
 
 
 WRONG = ["x", "", " z", "zc", "z@0.5", "c:category@0.5", "zc@0", "zc@1.5", "zc@1e-1", "zc@٠.٥", "zc@0.5/step=0"]
-WRONG += ["zc@0.5/step=-1", "unet/mid", "unet/mid@0.5", "unet/top@0.5/step=1", "unet/mid1@0.5/step=1"]
+WRONG += ["zc@0.5/step=-1", "zc:empty", "zc:none@0.5", "unet/mid", "unet/mid@0.5", "unet/top@0.5/step=1", "unet/mid1@0.5/step=1"]
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -129,6 +131,9 @@ def test_features_that_have_no_name_cannot_be_made(values):
 
 
 # ---- activations ---------------------------------------------------------------------------------------------------
+
+
+SHARED = int(rng(0, "noise", 0).integers(2**62))  # the seed of the noise that all pictures start from
 
 
 def plain_loop(model, images, captions, seeds, n_steps, strength, guidance):
@@ -170,8 +175,7 @@ def plain_loop(model, images, captions, seeds, n_steps, strength, guidance):
 def test_features_are_those_of_a_plain_loop_with_hooks(study, model, made):
     data = dataset(study, "subj01")
     ids = image_ids(data)
-    seeds = [int(rng(0, "subj01", int(image), 0, 0).integers(2**62)) for image in ids]
-    theirs = plain_loop(model, data.images(ids), data.captions(ids), seeds, 5, 0.6, 3.0)
+    theirs = plain_loop(model, data.images(ids), data.captions(ids), [SHARED] * len(ids), 5, 0.6, 3.0)
     for artefact, moment in zip(made[:4], [(LATENT, 3), (LATENT, 1), ("down1", 2), ("mid", 3)], strict=True):
         ours = artefact.array("features")
         assert ours.dtype == np.float16 and ours.shape == theirs[moment].shape
@@ -180,6 +184,32 @@ def test_features_are_those_of_a_plain_loop_with_hooks(study, model, made):
     narrowed = narrow(torch.from_numpy(theirs["up1", 1]), KEEP).numpy()  # 32,768 numbers are more than are kept
     assert theirs["up1", 1].shape[1] == made[4].manifest["facts"]["full_width"] == 2 * KEEP
     assert np.abs(made[4].array("features")[:] - narrowed).max() <= 2e-3 * np.abs(narrowed).max()
+
+
+@pytest.mark.parametrize("kind", ["zc:empty", "zc:other", "zc:own-noise"])
+def test_controls_are_those_of_a_plain_loop(study, model, kind):
+    data = dataset(study, "subj01")
+    ids = image_ids(data)
+    seeds, texts, guidance = [SHARED] * len(ids), data.captions(ids), 3.0
+    if kind == "zc:empty":
+        texts, guidance = [[""]] * len(ids), 1.0
+    elif kind == "zc:other":
+        order = rng(0, "subj01", "other text").permutation(len(ids))
+        texts = [texts[other] for _, other in sorted(zip(order, np.roll(order, 1), strict=True))]
+        assert not any(one == other for one, other in zip(texts, data.captions(ids), strict=True))
+    else:
+        seeds = [int(rng(0, "subj01", int(image), 0, 0).integers(2**62)) for image in ids]
+    theirs = plain_loop(model, data.images(ids), texts, seeds, 5, 0.6, guidance)[LATENT, 3]
+    ours = features(study, "subj01", [f"{kind}@0.6"], COMPUTE)[0].array("features")[:]
+    assert np.abs(ours - theirs).max() <= 2e-3 * np.abs(theirs).max()
+
+
+def test_the_setting_decides_whose_noise_zc_starts_from(study, made):
+    own = study.replace("encode.same_noise", False)
+    zc, control = features(own, "subj01", ["zc@0.6", "zc:own-noise@0.6"], COMPUTE)
+    assert zc.hash != made[0].hash
+    assert np.array_equal(zc.array("features")[:], control.array("features")[:])
+    assert not np.array_equal(zc.array("features")[:], made[0].array("features")[:])
 
 
 def test_widths_and_steps_that_are_not_needed(model):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
 
 from phosphene.data import Dataset
 from phosphene.errors import PhospheneError
@@ -63,10 +64,36 @@ def items(study: Study, data: Dataset) -> pd.DataFrame:
 
 
 def estimator(study: Study) -> RidgeCV:
-    """Make the study's ridge; the ``paper`` preset is the authors' grid and plain folds over trials."""
+    """Make the study's ridge, to be fitted on :func:`scaled` voxels.
+
+    The ``paper`` preset is the authors' grid and plain folds over trials.
+    """
     settings = study.decode
-    alphas = "paper" if settings.preset == "paper" else np.array(settings.alphas)
-    return RidgeCV(alphas=alphas, cv=settings.cv, standardize=settings.standardize)
+    return RidgeCV(
+        alphas="paper" if settings.preset == "paper" else np.array(settings.alphas),
+        cv=settings.cv,
+        scoring=settings.scoring,
+        fit_intercept=settings.intercept,
+        standardize=settings.standardize and settings.intercept,
+    )
+
+
+def scaled(study: Study, X: Rows, train: NDArray[np.bool_] | NDArray[np.intp]) -> Rows:
+    """Standardise voxels over the training trials where the regression has no intercept.
+
+    With an intercept they are returned as they are: the regression standardises them itself, in every fold anew.
+
+    Parameters
+    ----------
+    study : Study
+    X : ndarray of float32, shape (n_trials, n_voxels)
+    train : ndarray of bool or int
+        Rows of the training trials.
+    """
+    if study.decode.intercept or not study.decode.standardize:
+        return X
+    standardized: Rows = StandardScaler().fit(X[train]).transform(X)
+    return standardized
 
 
 def decompose(study: Study, data: Dataset, X: Rows) -> Decomposition:
@@ -85,7 +112,8 @@ def decompose(study: Study, data: Dataset, X: Rows) -> Decomposition:
     """
     train, images = train_trials(data)
     groups = images if _grouped(study) else None
-    return estimator(study).decompose(X[train], groups, rows=np.unique(images, return_inverse=True)[1])
+    rows = np.unique(images, return_inverse=True)[1]
+    return estimator(study).decompose(scaled(study, X, train)[train], groups, rows)
 
 
 def folds(study: Study, data: Dataset) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -117,17 +145,20 @@ def predict(
     if study.decode.leave_out == "run":
         return _predict_left_out(study, X, Y, told, data.trials["run"].to_numpy())
     train, trained = train_trials(data)
+    voxels = scaled(study, X, train)
     _, first, rows = np.unique(trained, return_index=True, return_inverse=True)
     model = estimator(study).fit(parts or decompose(study, data, X), Repeated(Y[told[train][first]], rows))
     wanted = items(study, data)["image"].to_numpy()
-    prediction = model.predict(np.stack([X[images == image].mean(axis=0) for image in wanted]))
+    prediction = model.predict(np.stack([voxels[images == image].mean(axis=0) for image in wanted]))
     tested = ~train & np.isin(images, wanted)
-    ceiling = np.sqrt(reliability(model.predict(X[tested]), images[tested]))
+    ceiling = np.sqrt(reliability(model.predict(voxels[tested]), images[tested]))
     return Predicted(prediction, model.best_alphas_, ceiling)
 
 
 def mean_features(study: Study, data: Dataset, features: Columns) -> Rows:
     """Mean features of the trials that teach, for every item: what ridge with an endless penalty predicts.
+
+    Without `decode.intercept` such a ridge would predict 0; the mean is the baseline all the same.
 
     Parameters
     ----------
@@ -170,8 +201,9 @@ def _predict_left_out(study: Study, X: Rows, Y: Rows, told: NDArray[np.int64],
     prediction, logs = np.empty((len(X), Y.shape[1]), np.float32), []
     for run in np.unique(runs):
         rest = runs != run
-        model = estimator(study).fit(X[rest], Y[told[rest]], groups=runs[rest] if _grouped(study) else None)
-        prediction[runs == run] = model.predict(X[runs == run])
+        voxels = scaled(study, X, rest)
+        model = estimator(study).fit(voxels[rest], Y[told[rest]], groups=runs[rest] if _grouped(study) else None)
+        prediction[runs == run] = model.predict(voxels[runs == run])
         logs.append(np.log(model.best_alphas_))
     return Predicted(prediction, np.exp(np.mean(logs, axis=0)), np.full(Y.shape[1], np.nan))
 

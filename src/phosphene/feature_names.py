@@ -2,7 +2,8 @@
 
 ``z``, ``c``, ``c:category``, ``z:segmentation``, ``zc@0.5``, ``zc@0.8/step=20``, ``unet/mid@0.8/step=20``. The number
 after ``@`` is the strength, the share of the noise schedule that is run; ``step`` counts the denoising steps that are
-made, from 1: with 50 steps a strength of 0.8 makes 40.
+made, from 1: with 50 steps a strength of 0.8 makes 40. Controls of zc: ``zc:empty@0.8`` (empty text),
+``zc:other@0.8`` (text of another picture), ``zc:own-noise@0.8`` (noise of each picture's own).
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from decimal import Decimal
 from phosphene.errors import PhospheneError
 
 PLAIN = ("z", "c", "c:category", "z:segmentation")
+EMPTY, OTHER, OWN_NOISE = "zc:empty", "zc:other", "zc:own-noise"
 _NAME = re.compile(
-    r"(zc|unet/(?P<layer>down\d+|mid|up\d+))@(?P<strength>\d+\.?\d*|\.\d+)(/step=(?P<step>\d+))?", re.ASCII
+    r"((?P<kind>zc(:empty|:other|:own-noise)?)|unet/(?P<layer>down\d+|mid|up\d+))@(?P<strength>\d+\.?\d*|\.\d+)(/step=(?P<step>\d+))?", re.ASCII
 )
 _KNOWN = (
-    f"expected {', '.join(PLAIN)}, zc@0.5, zc@0.8/step=20, or unet/LAYER@0.8/step=20 with down0, down1, ..., mid, "
+    f"expected {', '.join(PLAIN)}, zc@0.5, zc@0.8/step=20 (also zc:empty, zc:other, zc:own-noise), or unet/LAYER@0.8/step=20 with down0, down1, ..., mid, "
     "up0, up1, ... as LAYER, a strength above 0 and up to 1, and steps counted from 1."
 )
 
@@ -31,9 +33,9 @@ class Feature:
     Attributes
     ----------
     kind : str
-        "z", "c", "c:category", "z:segmentation", "zc" or "unet".
+        "z", "c", "c:category", "z:segmentation", "zc", "zc:empty", "zc:other", "zc:own-noise" or "unet".
     strength : float or None
-        Of "zc" and "unet": more than 0, at most 1.
+        Of every "zc" and of "unet": more than 0, at most 1.
     step : int or None
         Counted from 1; "zc" without one is the latent after the last step.
     layer : str
@@ -61,7 +63,7 @@ class Feature:
         if not found:
             raise PhospheneError(f"feature {name!r}: no such name; {_KNOWN}")
         layer, step = found["layer"] or "", found["step"]
-        return cls("unet" if layer else "zc", float(found["strength"]), int(step) if step else None, layer)
+        return cls(found["kind"] or "unet", float(found["strength"]), int(step) if step else None, layer)
 
     def __str__(self) -> str:
         place = f"unet/{self.layer}" if self.kind == "unet" else self.kind

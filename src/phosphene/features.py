@@ -23,12 +23,20 @@ from phosphene import pca
 from phosphene.data import Dataset
 from phosphene.decoding import Rows, image_ids
 from phosphene.errors import PhospheneError
-from phosphene.feature_names import Feature, parsed, slug
+from phosphene.feature_names import EMPTY, OTHER, OWN_NOISE, Feature, parsed, slug
 from phosphene.ldm import LatentDiffusion
 from phosphene.ldm.activations import LATENT, Denoising, layers, record, widths
 from phosphene.parallel import run_parts
 from phosphene.sources import data_fingerprint, dataset, load_model, model_fingerprint
-from phosphene.stages import IMAGES_PER_PART, category_context, extract, extract_recipe, latent_seeds, make
+from phosphene.stages import (
+    IMAGES_PER_PART,
+    category_context,
+    extract,
+    extract_recipe,
+    latent_seeds,
+    make,
+    noise_seeds,
+)
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study, rng
 
@@ -54,9 +62,17 @@ def feature_recipe(study: Study, subject: str, feature: Feature) -> Recipe:
     if feature.kind == "z:segmentation":
         settings |= study.settings("model", "latent_size")
     if feature.strength is not None:
-        settings |= {"seed": study.seed, **study.settings("reconstruct", "steps", "guidance", "sampler")}
+        settings |= {"seed": study.seed, **study.settings("reconstruct", "steps", "sampler")}
+        settings |= {"noise": "same"} if same_noise(study, feature) else {}
+    if feature.strength is not None and feature.kind != EMPTY:
+        settings |= study.settings("reconstruct", "guidance")
         inputs["c"] = extract_recipe(study, subject, "c").hash
     return Recipe("features", f"{subject}-{slug(feature)}", VERSION["features"], settings, inputs)
+
+
+def same_noise(study: Study, feature: Feature) -> bool:
+    """Whether this feature of all pictures starts from the same noise."""
+    return study.encode.same_noise and feature.kind != OWN_NOISE
 
 
 def features(study: Study, subject: str, names: Sequence[str | Feature], compute: Compute) -> list[Artefact]:
@@ -65,7 +81,10 @@ def features(study: Study, subject: str, names: Sequence[str | Feature], compute
     - ``c:category``: the context of the names of the things in a picture, largest first, as one prompt: "cat, house".
     - ``z:segmentation``: the latent of the picture's semantic map; only for data that have such maps.
     - ``zc@s``: the latent of the photograph at the model's own size, noised to strength s and denoised with c;
-      ``/step=k``: as it is after k steps. Noise is that of the first sample of :func:`phosphene.stages.reconstruct`.
+      ``/step=k``: as it is after k steps. The noise is the same for all pictures, or of each picture's own where
+      `encode.same_noise` is false: that of the first sample of :func:`phosphene.stages.reconstruct`.
+    - ``zc:empty@s``, ``zc:other@s``, ``zc:own-noise@s``: the same with the empty text in place of c and without
+      guidance; with the c of another picture; with noise of each picture's own.
     - ``unet/layer@s/step=k``: what a block gives in step k for the context (not for the empty prompt), before guidance.
 
     Memory beside the model's own: `IMAGES_PER_PART` x `KEEP` x 2 bytes (33 MB) for each feature of a pass, and a batch.
@@ -84,16 +103,17 @@ def features(study: Study, subject: str, names: Sequence[str | Feature], compute
     for feature in artefacts:
         if feature.kind in _EXTRACTED:
             extract(study, subject, feature.kind, compute)
-    for group in _passes(todo):
+    for group in passes(todo):
         _run_pass(study, subject, group, compute)
     return [artefacts[feature] for feature in asked]
 
 
-def _passes(asked: Sequence[Feature]) -> list[list[Feature]]:
+def passes(asked: Sequence[Feature]) -> list[list[Feature]]:
     """Group features by what is computed together."""
     groups: dict[object, list[Feature]] = defaultdict(list)
     for feature in asked:
-        groups[feature.strength or feature.kind].append(feature)
+        # layers of the U-Net are those of zc
+        groups[feature.strength, feature.kind.replace("unet", "zc")].append(feature)
     return list(groups.values())
 
 
@@ -129,7 +149,7 @@ def _check(study: Study, data: Dataset, asked: Sequence[Feature], model: LatentD
 
 def _run_pass(study: Study, subject: str, group: Sequence[Feature], compute: Compute) -> None:
     """Make the parts that are missing of features that are computed together, and finish them."""
-    if group[0].strength is not None:
+    if group[0].strength is not None and group[0].kind != EMPTY:
         extract(study, subject, "c", compute)
     model, n = load_model(study.model.name, compute.device), len(image_ids(dataset(study, subject)))
     full, kept = _widths(study, model, group), kept_widths(study, model, group)
@@ -207,19 +227,32 @@ def _denoised(study: Study, data: Dataset, rows: slice, wanted: Sequence[Feature
     assert strength is not None
     last = _n_steps(study, model, strength)
     moments = {feature: (_place(feature), feature.step or last) for feature in wanted}
-    contexts = Store(study.root).artefact(extract_recipe(study, data.subject, "c")).array("features")
-    c = np.asarray(contexts[rows], np.float32)
+    kind, same = wanted[0].kind, same_noise(study, wanted[0])
+    c = _contexts(study, data, rows, kind, model)
     z = np.concatenate([model.image_to_latent(data.images(some.tolist()), 0, _latent_seeds(study, data, some))
                         for some in _cut(ids, READ_AT_ONCE)])  # fmt: skip
-    seeds = [int(rng(study.seed, data.subject, int(image), 0, 0).integers(2**62)) for image in ids]
+    seeds = noise_seeds(study, [(data.subject, int(image), 0, 0) for image in ids], same)
     settings = study.reconstruct
-    how = Denoising(strength, settings.steps, settings.guidance, settings.sampler)
+    how = Denoising(strength, settings.steps, 1.0 if kind == EMPTY else settings.guidance, settings.sampler)
     found: dict[Feature, list[NDArray[np.float16]]] = {feature: [] for feature in wanted}
     for some in _cut(np.arange(len(ids)), model.batch(compute.batch)):
         seen = record(model, z[some], c[some], [seeds[k] for k in some], how, set(moments.values()), KEEP)
         for feature, moment in moments.items():
             found[feature].append(_half(seen[moment]))
     return {feature: np.concatenate(values) for feature, values in found.items()}
+
+
+def _contexts(study: Study, data: Dataset, rows: slice, kind: str, model: LatentDiffusion) -> Rows:
+    """Contexts that some pictures are denoised with: their own, the empty text's, or those of other pictures."""
+    if kind == EMPTY:
+        return np.repeat(model.text_to_context([[""]]), rows.stop - rows.start, axis=0)
+    contexts = Store(study.root).artefact(extract_recipe(study, data.subject, "c")).array("features")
+    if kind != OTHER:
+        return np.asarray(contexts[rows], np.float32)
+    order = rng(study.seed, data.subject, "other text").permutation(contexts.shape[0])
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)  # one cycle through all pictures, so that none keeps its own text
+    return np.asarray(contexts.oindex[other[rows]], np.float32)
 
 
 def _cut(indices: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

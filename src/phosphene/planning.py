@@ -18,8 +18,8 @@ from phosphene import encoding, evaluation, ldm
 from phosphene.data.nsd_files import Betas
 from phosphene.data.scans import Scans, all_voxels
 from phosphene.decoding import image_ids, items
-from phosphene.feature_names import Feature
-from phosphene.features import kept_widths
+from phosphene.feature_names import EMPTY, Feature
+from phosphene.features import kept_widths, passes
 from phosphene.opening import load_volume
 from phosphene.sources import dataset, load_model
 from phosphene.stages import BRAIN, IMAGES_PER_PART, MODE_FEATURES, TARGETS_PER_PART, TRUE, VOXELS_PER_CHUNK
@@ -227,11 +227,11 @@ def _encoding(
     spaces = list(dict.fromkeys(space for one in models for space in one.spaces))
     widths = kept_widths(study, model, spaces)
     yield _betas(subject, data, [v], rates)
-    for strength, some in _by_strength(spaces).items():
-        seconds = _seconds_of_features(study, some, strength, model, rates) * n_images
+    for some in passes(spaces):
+        seconds = _seconds_of_features(study, some, model, rates) * n_images
         size = sum(2 * n_images * widths[space] for space in some) / 1e9
         memory = rates.drawing_gb + size * min(1, IMAGES_PER_PART / n_images)
-        name = f"features @{strength:g}" if strength else "features"
+        name = f"features {some[0]}" + (f" and {len(some) - 1} more" if len(some) > 1 else "")
         yield Cost(subject, name, len(some), 0.0, size, memory, seconds / 3600)
     wide = [width for width in widths.values() if width > settings.components]
     yield _components(subject, wide, (n_images, n_train), settings.components, rates)
@@ -258,17 +258,12 @@ def _components(subject: str, wide: Sequence[int], n: tuple[int, int], component
     return Cost(subject, "components", len(wide), 0.0, size / 1e9, rates.gb + memory / 1e9, seconds / 3600)
 
 
-def _by_strength(spaces: Sequence[Feature]) -> dict[float, list[Feature]]:
-    """Features that one pass makes; 0 for those without noise."""
-    strengths = sorted({space.strength or 0.0 for space in spaces})
-    return {strength: [s for s in spaces if (s.strength or 0.0) == strength] for strength in strengths}
-
-
 def _seconds_of_features(
-    study: Study, some: Sequence[Feature], strength: float, model: ldm.LatentDiffusion, rates: Rates
+    study: Study, some: Sequence[Feature], model: ldm.LatentDiffusion, rates: Rates
 ) -> float:
-    """Of one picture."""
-    if not strength:
+    """Of one picture, in one pass."""
+    strength = some[0].strength
+    if strength is None:
         return sum(5 * rates.context if space.kind == "c" else rates.latent for space in some)
     n_steps = len(model.schedule.timesteps(encoding.denoised(study).reconstruct.steps, strength))
-    return rates.latent + n_steps * rates.step
+    return rates.latent + n_steps * rates.step * (0.5 if some[0].kind == EMPTY else 1)  # no guidance: half the rows

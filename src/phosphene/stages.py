@@ -199,7 +199,7 @@ def _extract_part(
 
 def decompose_recipe(study: Study, subject: str, rois: Sequence[str]) -> Recipe:
     """What the part of the regressions that all features share is made from."""
-    settings = study.settings("decode", "preset", "alphas", "cv", "grouped", "standardize")
+    settings = study.settings("decode", "preset", "alphas", "cv", "grouped", "standardize", "intercept")
     settings |= {"rois": list(rois), **study.settings("data", "zscore")}
     inputs = {"data": data_fingerprint(study, subject)}
     return Recipe("decompose", _roi_name(subject, rois), VERSION["decompose"], settings, inputs)
@@ -226,7 +226,9 @@ def decode_recipe(study: Study, subject: str, feature: str, source: str = BRAIN,
     """What predicted features are made from; `rois` in place of the study's own answers "which part knows it?"."""
     own = getattr(study.decode, feature).rois
     rois = () if tuple(rois) == own else tuple(rois)  # the study's own regions are one artefact, whoever asks
-    settings = study.settings("decode", "preset", "alphas", "cv", "grouped", "standardize", "leave_out")
+    settings = study.settings(
+        "decode", "preset", "alphas", "cv", "grouped", "standardize", "intercept", "scoring", "leave_out"
+    )
     settings |= {"rois": list(rois or own), **study.settings("data", "zscore")}
     if source == SHUFFLED:
         settings |= {"shuffled": study.seed}
@@ -304,7 +306,7 @@ def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAI
     settings = {"mode": mode, "seed": study.seed, **study.settings("model", "latent_size")}
     settings |= study.settings("reconstruct", "sampler")
     if mode != "z":  # z alone is decoded without drawing any noise
-        settings |= study.settings("reconstruct", "samples", "strength", "steps", "guidance")
+        settings |= study.settings("reconstruct", "samples", "strength", "steps", "guidance", "same_noise")
     if mode == "zc":
         settings |= study.settings("model", "latent")
     inputs = {"model": model_fingerprint(study.model.name)}
@@ -384,7 +386,7 @@ def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: 
             return
         if mode == "zc":
             larger = ldm.resize(coarse, model.size, Image.Resampling.BICUBIC)
-            z = model.image_to_latent(larger, sample_seeds=latent_seeds(study, keys))
+            z = model.image_to_latent(larger, sample_seeds=latent_seeds(study, keys, study.reconstruct.same_noise))
         if source == CATEGORY:
             c = category_context(model, dataset(study, subject), images.tolist())
         else:
@@ -392,11 +394,25 @@ def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: 
         _sample(model, study, z, c, keys, compute, write)
 
 
-def latent_seeds(study: Study, keys: Sequence[tuple[str | int, ...]]) -> list[int] | None:
-    """Seeds of the samples of the autoencoder's posterior, one for each key; None where its mean is taken."""
+def latent_seeds(study: Study, keys: Sequence[tuple[str | int, ...]], same: bool = False) -> list[int] | None:
+    """Seeds of samples of the autoencoder's posterior, one per key, or `same` for all; None where its mean is taken."""
     if study.model.latent == "mean":
         return None
-    return [int(rng(study.seed, *key, "latent").integers(2**62)) for key in keys]
+    return [int(rng(study.seed, *(() if same else key), "latent").integers(2**62)) for key in keys]
+
+
+def noise_seeds(study: Study, keys: Sequence[tuple[str | int, ...]], same: bool) -> list[int]:
+    """Seeds of the noise that denoising starts from.
+
+    Parameters
+    ----------
+    study : Study
+    keys : sequence of tuple
+        One per picture that is made: subject, image, run, sample.
+    same : bool
+        Sample k of all images starts from the same noise, as in the paper's released code, which seeds each image anew.
+    """
+    return [int(rng(study.seed, *(("noise", key[-1]) if same else key)).integers(2**62)) for key in keys]
 
 
 def _sample(model: ldm.LatentDiffusion, study: Study, z: Rows | None, c: Rows, keys: list[tuple[str, int, int]],
@@ -412,7 +428,7 @@ def _sample(model: ldm.LatentDiffusion, study: Study, z: Rows | None, c: Rows, k
         for start in range(0, len(wanted), batch):
             some = wanted[start : start + batch]
             index = [k for k, _ in some]
-            seeds = [int(rng(study.seed, *keys[k], s).integers(2**62)) for k, s in some]
+            seeds = noise_seeds(study, [(*keys[k], s) for k, s in some], settings.same_noise)
             made = model.denoise_later(None if z is None else z[index], c[index], seeds=seeds, sampler=settings.sampler,
                                        strength=settings.strength, steps=settings.steps,
                                        guidance=settings.guidance)  # fmt: skip

@@ -100,7 +100,11 @@ class DecodeC:
 
 @dataclass(frozen=True)
 class Decode:
-    """Ridge regression from voxels to features; `leave_out = "run"` tests every run once instead of a test split."""
+    """Ridge regression from voxels to features; `leave_out = "run"` tests every run once instead of a test split.
+
+    Without `intercept` voxels are standardised once, over all training trials, nothing is centred within folds, and
+    targets keep their mean, which predictions lack: the paper's released code does so. `scoring` chooses the penalty.
+    """
 
     preset: Literal["default", "paper"] = "default"
     z: DecodeZ = DecodeZ()
@@ -111,6 +115,8 @@ class Decode:
     cv: int = _number(5, 2)
     grouped: bool = True
     standardize: bool = True
+    intercept: bool = True
+    scoring: Literal["r2", "neg_mean_squared_error", "correlation"] = "r2"
     leave_out: Literal["", "run"] = ""
 
 
@@ -119,7 +125,8 @@ class Reconstruct:
     """Features -> pictures; `strength` is the share of the noise schedule that is run.
 
     `sampler` "paper" noises z one step further than denoising starts and rounds grey levels down, as the paper's
-    released code does; "consistent" is what the schedule says.
+    released code does; "consistent" is what the schedule says. With `same_noise` sample k of every picture starts from
+    the same noise, as there; without it every picture has noise of its own.
     """
 
     modes: tuple[Literal["z", "c", "zc"], ...] = _filled("z", "c", "zc")
@@ -128,6 +135,7 @@ class Reconstruct:
     steps: int = _number(50, 2, 500)
     guidance: float = _number(5.0, 0)
     sampler: Literal["consistent", "paper"] = "consistent"
+    same_noise: bool = False
     baselines: tuple[Literal["shuffled", "true"], ...] = ("shuffled", "true")
 
 
@@ -154,15 +162,17 @@ class Encode:
 
     `layers` empty means all of the model's U-Net; `controls` are further features, such as "c:category"; `mixes` is the
     number of shares tried between two feature spaces. Spaces are scaled as a whole: a penalty of n_trials halves them.
-    `seeds` are other noise for zc, to see that maps stay as they are. `atlases` are those that regions are taken from;
+    With `same_noise` zc and layers of all pictures start from the same noise, so that a linear model can read what the
+    text adds; `seeds` are other noise for zc, to see that maps stay as they are. `atlases` are those that regions are taken from;
     `bootstrap` is the number of draws of test images; `permutations` 0 leaves p to the exact null; `denoising` is the
     number of steps of a whole schedule that zc and layers are taken from, 0 for `reconstruct.steps`.
     """
 
     rois: tuple[str, ...] = _filled("brain")
-    analyses: tuple[Literal["features", "noise", "steps", "layers"], ...] = _filled(
-        "features", "noise", "steps", "layers"
+    analyses: tuple[Literal["features", "noise", "text", "steps", "layers"], ...] = _filled(
+        "features", "noise", "text", "steps", "layers"
     )
+    same_noise: bool = True
     components: int = _number(6400, 1)
     noise: tuple[float, ...] = field(default=(0.2, 0.5, 0.8), metadata={"filled": True, "low": 0, "high": 1})
     steps: tuple[float, ...] = field(default=(0.1, 0.5, 1.0), metadata={"filled": True, "low": 0, "high": 1})

@@ -261,8 +261,9 @@ def _identified(case: Case, X: Rows, targets: NDArray[np.float64], labels: NDArr
     """Two-way identification among the same at most `SAMPLED` pictures, whatever sets were held out."""
 
     def fit_predict(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
-        model = decoding.estimator(case.study).fit(X[train], targets[train].astype(np.float32))
-        return np.asarray(model.predict(X[test]), np.float64)
+        voxels = decoding.scaled(case.study, X, train)
+        model = decoding.estimator(case.study).fit(voxels[train], targets[train].astype(np.float32))
+        return np.asarray(model.predict(voxels[test]), np.float64)
 
     with without_warnings():
         predicted = audit_checks.held_out(fit_predict, targets, labels)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
-from phosphene.feature_names import Feature, parsed
+from phosphene.feature_names import EMPTY, OTHER, OWN_NOISE, Feature, parsed
 from phosphene.ldm import LatentDiffusion
 from phosphene.ldm.activations import layers
 from phosphene.study import Study
@@ -67,8 +67,9 @@ def mixes(n_spaces: int, n: int) -> Floats:
 def planned(study: Study, model: LatentDiffusion) -> list[tuple[str, Model]]:
     """The models of the study's analyses (paper, section E), each with the name of its analysis.
 
-    "features": z, c, zc and the controls, each alone; "noise": z and zc together for every strength; "steps": z and zc
-    together along the denoising; "layers": every layer of the U-Net at those steps.
+    "features": z, c, zc and the controls, each alone; "noise": z and zc together for every strength, and the same with
+    noise of each picture's own; "text": what of zc is the text, by zc with the text of another picture and with none;
+    "steps": z and zc together along the denoising; "layers": every layer of the U-Net at those steps.
     """
     settings = study.encode
     found: list[tuple[str, Model]] = []
@@ -79,7 +80,11 @@ def planned(study: Study, model: LatentDiffusion) -> list[tuple[str, Model]]:
         if analysis == "features":
             models = [Model.of(name) for name in ("z", "c", f"zc@{high:g}", *settings.controls)]
         elif analysis == "noise":
-            models = [Model.of("z", f"zc@{strength:g}") for strength in settings.noise]
+            kinds = ["zc", OWN_NOISE] if settings.same_noise else ["zc"]
+            models = [Model.of("z", f"{kind}@{strength:g}") for kind in kinds for strength in settings.noise]
+        elif analysis == "text":
+            models = [Model.of("z", f"{OTHER}@{high:g}"), Model.of("z", f"{EMPTY}@{high:g}"),
+                      Model.of(f"{EMPTY}@{high:g}", f"zc@{high:g}")]  # fmt: skip
         elif analysis == "steps":
             models = [Model.of("z", f"zc@{high:g}/step={step}") for step in steps]
         else:

@@ -327,16 +327,18 @@ class LatentDiffusion:
         return in_blocks(run, size, x, self._tensor(c, self.context_shape))
 
     def _guided(self, context: Tensor, guidance: float) -> Callable[[Tensor, int], Tensor]:
-        """Predict with and without the context in one call, and step past the difference."""
-        both = torch.cat([self.empty_context.expand_as(context), context]).to(self.dtype)
+        """Predict with and without the context in one call, and step past the difference; guidance 1 needs no other."""
+        contexts = [context] if guidance == 1 else [self.empty_context.expand_as(context), context]
+        together = torch.cat(contexts).to(self.dtype)
 
         def predict(x: Tensor, t: int) -> Tensor:
-            twice = torch.cat([x, x]).to(self.dtype, memory_format=self._layout)
+            repeated = torch.cat([x] * len(contexts)).to(self.dtype, memory_format=self._layout)
             # a tensor, since compiled code would be made anew for every number; filled on the device, which goes on
             timestep = torch.full((), t, dtype=torch.int64, device=self.device)
-            predicted = self.unet(twice, timestep, both).sample.float()
+            predicted: Tensor = self.unet(repeated, timestep, together).sample.float()
+            if guidance == 1:
+                return predicted
             without, with_context = predicted.chunk(2)
-            guided: Tensor = without + guidance * (with_context - without)
-            return guided
+            return without + guidance * (with_context - without)
 
         return predict
