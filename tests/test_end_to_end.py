@@ -257,7 +257,7 @@ def test_a_missing_session_file_is_named(folder, tmp_path, monkeypatch):
 
 
 def test_init_copies_a_study_that_loads(tmp_path):
-    for preset in ("demo", "haxby", "own-data", "nsd-subject", "nsd-paper"):
+    for preset in ("demo", "haxby", "own-data", "nsd-subject", "nsd-paper", "nsd-released"):
         assert CliRunner().invoke(app, ["init", str(tmp_path), "--preset", preset]).exit_code == 0
         assert ph.Study.load(tmp_path / f"{preset}.toml").name == preset
     assert CliRunner().invoke(app, ["init", str(tmp_path)]).exit_code == 1

@@ -20,7 +20,7 @@ from phosphene.brain_maps.surface import Legend, Turned, surface_page
 from phosphene.encoding import Model
 from phosphene.reporting import contents, encoded, galleries, render
 from phosphene.reporting.encoded import Drawing, Encoded
-from phosphene.reporting.encoded_words import by_region, ordered, words
+from phosphene.reporting.encoded_words import by_region, meaning, ordered, words
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 Z, C, NOISY = Model.of("z"), Model.of("c"), Model.of("zc@0.8")
@@ -90,6 +90,40 @@ def test_the_caption_of_joint_models_says_what_only_one_explains() -> None:
     assert "high noise (0.8): only z early 0.040, ventral 0.050; only zc early 0.060, ventral 0.020" in alt
 
 
+def test_the_caption_of_noise_says_what_its_control_means() -> None:
+    own = Model.of("z", "zc:own-noise@0.8")
+    names = study_maps.panel_names("noise", [*NOISE, own])
+    assert names[own] == "high noise (0.8), each picture its own"
+    r = {"early": 0.5, "ventral": 0.2}
+    shared = table(r, z={"early": 0.04, "ventral": 0.05}, zc_8={"early": 0, "ventral": 0.06})
+    control = shared.drop(columns="unique zc@0.8").assign(**{"unique zc:own-noise@0.8": 0.004})
+    tables = {NOISE[2]: shared, own: control}
+    said, alt = words("noise", names, tables)
+    assert said.endswith("; with noise of each picture’s own only zc explains 0.004 at most at noise 0.8.")
+    assert "only zc explains up to 0.060 at noise 0.8 (ventral cortex)" in said
+    assert "high noise (0.8), each picture its own: only z early 0.040" in alt
+    assert "hidden from a linear model" in meaning("noise", tables) and meaning("noise", {NOISE[2]: shared}) == ""
+
+
+def test_the_caption_of_text_names_its_references() -> None:
+    models = [Model.of("z", "zc:other@0.8"), Model.of("z", "zc:empty@0.8"), Model.of("zc:empty@0.8", "zc@0.8")]
+    names = study_maps.panel_names("text", models)
+    tables = {
+        model: table({"early": 0.5, "ventral": 0.2}).assign(
+            **{f"unique {model.spaces[0]}": 0.1, f"unique {model.spaces[1]}": [k / 100] * 6 + [(k + 1) / 100] * 6}
+        )
+        for k, model in enumerate(models)
+    }
+    said, alt = words("text", names, tables)
+    assert said == (
+        "As mean R² of a region, zc adds at most 0.010 in ventral cortex (another picture’s text, over z), 0.020 in "
+        "ventral cortex (empty text, over z) and 0.030 in ventral cortex (zc over zc with empty text)."
+    )
+    assert "zc over zc with empty text: adds early 0.020, ventral 0.030" in alt
+    assert study_maps.pair_of(tables) == ("the reference", "zc")
+    assert "may be called semantic" in meaning("text", tables)
+
+
 def test_the_caption_of_layers_says_who_wins() -> None:
     good, bad = {"early": 0.5, "ventral": 0.1}, {"early": 0.1, "ventral": 0.4}
     tables = dict(zip(LAYERS, (table(good), table(bad), table(bad), table(good)), strict=True))
@@ -139,11 +173,13 @@ def test_numbers_by_region_are_those_of_the_table() -> None:
 
 def test_unique_variance_has_a_line_for_every_space_and_layers_one_group_for_every_step() -> None:
     some = pd.DataFrame(
-        rows(NOISE[0], "noise", 0.5, **{"unique z": 0.1, "unique zc@0.2": 0.02})
+        rows(NOISE[0], "noise", 0.5, **{"unique z": 0.1, "unique zc@0.2": 0.02,
+                                        "ci_low unique z": 0.05, "ci_high unique z": 0.15})
         + rows(NOISE[2], "noise", 0.5, **{"unique z": 0.2, "unique zc@0.8": -0.0001})
     )
     groups = dict(by_region(some, {NOISE[0]: "low", NOISE[2]: "high"})[0].groups)
     lines = groups["Unique variance: R² lost without the space"]
+    assert [cells[0].interval for _, cells in lines] == ["0.050 to 0.150", "", "", ""]
     assert [(name, cells[0].text) for name, cells in lines] == [
         ("z, low", "0.100"), ("zc, low", "0.020"), ("z, high", "0.200"), ("zc, high", "0.000"),
     ]  # fmt: skip
@@ -212,7 +248,7 @@ def planted(subjects: list[str]) -> list[Encoded]:
     drawings = [
         Drawing(name, wide, narrow, f"Flat map, {name}.", f"What is seen in {name}.") for name in encoded.TITLES
     ]
-    tables = {"features": numbers, "noise": joint, "steps": [], "layers": []}
+    tables = {"features": numbers, "noise": joint, "text": [], "steps": [], "layers": []}
     return [Encoded(s, drawings, tables, 2 * k, [], "On slices.") for k, s in enumerate(subjects)]
 
 
@@ -271,7 +307,7 @@ def test_the_section_fits_can_be_read_and_unpacks_the_cortex_only_when_asked(con
             shown = tab.locator(".map img:visible").evaluate_all(
                 "some => some.map(i => i.naturalHeight > i.naturalWidth)"
             )
-            assert shown == [width < 800] * 8
+            assert shown == [width < 800] * 2 * len(encoded.TITLES)
         assert len(tab.frames) == 2 and not tab.locator("iframe").is_visible()
         tab.click("#surface button")
         frame = tab.frame_locator("#surface iframe")

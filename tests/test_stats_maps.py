@@ -21,6 +21,7 @@ from phosphene.stats import (
     permuted_correlation_p,
     roi_draws,
     roi_summary,
+    unique_draws,
 )
 
 Rng = np.random.Generator
@@ -299,3 +300,24 @@ def test_bad_input_is_refused_in_one_sentence():
         with pytest.raises(PhospheneError) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_draws_of_unique_variance_are_those_of_a_plain_loop():
+    draw = np.random.default_rng(3)
+    n, v = 12, 300  # more voxels than are worked on at a time
+    y = draw.standard_normal((n, v))
+    p = y + draw.standard_normal((n, v))
+    without = y + 2 * draw.standard_normal((2, n, v))
+    y[:, 7] = np.nan
+    members = np.array([np.arange(v) < 40, np.arange(v) >= 20, np.arange(v) == 7])
+    ours = unique_draws(p, without, y, members, n_bootstrap=15, rng=4)
+    counts = np.random.default_rng(4).multinomial(n, np.full(n, 1 / n), size=15)
+    assert ours.shape == (2, 15, 3) and np.isnan(ours[:, :, 2]).all()
+    for k, count in enumerate(counts):
+        images = np.repeat(np.arange(n), count)
+        for space in range(2):
+            lost = scoring.r2(y[images], p[images]) - scoring.r2(y[images], without[space][images])
+            expected = [np.nanmean(lost[some]) for some in members[:2]]
+            np.testing.assert_allclose(ours[space, k, :2], expected)
+    with pytest.raises(PhospheneError, match="unique_draws: found without"):
+        unique_draws(p, without[:, :, 1:], y, members)

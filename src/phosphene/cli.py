@@ -158,7 +158,9 @@ def demo(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder for the study; made when it is not there.")],
-    preset: Annotated[str, typer.Option(help="demo, nsd-subject, nsd-paper, haxby or own-data.")] = "demo",
+    preset: Annotated[
+        str, typer.Option(help="demo, nsd-subject, nsd-paper, nsd-released, haxby or own-data.")
+    ] = "demo",
 ) -> None:
     """Copy a commented study file into a folder, ready to be edited."""
     with _one_sentence():

@@ -18,11 +18,14 @@ from phosphene.errors import PhospheneError
 PLAIN = ("z", "c", "c:category", "z:segmentation")
 EMPTY, OTHER, OWN_NOISE = "zc:empty", "zc:other", "zc:own-noise"
 _NAME = re.compile(
-    r"((?P<kind>zc(:empty|:other|:own-noise)?)|unet/(?P<layer>down\d+|mid|up\d+))@(?P<strength>\d+\.?\d*|\.\d+)(/step=(?P<step>\d+))?", re.ASCII
+    r"((?P<kind>zc(:empty|:other|:own-noise)?)|unet/(?P<layer>down\d+|mid|up\d+))"
+    r"@(?P<strength>\d+\.?\d*|\.\d+)(/step=(?P<step>\d+))?",
+    re.ASCII,
 )
 _KNOWN = (
-    f"expected {', '.join(PLAIN)}, zc@0.5, zc@0.8/step=20 (also zc:empty, zc:other, zc:own-noise), or unet/LAYER@0.8/step=20 with down0, down1, ..., mid, "
-    "up0, up1, ... as LAYER, a strength above 0 and up to 1, and steps counted from 1."
+    f"expected {', '.join(PLAIN)}, zc@0.5, zc@0.8/step=20 (also zc:empty, zc:other, zc:own-noise), or "
+    "unet/LAYER@0.8/step=20 with down0, down1, ..., mid, up0, up1, ... as LAYER, a strength above 0 and up to 1, and "
+    "steps counted from 1."
 )
 
 

@@ -163,9 +163,9 @@ class Encode:
     `layers` empty means all of the model's U-Net; `controls` are further features, such as "c:category"; `mixes` is the
     number of shares tried between two feature spaces. Spaces are scaled as a whole: a penalty of n_trials halves them.
     With `same_noise` zc and layers of all pictures start from the same noise, so that a linear model can read what the
-    text adds; `seeds` are other noise for zc, to see that maps stay as they are. `atlases` are those that regions are taken from;
-    `bootstrap` is the number of draws of test images; `permutations` 0 leaves p to the exact null; `denoising` is the
-    number of steps of a whole schedule that zc and layers are taken from, 0 for `reconstruct.steps`.
+    text adds; `seeds` are other noise for them, to see that maps stay as they are. `atlases` are those that regions are
+    taken from; `bootstrap` is the number of draws of test images; `permutations` 0 leaves p to the exact null;
+    `denoising` is the number of steps of a whole schedule that zc and layers are taken from, 0 for `reconstruct.steps`.
     """
 
     rois: tuple[str, ...] = _filled("brain")

@@ -15,7 +15,7 @@ from phosphene import brain_maps, flatmap
 from phosphene.brain_maps import colours, legends, panels, places, surface
 from phosphene.encoding import Model, maps
 from phosphene.encoding.tables import labelled
-from phosphene.feature_names import slug
+from phosphene.feature_names import EMPTY, OTHER, OWN_NOISE, slug
 from phosphene.sources import dataset
 from phosphene.study import Study
 
@@ -28,11 +28,13 @@ TITLES = {
     "features": "How well features of the diffusion model predict the brain",
     "asked": "How well features of the diffusion model predict the brain",
     "noise": "What z and zc each explain, with more and more noise",
+    "text": "What of zc is the text",
     "steps": "What z and zc each explain, along the denoising",
     "layers": "The layer of the U-Net that predicts best, along the denoising",
 }
 SPACES = {"z": "z, how it looked", "c": "c, what it was", "c:category": "c of the category’s name",
           "z:segmentation": "z of the segmentation"}  # fmt: skip
+TEXTS = {OTHER: "another picture’s text, over z", EMPTY: "empty text, over z", "zc": "zc over zc with empty text"}
 RANKS: dict[str, dict[int, tuple[str, ...]]] = {
     "noise": {2: ("low", "high"), 3: ("low", "medium", "high")},
     "steps": {2: ("early", "late"), 3: ("early", "middle", "late")},
@@ -61,8 +63,12 @@ def panel_names(analysis: str, models: Sequence[Model]) -> dict[Model, str]:
         for model, value in at.items():
             if value is not None:
                 word, number = words[places_.index(float(value))], f"{unit}{value:g}"
-                found[model] = f"{word}{' noise' if ranked == 'noise' else ''} ({number})" if word else number
+                name = f"{word}{' noise' if ranked == 'noise' else ''} ({number})" if word else number
+                own = model.spaces[-1].kind == OWN_NOISE
+                found[model] = f"{name}, each picture its own" if own else name
         return {model: found.get(model, str(model)) for model in models}
+    if analysis == "text":
+        return {model: TEXTS.get(model.spaces[-1].kind, str(model)) for model in models}
     return {model: " + ".join(space_name(str(space)) for space in model.spaces) for model in models}
 
 
@@ -130,7 +136,9 @@ def joint(tables: dict[Model, pd.DataFrame]) -> bool:
 
 
 def pair_of(tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
-    """The two spaces by their kinds, such as z and zc, whatever the noise."""
+    """What the two spaces are called in all panels, such as z and zc, whatever the noise."""
+    if any(model.spaces[0].kind == EMPTY for model in tables):
+        return "the reference", "zc"  # not the same for all panels
     first, second = next(iter(tables)).spaces
     return (first.kind, second.kind) if first.kind != second.kind else (str(first), str(second))
 

@@ -23,7 +23,8 @@ from phosphene.stages import VOXELS_PER_CHUNK, assembled, betas, betas_recipe, m
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study
 
-VERSION = 1
+VERSION, VERSION_OF_SEVERAL = 1, 2  # of models of one space, and of several
+PREDICTIONS = ("prediction", "without")  # arrays that are kept in float16
 
 
 def encode_recipe(study: Study, subject: str, model: Model) -> Recipe:
@@ -31,7 +32,8 @@ def encode_recipe(study: Study, subject: str, model: Model) -> Recipe:
     settings = {"rois": list(study.encode.rois), **study.settings("data", "zscore")}
     inputs = {"factors": factors_recipe(study, subject, model).hash,
               "betas": betas_recipe(study, subject, study.encode.rois).hash}  # fmt: skip
-    return Recipe("encode", model_name(subject, model), VERSION, settings, inputs)
+    version = VERSION if len(model.spaces) == 1 else VERSION_OF_SEVERAL
+    return Recipe("encode", model_name(subject, model), version, settings, inputs)
 
 
 def encode(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:
@@ -39,7 +41,8 @@ def encode(study: Study, subject: str, model: Model, compute: Compute) -> Artefa
 
     Arrays over voxels (rows of the table `voxels` of the artefact of the betas): `r`, `r2`, `alpha` (n_voxels,); for
     several spaces `mix`, `unique` (R² lost without the space), `product` (its part of R²: product measure), all
-    (n_spaces, n_voxels); `prediction` (n_test_images, n_voxels) float16. NaN where a voxel has no data in some session.
+    (n_spaces, n_voxels); `prediction` (n_test_images, n_voxels) float16, and for several spaces `without` (n_spaces,
+    n_test_images, n_voxels), what is predicted without each. NaN where a voxel has no data in some session.
     Memory of a part: the responses of `VOXELS_PER_CHUNK` voxels, one decomposition, one block of coefficients.
     """
     data = dataset(study, subject)
@@ -60,6 +63,8 @@ def encode(study: Study, subject: str, model: Model, compute: Compute) -> Artefa
         for name in ("mix", "unique", "product") if b > 1 else ():
             artefact.create_array(name, (b, n), "float32", (b, block))
         artefact.create_array("prediction", (tested, n), "float16", (tested, block))
+        if b > 1:
+            artefact.create_array("without", (b, tested, n), "float16", (1, tested, block))
 
     work = partial(_encode_part, study=study, subject=subject, model=model)
     return make(study, artefact.recipe, part_count(n, VOXELS_PER_CHUNK), work, compute, prepare)
@@ -135,8 +140,8 @@ def _encode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
         )
         for name, values in found.items():
             whole = voxels.spread(values)
-            where = (slice(0, len(values)), columns) if values.ndim == 2 else columns
-            part.array(name, where, whole.astype("float16" if name == "prediction" else "float32"))
+            where = (*(slice(0, length) for length in values.shape[:-1]), columns)
+            part.array(name, where, whole.astype("float16" if name in PREDICTIONS else "float32"))
 
 
 def fit_block(
@@ -177,7 +182,8 @@ def fit_block(
     r, r2 = scoring.correlation(voxels.test, prediction), scoring.r2(voxels.test, prediction)
     results = {"r": r, "r2": r2, "alpha": best.alpha, "prediction": prediction}
     if b > 1:
-        lost = [r2 - scoring.r2(voxels.test, left_out.parts.sum(axis=0)) for left_out in without]
+        rest = np.array([left_out.parts.sum(axis=0) for left_out in without])
+        lost = [r2 - scoring.r2(voxels.test, predicted) for predicted in rest]
         product = ridge.product_measure(voxels.test, best.parts)
-        results |= {"mix": best.mix, "unique": np.array(lost), "product": product}
+        results |= {"mix": best.mix, "unique": np.array(lost), "product": product, "without": rest}
     return results

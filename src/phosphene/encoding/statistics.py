@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from phosphene import stats
@@ -21,6 +22,7 @@ from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study, rng
 
 VERSION = {"measured": 1, "statistics": 1, "contrast": 1}
+VERSION_OF_SEVERAL = 2  # of statistics of models of several spaces
 CONTRAST = ("difference", "ci_low", "ci_high", "p")
 
 
@@ -59,14 +61,16 @@ def statistics_recipe(study: Study, subject: str, model: Model) -> Recipe:
     """What the statistics of a model are made from."""
     settings = {"seed": study.seed, **study.settings("encode", "atlases", "bootstrap", "permutations")}
     inputs = {"encode": encode_recipe(study, subject, model).hash, "measured": measured_recipe(study, subject).hash}
-    return Recipe("statistics", model_name(subject, model), VERSION["statistics"], settings, inputs)
+    version = VERSION["statistics"] if len(model.spaces) == 1 else VERSION_OF_SEVERAL
+    return Recipe("statistics", model_name(subject, model), version, settings, inputs)
 
 
 def statistics(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:
     """Summarise the maps of a model by region, and test them by permutation where the study asks for it.
 
     Table `regions`: atlas, region, n_voxels, r (mean over voxels), ci_low, ci_high (95 %, bootstrap over test images),
-    r_of_ceiling, significant (share with q < 0.05), and for several spaces "unique SPACE". Table `draws`: the bootstrap
+    r_of_ceiling, significant (share with q < 0.05), and for several spaces "unique SPACE", "ci_low unique SPACE" and
+    "ci_high unique SPACE". Table `draws`: the bootstrap
     means, a column "atlas/region" each, the same images in the same rows for every model. Array `p_permuted`
     (n_voxels,): one-sided, images permuted, where `encode.permutations` is not 0.
     """
@@ -85,7 +89,8 @@ def statistics(study: Study, subject: str, model: Model, compute: Compute) -> Ar
 def _statistics_part(artefact: Artefact, index: int, *, study: Study, subject: str, model: Model) -> None:
     with artefact.part(index) as part:
         store, settings, table = Store(study.root), study.encode, maps(study, subject, model)
-        prediction = store.artefact(encode_recipe(study, subject, model)).array("prediction")
+        encoded = store.artefact(encode_recipe(study, subject, model))
+        prediction = encoded.array("prediction")
         truth = store.artefact(measured_recipe(study, subject)).array("test")
         regions, draws = [], []
         for atlas, labels in labelled(table, settings.atlases):
@@ -97,12 +102,32 @@ def _statistics_part(artefact: Artefact, index: int, *, study: Study, subject: s
             found = pd.concat([found.rename(columns={"roi": "region"}), pd.DataFrame(more)], axis=1)
             regions.append(found.drop(columns=["median", "resampled"]).assign(atlas=atlas))
             draws.append(drawn.add_prefix(f"{atlas}/"))
-        part.table("regions", pd.concat(regions, ignore_index=True))
+        table = pd.concat(regions, ignore_index=True)
+        if len(model.spaces) > 1:
+            ends = _unique_intervals(study, subject, model, table)
+            table = pd.concat([table, ends], axis=1)
+        part.table("regions", table)
         part.table("draws", pd.concat(draws, axis=1))
         if settings.permutations:
             random = rng(study.seed, subject, "permutations")
             p = stats.permuted_correlation_p(prediction, truth, n_permutations=settings.permutations, rng=random)
             part.array("p_permuted", slice(0, len(p)), p)
+
+
+def _unique_intervals(study: Study, subject: str, model: Model, regions: pd.DataFrame) -> pd.DataFrame:
+    """Intervals of the unique variance of each space (95 %, bootstrap over test images), a row for each region."""
+    store, table = Store(study.root), maps(study, subject, model)
+    encoded = store.artefact(encode_recipe(study, subject, model))
+    truth = store.artefact(measured_recipe(study, subject)).array("test")
+    labels = dict(labelled(table, study.encode.atlases))
+    members = np.array([(labels[atlas] == region).to_numpy() for atlas, region in
+                        regions[["atlas", "region"]].itertuples(index=False)])  # fmt: skip
+    draws = stats.unique_draws(encoded.array("prediction"), encoded.array("without"), truth, members,
+                               n_bootstrap=study.encode.bootstrap, rng=rng(study.seed, subject, "images"))  # fmt: skip
+    low, high = np.quantile(draws, [0.025, 0.975], axis=1)
+    ends = {"ci_low": low, "ci_high": high}
+    return pd.DataFrame({f"{end} unique {space}": values[k] for k, space in enumerate(model.spaces)
+                         for end, values in ends.items()})  # fmt: skip
 
 
 def _also(some: pd.DataFrame, model: Model) -> dict[str, float]:

@@ -19,7 +19,7 @@ from phosphene.encoding import Model
 from phosphene.encoding.statistics import statistics_recipe
 from phosphene.flatmap.raster import FlatGround
 from phosphene.flatmap.slices import SliceGround
-from phosphene.reporting.encoded_words import HOW, Table, by_region, words
+from phosphene.reporting.encoded_words import HOW, Table, by_region, meaning, words
 from phosphene.store import Store
 from phosphene.study import Study
 
@@ -33,6 +33,7 @@ NARROW_INCHES = 4.6
 TITLES = {
     "features": "Features of the diffusion model, each alone",
     "noise": "z and zc together, with more and more noise",
+    "text": "What of zc is the text",
     "steps": "z and zc together, along the denoising",
     "layers": "Layers of the U-Net, along the denoising",
 }
@@ -161,7 +162,7 @@ def draw(analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFram
     ground = "Flat map of the cortex" if brain_maps.transforms_of(data) else "Slices of the scan"
     return Drawing(
         analysis, webp(drawn[0], WIDE, size), webp(drawn[1], NARROW, size), f"{ground}, {subject}. {alt}",
-        f"{seen} {HOW[kind].format(*pair)}",
+        " ".join(filter(None, [seen, meaning(analysis, tables), HOW[kind].format(*pair)])),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from phosphene import brain_maps, study_maps
 from phosphene.data.atlas import ATLASES
 from phosphene.encoding import Model
 from phosphene.encoding.tables import ELSEWHERE
+from phosphene.feature_names import OWN_NOISE
 from phosphene.reporting.tables import Cell
 
 GREY = "Grey cortex is not significant (q\u00a0≥\u00a00.05), or was not measured"
@@ -24,10 +25,31 @@ HOW = {
 }
 
 
+MEANING = {
+    "noise": "With one noise for all pictures, what the text adds stands at the same place of every latent, where a "
+    "linear model can read it. With noise of each picture’s own it is not absent (a classifier still names it in the "
+    "decoded pictures) but hidden from a linear model.",
+    "text": "With one noise for all pictures the U-Net expands z nonlinearly, so that zc explains voxels even with "
+    "empty text. Only what zc adds to zc with empty text may be called semantic.",
+}
+
+
+def meaning(analysis: str, tables: dict[Model, pd.DataFrame]) -> str:
+    """What controls mean that are among these models, "" where there are none."""
+    controls = analysis == "text" or any(_is_own_noise(model) for model in tables)
+    return MEANING.get(analysis, "") if controls else ""
+
+
+def _is_own_noise(model: Model) -> bool:
+    return model.spaces[-1].kind == OWN_NOISE
+
+
 def words(analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
     """What is seen, in a sentence for everyone, and in numbers for those who cannot see the figure."""
     if analysis == "layers":
         return _words_of_layers(names, tables)
+    if analysis == "text":
+        return _words_of_text(names, tables)
     if study_maps.joint(tables):
         return _words_of_two(names, tables)
     said: list[str] = []
@@ -47,7 +69,8 @@ def _words_of_two(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) ->
     for model, table in tables.items():
         each = [f"only {s.kind} {_listed(_means(table, f'unique {s}'), 3)}" for s in model.spaces]
         told.append(f"{names[model]}: {'; '.join(each)}")
-    ends, said = list(dict.fromkeys([next(iter(tables)), next(reversed(tables))])), []
+    main, own = ([m for m in tables if _is_own_noise(m) is control] for control in (False, True))
+    ends, said = list(dict.fromkeys([(main or own)[0], (main or own)[-1]])), []
     for k in range(2):
         found = []
         for model in ends:
@@ -56,7 +79,23 @@ def _words_of_two(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) ->
                 there = f" ({_cortex(mean.idxmax())})" if mean.max() >= 0.0005 else ""
                 found.append(f"{_number(mean.max(), 3) if there else 'nothing'} {_short(model)}{there}")
         said.append(f"only {ends[0].spaces[k].kind} explains up to {' and '.join(found) or 'nothing'}")
+    if main and own:
+        mean = _means(tables[own[-1]], f"unique {own[-1].spaces[1]}")
+        most = _number(mean.max(), 3) if len(mean) else "–"
+        said.append(f"with noise of each picture’s own only zc explains {most} at most {_short(own[-1])}")
     return (f"As mean R² of a region, {'; '.join(said)}.",
+            f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(told)}.")  # fmt: skip
+
+
+def _words_of_text(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
+    """What each zc adds to its reference, where it adds most."""
+    told, said = [], []
+    for model, table in tables.items():
+        mean = _means(table, f"unique {model.spaces[1]}")
+        told.append(f"{names[model]}: adds {_listed(mean, 3)}")
+        if len(mean):
+            said.append(f"{_number(mean.max(), 3)} in {_cortex(mean.idxmax())} ({names[model]})")
+    return (f"As mean R² of a region, zc adds at most {_sentence(said)}.",
             f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(told)}.")  # fmt: skip
 
 
@@ -204,5 +243,10 @@ def _unique(some: pd.DataFrame, order: list[str], names: dict[str, str], spaces:
         at = some[some["model"] == model].set_index("region").reindex(order)
         for space in [space for space in spaces if at[space].notna().any()]:
             name = f"{space.removeprefix('unique ').split('@')[0]}, {names.get(model, model)}"
-            lines.append((name, [Cell(_number(value, 3)) for value in at[space]]))
+            lines.append((name, [_unique_cell(row, space) for _, row in at.iterrows()]))
     return [("Unique variance: R² lost without the space", lines)] if lines else []
+
+
+def _unique_cell(row: pd.Series, space: str) -> Cell:
+    low, high = (_number(row.get(f"{end} {space}", np.nan), 3) for end in ("ci_low", "ci_high"))
+    return Cell(_number(row[space], 3), "" if "–" in (low, high) else f"{low} to {high}")

@@ -23,11 +23,11 @@ from phosphene.stats.maps import (
     permuted_correlation_p,
 )
 from phosphene.stats.noise import reliability
-from phosphene.stats.rois import roi_draws, roi_summary
+from phosphene.stats.rois import roi_draws, roi_summary, unique_draws
 
 __all__ = [
     "MapDifference", "PairedDifference", "SubjectSummary", "bootstrap_ci", "compare_methods", "correlation_map",
     "correlation_p", "difference_of_correlations", "fdr_bh", "hierarchical_bootstrap", "holm", "normalised_correlation",
     "paired_bootstrap", "permutation_p", "permuted_correlation_p", "reliability", "roi_draws", "roi_summary",
-    "signed_rank", "subject_summary",
+    "signed_rank", "subject_summary", "unique_draws",
 ]  # fmt: skip

@@ -12,6 +12,8 @@ from phosphene.errors import PhospheneError
 from phosphene.scoring import as_floats
 from phosphene.stats.intervals import resampled
 from phosphene.stats.maps import (
+    READ,
+    WORK,
     Columns,
     Floats,
     checked_shape,
@@ -65,6 +67,65 @@ def roi_draws(
             known += member.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return pd.DataFrame(sums / known, columns=names)
+
+
+def unique_draws(
+    prediction: Columns,
+    without: Any,
+    truth: Columns,
+    members: ArrayLike,
+    *,
+    n_bootstrap: int = 2000,
+    rng: np.random.Generator | int = 0,
+) -> Floats:
+    """Mean R² that every region loses without a feature space, in resamples of the images.
+
+    Parameters
+    ----------
+    prediction, truth : (n_images, n_voxels)
+    without : (n_spaces, n_images, n_voxels)
+        What is predicted without each space.
+    members : array_like of bool, (n_regions, n_voxels)
+        Regions may overlap.
+    n_bootstrap : int
+    rng : Generator or int
+        As for :func:`roi_draws`; one seed, the same resamples.
+
+    Returns
+    -------
+    ndarray of float64, (n_spaces, n_bootstrap, n_regions)
+        Voxels with values that are not finite, or the same response to all images, are left out.
+
+    Raises
+    ------
+    PhospheneError
+        When the shapes differ or `n_bootstrap` is below 2.
+    """
+    n, v = checked_shape("unique_draws", prediction, truth)
+    inside = np.asarray(members, bool)
+    if tuple(without.shape[1:]) != (n, v) or inside.ndim != 2 or inside.shape[1] != v:
+        raise PhospheneError(
+            f"unique_draws: found without {tuple(without.shape)} and members {inside.shape}, expected (n_spaces, {n}, "
+            f"{v}) and (n_regions, {v})."
+        )
+    counts = resample_counts(n, n_bootstrap, rng)
+    sums, known = np.zeros((without.shape[0], n_bootstrap, len(inside))), np.zeros(len(inside))
+    for start in range(0, v, READ):
+        columns = slice(start, min(start + READ, v))
+        read = np.concatenate([truth[:, columns][None], prediction[:, columns][None], without[:, :, columns]])
+        for first in range(0, read.shape[2], WORK):
+            y, p, *rest = np.asarray(read[:, :, first : first + WORK], np.float64)
+            member = inside[:, columns][:, first : first + WORK].T
+            usable = np.isfinite([y, p, *rest]).all(axis=(0, 1)) & (np.ptp(y, axis=0) > 0)
+            member = member[usable].astype(np.float64)
+            known += member.sum(axis=0)
+            y, p = y[:, usable], p[:, usable]
+            squares = moments(counts, y - y.mean(axis=0))[1]
+            for space, q in enumerate(rest):
+                lost = counts @ ((y - q[:, usable]) ** 2 - (y - p) ** 2) / squares
+                sums[space] += lost @ member
+    with np.errstate(invalid="ignore"):
+        return sums / known
 
 
 def roi_summary(
