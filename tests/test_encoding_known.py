@@ -20,6 +20,7 @@ from phosphene.data.brain import KnownBrain, draw_anatomy, draw_brain
 from phosphene.data.scenes import captions, render, sample_scene
 from phosphene.encoding.factors import Design
 from phosphene.encoding.fitting import Voxels, fit_block
+from phosphene.encoding.models import mixes
 from phosphene.ldm.activations import Denoising, record
 from phosphene.ridge import Decomposition, RidgeCV
 from phosphene.sources import load_model
@@ -184,6 +185,51 @@ def test_where_z_and_c_differ_clearly_the_known_brain_is_what_it_is(seen):
         right = sign * compared.difference > 0
         assert (decided & region).sum() > 20
         assert right[decided & region].mean() > 0.95 and right[significant & region].mean() > 0.7
+
+
+@pytest.fixture(scope="module")
+def unique_of_zc(seen):
+    """What zc adds to z in ventral voxels of the known brain: mean R², by noise, strength and text."""
+    scenes, pictures, features = seen
+    z, c = features["z"], features["c"]
+    brain = known_brain()
+    some = np.flatnonzero(brain.voxels["stream"][brain.active].to_numpy() == "ventral")[::3]
+    answers = brain.respond(scenes, pictures)[:, some]
+    responses = answers + 0.5 * np.random.default_rng(1).normal(size=answers.shape)
+    centred = responses - responses[:N_TAUGHT].mean(axis=0)
+    voxels = Voxels(centred[:N_TAUGHT].astype(np.float32), centred[N_TAUGHT:], np.ones(len(some), bool))
+    alone = one_space(components(z, 150), N_TAUGHT)
+    shared, own = [0] * N_SCENES, list(range(N_SCENES))
+    made = {
+        "weak": denoised(z, c, shared, 0.4),
+        "strong": denoised(z, c, shared, 0.8),
+        "other text": denoised(z, np.roll(c, 1, axis=0), shared, 0.8),
+        "own noise": denoised(z, c, own, 0.8),
+    }
+    found = {}
+    for name, rows in made.items():
+        zc = one_space(components(rows, 150), N_TAUGHT)
+        known = Design(alone.train + zc.train, alone.test + zc.test, alone.weights)
+        parts = [MODEL.decompose(known.mixed(mix, known.train)) for mix in mixes(2, 3)]
+        found[name] = fit_block(known, voxels, mixes(2, 3), MODEL, parts.__getitem__)["unique"][1].mean()
+    return found
+
+
+def denoised(z: np.ndarray, c: np.ndarray, seeds: list[int], strength: float) -> np.ndarray:
+    """Latents after the last step, of four that a whole schedule has."""
+    model, how = load_model("bundled", QUIET.device), Denoising(strength, 4)
+    last = int(4 * strength)
+    blocks = [slice(start, start + model.batch()) for start in range(0, len(z), model.batch())]
+    return np.concatenate([record(model, z[k], c[k], seeds[k], how, {("latent", last)}, 4096)["latent", last]
+                           for k in blocks])  # fmt: skip
+
+
+def test_under_one_noise_text_is_read_by_a_linear_model_the_more_the_noisier(unique_of_zc):
+    """Figure 7: with noise of each picture's own, or another picture's text, there is nothing to read."""
+    assert unique_of_zc["strong"] > 0.02
+    assert unique_of_zc["strong"] > unique_of_zc["weak"] + 0.01
+    assert abs(unique_of_zc["other text"]) < 0.006
+    assert unique_of_zc["own noise"] < unique_of_zc["strong"] / 3
 
 
 def test_layers_that_were_planted_are_found(seen):

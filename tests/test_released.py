@@ -132,6 +132,20 @@ def test_predictions_lack_the_mean_of_the_targets(drawn):
     assert np.abs(predicted.mean(axis=0))[far].max() < 1
 
 
+def test_without_an_intercept_far_targets_choose_the_largest_penalty(drawn):
+    """What docs/released-code.md says of it: within the folds the mean of the targets is noise."""
+    centred = drawn.Y - drawn.Y[:N_TRAIN].mean(axis=0)
+
+    def share(intercept: bool, mean: float) -> float:
+        study = RELEASED.replace("decode.intercept", intercept)
+        alphas = decoding.predict(study, drawn.data, drawn.X, centred + np.float32(mean), False).alphas
+        return float(np.mean(alphas == 1))
+
+    assert share(False, 0) < 0.6
+    assert share(False, 3) == 1
+    assert share(True, 3) == pytest.approx(share(True, 0), abs=0.02)
+
+
 def test_reliability_is_that_of_scaled_trials(drawn):
     """The noise ceiling does not depend on the mean or the unit of a voxel."""
     images = drawn.data.trials["image"].to_numpy()
