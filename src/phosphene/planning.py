@@ -242,7 +242,9 @@ def _encoding(
     flops, widest = sum(_target_flops(n_train, n_train, p, v, settings.cv) for p in every), max(every)
     block = 4 * min(VOXELS_PER_CHUNK, v)
     memory = rates.gb + (block * (len(trials) + 3 * widest) + 12 * n_train * widest) / 1e9
-    yield Cost(subject, "encode", len(models), 0.0, len(models) * 2e-9 * n_test * v, memory, flops * rates.flop / 3600)
+    kept_predictions = sum(1 if len(one.spaces) == 1 else 1 + len(one.spaces) for one in models)
+    size = 2e-9 * n_test * v * kept_predictions
+    yield Cost(subject, "encode", len(models), 0.0, size, memory, flops * rates.flop / 3600)
     flops = 8.0 * n_test * v * settings.bootstrap * len(models)
     yield Cost(subject, "statistics", len(models), 0.0, 4e-9 * n_test * v, rates.gb, flops * rates.flop / 3600)
 
