@@ -199,25 +199,29 @@ def unique_of_zc(seen):
     centred = responses - responses[:N_TAUGHT].mean(axis=0)
     voxels = Voxels(centred[:N_TAUGHT].astype(np.float32), centred[N_TAUGHT:], np.ones(len(some), bool))
     alone = one_space(components(z, 150), N_TAUGHT)
+    without_text = np.repeat(load_model("bundled", QUIET.device).text_to_context([[""]]), N_SCENES, axis=0)
     shared, own = [0] * N_SCENES, list(range(N_SCENES))
     made = {
         "weak": denoised(z, c, shared, 0.4),
         "strong": denoised(z, c, shared, 0.8),
         "other text": denoised(z, np.roll(c, 1, axis=0), shared, 0.8),
         "own noise": denoised(z, c, own, 0.8),
+        "empty text": denoised(z, without_text, shared, 0.8, guidance=1.0),
     }
+    spaces = {name: one_space(components(rows, 150), N_TAUGHT) for name, rows in made.items()}
+    pairs = {name: (alone, zc) for name, zc in spaces.items()}
+    pairs["strong over empty text"] = spaces["empty text"], spaces["strong"]
     found = {}
-    for name, rows in made.items():
-        zc = one_space(components(rows, 150), N_TAUGHT)
-        known = Design(alone.train + zc.train, alone.test + zc.test, alone.weights)
+    for name, (first, second) in pairs.items():
+        known = Design(first.train + second.train, first.test + second.test, alone.weights)
         parts = [MODEL.decompose(known.mixed(mix, known.train)) for mix in mixes(2, 3)]
         found[name] = fit_block(known, voxels, mixes(2, 3), MODEL, parts.__getitem__)["unique"][1].mean()
     return found
 
 
-def denoised(z: np.ndarray, c: np.ndarray, seeds: list[int], strength: float) -> np.ndarray:
+def denoised(z: np.ndarray, c: np.ndarray, seeds: list[int], strength: float, guidance: float = 5.0) -> np.ndarray:
     """Latents after the last step, of four that a whole schedule has."""
-    model, how = load_model("bundled", QUIET.device), Denoising(strength, 4)
+    model, how = load_model("bundled", QUIET.device), Denoising(strength, 4, guidance)
     last = int(4 * strength)
     blocks = [slice(start, start + model.batch()) for start in range(0, len(z), model.batch())]
     return np.concatenate([record(model, z[k], c[k], seeds[k], how, {("latent", last)}, 4096)["latent", last]
@@ -225,11 +229,13 @@ def denoised(z: np.ndarray, c: np.ndarray, seeds: list[int], strength: float) ->
 
 
 def test_under_one_noise_text_is_read_by_a_linear_model_the_more_the_noisier(unique_of_zc):
-    """Figure 7: with noise of each picture's own, or another picture's text, there is nothing to read."""
+    """Figure 7, with its controls: separate noise for each picture, another picture's text, empty text."""
     assert unique_of_zc["strong"] > 0.02
     assert unique_of_zc["strong"] > unique_of_zc["weak"] + 0.01
     assert abs(unique_of_zc["other text"]) < 0.006
     assert unique_of_zc["own noise"] < unique_of_zc["strong"] / 3
+    assert unique_of_zc["strong over empty text"] > 0.02
+    assert unique_of_zc["empty text"] < unique_of_zc["strong"] / 2
 
 
 def test_layers_that_were_planted_are_found(seen):

@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 import phosphene as ph
-from phosphene import encoding, study_maps
+from phosphene import encoding, scoring, study_maps
 from phosphene.cli import app
 from phosphene.data.scans import Scans
 from phosphene.encoding import Model
 from phosphene.errors import PhospheneError
 from phosphene.reporting.contents import noise_ceiling
-from phosphene.sources import dataset
+from phosphene.sources import dataset, load_model
 from phosphene.store import Store
 from phosphene.study import Compute
 
@@ -131,9 +131,39 @@ def test_regions_hold_the_means_of_their_voxels_and_intervals_around_them(study,
         inside = joint["streams"] == ("" if region == "elsewhere" else region)
         row = table.loc[("streams", region)]
         assert row["r"] == pytest.approx(joint.loc[inside, "r"].mean()) and row["ci_low"] < row["r"] < row["ci_high"]
-        assert row["unique z"] == pytest.approx(joint.loc[inside, "unique z"].mean())
+        for name in ("unique z", "unique c"):
+            assert row[name] == pytest.approx(joint.loc[inside, name].mean())
+            assert row[f"ci_low {name}"] < row[f"ci_high {name}"]
+            assert row[f"ci_low {name}"] - 0.05 < row[name] < row[f"ci_high {name}"] + 0.05
         assert row["significant"] == pytest.approx((joint.loc[inside & joint["r"].notna(), "q"] <= 0.05).mean())
     assert {"V1v", "hV4"} <= set(table.loc["prf-visualrois"].index)
+
+
+@pytest.mark.parametrize("names", [("z", "c"), ("z", "c", "c:category")])
+def test_what_is_predicted_without_a_space_gives_its_unique_variance(study, names):
+    model = Model.of(*names)
+    artefact = encoding.encode(study, "subj01", model, QUIET)
+    truth = encoding.measured(study, "subj01", QUIET).array("test")[:].astype(float)
+    without = artefact.array("without")[:].astype(float)
+    assert without.shape == (len(names), *truth.shape)
+    known = np.isfinite(truth).all(axis=0)
+    assert not known.all() and np.isnan(without[:, :, ~known]).all()
+    whole = scoring.r2(truth, artefact.array("prediction")[:].astype(float))
+    for space, unique in zip(without, artefact.array("unique")[:], strict=True):
+        np.testing.assert_allclose((whole - scoring.r2(truth, space))[known], unique[known], atol=5e-3)  # float16
+
+
+def test_the_models_of_figure_7_and_its_controls(study):
+    model, few = load_model("bundled", QUIET.device), study.replace("encode.analyses", ["noise", "text"])
+    few = few.replace("encode.noise", [0.5, 0.8])
+    names = [(analysis, str(one)) for analysis, one in encoding.planned(few, model)]
+    assert names == [
+        ("noise", "z + zc@0.5"), ("noise", "z + zc@0.8"),
+        ("noise", "z + zc:own-noise@0.5"), ("noise", "z + zc:own-noise@0.8"),
+        ("text", "z + zc:other@0.8"), ("text", "z + zc:empty@0.8"), ("text", "zc:empty@0.8 + zc@0.8"),
+    ]  # fmt: skip
+    own = few.replace("encode.same_noise", False)
+    assert [str(one) for _, one in encoding.planned(own, model)] == ["z + zc@0.5", "z + zc@0.8"]
 
 
 def test_differences_are_those_of_the_two_maps(study):

@@ -196,14 +196,32 @@ def test_controls_are_those_of_a_plain_loop(study, model, kind):
     if kind == "zc:empty":
         texts, guidance = [[""]] * len(ids), 1.0
     elif kind == "zc:other":
-        order = rng(0, "subj01", "other text").permutation(len(ids))
-        texts = [texts[other] for _, other in sorted(zip(order, np.roll(order, 1), strict=True))]
+        half = len(ids) // 2
+        texts = texts[half:] + texts[:half]
         assert not any(one == other for one, other in zip(texts, data.captions(ids), strict=True))
     else:
         seeds = [int(rng(0, "subj01", int(image), 0, 0).integers(2**62)) for image in ids]
     theirs = plain_loop(model, data.images(ids), texts, seeds, 5, 0.6, guidance)[LATENT, 3]
     ours = features(study, "subj01", [f"{kind}@0.6"], COMPUTE)[0].array("features")[:]
     assert np.abs(ours - theirs).max() <= 2e-3 * np.abs(theirs).max()
+
+
+def test_controls_and_layers_together_are_those_of_separate_passes(study, made, tmp_path):
+    names = ["zc@0.6", "zc:empty@0.6", "zc:other@0.6", "zc:own-noise@0.6", "unet/mid@0.6/step=3"]
+    together = features(beside(study, tmp_path), "subj01", names, COMPUTE)
+    apart = [features(study, "subj01", [name], COMPUTE)[0] for name in names]
+    rows = [artefact.array("features")[:] for artefact in together]
+    for one, artefact in zip(rows, apart, strict=True):
+        assert np.array_equal(one, artefact.array("features")[:])
+    assert not any(np.array_equal(rows[k], rows[j]) for k in range(4) for j in range(k))
+
+
+def test_empty_text_depends_on_neither_captions_nor_guidance(study):
+    other = study.replace("reconstruct.guidance", 7.0)
+    for kind, same in (("zc:empty", True), ("zc:other", False), ("zc", False)):
+        hashes = {stage.feature_recipe(s, "subj01", Feature.parse(f"{kind}@0.6")).hash for s in (study, other)}
+        assert (len(hashes) == 1) == same
+    assert "c" not in stage.feature_recipe(study, "subj01", Feature.parse("zc:empty@0.6")).inputs
 
 
 def test_the_setting_decides_whose_noise_zc_starts_from(study, made):

@@ -99,10 +99,10 @@ def test_the_caption_of_noise_says_what_its_control_means() -> None:
     control = shared.drop(columns="unique zc@0.8").assign(**{"unique zc:own-noise@0.8": 0.004})
     tables = {NOISE[2]: shared, own: control}
     said, alt = words("noise", names, tables)
-    assert said.endswith("; with noise of each picture’s own only zc explains 0.004 at most at noise 0.8.")
+    assert said.endswith("; with separate noise for each picture, zc alone explains at most 0.004 at noise 0.8.")
     assert "only zc explains up to 0.060 at noise 0.8 (ventral cortex)" in said
     assert "own noise: high (0.8): only z early 0.040" in alt
-    assert "hidden from a linear model" in meaning("noise", tables) and meaning("noise", {NOISE[2]: shared}) == ""
+    assert "reads far less of it" in meaning("noise", tables) and meaning("noise", {NOISE[2]: shared}) == ""
 
 
 def test_the_caption_of_text_names_its_references() -> None:
@@ -120,8 +120,10 @@ def test_the_caption_of_text_names_its_references() -> None:
         "ventral cortex (empty text, over z) and 0.030 in ventral cortex (zc over zc with empty text)."
     )
     assert "zc over zc with empty text: adds early 0.020, ventral 0.030" in alt
-    assert study_maps.pair_of(tables) == ("the reference", "zc")
+    assert study_maps.pair_of("text", tables) == ("the reference", "zc")
     assert "may be called semantic" in meaning("text", tables)
+    nowhere = {models[0]: tables[models[0]].assign(**{f"unique {models[0].spaces[1]}": np.nan})}
+    assert words("text", names, nowhere)[0] == "As mean R² of a region, zc adds at most nothing."
 
 
 def test_the_caption_of_layers_says_who_wins() -> None:

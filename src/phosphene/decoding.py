@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +65,7 @@ def items(study: Study, data: Dataset) -> pd.DataFrame:
 
 
 def estimator(study: Study) -> RidgeCV:
-    """Make the study's ridge, to be fitted on :func:`scaled` voxels.
+    """Make the study's ridge, to be fitted on voxels that went through :func:`scaler`.
 
     The ``paper`` preset is the authors' grid and plain folds over trials.
     """
@@ -78,10 +79,10 @@ def estimator(study: Study) -> RidgeCV:
     )
 
 
-def scaled(study: Study, X: Rows, train: NDArray[np.bool_] | NDArray[np.intp]) -> Rows:
-    """Standardise voxels over the training trials where the regression has no intercept.
+def scaler(study: Study, X: Rows, train: NDArray[np.bool_] | NDArray[np.intp]) -> Callable[[Rows], Rows]:
+    """Prepare to standardise voxels as over the training trials, where the regression has no intercept.
 
-    With an intercept they are returned as they are: the regression standardises them itself, in every fold anew.
+    With an intercept voxels stay as they are: the regression standardises them itself, in every fold anew.
 
     Parameters
     ----------
@@ -89,11 +90,16 @@ def scaled(study: Study, X: Rows, train: NDArray[np.bool_] | NDArray[np.intp]) -
     X : ndarray of float32, shape (n_trials, n_voxels)
     train : ndarray of bool or int
         Rows of the training trials.
+
+    Returns
+    -------
+    callable
+        Takes and gives rows of voxels, ndarray of float32, shape (n, n_voxels).
     """
     if study.decode.intercept or not study.decode.standardize:
-        return X
-    standardized: Rows = StandardScaler().fit(X[train]).transform(X)
-    return standardized
+        return lambda rows: rows
+    fitted = StandardScaler().fit(X[train])
+    return lambda rows: np.asarray(fitted.transform(rows), np.float32)
 
 
 def decompose(study: Study, data: Dataset, X: Rows) -> Decomposition:
@@ -113,7 +119,7 @@ def decompose(study: Study, data: Dataset, X: Rows) -> Decomposition:
     train, images = train_trials(data)
     groups = images if _grouped(study) else None
     rows = np.unique(images, return_inverse=True)[1]
-    return estimator(study).decompose(scaled(study, X, train)[train], groups, rows)
+    return estimator(study).decompose(scaler(study, X, train)(X[train]), groups, rows)
 
 
 def folds(study: Study, data: Dataset) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -145,13 +151,13 @@ def predict(
     if study.decode.leave_out == "run":
         return _predict_left_out(study, X, Y, told, data.trials["run"].to_numpy())
     train, trained = train_trials(data)
-    voxels = scaled(study, X, train)
+    scale = scaler(study, X, train)
     _, first, rows = np.unique(trained, return_index=True, return_inverse=True)
     model = estimator(study).fit(parts or decompose(study, data, X), Repeated(Y[told[train][first]], rows))
     wanted = items(study, data)["image"].to_numpy()
-    prediction = model.predict(np.stack([voxels[images == image].mean(axis=0) for image in wanted]))
+    prediction = model.predict(scale(np.stack([X[images == image].mean(axis=0) for image in wanted])))
     tested = ~train & np.isin(images, wanted)
-    ceiling = np.sqrt(reliability(model.predict(voxels[tested]), images[tested]))
+    ceiling = np.sqrt(reliability(model.predict(scale(X[tested])), images[tested]))
     return Predicted(prediction, model.best_alphas_, ceiling)
 
 
@@ -201,9 +207,9 @@ def _predict_left_out(study: Study, X: Rows, Y: Rows, told: NDArray[np.int64],
     prediction, logs = np.empty((len(X), Y.shape[1]), np.float32), []
     for run in np.unique(runs):
         rest = runs != run
-        voxels = scaled(study, X, rest)
-        model = estimator(study).fit(voxels[rest], Y[told[rest]], groups=runs[rest] if _grouped(study) else None)
-        prediction[runs == run] = model.predict(voxels[runs == run])
+        scale = scaler(study, X, rest)
+        model = estimator(study).fit(scale(X[rest]), Y[told[rest]], groups=runs[rest] if _grouped(study) else None)
+        prediction[runs == run] = model.predict(scale(X[runs == run]))
         logs.append(np.log(model.best_alphas_))
     return Predicted(prediction, np.exp(np.mean(logs, axis=0)), np.full(Y.shape[1], np.nan))
 

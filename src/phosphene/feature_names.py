@@ -3,7 +3,7 @@
 ``z``, ``c``, ``c:category``, ``z:segmentation``, ``zc@0.5``, ``zc@0.8/step=20``, ``unet/mid@0.8/step=20``. The number
 after ``@`` is the strength, the share of the noise schedule that is run; ``step`` counts the denoising steps that are
 made, from 1: with 50 steps a strength of 0.8 makes 40. Controls of zc: ``zc:empty@0.8`` (empty text),
-``zc:other@0.8`` (text of another picture), ``zc:own-noise@0.8`` (noise of each picture's own).
+``zc:other@0.8`` (text of another picture), ``zc:own-noise@0.8`` (separate noise for each picture).
 """
 
 from __future__ import annotations

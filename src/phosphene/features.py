@@ -38,7 +38,7 @@ from phosphene.stages import (
     noise_seeds,
 )
 from phosphene.store import Artefact, Recipe, Store
-from phosphene.study import Compute, Study, rng
+from phosphene.study import Compute, Study
 
 VERSION = {"features": 1, "reduce": 1}
 KEEP = 65536  # numbers of a U-Net layer that are kept; SD 1.4's narrowest has 81,920
@@ -81,10 +81,10 @@ def features(study: Study, subject: str, names: Sequence[str | Feature], compute
     - ``c:category``: the context of the names of the things in a picture, largest first, as one prompt: "cat, house".
     - ``z:segmentation``: the latent of the picture's semantic map; only for data that have such maps.
     - ``zc@s``: the latent of the photograph at the model's own size, noised to strength s and denoised with c;
-      ``/step=k``: as it is after k steps. The noise is the same for all pictures, or of each picture's own where
+      ``/step=k``: as it is after k steps. The noise is the same for all pictures, or separate for each where
       `encode.same_noise` is false: that of the first sample of :func:`phosphene.stages.reconstruct`.
     - ``zc:empty@s``, ``zc:other@s``, ``zc:own-noise@s``: the same with the empty text in place of c and without
-      guidance; with the c of another picture; with noise of each picture's own.
+      guidance, which would change nothing; with the c of another picture; with separate noise for each picture.
     - ``unet/layer@s/step=k``: what a block gives in step k for the context (not for the empty prompt), before guidance.
 
     Memory beside the model's own: `IMAGES_PER_PART` x `KEEP` x 2 bytes (33 MB) for each feature of a pass, and a batch.
@@ -249,10 +249,9 @@ def _contexts(study: Study, data: Dataset, rows: slice, kind: str, model: Latent
     contexts = Store(study.root).artefact(extract_recipe(study, data.subject, "c")).array("features")
     if kind != OTHER:
         return np.asarray(contexts[rows], np.float32)
-    order = rng(study.seed, data.subject, "other text").permutation(contexts.shape[0])
-    other = np.empty_like(order)
-    other[order] = np.roll(order, 1)  # one cycle through all pictures, so that none keeps its own text
-    return np.asarray(contexts.oindex[other[rows]], np.float32)
+    n = contexts.shape[0]
+    half_way_round = (np.arange(rows.start, rows.stop) + n // 2) % n  # neighbours stay neighbours: few chunks are read
+    return np.asarray(contexts.oindex[half_way_round], np.float32)
 
 
 def _cut(indices: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

@@ -245,7 +245,8 @@ def _encoding(
     kept_predictions = sum(1 if len(one.spaces) == 1 else 1 + len(one.spaces) for one in models)
     size = 2e-9 * n_test * v * kept_predictions
     yield Cost(subject, "encode", len(models), 0.0, size, memory, flops * rates.flop / 3600)
-    flops = 8.0 * n_test * v * settings.bootstrap * len(models)
+    products = sum(4 if len(one.spaces) == 1 else 6 + len(one.spaces) for one in models)  # with resampling counts
+    flops = 2.0 * n_test * v * settings.bootstrap * products
     yield Cost(subject, "statistics", len(models), 0.0, 4e-9 * n_test * v, rates.gb, flops * rates.flop / 3600)
 
 

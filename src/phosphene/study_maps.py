@@ -28,7 +28,7 @@ TITLES = {
     "features": "How well features of the diffusion model predict the brain",
     "asked": "How well features of the diffusion model predict the brain",
     "noise": "What z and zc each explain, with more and more noise",
-    "text": "What of zc is the text",
+    "text": "How much of zc depends on the text",
     "steps": "What z and zc each explain, along the denoising",
     "layers": "The layer of the U-Net that predicts best, along the denoising",
 }
@@ -126,7 +126,7 @@ def figure(analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFr
         return brain_maps.figure_of_best(steps, data, look) if steps else None
     named = {names[model]: table for model, table in tables.items()}
     if joint(tables):
-        return brain_maps.figure_of_unique(named, data, pair_of(tables), look)
+        return brain_maps.figure_of_unique(named, data, pair_of(analysis, tables), look)
     return brain_maps.figure_of_accuracy(named, data, look)
 
 
@@ -135,10 +135,10 @@ def joint(tables: dict[Model, pd.DataFrame]) -> bool:
     return all(len(model.spaces) == 2 for model in tables)
 
 
-def pair_of(tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
+def pair_of(analysis: str, tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
     """What the two spaces are called in all panels, such as z and zc, whatever the noise."""
-    if any(model.spaces[0].kind == EMPTY for model in tables):
-        return "the reference", "zc"  # not the same for all panels
+    if analysis == "text":
+        return "the reference", "zc"  # not the same reference in all panels
     first, second = next(iter(tables)).spaces
     return (first.kind, second.kind) if first.kind != second.kind else (str(first), str(second))
 
@@ -154,7 +154,7 @@ def turned(subject: str, analysis: str, names: dict[Model, str], tables: dict[Mo
     if analysis == "layers":
         return _turned_layers(subject, steps_of(names, tables), on, data)
     if joint(tables):
-        pair = pair_of(tables)
+        pair = pair_of(analysis, tables)
         shown = panels.of_unique(named, on, data, pair, look, "unique")
         legend = surface.Legend(f"Unique variance, R²; colours are full from {shown.top:g} on",
                                 patches=legends.words_of_square(pair))  # fmt: skip

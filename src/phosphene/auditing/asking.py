@@ -261,11 +261,11 @@ def _identified(case: Case, X: Rows, targets: NDArray[np.float64], labels: NDArr
     """Two-way identification among the same at most `SAMPLED` pictures, whatever sets were held out."""
 
     def fit_predict(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
-        voxels = decoding.scaled(case.study, X, train)
-        model = decoding.estimator(case.study).fit(voxels[train], targets[train].astype(np.float32))
+        scale = decoding.scaler(case.study, X, train)
+        model = decoding.estimator(case.study).fit(scale(X[train]), targets[train].astype(np.float32))
         # without an intercept predictions lack the mean, which `held_out` takes off
         mean = 0.0 if case.study.decode.intercept else targets[train].mean(axis=0)
-        return np.asarray(model.predict(voxels[test]), np.float64) + mean
+        return np.asarray(model.predict(scale(X[test])), np.float64) + mean
 
     with without_warnings():
         predicted = audit_checks.held_out(fit_predict, targets, labels)

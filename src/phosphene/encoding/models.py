@@ -67,9 +67,10 @@ def mixes(n_spaces: int, n: int) -> Floats:
 def planned(study: Study, model: LatentDiffusion) -> list[tuple[str, Model]]:
     """The models of the study's analyses (paper, section E), each with the name of its analysis.
 
-    "features": z, c, zc and the controls, each alone; "noise": z and zc together for every strength, and the same with
-    noise of each picture's own; "text": what of zc is the text, by zc with the text of another picture and with none;
-    "steps": z and zc together along the denoising; "layers": every layer of the U-Net at those steps.
+    "features": z, c, zc and the controls, each alone; "noise": z and zc together for every strength; "text": zc with
+    the text of another picture and with empty text; "steps": z and zc together along the denoising; "layers": every
+    layer of the U-Net at those steps. With `encode.same_noise` the models of "noise" are repeated with separate noise
+    for each picture, as a control; without it there is no "text", which asks what one noise makes readable.
     """
     settings = study.encode
     found: list[tuple[str, Model]] = []
@@ -82,6 +83,8 @@ def planned(study: Study, model: LatentDiffusion) -> list[tuple[str, Model]]:
         elif analysis == "noise":
             kinds = ["zc", OWN_NOISE] if settings.same_noise else ["zc"]
             models = [Model.of("z", f"{kind}@{strength:g}") for kind in kinds for strength in settings.noise]
+        elif analysis == "text" and not settings.same_noise:
+            models = []
         elif analysis == "text":
             models = [Model.of("z", f"{OTHER}@{high:g}"), Model.of("z", f"{EMPTY}@{high:g}"),
                       Model.of(f"{EMPTY}@{high:g}", f"zc@{high:g}")]  # fmt: skip

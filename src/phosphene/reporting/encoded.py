@@ -33,7 +33,7 @@ NARROW_INCHES = 4.6
 TITLES = {
     "features": "Features of the diffusion model, each alone",
     "noise": "z and zc together, with more and more noise",
-    "text": "What of zc is the text",
+    "text": "How much of zc depends on the text",
     "steps": "z and zc together, along the denoising",
     "layers": "Layers of the U-Net, along the denoising",
 }
@@ -41,7 +41,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """One of the four figures: pictures for wide and narrow pages as data URLs, and its words."""
+    """One of the figures: pictures for wide and narrow pages as data URLs, and its words."""
 
     analysis: str
     wide: str
@@ -158,7 +158,7 @@ def draw(analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFram
         return None
     seen, alt = words(analysis, names, tables)
     kind = "layers" if analysis == "layers" else "two" if study_maps.joint(tables) else "one"
-    pair = study_maps.pair_of(tables) if kind == "two" else ()
+    pair = study_maps.pair_of(analysis, tables) if kind == "two" else ()
     ground = "Flat map of the cortex" if brain_maps.transforms_of(data) else "Slices of the scan"
     return Drawing(
         analysis, webp(drawn[0], WIDE, size), webp(drawn[1], NARROW, size), f"{ground}, {subject}. {alt}",

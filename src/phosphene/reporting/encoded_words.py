@@ -27,10 +27,10 @@ HOW = {
 
 MEANING = {
     "noise": "With one noise for all pictures, what the text adds stands at the same place of every latent, where a "
-    "linear model can read it. With noise of each picture’s own it is not absent (a classifier still names it in the "
-    "decoded pictures) but hidden from a linear model.",
+    "linear model can read it. With separate noise for each picture it is not absent, but stands elsewhere in every "
+    "latent, where a linear model reads far less of it.",
     "text": "With one noise for all pictures the U-Net expands z nonlinearly, so that zc explains voxels even with "
-    "empty text. Only what zc adds to zc with empty text may be called semantic.",
+    "empty text. Only what zc adds to zc with empty text depends on the text, and only this may be called semantic.",
 }
 
 
@@ -67,7 +67,7 @@ def _words_of_two(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) ->
     """Where each space alone explains most, in the first and the last panel."""
     told = []
     for model, table in tables.items():
-        each = [f"only {s.kind} {_listed(_means(table, f'unique {s}'), 3)}" for s in model.spaces]
+        each = [f"only {s.kind.split(':')[0]} {_listed(_means(table, f'unique {s}'), 3)}" for s in model.spaces]
         told.append(f"{names[model]}: {'; '.join(each)}")
     main, own = ([m for m in tables if _is_own_noise(m) is control] for control in (False, True))
     ends, said = list(dict.fromkeys([(main or own)[0], (main or own)[-1]])), []
@@ -82,7 +82,7 @@ def _words_of_two(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) ->
     if main and own:
         mean = _means(tables[own[-1]], f"unique {own[-1].spaces[1]}")
         most = _number(mean.max(), 3) if len(mean) else "–"
-        said.append(f"with noise of each picture’s own only zc explains {most} at most {_short(own[-1])}")
+        said.append(f"with separate noise for each picture, zc alone explains at most {most} {_short(own[-1])}")
     return (f"As mean R² of a region, {'; '.join(said)}.",
             f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(told)}.")  # fmt: skip
 
@@ -92,10 +92,10 @@ def _words_of_text(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -
     told, said = [], []
     for model, table in tables.items():
         mean = _means(table, f"unique {model.spaces[1]}")
-        told.append(f"{names[model]}: adds {_listed(mean, 3)}")
         if len(mean):
+            told.append(f"{names[model]}: adds {_listed(mean, 3)}")
             said.append(f"{_number(mean.max(), 3)} in {_cortex(mean.idxmax())} ({names[model]})")
-    return (f"As mean R² of a region, zc adds at most {_sentence(said)}.",
+    return (f"As mean R² of a region, zc adds at most {_sentence(said) if said else 'nothing'}.",
             f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(told)}.")  # fmt: skip
 
 
