@@ -93,7 +93,7 @@ def test_the_caption_of_joint_models_says_what_only_one_explains() -> None:
 def test_the_caption_of_noise_says_what_its_control_means() -> None:
     own = Model.of("z", "zc:own-noise@0.8")
     names = study_maps.panel_names("noise", [*NOISE, own])
-    assert names[own] == "own noise: high (0.8)"
+    assert names[own] == "separate noise: high (0.8)"
     r = {"early": 0.5, "ventral": 0.2}
     shared = table(r, z={"early": 0.04, "ventral": 0.05}, zc_8={"early": 0, "ventral": 0.06})
     control = shared.drop(columns="unique zc@0.8").assign(**{"unique zc:own-noise@0.8": 0.004})
@@ -101,7 +101,7 @@ def test_the_caption_of_noise_says_what_its_control_means() -> None:
     said, alt = words("noise", names, tables)
     assert said.endswith("; with separate noise for each picture, zc alone explains at most 0.004 at noise 0.8.")
     assert "only zc explains up to 0.060 at noise 0.8 (ventral cortex)" in said
-    assert "own noise: high (0.8): only z early 0.040" in alt
+    assert "separate noise: high (0.8): only z early 0.040" in alt
     assert "reads far less of it" in meaning("noise", tables) and meaning("noise", {NOISE[2]: shared}) == ""
 
 

@@ -126,7 +126,7 @@ class Reconstruct:
 
     `sampler` "paper" noises z one step further than denoising starts and rounds grey levels down, as the paper's
     released code does; "consistent" is what the schedule says. With `same_noise` sample k of every picture starts from
-    the same noise, as there; without it every picture has noise of its own.
+    the same noise, as there; without it there is separate noise for each picture.
     """
 
     modes: tuple[Literal["z", "c", "zc"], ...] = _filled("z", "c", "zc")

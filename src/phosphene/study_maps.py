@@ -65,7 +65,7 @@ def panel_names(analysis: str, models: Sequence[Model]) -> dict[Model, str]:
                 word, number = words[places_.index(float(value))], f"{unit}{value:g}"
                 noise, own = " noise" if ranked == "noise" else "", model.spaces[-1].kind == OWN_NOISE
                 name = f"{word}{'' if own else noise} ({number})" if word else number
-                found[model] = f"own noise: {name}" if own else name
+                found[model] = f"separate noise: {name}" if own else name
         return {model: found.get(model, str(model)) for model in models}
     if analysis == "text":
         return {model: TEXTS.get(model.spaces[-1].kind, str(model)) for model in models}
