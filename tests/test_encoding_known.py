@@ -235,7 +235,7 @@ def test_under_one_noise_text_is_read_by_a_linear_model_the_more_the_noisier(uni
     assert abs(unique_of_zc["other text"]) < 0.006
     assert unique_of_zc["own noise"] < unique_of_zc["strong"] / 3
     assert unique_of_zc["strong over empty text"] > 0.02
-    assert unique_of_zc["empty text"] < unique_of_zc["strong"] / 2
+    assert unique_of_zc["empty text"] < unique_of_zc["strong"] - 0.01  # the U-Net as an expansion of z
 
 
 def test_layers_that_were_planted_are_found(seen):
