@@ -1,8 +1,8 @@
 """What one noise for all pictures changes in the encoding half: the demo's brain, and the known brain at NSD's size.
 
 z and zc predict voxels together; unique variance is the R² on the test pictures that is lost without one of them, mean
-over the voxels of a stream. zc starts from one noise for all pictures ("zc@0.8"), from noise of each picture's own, or
-from one noise with another picture's text or with empty text. What the text adds is zc over zc with empty text: with a
+over the voxels of a stream. zc starts from one noise for all pictures ("zc@0.8"), from separate noise for each, or from
+one noise with another picture's text or with empty text. What the text adds is zc over zc with empty text: with a
 fixed noise the U-Net is a nonlinear expansion of z. 95 % intervals resample the test pictures (2,000 draws), or are
 over seeds (Student's t).
 
@@ -31,7 +31,7 @@ from sklearn.linear_model import RidgeClassifierCV
 from threadpoolctl import threadpool_limits
 
 import phosphene as ph
-from phosphene import pca, scoring
+from phosphene import pca, stats
 from phosphene.data.brain import draw_anatomy, draw_brain
 from phosphene.decoding import image_ids
 from phosphene.encoding.factors import Design, images_of
@@ -72,56 +72,45 @@ class Brain:
         scale = np.sqrt((weighted**2).sum() / (self.weights**2).sum())
         return (weighted / scale).astype(np.float32), ((test - mean) / scale).astype(np.float32)
 
-    def predict(self, *spaces: tuple[Array, Array]) -> Array:
-        """Predicted responses to the test pictures, from these spaces together."""
+    def fit(self, *spaces: tuple[Array, Array]) -> dict[str, Array]:
+        """:func:`fit_block` for all voxels, from these spaces together."""
         known = Design([train for train, _ in spaces], [test for _, test in spaces], self.weights)
-        made, shares, predicted = decomposed(known), mixes(len(spaces), N_MIXES), []
+        made = decomposed(known)
+        shares = mixes(len(spaces), N_MIXES)
+        fitted = []
         for start in range(0, self.voxels.test.shape[1], BLOCK):
             some = slice(start, start + BLOCK)
             n = self.voxels.test[:, some].shape[1]
             block = Voxels(self.voxels.train[:, some], self.voxels.test[:, some], np.ones(n, bool))
-            predicted.append(fit_block(known, block, shares, MODEL, made.__getitem__)["prediction"])
-        return np.concatenate(predicted, axis=1)
+            fitted.append(fit_block(known, block, shares, MODEL, made.__getitem__))
+        return {name: np.concatenate([one[name] for one in fitted], axis=-1) for name in fitted[0]}
 
     def by_stream(self, values: Array) -> Json:
         """Mean over the voxels of each stream; values (..., n_voxels)."""
         return {name: values[..., self.streams == name].mean(axis=-1) for name in STREAMS}
 
-    def drawn_r2(self, predicted: Array) -> Array:
-        """R² of resampled test pictures, (DRAWS, n_voxels); the same draws for whatever is predicted."""
-        y, n = self.voxels.test, len(self.test)
-        counts = rng(SEED, "shared noise", "draws").multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(np.float64)
-        total = counts @ y**2 - (counts @ y) ** 2 / n
-        return 1 - counts @ (y - predicted) ** 2 / total
-
 
 class Fits:
-    """Fits of one brain; what one space predicts is computed once."""
+    """Fits of one brain."""
 
     def __init__(self, brain: Brain, spaces: dict[str, Array]) -> None:
         self.brain = brain
         self.spaces = {name: brain.prepare(rows) for name, rows in spaces.items()}
-        self.alone: dict[str, tuple[Array, Array]] = {}
-
-    def of_one(self, name: str) -> tuple[Array, Array]:
-        """What a space alone predicts, and its resampled R² by stream, (n_streams, DRAWS)."""
-        if name not in self.alone:
-            predicted = self.brain.predict(self.spaces[name])
-            self.alone[name] = predicted, np.array(list(self.brain.by_stream(self.brain.drawn_r2(predicted)).values()))
-        return self.alone[name]
 
     def r(self, name: str) -> Json:
         """Mean correlation by stream."""
-        return rounded(self.brain.by_stream(scoring.correlation(self.brain.voxels.test, self.of_one(name)[0])), 3)
+        return rounded(self.brain.by_stream(self.brain.fit(self.spaces[name])["r"]), 3)
 
     def unique(self, space: str, over: str) -> Json:
         """Variance that `space` adds to `over`: by stream, with the interval over test pictures."""
-        predicted, truth = self.brain.predict(self.spaces[over], self.spaces[space]), self.brain.voxels.test
-        lost = scoring.r2(truth, predicted) - scoring.r2(truth, self.of_one(over)[0])
-        drawn = np.array(list(self.brain.by_stream(self.brain.drawn_r2(predicted)).values())) - self.of_one(over)[1]
-        ends = np.quantile(drawn, [0.025, 0.975], axis=1).T
+        fitted = self.brain.fit(self.spaces[over], self.spaces[space])
+        means = self.brain.by_stream(fitted["unique"][1])
+        members = np.array([self.brain.streams == name for name in STREAMS])
+        draws = stats.unique_draws(fitted["prediction"], fitted["without"][1:], self.brain.voxels.test, members,
+                                   n_bootstrap=DRAWS, rng=rng(SEED, "shared noise", "draws"))[0]  # fmt: skip
+        ends = np.quantile(draws, [0.025, 0.975], axis=0).T
         return {name: {"unique": round(float(value), 4), "interval": np.round(interval, 4).tolist()}
-                for (name, value), interval in zip(self.brain.by_stream(lost).items(), ends, strict=True)}  # fmt: skip
+                for (name, value), interval in zip(means.items(), ends, strict=True)}  # fmt: skip
 
 
 # The demo's brain
@@ -132,7 +121,8 @@ def demo(folder: Path, steps: int, n_seeds: int, jobs: int) -> Json:
     compute = Compute(jobs=jobs, threads=1, progress=False)
     study = denoised(ph.Study.load(STUDY, folder / "runs").replace("encode.denoising", steps))
     study = ph.Study.from_dict(study.to_dict(), root=folder / "runs", folder=folder)
-    spaces, seeds = {"z": rows_of(study, "z", compute), "c": rows_of(study, "c", compute)}, range(n_seeds)
+    spaces = {name: rows_of(study, name, compute) for name in ("z", "c")}
+    seeds = range(n_seeds)
     for strength in STRENGTHS:
         spaces[f"{OWN_NOISE}@{strength:g}"] = rows_of(study, f"{OWN_NOISE}@{strength:g}", compute)
         for seed in seeds if strength == HIGH else seeds[:3]:
@@ -143,7 +133,8 @@ def demo(folder: Path, steps: int, n_seeds: int, jobs: int) -> Json:
     averages = {f"mean of {n} noises": np.mean(shared[:n], axis=0) for n in (2, 5, 10) if n <= n_seeds}
     brain = scanned(study, compute)
     fits = Fits(brain, spaces | averages)
-    first, empty = f"zc@{HIGH:g}, seed 0", f"{EMPTY}@{HIGH:g}"
+    first = f"zc@{HIGH:g}, seed 0"
+    empty = f"{EMPTY}@{HIGH:g}"
     result: Json = {"denoising steps": steps, "voxels": {n: int((brain.streams == n).sum()) for n in STREAMS}}
     result["r"] = {name: fits.r(name) for name in ("z", "c", first, f"{OWN_NOISE}@{HIGH:g}", empty, *averages)}
     result["unique of zc over z"] = {
@@ -190,7 +181,7 @@ def category(study: ph.Study, rows: Array) -> float:
     """Accuracy with which the category of scenes with one object is read from features of new pictures."""
     data = dataset(study, SUBJECT)
     ids, (images, _, _) = image_ids(data), images_of(data)
-    names = [list(dict.fromkeys(some)) for some in data.categories(ids.tolist())]  # type: ignore[attr-defined]
+    names = [list(dict.fromkeys(some)) for some in data.categories(ids.tolist())]
     single = np.array([len(some) == 1 for some in names])
     label = np.array([some[0] if some else "" for some in names])
     taught, values = np.isin(ids, images), rows.astype(np.float64)
@@ -232,7 +223,8 @@ def nsd(folder: Path, steps: int, jobs: int) -> Json:
     voxels = Voxels(train, scanned.test[:, some] - mean, np.ones(some.sum(), bool))
     rows = np.arange(size.train + size.test)
     fits = Fits(Brain(voxels, streams[some], rows[: size.train], rows[size.train :], weights), spaces)
-    high, empty = f"zc@{HIGH:g}", f"{EMPTY}@{HIGH:g}"
+    high = f"zc@{HIGH:g}"
+    empty = f"{EMPTY}@{HIGH:g}"
     return {
         "size": vars(size) | {"components": COMPONENTS}, "denoising steps": steps,
         "voxels": {name: int((streams == name).sum()) for name in STREAMS},

@@ -16,7 +16,9 @@ from decimal import Decimal
 from phosphene.errors import PhospheneError
 
 PLAIN = ("z", "c", "c:category", "z:segmentation")
-EMPTY, OTHER, OWN_NOISE = "zc:empty", "zc:other", "zc:own-noise"
+EMPTY = "zc:empty"
+OTHER = "zc:other"
+OWN_NOISE = "zc:own-noise"
 _NAME = re.compile(
     r"((?P<kind>zc(:empty|:other|:own-noise)?)|unet/(?P<layer>down\d+|mid|up\d+))"
     r"@(?P<strength>\d+\.?\d*|\.\d+)(/step=(?P<step>\d+))?",

@@ -108,10 +108,10 @@ def features(study: Study, subject: str, names: Sequence[str | Feature], compute
     return [artefacts[feature] for feature in asked]
 
 
-def passes(asked: Sequence[Feature]) -> list[list[Feature]]:
+def passes(wanted: Sequence[Feature]) -> list[list[Feature]]:
     """Group features by what is computed together."""
     groups: dict[object, list[Feature]] = defaultdict(list)
-    for feature in asked:
+    for feature in wanted:
         # layers of the U-Net are those of zc
         groups[feature.strength, feature.kind.replace("unet", "zc")].append(feature)
     return list(groups.values())
@@ -227,11 +227,11 @@ def _denoised(study: Study, data: Dataset, rows: slice, wanted: Sequence[Feature
     assert strength is not None
     last = _n_steps(study, model, strength)
     moments = {feature: (_place(feature), feature.step or last) for feature in wanted}
-    kind, same = wanted[0].kind, same_noise(study, wanted[0])
+    kind = wanted[0].kind
     c = _contexts(study, data, rows, kind, model)
     z = np.concatenate([model.image_to_latent(data.images(some.tolist()), 0, _latent_seeds(study, data, some))
                         for some in _cut(ids, READ_AT_ONCE)])  # fmt: skip
-    seeds = noise_seeds(study, [(data.subject, int(image), 0, 0) for image in ids], same)
+    seeds = noise_seeds(study, [(data.subject, int(image), 0, 0) for image in ids], same_noise(study, wanted[0]))
     settings = study.reconstruct
     how = Denoising(strength, settings.steps, 1.0 if kind == EMPTY else settings.guidance, settings.sampler)
     found: dict[Feature, list[NDArray[np.float16]]] = {feature: [] for feature in wanted}

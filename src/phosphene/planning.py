@@ -227,12 +227,12 @@ def _encoding(
     spaces = list(dict.fromkeys(space for one in models for space in one.spaces))
     widths = kept_widths(study, model, spaces)
     yield _betas(subject, data, [v], rates)
-    for some in passes(spaces):
-        seconds = _seconds_of_features(study, some, model, rates) * n_images
-        size = sum(2 * n_images * widths[space] for space in some) / 1e9
+    for group in passes(spaces):
+        seconds = _seconds_of_features(study, group, model, rates) * n_images
+        size = sum(2 * n_images * widths[space] for space in group) / 1e9
         memory = rates.drawing_gb + size * min(1, IMAGES_PER_PART / n_images)
-        name = f"features {some[0]}" + (f" and {len(some) - 1} more" if len(some) > 1 else "")
-        yield Cost(subject, name, len(some), 0.0, size, memory, seconds / 3600)
+        name = f"features {group[0]}" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
+        yield Cost(subject, name, len(group), 0.0, size, memory, seconds / 3600)
     wide = [width for width in widths.values() if width > settings.components]
     yield _components(subject, wide, (n_images, n_train), settings.components, rates)
     kept = {space: min(widths[space], settings.components, n_train - 1) for space in spaces}
@@ -262,11 +262,11 @@ def _components(subject: str, wide: Sequence[int], n: tuple[int, int], component
 
 
 def _seconds_of_features(
-    study: Study, some: Sequence[Feature], model: ldm.LatentDiffusion, rates: Rates
+    study: Study, group: Sequence[Feature], model: ldm.LatentDiffusion, rates: Rates
 ) -> float:
     """Of one picture, in one pass."""
-    strength = some[0].strength
+    strength = group[0].strength
     if strength is None:
-        return sum(5 * rates.context if space.kind == "c" else rates.latent for space in some)
+        return sum(5 * rates.context if space.kind == "c" else rates.latent for space in group)
     n_steps = len(model.schedule.timesteps(encoding.denoised(study).reconstruct.steps, strength))
-    return rates.latent + n_steps * rates.step * (0.5 if some[0].kind == EMPTY else 1)  # no guidance: half the rows
+    return rates.latent + n_steps * rates.step * (0.5 if group[0].kind == EMPTY else 1)  # no guidance: half the rows

@@ -63,8 +63,9 @@ def panel_names(analysis: str, models: Sequence[Model]) -> dict[Model, str]:
         for model, value in at.items():
             if value is not None:
                 word, number = words[places_.index(float(value))], f"{unit}{value:g}"
-                noise, own = " noise" if ranked == "noise" else "", model.spaces[-1].kind == OWN_NOISE
-                name = f"{word}{'' if own else noise} ({number})" if word else number
+                own = model.spaces[-1].kind == OWN_NOISE
+                noise = " noise" if ranked == "noise" and not own else ""
+                name = f"{word}{noise} ({number})" if word else number
                 found[model] = f"separate noise: {name}" if own else name
         return {model: found.get(model, str(model)) for model in models}
     if analysis == "text":

@@ -23,7 +23,8 @@ from phosphene.stages import VOXELS_PER_CHUNK, assembled, betas, betas_recipe, m
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study
 
-VERSION, VERSION_OF_SEVERAL = 1, 2  # of models of one space, and of several
+VERSION = 1  # of models of one space
+VERSION_OF_SEVERAL = 2
 PREDICTIONS = ("prediction", "without")  # arrays that are kept in float16
 
 

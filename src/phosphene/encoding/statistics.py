@@ -22,7 +22,6 @@ from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study, rng
 
 VERSION = {"measured": 1, "statistics": 1, "contrast": 1}
-VERSION_OF_SEVERAL = 2  # of statistics of models of several spaces
 CONTRAST = ("difference", "ci_low", "ci_high", "p")
 
 
@@ -61,8 +60,7 @@ def statistics_recipe(study: Study, subject: str, model: Model) -> Recipe:
     """What the statistics of a model are made from."""
     settings = {"seed": study.seed, **study.settings("encode", "atlases", "bootstrap", "permutations")}
     inputs = {"encode": encode_recipe(study, subject, model).hash, "measured": measured_recipe(study, subject).hash}
-    version = VERSION["statistics"] if len(model.spaces) == 1 else VERSION_OF_SEVERAL
-    return Recipe("statistics", model_name(subject, model), version, settings, inputs)
+    return Recipe("statistics", model_name(subject, model), VERSION["statistics"], settings, inputs)
 
 
 def statistics(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:
@@ -116,10 +114,10 @@ def _statistics_part(artefact: Artefact, index: int, *, study: Study, subject: s
 
 def _unique_intervals(study: Study, subject: str, model: Model, regions: pd.DataFrame) -> pd.DataFrame:
     """Intervals of the unique variance of each space (95 %, bootstrap over test images), a row for each region."""
-    store, table = Store(study.root), maps(study, subject, model)
+    store = Store(study.root)
     encoded = store.artefact(encode_recipe(study, subject, model))
     truth = store.artefact(measured_recipe(study, subject)).array("test")
-    labels = dict(labelled(table, study.encode.atlases))
+    labels = dict(labelled(maps(study, subject, model), study.encode.atlases))
     members = np.array([(labels[atlas] == region).to_numpy() for atlas, region in
                         regions[["atlas", "region"]].itertuples(index=False)])  # fmt: skip
     draws = stats.unique_draws(encoded.array("prediction"), encoded.array("without"), truth, members,

@@ -60,11 +60,15 @@ class LatentDiffusion:
     def __init__(self, vae: Any, unet: Any, text: Any, tokenizer: Any, schedule: NoiseSchedule) -> None:
         # Only the U-Net, where the time goes, may be of half precision: the autoencoders of some models overflow in it,
         # and z and c are what regressions aim at.
-        self.device, self.dtype = unet.device, unet.dtype
+        self.device = unet.device
+        self.dtype = unet.dtype
         # the faster one; group norms of PyTorch rearrange channels_last on a GPU
         self._layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
-        self.vae, self.unet = vae.float().to(memory_format=self._layout), unet.to(memory_format=self._layout)
-        self.text, self.tokenizer, self.schedule = text.float(), tokenizer, schedule
+        self.vae = vae.float().to(memory_format=self._layout)
+        self.unet = unet.to(memory_format=self._layout)
+        self.text = text.float()
+        self.tokenizer = tokenizer
+        self.schedule = schedule
         self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size: int = unet.config.sample_size * self.factor
         self.context_shape: tuple[int, int] = (text.config.max_position_embeddings, text.config.hidden_size)

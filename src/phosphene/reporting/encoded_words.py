@@ -65,12 +65,13 @@ def words(analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFra
 
 def _words_of_two(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
     """Where each space alone explains most, in the first and the last panel."""
-    told = []
+    panels = []
     for model, table in tables.items():
         each = [f"only {s.kind.split(':')[0]} {_listed(_means(table, f'unique {s}'), 3)}" for s in model.spaces]
-        told.append(f"{names[model]}: {'; '.join(each)}")
+        panels.append(f"{names[model]}: {'; '.join(each)}")
     main, own = ([m for m in tables if _is_own_noise(m) is control] for control in (False, True))
-    ends, said = list(dict.fromkeys([(main or own)[0], (main or own)[-1]])), []
+    ends = list(dict.fromkeys([(main or own)[0], (main or own)[-1]]))
+    clauses = []
     for k in range(2):
         found = []
         for model in ends:
@@ -78,25 +79,26 @@ def _words_of_two(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) ->
             if len(mean):
                 there = f" ({_cortex(mean.idxmax())})" if mean.max() >= 0.0005 else ""
                 found.append(f"{_number(mean.max(), 3) if there else 'nothing'} {_short(model)}{there}")
-        said.append(f"only {ends[0].spaces[k].kind} explains up to {' and '.join(found) or 'nothing'}")
+        clauses.append(f"only {ends[0].spaces[k].kind} explains up to {' and '.join(found) or 'nothing'}")
     if main and own:
         mean = _means(tables[own[-1]], f"unique {own[-1].spaces[1]}")
         most = _number(mean.max(), 3) if len(mean) else "–"
-        said.append(f"with separate noise for each picture, zc alone explains at most {most} {_short(own[-1])}")
-    return (f"As mean R² of a region, {'; '.join(said)}.",
-            f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(told)}.")  # fmt: skip
+        clauses.append(f"with separate noise for each picture, zc alone explains at most {most} {_short(own[-1])}")
+    return (f"As mean R² of a region, {'; '.join(clauses)}.",
+            f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(panels)}.")  # fmt: skip
 
 
 def _words_of_text(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
     """What each zc adds to its reference, where it adds most."""
-    told, said = [], []
+    panels = []
+    clauses = []
     for model, table in tables.items():
         mean = _means(table, f"unique {model.spaces[1]}")
         if len(mean):
-            told.append(f"{names[model]}: adds {_listed(mean, 3)}")
-            said.append(f"{_number(mean.max(), 3)} in {_cortex(mean.idxmax())} ({names[model]})")
-    return (f"As mean R² of a region, zc adds at most {_sentence(said) if said else 'nothing'}.",
-            f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(told)}.")  # fmt: skip
+            panels.append(f"{names[model]}: adds {_listed(mean, 3)}")
+            clauses.append(f"{_number(mean.max(), 3)} in {_cortex(mean.idxmax())} ({names[model]})")
+    return (f"As mean R² of a region, zc adds at most {_sentence(clauses) if clauses else 'nothing'}.",
+            f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(panels)}.")  # fmt: skip
 
 
 def _words_of_layers(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:

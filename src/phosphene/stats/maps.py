@@ -214,12 +214,18 @@ def checked_shape(what: str, *arrays: Columns) -> tuple[int, int]:
 
 def unit_blocks(*arrays: Columns) -> Iterator[tuple[slice, list[Floats]]]:
     """Blocks of voxels, with mean 0 and length 1 over images, or NaN where that cannot be."""
-    v = arrays[0].shape[1]
+    for columns, block in blocks(*arrays):
+        yield columns, [_unit(values) for values in block]
+
+
+def blocks(*arrays: Columns) -> Iterator[tuple[slice, list[NDArray[Any]]]]:
+    """Blocks of voxels, the last axis, as they are stored."""
+    v = arrays[0].shape[-1]
     for start in range(0, v, READ):
-        held = [np.asanyarray(array[:, start : start + READ]) for array in arrays]
-        for inner in range(0, held[0].shape[1], WORK):
-            stop = min(inner + WORK, held[0].shape[1])
-            yield slice(start + inner, start + stop), [_unit(values[:, inner:stop]) for values in held]
+        held = [np.asanyarray(array[..., start : start + READ]) for array in arrays]
+        for inner in range(0, held[0].shape[-1], WORK):
+            stop = min(inner + WORK, held[0].shape[-1])
+            yield slice(start + inner, start + stop), [values[..., inner:stop] for values in held]
 
 
 def _unit(values: NDArray[Any]) -> Floats:

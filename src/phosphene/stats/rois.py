@@ -12,10 +12,9 @@ from phosphene.errors import PhospheneError
 from phosphene.scoring import as_floats
 from phosphene.stats.intervals import resampled
 from phosphene.stats.maps import (
-    READ,
-    WORK,
     Columns,
     Floats,
+    blocks,
     checked_shape,
     dot,
     moments,
@@ -109,21 +108,19 @@ def unique_draws(
             f"{v}) and (n_regions, {v})."
         )
     counts = resample_counts(n, n_bootstrap, rng)
-    sums, known = np.zeros((without.shape[0], n_bootstrap, len(inside))), np.zeros(len(inside))
-    for start in range(0, v, READ):
-        columns = slice(start, min(start + READ, v))
-        read = np.concatenate([truth[:, columns][None], prediction[:, columns][None], without[:, :, columns]])
-        for first in range(0, read.shape[2], WORK):
-            y, p, *rest = np.asarray(read[:, :, first : first + WORK], np.float64)
-            member = inside[:, columns][:, first : first + WORK].T
-            usable = np.isfinite([y, p, *rest]).all(axis=(0, 1)) & (np.ptp(y, axis=0) > 0)
-            member = member[usable].astype(np.float64)
-            known += member.sum(axis=0)
-            y, p = y[:, usable], p[:, usable]
-            squares = moments(counts, y - y.mean(axis=0))[1]
-            for space, q in enumerate(rest):
-                lost = counts @ ((y - q[:, usable]) ** 2 - (y - p) ** 2) / squares
-                sums[space] += lost @ member
+    sums = np.zeros((without.shape[0], n_bootstrap, len(inside)))
+    known = np.zeros(len(inside))
+    for columns, block in blocks(truth, prediction, without):
+        y, p, rest = (as_floats(values) for values in block)
+        usable = np.isfinite(y).all(axis=0) & np.isfinite(p).all(axis=0) & np.isfinite(rest).all(axis=(0, 1))
+        usable &= np.ptp(y, axis=0) > 0
+        member = inside[:, columns][:, usable].T.astype(np.float64)
+        known += member.sum(axis=0)
+        y = y[:, usable]
+        squared_error = (y - p[:, usable]) ** 2
+        squares = moments(counts, y - y.mean(axis=0))[1]
+        for space, predicted in enumerate(rest[..., usable]):
+            sums[space] += (counts @ ((y - predicted) ** 2 - squared_error) / squares) @ member
     with np.errstate(invalid="ignore"):
         return sums / known
 
