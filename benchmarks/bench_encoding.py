@@ -55,7 +55,11 @@ def study_of(folder: Path, size: Size) -> Any:
     brain = WholeBrain(size)
     sources._open = lambda *place: brain
     stages.VOXELS_PER_CHUNK = fitting.VOXELS_PER_CHUNK = size.block
-    values = {"name": "brain", "data": {"root": str(folder)}, "encode": {"components": size.components}}
+    values = {
+        "name": "brain",
+        "data": {"root": str(folder)},
+        "encode": {"components": size.components},
+    }
     return Study.from_dict(values, root=folder / "runs", folder=folder)
 
 
@@ -63,7 +67,9 @@ def compute() -> Any:
     """Compute one part after the other in this process."""
     from phosphene.study import Compute
 
-    return Compute(device="cpu", jobs=1, threads=int(os.environ.get("OMP_NUM_THREADS", "2")), progress=False)
+    return Compute(
+        device="cpu", jobs=1, threads=int(os.environ.get("OMP_NUM_THREADS", "2")), progress=False
+    )
 
 
 def model() -> Any:
@@ -91,7 +97,10 @@ def measured(found: Json) -> Iterator[None]:
     with peak_memory() as memory:
         started, used = time.perf_counter(), time.process_time()
         yield
-        found |= {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - used}
+        found |= {
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": time.process_time() - used,
+        }
     found["memory_mib"] = memory
 
 
@@ -129,7 +138,9 @@ def decompose(folder: Path, size: Size) -> Json:
     stage._factors_part = one
     with measured(found):
         made = stage.factors(study, SUBJECT, model(), compute())
-    alone = sum(part["seconds"] for part in made.manifest["parts"])  # without the check that inputs are whole
+    alone = sum(
+        part["seconds"] for part in made.manifest["parts"]
+    )  # without the check that inputs are whole
     return found | {
         "part_seconds": alone,
         "part_cpu_seconds": sum(used),
@@ -159,9 +170,19 @@ def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
     def fit(known: Any, voxels: Any, *more: Any) -> Any:
         result = fit_block(known, voxels, *more)
         if not blocks:
-            given = {"X": known.train[0], "X_test": known.test[0], "Y": voxels.train, "alphas": study.encode.alphas}
-            for name, values in (given | {name: result[name] for name in ("alpha", "prediction", "r")}).items():
-                np.save(folder / f"{name}.npy", np.asarray(values, None if name in ("alpha", "alphas") else np.float32))
+            given = {
+                "X": known.train[0],
+                "X_test": known.test[0],
+                "Y": voxels.train,
+                "alphas": study.encode.alphas,
+            }
+            for name, values in (
+                given | {name: result[name] for name in ("alpha", "prediction", "r")}
+            ).items():
+                np.save(
+                    folder / f"{name}.npy",
+                    np.asarray(values, None if name in ("alpha", "alphas") else np.float32),
+                )
         return result
 
     def one(artefact: Any, index: int, **given: Any) -> None:
@@ -179,7 +200,11 @@ def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
     with measured(found):
         encode(study, SUBJECT, model(), compute())
     names = {name: statistics.median(block[name] for block in blocks) for name in blocks[0]}
-    return found | {"blocks": blocks, "median_block": names, "r": float(np.nanmean(np.load(folder / "r.npy")))}
+    return found | {
+        "blocks": blocks,
+        "median_block": names,
+        "r": float(np.nanmean(np.load(folder / "r.npy"))),
+    }
 
 
 class Folds(KFold):
@@ -206,16 +231,26 @@ def peer(who: str, backend: str, folder: Path, targets: int = 0) -> Json:
 
     warnings.simplefilter("ignore")
     set_backend(backend)
-    X, Y, test, alphas = (np.load(folder / f"{name}.npy") for name in ("X", "Y", "X_test", "alphas"))
+    X, Y, test, alphas = (
+        np.load(folder / f"{name}.npy") for name in ("X", "Y", "X_test", "alphas")
+    )
     Y = Y[:, : targets or None]
     note, found = folder / "folds.txt", {}
     note.unlink(missing_ok=True)
-    given = {"alphas": alphas, "cv": Folds(FOLDS, note), "fit_intercept": False,
-             "solver_params": {"n_alphas_batch": 1, "score_func": r2_score, "warn": False}}  # fmt: skip
+    given = {
+        "alphas": alphas,
+        "cv": Folds(FOLDS, note),
+        "fit_intercept": False,
+        "solver_params": {"n_alphas_batch": 1, "score_func": r2_score, "warn": False},
+    }
     if who == KERNEL:
         del given["solver_params"]["warn"]
     with measured(found):
-        fitted = (RidgeCV(**given) if who == RIDGE else KernelRidgeCV(kernel="linear", warn=False, **given)).fit(X, Y)
+        fitted = (
+            RidgeCV(**given)
+            if who == RIDGE
+            else KernelRidgeCV(kernel="linear", warn=False, **given)
+        ).fit(X, Y)
         predicted = np.asarray(fitted.predict(test))
         best = np.asarray(fitted.best_alphas_)
     if targets:
@@ -237,13 +272,22 @@ def stopped(stop: float, who: str, backend: str, folder: Path) -> Json:
     process.join(stop)
     if not process.is_alive():
         return dict(queue.get())
-    peak = next(int(line.split()[1]) / 1024 for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
-                if line.startswith("VmHWM"))  # fmt: skip
+    peak = next(
+        int(line.split()[1]) / 1024
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     process.terminate()
     process.join()
     asked = [float(line) for line in note.read_text().splitlines()] if note.exists() else []
-    asked = asked[(len(asked) - 1) // FOLDS * FOLDS :]  # the last time that folds were gone through; before are checks
-    return {"ended_after_seconds": stop, "seconds_of_folds": np.diff(asked).tolist(), "memory_mib": {"peak": peak}}
+    asked = asked[
+        (len(asked) - 1) // FOLDS * FOLDS :
+    ]  # the last time that folds were gone through; before are checks
+    return {
+        "ended_after_seconds": stop,
+        "seconds_of_folds": np.diff(asked).tolist(),
+        "memory_mib": {"peak": peak},
+    }
 
 
 def _answer(queue: Any, *given: Any) -> None:
@@ -257,8 +301,12 @@ def whole_brain(size: Size, once: float, block: float, peers: dict[str, float]) 
     return {
         "blocks": n,
         "seconds": ours,
-        "seconds_of_peers_called_for_every_block": {who: n * seconds for who, seconds in peers.items()},
-        "ratio_block_with_decomposition": {who: seconds / (once + block) for who, seconds in peers.items()},
+        "seconds_of_peers_called_for_every_block": {
+            who: n * seconds for who, seconds in peers.items()
+        },
+        "ratio_block_with_decomposition": {
+            who: seconds / (once + block) for who, seconds in peers.items()
+        },
         "ratio_block": {who: seconds / block for who, seconds in peers.items()},
         "ratio": {who: n * seconds / ours for who, seconds in peers.items()},
     }
@@ -266,16 +314,27 @@ def whole_brain(size: Size, once: float, block: float, peers: dict[str, float]) 
 
 def small(folder: Path, repeats: int) -> Json:
     """Measure the small size in turn with himalaya; half a block once, to see what does not depend on voxels."""
-    size, tries = SMALL, {f"{who}, {b}": (who, b) for who in (RIDGE, KERNEL) for b in ("numpy", "torch")}
-    found: Json = {"size": asdict(size), "betas": in_fresh_process(write_brain, folder, size), "runs": []}
+    size, tries = (
+        SMALL,
+        {f"{who}, {b}": (who, b) for who in (RIDGE, KERNEL) for b in ("numpy", "torch")},
+    )
+    found: Json = {
+        "size": asdict(size),
+        "betas": in_fresh_process(write_brain, folder, size),
+        "runs": [],
+    }
     runs = found["runs"]
     for _ in range(repeats):
         for stage in ("factors", "encode"):
             shutil.rmtree(folder / "runs" / stage, ignore_errors=True)
         run = {"factors": in_fresh_process(decompose, folder, size)}
         run["encode"] = in_fresh_process(encode_blocks, folder, size, 4)
-        runs.append(run | {name: in_fresh_process(peer, *given, folder) for name, given in tries.items()})
-    found["half_block"] = {n: in_fresh_process(peer, *given, folder, size.block // 2) for n, given in tries.items()}
+        runs.append(
+            run | {name: in_fresh_process(peer, *given, folder) for name, given in tries.items()}
+        )
+    found["half_block"] = {
+        n: in_fresh_process(peer, *given, folder, size.block // 2) for n, given in tries.items()
+    }
     medians = {name: statistics.median(run[name]["cpu_seconds"] for run in runs) for name in tries}
     once = statistics.median(run["factors"]["part_cpu_seconds"] for run in runs)
     block = statistics.median(run["encode"]["median_block"]["cpu_seconds"] for run in runs)
@@ -283,14 +342,20 @@ def small(folder: Path, repeats: int) -> Json:
     return found | {"whole_brain": whole_brain(size, once, block, medians)}
 
 
-def full(folder: Path, n_blocks: int, backend: str, stop: float, save: Callable[[Json], None]) -> None:
+def full(
+    folder: Path, n_blocks: int, backend: str, stop: float, save: Callable[[Json], None]
+) -> None:
     """Measure the full size, one phase after the other, saving after each."""
     size, found, started = FULL, {"size": asdict(FULL), "peer_backend": backend}, time.monotonic()
     say = partial(print, file=sys.stderr, flush=True)
     found["betas"] = in_fresh_process(write_brain, folder, size)
-    say(f"betas written: {found['betas']['seconds']:.0f} s, {found['betas']['gib_on_disk']:.1f} GiB")
+    say(
+        f"betas written: {found['betas']['seconds']:.0f} s, {found['betas']['gib_on_disk']:.1f} GiB"
+    )
     found["factors"] = in_fresh_process(decompose, folder, size)
-    say(f"decomposed once: {found['factors']['part_seconds']:.0f} s, {found['factors']['gib_on_disk']:.2f} GiB")
+    say(
+        f"decomposed once: {found['factors']['part_seconds']:.0f} s, {found['factors']['gib_on_disk']:.2f} GiB"
+    )
     found["encode"] = in_fresh_process(encode_blocks, folder, size, n_blocks)
     save(found)
     for who in (KERNEL, RIDGE):
@@ -306,14 +371,22 @@ def full(folder: Path, n_blocks: int, backend: str, stop: float, save: Callable[
 def main() -> None:
     """Parse options, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--small", action="store_true", help="an eighth in every direction, a minute")
+    parser.add_argument(
+        "--small", action="store_true", help="an eighth in every direction, a minute"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="of --small")
     parser.add_argument("--blocks", type=int, default=3, help="of the full size")
     parser.add_argument("--backend", default="torch", help="himalaya's, at full size")
-    parser.add_argument("--stop", type=float, default=1e6, metavar="SECONDS", help="end the full size then")
-    parser.add_argument("--folder", type=Path, help="where 14 GiB are free; by default a temporary folder")
+    parser.add_argument(
+        "--stop", type=float, default=1e6, metavar="SECONDS", help="end the full size then"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where 14 GiB are free; by default a temporary folder"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the files there")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "encoding.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "encoding.json"
+    )
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="brain-", dir=args.folder))
     name = "small" if args.small else "full"

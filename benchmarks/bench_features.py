@@ -31,18 +31,32 @@ def main() -> None:
     """Draw scenes, compute, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scenes", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=50, help="of the whole schedule; 0.8 of them are made")
+    parser.add_argument(
+        "--steps", type=int, default=50, help="of the whole schedule; 0.8 of them are made"
+    )
     parser.add_argument("--components", type=int, default=500)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where data and features go and stay; by default a temporary one")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where data and features go and stay; by default a temporary one",
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
-    found: dict[str, Any] = {"machine": machine_facts("numpy", "torch", "diffusers", "scikit-learn")}
+    found: dict[str, Any] = {
+        "machine": machine_facts("numpy", "torch", "diffusers", "scikit-learn")
+    }
     with tempfile.TemporaryDirectory() as temporary:
         for part in (4, 1):
             folder = (args.folder or Path(temporary)) / str(args.scenes // part)
-            arguments = (folder, args.scenes // part, args.steps, args.components, (args.device, args.threads))
+            arguments = (
+                folder,
+                args.scenes // part,
+                args.steps,
+                args.components,
+                (args.device, args.threads),
+            )
             found[f"{args.scenes // part} scenes"] = in_fresh_process(measure, *arguments)
         found["components"] = in_fresh_process(compare, *arguments)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -62,30 +76,51 @@ def make_study(folder: Path, scenes: int, steps: int) -> Any:
     import phosphene as ph
 
     shared = int(scenes * SHARED)
-    simulated = {"enabled": True, "images_shared": shared, "images_own": scenes - shared, "repeats": 2}
-    values = {"data": {"root": "data", "simulate": simulated | {"sessions": SESSIONS}}, "reconstruct": {"steps": steps}}
+    simulated = {
+        "enabled": True,
+        "images_shared": shared,
+        "images_own": scenes - shared,
+        "repeats": 2,
+    }
+    values = {
+        "data": {"root": "data", "simulate": simulated | {"sessions": SESSIONS}},
+        "reconstruct": {"steps": steps},
+    }
     return ph.Study.from_dict(values, root=folder / "runs", folder=folder)
 
 
 def feature_names(steps: int) -> list[str]:
     """Five layers at early, middle and late steps."""
     made = int(steps * STRENGTH)
-    return [f"unet/{layer}@{STRENGTH}/step={k}" for k in (max(1, made // 8), made // 2, made) for layer in LAYERS]
+    return [
+        f"unet/{layer}@{STRENGTH}/step={k}"
+        for k in (max(1, made // 8), made // 2, made)
+        for layer in LAYERS
+    ]
 
 
-def measure(folder: Path, scenes: int, steps: int, components: int, how: tuple[str, int]) -> dict[str, Any]:
+def measure(
+    folder: Path, scenes: int, steps: int, components: int, how: tuple[str, int]
+) -> dict[str, Any]:
     """Seconds and memory of the pass and of the components; `how` is device and threads."""
     from phosphene import features as stage
     from phosphene.sources import load_model
     from phosphene.stages import extract
     from phosphene.study import Compute
 
-    study, names, compute = make_study(folder, scenes, steps), feature_names(steps), Compute(how[0], threads=how[1])
+    study, names, compute = (
+        make_study(folder, scenes, steps),
+        feature_names(steps),
+        Compute(how[0], threads=how[1]),
+    )
     extract(study, SUBJECT, "c", compute)  # also draws the scenes
     small = stage.features(
         make_study(folder / "first", 40, 5), SUBJECT, feature_names(5), compute
     )  # libraries, kernels
-    print(f"{scenes} scenes: {len(small)} features, {load_model('bundled', how[0]).device}", file=sys.stderr)
+    print(
+        f"{scenes} scenes: {len(small)} features, {load_model('bundled', how[0]).device}",
+        file=sys.stderr,
+    )
     with peak_memory() as memory:
         started, busy = time.perf_counter(), time.process_time()
         made = stage.features(study, SUBJECT, names, compute)
@@ -111,7 +146,9 @@ def measure(folder: Path, scenes: int, steps: int, components: int, how: tuple[s
         "mib_on_disk": round(sum(size(artefact.path) for artefact in made) / 2**20, 1),
         "seconds_components": round(seconds_reduced, 1),
         "mib_components": memory_reduced,
-        "mib_on_disk_components": round(sum(size(artefact.path) for artefact in reduced) / 2**20, 1),
+        "mib_on_disk_components": round(
+            sum(size(artefact.path) for artefact in reduced) / 2**20, 1
+        ),
     }
 
 
@@ -120,7 +157,9 @@ def size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def compare(folder: Path, scenes: int, steps: int, components: int, how: tuple[str, int]) -> dict[str, Any]:
+def compare(
+    folder: Path, scenes: int, steps: int, components: int, how: tuple[str, int]
+) -> dict[str, Any]:
     """Largest angle between our components and those of scikit-learn on the same training rows."""
     from scipy.linalg import subspace_angles
     from sklearn.decomposition import PCA
@@ -131,11 +170,17 @@ def compare(folder: Path, scenes: int, steps: int, components: int, how: tuple[s
     from phosphene.sources import dataset
     from phosphene.study import Compute
 
-    study, names, compute = make_study(folder, scenes, steps), feature_names(steps), Compute(how[0], threads=how[1])
+    study, names, compute = (
+        make_study(folder, scenes, steps),
+        feature_names(steps),
+        Compute(how[0], threads=how[1]),
+    )
     data = dataset(study, SUBJECT)
     train = np.isin(image_ids(data), data.trials.loc[data.trials["split"] == "train", "image"])
     found: dict[str, Any] = {}
-    for name in names[len(LAYERS) : 2 * len(LAYERS)]:  # the middle step: a full decomposition takes long
+    for name in names[
+        len(LAYERS) : 2 * len(LAYERS)
+    ]:  # the middle step: a full decomposition takes long
         source = stage.features(study, SUBJECT, [name], compute)[0]
         ours = stage.reduced(study, SUBJECT, [name], compute, components)[0]
         rows = source.array("features")[:][train].astype(np.float64)
@@ -143,7 +188,9 @@ def compare(folder: Path, scenes: int, steps: int, components: int, how: tuple[s
         with threadpool_limits(how[1]):
             theirs = PCA(ours.array("features").shape[1], svd_solver="full").fit(rows)
         seconds = time.perf_counter() - started
-        axes = (rows - ours.array("mean")[:]).T @ ours.array("features")[:][train].astype(np.float64)
+        axes = (rows - ours.array("mean")[:]).T @ ours.array("features")[:][train].astype(
+            np.float64
+        )
         found[name] = {
             "width": rows.shape[1],
             "subspace_angle": float(subspace_angles(axes, theirs.components_.T).max()),

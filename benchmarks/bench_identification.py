@@ -41,7 +41,9 @@ def main() -> None:
     """Parse options, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--large", action="store_true", help="only peak memory at 139,968 features")
-    parser.add_argument("--quick", action="store_true", help="few images, to try the script; no figures to quote")
+    parser.add_argument(
+        "--quick", action="store_true", help="few images, to try the script; no figures to quote"
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
@@ -52,7 +54,9 @@ def main() -> None:
     if not args.large:
         found |= {"speed": speed(n, args.repeats), "same_results": same_results()}
     else:
-        found["large"] = {kind: in_fresh_process(large, kind, n, n_large) for kind in ("arrays", "files")}
+        found["large"] = {
+            kind: in_fresh_process(large, kind, n, n_large) for kind in ("arrays", "files")
+        }
     args.out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
@@ -77,7 +81,9 @@ def loop(recon: np.ndarray, original: np.ndarray, direction: str = DIRECTIONS[0]
     r = np.empty((n, n))
     for i in range(n):
         for j in range(n):
-            r[i, j] = np.mean([np.corrcoef(recon[i, s], original[j])[0, 1] for s in range(n_samples)])
+            r[i, j] = np.mean(
+                [np.corrcoef(recon[i, s], original[j])[0, 1] for s in range(n_samples)]
+            )
     r = r.T if direction == DIRECTIONS[0] else r
     return np.array([np.mean([r[i, i] > r[i, j] for j in range(n) if j != i]) for i in range(n)])
 
@@ -124,8 +130,12 @@ def same_results() -> Json:
     recon, original = draw(WHOLE_LOOP, N_FEATURES)
     differences = {}
     for direction in DIRECTIONS:
-        found = two_way_identification(recon, original, direction=direction, n_bootstrap=0, n_permutations=0)
-        differences[direction] = float(np.abs(found.per_image - loop(recon, original, direction)).max())
+        found = two_way_identification(
+            recon, original, direction=direction, n_bootstrap=0, n_permutations=0
+        )
+        differences[direction] = float(
+            np.abs(found.per_image - loop(recon, original, direction)).max()
+        )
     return {"images": WHOLE_LOOP, "largest_difference": differences}
 
 
@@ -137,10 +147,17 @@ def large(kind: str, n: int, d: int) -> Json:
         for i in range(n):
             original[i] = rng.standard_normal(d, dtype=np.float32)
             recon[i] = 0.02 * original[i] + rng.standard_normal((N_SAMPLES, d), dtype=np.float32)
-        results: Json = {"shape": {"images": n, "samples": N_SAMPLES, "features": d, "dtype": "float16"}}
-        for name, function in {"two_way_identification": two_way_identification, "correlations": correlations}.items():
+        results: Json = {
+            "shape": {"images": n, "samples": N_SAMPLES, "features": d, "dtype": "float16"}
+        }
+        for name, function in {
+            "two_way_identification": two_way_identification,
+            "correlations": correlations,
+        }.items():
             with peak_memory() as memory:
-                results[name] = {"seconds": rounded(seconds(lambda function=function: function(recon, original)))}
+                results[name] = {
+                    "seconds": rounded(seconds(lambda function=function: function(recon, original)))
+                }
             results[name] |= {"memory_mib": memory, "below_4_gb": memory["peak"] * 2**20 < 4e9}
         return results
 

@@ -61,7 +61,9 @@ class Study:
 
     def answers(self) -> Answers:
         """The database, read past the server."""
-        return open_answers(self.url, HASH, pd.read_parquet(self.folder / "trials.parquet"), self.tokens)
+        return open_answers(
+            self.url, HASH, pd.read_parquet(self.folder / "trials.parquet"), self.tokens
+        )
 
 
 def make(folder: Path, url: str, n_raters: int, n_trials: int) -> Study:
@@ -69,12 +71,22 @@ def make(folder: Path, url: str, n_raters: int, n_trials: int) -> Study:
     rng, names = np.random.default_rng(0), [secrets.token_hex(16) for _ in range(PICTURES)]
     (folder / "pictures").mkdir(parents=True)
     for name in names:
-        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / "pictures" / f"{name}.png")
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
+            folder / "pictures" / f"{name}.png"
+        )
     frame = pd.DataFrame(
-        {"slot": np.repeat(np.arange(n_raters), n_trials), "position": np.tile(np.arange(n_trials), n_raters)}
+        {
+            "slot": np.repeat(np.arange(n_raters), n_trials),
+            "position": np.tile(np.arange(n_trials), n_raters),
+        }
     )
     frame = frame.assign(
-        kind="trial", method="z", subject="subj01", image="image", distractor_image="other", correct="left"
+        kind="trial",
+        method="z",
+        subject="subj01",
+        image="image",
+        distractor_image="other",
+        correct="left",
     )
     frame = frame.assign(item=0, distractor_item=1, repeat_of=-1)
     for role in ("photo", "left", "right"):
@@ -82,7 +94,10 @@ def make(folder: Path, url: str, n_raters: int, n_trials: int) -> Study:
     frame.to_parquet(folder / "trials.parquet")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    tokens = {slot: hashlib.sha256(f"{folder.name}/{slot}".encode()).hexdigest()[:32] for slot in range(n_raters)}
+    tokens = {
+        slot: hashlib.sha256(f"{folder.name}/{slot}".encode()).hexdigest()[:32]
+        for slot in range(n_raters)
+    }
     (folder / "tokens.json").write_text(json.dumps(tokens))
     study = Study(folder, url or f"sqlite:///{folder / 'answers.sqlite'}", port, tokens, n_trials)
     if url:
@@ -92,7 +107,9 @@ def make(folder: Path, url: str, n_raters: int, n_trials: int) -> Study:
 
 def _empty(url: str) -> None:
     if "bench" not in (sa.make_url(url).database or ""):
-        raise SystemExit("--database: tables are dropped; give a database that has 'bench' in its name")
+        raise SystemExit(
+            "--database: tables are dropped; give a database that has 'bench' in its name"
+        )
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.execute(sa.text("DROP TABLE IF EXISTS answers, raters, meta"))
@@ -101,7 +118,9 @@ def _empty(url: str) -> None:
 
 def run_server(folder: Path, url: str, port: int) -> None:
     """The server process."""
-    tokens = {int(slot): token for slot, token in json.loads((folder / "tokens.json").read_text()).items()}
+    tokens = {
+        int(slot): token for slot, token in json.loads((folder / "tokens.json").read_text()).items()
+    }
     answers = open_answers(url, HASH, pd.read_parquet(folder / "trials.parquet"), tokens)
     serve(create_app(answers, folder / "pictures", Texts(), ADMIN, 0), "127.0.0.1", port)
 
@@ -128,7 +147,9 @@ class Rater:
         self.study, self.slot, self.chance = study, slot, random.Random(slot)
         self.path, self.streams = f"/r/{study.tokens[slot]}", None
 
-    async def once(self, kind: str, method: str, path: str, body: bytes, content: str) -> tuple[int, bytes]:
+    async def once(
+        self, kind: str, method: str, path: str, body: bytes, content: str
+    ) -> tuple[int, bytes]:
         """One request on the connection that is open."""
         if self.streams is None:
             self.streams = await asyncio.open_connection("127.0.0.1", self.study.port)
@@ -146,7 +167,9 @@ class Rater:
         self.study.statuses[status] += 1
         return status, found
 
-    async def ask(self, kind: str, method: str, path: str, body: bytes = b"", content: str = "") -> tuple[int, bytes]:
+    async def ask(
+        self, kind: str, method: str, path: str, body: bytes = b"", content: str = ""
+    ) -> tuple[int, bytes]:
         """A request, again and again until there is a reply: as the page does."""
         while True:
             try:
@@ -162,7 +185,9 @@ class Rater:
         """All trials, thinking between half and one and a half times `think` seconds."""
         await asyncio.sleep(self.chance.uniform(0, think))
         await self.ask("page", "GET", "")
-        await self.ask("page", "POST", "/consent", b"agree=yes", "application/x-www-form-urlencoded")
+        await self.ask(
+            "page", "POST", "/consent", b"agree=yes", "application/x-www-form-urlencoded"
+        )
         await self.ask("page", "GET", "")
         for position in range(self.study.n_trials):
             status, found = await self.ask("trial", "GET", f"/trial/{position}.json")
@@ -173,10 +198,19 @@ class Rater:
                 assert status == 200, status
             await asyncio.sleep(think * self.chance.uniform(0.5, 1.5))
             choice = self.study.clicked[self.slot, position] = self.chance.choice(["left", "right"])
-            fields = {"position": position, "choice": choice, "milliseconds": 1000 * self.chance.random()}
-            status, found = await self.ask("answer", "POST", "/answer", json.dumps(fields).encode(), "application/json")
+            fields = {
+                "position": position,
+                "choice": choice,
+                "milliseconds": 1000 * self.chance.random(),
+            }
+            status, found = await self.ask(
+                "answer", "POST", "/answer", json.dumps(fields).encode(), "application/json"
+            )
             # 409: stored before the server was killed, but the reply never came
-            assert status in (200, 409) and json.loads(found)["next"] == position + 1, (status, found)
+            assert status in (200, 409) and json.loads(found)["next"] == position + 1, (
+                status,
+                found,
+            )
             self.study.acknowledged[self.slot, position] = choice
         self.streams[1].close()
 
@@ -203,7 +237,9 @@ def _stored(study: Study) -> dict[tuple[int, int], str]:
     found = answers.export()
     answers.close()
     assert not found.duplicated(["slot", "position"]).any()
-    return dict(zip(zip(found["slot"], found["position"], strict=True), found["choice"], strict=True))
+    return dict(
+        zip(zip(found["slot"], found["position"], strict=True), found["choice"], strict=True)
+    )
 
 
 def run(study: Study, think: float, kill: bool) -> dict[str, Any]:
@@ -215,20 +251,32 @@ def run(study: Study, think: float, kill: bool) -> dict[str, Any]:
     wall = time.perf_counter() - started
     process = killed[0] if kill else process
     status = Path(f"/proc/{process.pid}/status").read_text()
-    peak = next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    peak = next(
+        int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")
+    )
     process.terminate()
     process.wait()
     stored, clicked = _stored(study), study.clicked
     found: dict[str, Any] = {
-        "clicked": len(clicked), "lost": len(set(clicked) - set(stored)),
+        "clicked": len(clicked),
+        "lost": len(set(clicked) - set(stored)),
         "never clicked": len(set(stored) - set(clicked)),
-        "changed": sum(stored.get(key) != choice for key, choice in clicked.items()), "seconds": round(wall, 1),
-        "answers per second": round(len(clicked) / wall, 1), "replies": dict(study.statuses),
-        "requests per second": round(sum(study.statuses.values()) / wall, 1), "server peak MiB": round(peak, 1),
+        "changed": sum(stored.get(key) != choice for key, choice in clicked.items()),
+        "seconds": round(wall, 1),
+        "answers per second": round(len(clicked) / wall, 1),
+        "replies": dict(study.statuses),
+        "requests per second": round(sum(study.statuses.values()) / wall, 1),
+        "server peak MiB": round(peak, 1),
         "milliseconds": {kind: _quantiles(seconds) for kind, seconds in study.seconds.items()},
-    }  # fmt: skip
+    }
     if kill:
-        found |= dict(zip(["acknowledged at the kill", "stored at the kill", "of these lost"], killed[1:], strict=True))
+        found |= dict(
+            zip(
+                ["acknowledged at the kill", "stored at the kill", "of these lost"],
+                killed[1:],
+                strict=True,
+            )
+        )
         found["reconnections"] = study.reconnections
     return found
 
@@ -243,7 +291,11 @@ def _quantiles(seconds: list[float]) -> dict[str, float]:
 def bare_commits(folder: Path, n: int = 500) -> float:
     """One-row commits per second of sqlite3 alone, in WAL mode with synchronous=FULL, on the same disk."""
     connection = sqlite3.connect(folder / "bare.sqlite", isolation_level=None)
-    for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "CREATE TABLE a (x INTEGER)"):
+    for statement in (
+        "PRAGMA journal_mode=WAL",
+        "PRAGMA synchronous=FULL",
+        "CREATE TABLE a (x INTEGER)",
+    ):
         connection.execute(statement)
     started = time.perf_counter()
     for number in range(n):
@@ -258,11 +310,20 @@ def main() -> None:
     parser.add_argument("--raters", type=int, default=200)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument(
-        "--think", type=float, default=2.0, help="seconds that a rater looks, on average, in the second run"
+        "--think",
+        type=float,
+        default=2.0,
+        help="seconds that a rater looks, on average, in the second run",
     )
-    parser.add_argument("--database", default="", help="SQLAlchemy URL; by default SQLite in a temporary folder")
+    parser.add_argument(
+        "--database", default="", help="SQLAlchemy URL; by default SQLite in a temporary folder"
+    )
     given = parser.parse_args()
-    runs = {"as fast as they can": (0.0, False), "at a human pace": (given.think, False), "killed midway": (0.0, True)}
+    runs = {
+        "as fast as they can": (0.0, False),
+        "at a human pace": (given.think, False),
+        "killed midway": (0.0, True),
+    }
     found: dict[str, Any] = {"raters": given.raters, "trials": given.trials, "think": given.think}
     with tempfile.TemporaryDirectory(prefix="bench-ratings-") as name:
         found["database"] = sa.make_url(given.database or "sqlite://").get_backend_name()

@@ -39,7 +39,11 @@ def main() -> None:
     """Write the session, measure every way and region in turn, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where the session is written and kept; by default a temporary one")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the session is written and kept; by default a temporary one",
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -51,8 +55,14 @@ def main() -> None:
             for way, region in runs:
                 found = in_fresh_process(folder, way, region)
                 measured[way, region].append(found)
-                print(f"{repeat} {way} {region}: {found['seconds']:.2f} s, {found['mib']:.0f} MiB", file=sys.stderr)
-    result = {"machine": machine_facts("numpy", "h5py", "nibabel", "isal"), "regions": summary(measured)}
+                print(
+                    f"{repeat} {way} {region}: {found['seconds']:.2f} s, {found['mib']:.0f} MiB",
+                    file=sys.stderr,
+                )
+    result = {
+        "machine": machine_facts("numpy", "h5py", "nibabel", "isal"),
+        "regions": summary(measured),
+    }
     args.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1)
     (args.out / "reading.json").write_text(text + "\n")
@@ -81,7 +91,9 @@ def summary(measured: dict[tuple[str, str], list[dict[str, float]]]) -> dict[str
             "ratio_hdf5": seconds[AUTHORS[0]] / seconds[OURS[0]],
             "ratio_nifti": seconds[AUTHORS[1]] / seconds[OURS[1]],
             "ratio_our_nifti_to_their_hdf5": seconds[AUTHORS[0]] / seconds[OURS[1]],
-            "estimated_minutes_of_40_sessions": {way: SESSIONS * one / 60 for way, one in seconds.items()},
+            "estimated_minutes_of_40_sessions": {
+                way: SESSIONS * one / 60 for way, one in seconds.items()
+            },
         }
     return found
 
@@ -104,7 +116,9 @@ def read(folder: Path, way: str, region: str) -> dict[str, float]:
         if way == "authors hdf5":
             with h5py.File(hdf5) as file:
                 values = file["betas"][:][:, mask.T] / 300
-            order = np.argsort(np.lexsort(index.T))  # the mask took X fastest; phosphene's order is X slowest
+            order = np.argsort(
+                np.lexsort(index.T)
+            )  # the mask took X fastest; phosphene's order is X slowest
             values = values[:, order]
         elif way == "authors nifti":
             values = (nib.load(nifti).get_fdata() / 300)[mask].T
@@ -116,7 +130,11 @@ def read(folder: Path, way: str, region: str) -> dict[str, float]:
     some = values[:, :: max(1, values.shape[1] // 500)]
     percent = some / 300 if some.dtype == np.int16 else some
     weights = np.arange(1, percent.size + 1).reshape(percent.shape) % 9973  # order matters
-    return {"seconds": seconds, "mib": memory["above_base"], "checksum": round(float((percent * weights).sum()), 3)}
+    return {
+        "seconds": seconds,
+        "mib": memory["above_base"],
+        "checksum": round(float((percent * weights).sum()), 3),
+    }
 
 
 def write_session(folder: Path) -> None:
@@ -128,7 +146,9 @@ def write_session(folder: Path) -> None:
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
     distance = np.sqrt((grid**2).sum(0))
     brain = distance <= np.sort(distance, axis=None)[SIZES["brain"] - 1]
-    behind = np.where(brain & (np.abs(distance - 0.6) < 0.1), grid[1] + 0.2 * np.abs(grid[0] - 0.1), np.inf)
+    behind = np.where(
+        brain & (np.abs(distance - 0.6) < 0.1), grid[1] + 0.2 * np.abs(grid[0] - 0.1), np.inf
+    )
     ranks = np.argsort(behind, axis=None)  # posterior voxels of a shell: in runs, as cortex is
     masks = {"brain": brain}
     for name in ("early", "nsdgeneral"):
@@ -149,7 +169,9 @@ def write_session(folder: Path) -> None:
         with gzip.open(folder / "betas_session01.nii.gz", "wb", compresslevel=6) as out:
             out.write(image.header.binaryblock + bytes(4))
             for start in range(0, TRIALS, 125):
-                out.write(data[start : start + 125].tobytes())  # (trials, Z, Y, X) in C order is NIfTI's order
+                out.write(
+                    data[start : start + 125].tobytes()
+                )  # (trials, Z, Y, X) in C order is NIfTI's order
     np.savez(folder / "masks.npz", **masks)
 
 

@@ -75,8 +75,13 @@ def timed(function: Callable[..., Any], *given: Any) -> tuple[Any, float]:
 def measure(shape: Shape, repeats: int, rates: Json) -> Json:
     """Measure everything about one shape."""
     data = make(shape)
-    tried = {who: [{"setting": s, "seconds": timed(fit, who, data, s)[1]} for s in settings(shape)] for who in PEERS}
-    chosen = {OURS: {}} | {who: min(runs, key=lambda run: run["seconds"])["setting"] for who, runs in tried.items()}
+    tried = {
+        who: [{"setting": s, "seconds": timed(fit, who, data, s)[1]} for s in settings(shape)]
+        for who in PEERS
+    }
+    chosen = {OURS: {}} | {
+        who: min(runs, key=lambda run: run["seconds"])["setting"] for who, runs in tried.items()
+    }
     times: dict[str, list[float]] = {who: [] for who in chosen}
     answers = {}
     for _ in range(repeats):
@@ -101,17 +106,24 @@ def measure(shape: Shape, repeats: int, rates: Json) -> Json:
         "predicted_as_nsd_is": sum(predicted_seconds(shape, shape.distinct, rates).values()),
         "agreement": {who: agreement(*answers[OURS], *answers[who]) for who in PEERS},
         "batch_settings_single_runs": tried,
-        "memory_mib": {who: in_fresh_process(alone, who, shape, setting) for who, setting in chosen.items()},
+        "memory_mib": {
+            who: in_fresh_process(alone, who, shape, setting) for who, setting in chosen.items()
+        },
         "single_runs": {who: in_fresh_process(alone, who, shape, {}) for who in once},
         "measured": datetime.now().isoformat(timespec="seconds"),
     }
 
 
-def agreement(our_alphas: np.ndarray, ours: np.ndarray, their_alphas: np.ndarray, theirs: np.ndarray) -> Json:
+def agreement(
+    our_alphas: np.ndarray, ours: np.ndarray, their_alphas: np.ndarray, theirs: np.ndarray
+) -> Json:
     """Compare penalties, and predictions (200, t) of targets whose penalties are equal."""
     same = np.isclose(our_alphas, their_alphas)
     difference = np.abs(ours - theirs)[:, same].max(initial=0.0) / np.abs(theirs).max()
-    return {"share_of_equal_alphas": float(same.mean()), "largest_relative_difference": float(difference)}
+    return {
+        "share_of_equal_alphas": float(same.mean()),
+        "largest_relative_difference": float(difference),
+    }
 
 
 def in_fresh_process(function: Callable[..., Json], *given: Any) -> Json:
@@ -135,7 +147,9 @@ def flops(shape: Shape, distinct: int) -> float:
     n, p, t = shape.n, shape.p, shape.t
     m, train = min(n, p), min(n - n // FOLDS, p)
     folds = FOLDS * 4 * train**2 * t + 2 * distinct * train * t
-    return n * p * m + (2 * distinct * p * t if n >= p else 0) + folds + 2 * m**2 * t + 2 * p * m * t
+    return (
+        n * p * m + (2 * distinct * p * t if n >= p else 0) + folds + 2 * m**2 * t + 2 * p * m * t
+    )
 
 
 def gemm_rate(dtype: str, small: bool) -> float:
@@ -215,9 +229,13 @@ def from_disk(shape: Shape) -> Json:
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/targets", "wb") as file:
             for rows in np.array_split(X[:, :20], max(1, shape.n // 100)):
-                (rows @ mixing + 4 * rng.standard_normal((len(rows), shape.t), dtype=single)).tofile(file)
+                (
+                    rows @ mixing + 4 * rng.standard_normal((len(rows), shape.t), dtype=single)
+                ).tofile(file)
             os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # read from disk, not from its cache
+            os.posix_fadvise(
+                file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED
+            )  # read from disk, not from its cache
         Y = np.memmap(f"{folder}/targets", single, "r", shape=(shape.n, shape.t))
         coef = np.memmap(f"{folder}/coef", single, "w+", shape=(shape.p, shape.t))
         model = RidgeCV(np.logspace(0, 6, shape.alphas), standardize=False)
@@ -239,20 +257,30 @@ def draw(found: Json, path: Path) -> None:
 
     records = list(found["shapes"].values())
     centre = asdict(quick(CENTRE) if found["quick"] else CENTRE)
-    figure, axes = plt.subplot_mosaic([list("npta"), ["all"] * 4], figsize=(11, 9), height_ratios=[1, 2.2])
+    figure, axes = plt.subplot_mosaic(
+        [list("npta"), ["all"] * 4], figsize=(11, 9), height_ratios=[1, 2.2]
+    )
     axis_names = {"n": "samples n", "p": "features p", "t": "targets t", "alphas": "penalties"}
     for axis, (key, label) in zip(axes.values(), axis_names.items(), strict=False):
-        line = [r for r in records if all(r["shape"][k] == v for k, v in centre.items() if k != key)]
+        line = [
+            r for r in records if all(r["shape"][k] == v for k, v in centre.items() if k != key)
+        ]
         points = sorted((r["shape"][key], r["ratio"]) for r in line)
         axis.plot([x for x, _ in points], [y for _, y in points], "o-", color="tab:blue")
-        axis.set(xlabel=label, ylim=(0, 1.1 * max(r["ratio"] for r in records)), xticks=[x for x, _ in points])
+        axis.set(
+            xlabel=label,
+            ylim=(0, 1.1 * max(r["ratio"] for r in records)),
+            xticks=[x for x, _ in points],
+        )
         axis.axhline(1, color="black", linewidth=0.8)
     axes["n"].set_ylabel("himalaya's seconds / ours")
     bars = axes["all"].barh(list(found["shapes"]), [r["ratio"] for r in records], color="tab:blue")
     axes["all"].bar_label(bars, fmt="%.1f", padding=3)
     axes["all"].axvline(1, color="black", linewidth=0.8)
     axes["all"].invert_yaxis()
-    axes["all"].set(xlabel="himalaya's better backend, seconds / ours", ylabel="n x p x t x penalties")
+    axes["all"].set(
+        xlabel="himalaya's better backend, seconds / ours", ylabel="n x p x t x penalties"
+    )
     for axis in axes.values():
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
@@ -274,30 +302,49 @@ def run_shapes(found: Json, args: argparse.Namespace, save: Callable[[], None]) 
         fit(who, make(TINY), {})
     found["rates"] = measured_rates(args.quick)
     found["nsd_c_from_ventral"] = nsd_estimate(found["rates"])
-    wanted = [shape for shape in SHAPES if args.full or args.only or args.quick or shape.n * shape.p * shape.t <= SHORT]
+    wanted = [
+        shape
+        for shape in SHAPES
+        if args.full or args.only or args.quick or shape.n * shape.p * shape.t <= SHORT
+    ]
     for shape in map(quick, wanted) if args.quick else wanted:
         if re.search(args.only, shape.name):
             record = found["shapes"][shape.name] = measure(shape, args.repeats, found["rates"])
             save()
-            seconds = ", ".join(f"{who} {value:.2f} s" for who, value in record["median_seconds"].items())
-            print(f"{shape.name}: {seconds}, ratio {record['ratio']:.1f}", file=sys.stderr, flush=True)
+            seconds = ", ".join(
+                f"{who} {value:.2f} s" for who, value in record["median_seconds"].items()
+            )
+            print(
+                f"{shape.name}: {seconds}, ratio {record['ratio']:.1f}", file=sys.stderr, flush=True
+            )
 
 
 def main() -> None:
     """Parse options, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="tiny shapes, to try the script; no figures to quote")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny shapes, to try the script; no figures to quote"
+    )
     parser.add_argument("--full", action="store_true", help="all shapes")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", default="", metavar="PATTERN", help="shapes whose name this matches")
+    parser.add_argument(
+        "--only", default="", metavar="PATTERN", help="shapes whose name this matches"
+    )
     parser.add_argument("--disk", action="store_true", help=f"only {DISK.t} targets on disk")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     path = args.out / ("ridge-quick.json" if args.quick else "ridge.json")
     args.out.mkdir(parents=True, exist_ok=True)
-    found: Json = json.loads(path.read_text()) if (args.only or args.disk) and path.exists() else {"shapes": {}}
-    found |= {"machine": machine_facts("numpy", "torch", "himalaya", "scikit-learn"), "quick": args.quick}
+    found: Json = (
+        json.loads(path.read_text())
+        if (args.only or args.disk) and path.exists()
+        else {"shapes": {}}
+    )
+    found |= {
+        "machine": machine_facts("numpy", "torch", "himalaya", "scikit-learn"),
+        "quick": args.quick,
+    }
 
     def save() -> None:
         new = path.with_suffix(".new")

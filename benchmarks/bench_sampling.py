@@ -41,7 +41,9 @@ from phosphene.ldm import BUNDLED, LatentDiffusion, NoiseSchedule
 Json = dict[str, Any]
 STEPS, STRENGTH, GUIDANCE = 50, 0.8, 5.0
 QUICK_STEPS = 3
-SCHEDULER = json.loads((BUNDLED / "scheduler" / "scheduler_config.json").read_text())  # that of Stable Diffusion 1.4
+SCHEDULER = json.loads(
+    (BUNDLED / "scheduler" / "scheduler_config.json").read_text()
+)  # that of Stable Diffusion 1.4
 
 
 class Problem:
@@ -79,10 +81,21 @@ def sd14(device: str, quick: bool = False) -> LatentDiffusion:
     width, n_layers, side = (64, 1, 8) if quick else (768, 12, 64)
     down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
     with torch.device(device):
-        vae = AutoencoderKL(block_out_channels=widths, down_block_types=down, up_block_types=up, layers_per_block=2)
-        unet = UNet2DConditionModel(sample_size=side, cross_attention_dim=width, block_out_channels=unet_widths)
-        text = CLIPTextModel(CLIPTextConfig(vocab_size=49408, hidden_size=width, intermediate_size=4 * width,
-                                            num_hidden_layers=n_layers, num_attention_heads=width // 64))  # fmt: skip
+        vae = AutoencoderKL(
+            block_out_channels=widths, down_block_types=down, up_block_types=up, layers_per_block=2
+        )
+        unet = UNet2DConditionModel(
+            sample_size=side, cross_attention_dim=width, block_out_channels=unet_widths
+        )
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=49408,
+                hidden_size=width,
+                intermediate_size=4 * width,
+                num_hidden_layers=n_layers,
+                num_attention_heads=width // 64,
+            )
+        )
     unet = unet.half() if device.startswith("cuda") else unet
     for net in (vae, unet, text):
         net.eval().requires_grad_(False)
@@ -103,20 +116,28 @@ class Original:
         model, plain = problem.model, torch.contiguous_format
         self.problem, self.autocast = problem, autocast
         self.vae, self.unet, self.text = (
-            copy.deepcopy(net).float().to(memory_format=plain) for net in (model.vae, model.unet, model.text)
+            copy.deepcopy(net).float().to(memory_format=plain)
+            for net in (model.vae, model.unet, model.text)
         )
         for net in (self.unet, self.vae):
             net.set_attn_processor(AttnProcessor())
         self.scheduler = DDIMScheduler.from_config(SCHEDULER)
 
     def __call__(self, n: int) -> list[np.ndarray]:
-        on = torch.autocast(self.problem.model.device.type, self.autocast) if self.autocast else nullcontext()
+        on = (
+            torch.autocast(self.problem.model.device.type, self.autocast)
+            if self.autocast
+            else nullcontext()
+        )
         with torch.inference_mode(), on:
             return [self._one(k) for k in range(n)]
 
     def _one(self, k: int) -> np.ndarray:
         model, device = self.problem.model, self.problem.model.device
-        z, c = (torch.from_numpy(rows[k : k + 1]).to(device) for rows in (self.problem.z, self.problem.c))
+        z, c = (
+            torch.from_numpy(rows[k : k + 1]).to(device)
+            for rows in (self.problem.z, self.problem.c)
+        )
         empty = self.text(self.problem.tokens).last_hidden_state
         both = torch.cat([empty, c.reshape(1, *model.context_shape)])
         steps = self.problem.steps
@@ -140,11 +161,21 @@ class Diffusers:
 
         model = problem.model
         self.problem, self.batch = problem, 1
-        nets = (copy.deepcopy(net).to(model.dtype, memory_format=torch.contiguous_format)
-                for net in (model.vae, model.text, model.unet))  # fmt: skip
+        nets = (
+            copy.deepcopy(net).to(model.dtype, memory_format=torch.contiguous_format)
+            for net in (model.vae, model.text, model.unet)
+        )
         vae, text, unet = nets
-        self.pipe = StableDiffusionImg2ImgPipeline(vae, text, None, unet, DDIMScheduler.from_config(SCHEDULER), None,
-                                                   None, requires_safety_checker=False)  # fmt: skip
+        self.pipe = StableDiffusionImg2ImgPipeline(
+            vae,
+            text,
+            None,
+            unet,
+            DDIMScheduler.from_config(SCHEDULER),
+            None,
+            None,
+            requires_safety_checker=False,
+        )
         self.pipe.set_progress_bar_config(disable=True)
 
     def __call__(self, n: int) -> list[np.ndarray]:
@@ -153,12 +184,20 @@ class Diffusers:
     @torch.inference_mode()
     def _some(self, rows: slice) -> np.ndarray:
         model = self.problem.model
-        z, c = (torch.from_numpy(some[rows]).to(model.device, model.dtype) for some in (self.problem.z, self.problem.c))
+        z, c = (
+            torch.from_numpy(some[rows]).to(model.device, model.dtype)
+            for some in (self.problem.z, self.problem.c)
+        )
         empty = self.pipe.text_encoder(self.problem.tokens).last_hidden_state.repeat(len(c), 1, 1)
-        made = self.pipe(prompt_embeds=c.reshape(-1, *model.context_shape), negative_prompt_embeds=empty,
-                         image=z.reshape(-1, *model.latent_shape()), strength=STRENGTH,
-                         num_inference_steps=self.problem.steps,
-                         guidance_scale=GUIDANCE, output_type="np")  # fmt: skip
+        made = self.pipe(
+            prompt_embeds=c.reshape(-1, *model.context_shape),
+            negative_prompt_embeds=empty,
+            image=z.reshape(-1, *model.latent_shape()),
+            strength=STRENGTH,
+            num_inference_steps=self.problem.steps,
+            guidance_scale=GUIDANCE,
+            output_type="np",
+        )
         return (made.images * 255).round().astype(np.uint8)
 
 
@@ -171,8 +210,16 @@ def ours(problem: Problem, batch: int = 0) -> Callable[[int], list[np.ndarray]]:
         for k in range(0, n, at_once):
             rows = slice(k, min(k + at_once, n))
             seeds = range(rows.start, rows.stop)
-            made.append(model.denoise_later(problem.z[rows], problem.c[rows], strength=STRENGTH, steps=problem.steps,
-                                            guidance=GUIDANCE, seeds=seeds))  # fmt: skip
+            made.append(
+                model.denoise_later(
+                    problem.z[rows],
+                    problem.c[rows],
+                    strength=STRENGTH,
+                    steps=problem.steps,
+                    guidance=GUIDANCE,
+                    seeds=seeds,
+                )
+            )
             if k:
                 made[-2] = made[-2]()
         return [*made[:-1], made[-1]()]
@@ -249,13 +296,22 @@ def peak_mib(device: torch.device) -> float | None:
 
 
 def measure(
-    problem: Problem, batches: list[int], repeats: int, of_original: int, compiled: bool, end: float = float("inf")
+    problem: Problem,
+    batches: list[int],
+    repeats: int,
+    of_original: int,
+    compiled: bool,
+    end: float = float("inf"),
 ) -> Json:
     """Measure all three in turn: pictures per second, and the distance from the floor.
 
     No repeat but the first begins when it would last beyond `end` on the clock ``time.monotonic``.
     """
-    log: Json = {"pictures": problem.n, "pictures_of_original": of_original, "batch_of_ours": problem.model.batch()}
+    log: Json = {
+        "pictures": problem.n,
+        "pictures_of_original": of_original,
+        "batch_of_ours": problem.model.batch(),
+    }
     ways = choose(problem, batches, log) | {"ours": ours(problem)}
     if compiled:
         problem.model.compile()
@@ -305,15 +361,23 @@ def main() -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--small", action="store_true", help="the bundled model on the CPU")
     which.add_argument(
-        "--sd14", action="store_true", help="Stable Diffusion 1.4's architecture, random weights, on a GPU"
+        "--sd14",
+        action="store_true",
+        help="Stable Diffusion 1.4's architecture, random weights, on a GPU",
     )
     parser.add_argument("--pictures", type=int, default=0, help="pictures of each measurement")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--compile", action="store_true", help="torch.compile in ours")
-    parser.add_argument("--batches", type=int, nargs="+", metavar="N", help="batches that diffusers tries")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", metavar="N", help="batches that diffusers tries"
+    )
     parser.add_argument("--device", default="cuda", help="of --sd14")
-    parser.add_argument("--quick", action="store_true", help="--sd14 with tiny nets, to try it; no figures to quote")
-    parser.add_argument("--stop", type=float, default=float("inf"), metavar="SECONDS", help="begin no repeat after")
+    parser.add_argument(
+        "--quick", action="store_true", help="--sd14 with tiny nets, to try it; no figures to quote"
+    )
+    parser.add_argument(
+        "--stop", type=float, default=float("inf"), metavar="SECONDS", help="begin no repeat after"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
     end = time.monotonic() + args.stop
@@ -323,17 +387,23 @@ def main() -> None:
     model = sd14(args.device, args.quick) if large else LatentDiffusion.load("bundled", "cpu")
     n_pictures = args.pictures or (2 if args.quick else 64 if large else 16)
     problem = Problem(model, n_pictures, QUICK_STEPS if args.quick else STEPS)
-    batches = args.batches or ([1, 2] if args.quick else [1, 4, 8, 16, 32] if large else [1, 2, 4, 8, 16])
+    batches = args.batches or (
+        [1, 2] if args.quick else [1, 4, 8, 16, 32] if large else [1, 2, 4, 8, 16]
+    )
     repeats, of_original = (1, 1) if args.quick else (args.repeats, min(4, n_pictures))
     found = measure(problem, batches, repeats, of_original, args.compile, end)
     name = "sd14" if large else "small"
-    facts = machine_facts("numpy", "torch", "diffusers", "transformers") | {"threads": torch.get_num_threads()}
+    facts = machine_facts("numpy", "torch", "diffusers", "transformers") | {
+        "threads": torch.get_num_threads()
+    }
     if model.device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(model.device)
     path = args.out / ("sampling-quick.json" if args.quick else "sampling.json")
     args.out.mkdir(parents=True, exist_ok=True)
     results: Json = json.loads(path.read_text()) if path.exists() else {}
-    results[name] = rounded(found | {"machine": facts, "measured": datetime.now().isoformat(timespec="seconds")})
+    results[name] = rounded(
+        found | {"machine": facts, "measured": datetime.now().isoformat(timespec="seconds")}
+    )
     path.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results[name], indent=1))
 

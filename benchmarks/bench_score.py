@@ -27,7 +27,9 @@ from phosphene.perceptual.weights import wanted
 def field(random: np.random.Generator, side: int) -> np.ndarray:
     """A smooth random picture with a little grain, so that PNG files have the size of photographs'."""
     coarse = random.integers(0, 256, (9, 9, 3), np.uint8)
-    smooth = np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)).astype(np.int16)
+    smooth = np.asarray(
+        Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+    ).astype(np.int16)
     return np.clip(smooth + random.integers(-6, 7, smooth.shape, np.int16), 0, 255).astype(np.uint8)
 
 
@@ -40,9 +42,14 @@ def write(root: Path, n: int, side: int) -> None:
         original, other = field(random, side), field(random, side)
         Image.fromarray(original).save(root / "originals" / f"{k:04d}.png", compress_level=1)
         mixed = (original.astype(np.uint16) + other) // 2
-        Image.fromarray(mixed.astype(np.uint8)).save(root / "recons" / f"{k:04d}.png", compress_level=1)
+        Image.fromarray(mixed.astype(np.uint8)).save(
+            root / "recons" / f"{k:04d}.png", compress_level=1
+        )
     torch.manual_seed(0)
-    torch.save(torchvision.models.alexnet(weights=None).state_dict(), root / "weights" / wanted("alexnet").files[0][0])
+    torch.save(
+        torchvision.models.alexnet(weights=None).state_dict(),
+        root / "weights" / wanted("alexnet").files[0][0],
+    )
 
 
 def main() -> None:
@@ -54,23 +61,38 @@ def main() -> None:
         said, began = io.StringIO(), time.perf_counter()
         with peak_memory() as memory, contextlib.redirect_stdout(said):
             cli_score.score(
-                root / "recons", root / "originals", preset="pixel,braindiffuser", weights=root / "weights",
-                csv=root / "scores.csv", html=root / "scores.html", device="cpu", as_json=True, verbose=True,
-            )  # fmt: skip
+                root / "recons",
+                root / "originals",
+                preset="pixel,braindiffuser",
+                weights=root / "weights",
+                csv=root / "scores.csv",
+                html=root / "scores.html",
+                device="cpu",
+                as_json=True,
+                verbose=True,
+            )
         seconds = time.perf_counter() - began
     found = json.loads(said.getvalue())
-    values = {f"{s['preset']}/{s['metric']}/{s['direction']}": round(s["value"], 4) for s in found["scores"]}
+    values = {
+        f"{s['preset']}/{s['metric']}/{s['direction']}": round(s["value"], 4)
+        for s in found["scores"]
+    }
     print(
         json.dumps(
             {
-                "pictures": n, "side": side, "png megabytes": round(megabytes), "seconds": round(seconds, 1),
-                "memory MiB": memory, "values": values, "absent": [row["measure"] for row in found["absent"]],
+                "pictures": n,
+                "side": side,
+                "png megabytes": round(megabytes),
+                "seconds": round(seconds, 1),
+                "memory MiB": memory,
+                "values": values,
+                "absent": [row["measure"] for row in found["absent"]],
                 "threads": torch.get_num_threads(),
                 "machine": machine_facts("torch", "torchvision", "numpy", "pillow"),
             },
             indent=1,
         )
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,12 @@ def main() -> None:
             times[name].append(seconds(command))
     medians = {name: round(statistics.median(values), 3) for name, values in times.items()}
     ratio = round(medians["import phosphene"] / medians["import nilearn"], 3)
-    found = {"median_seconds": medians, "ratio to nilearn": ratio, "runs": RUNS, "machine": machine_facts()}
+    found = {
+        "median_seconds": medians,
+        "ratio to nilearn": ratio,
+        "runs": RUNS,
+        "machine": machine_facts(),
+    }
     print(json.dumps(found, indent=1))
 
 

@@ -15,7 +15,11 @@ from typing import Any
 
 def machine_facts(*packages: str) -> dict[str, Any]:
     """Processor, system, Python, and the versions of `packages`."""
-    facts = {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
+    facts = {
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
     return facts | {"processor": _processor()} | {package: version(package) for package in packages}
 
 
@@ -24,7 +28,10 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(": ")[1] for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
 
 
 @contextmanager

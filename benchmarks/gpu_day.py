@@ -36,7 +36,15 @@ REPOSITORY = Path(__file__).parents[1]
 BENCHMARKS = REPOSITORY / "benchmarks"
 TOTAL_SECONDS = 530  # of the nine minutes, the rest is for starting and ending
 GRACE_SECONDS = 5  # between the signals TERM and KILL
-MACHINE_PACKAGES = ("numpy", "torch", "transformers", "diffusers", "himalaya", "zarr", "scikit-learn")
+MACHINE_PACKAGES = (
+    "numpy",
+    "torch",
+    "transformers",
+    "diffusers",
+    "himalaya",
+    "zarr",
+    "scikit-learn",
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,11 @@ class Part:
 
 
 def tests_command(device: str, folder: Path, seconds: float) -> list[str]:
-    report = [f"--junitxml={folder / 'tests.xml'}", "-o", "junit_family=xunit1"]  # a family with properties of tests
+    report = [
+        f"--junitxml={folder / 'tests.xml'}",
+        "-o",
+        "junit_family=xunit1",
+    ]  # a family with properties of tests
     place = str(REPOSITORY / "tests" / "gpu")
     return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *report, place]
 
@@ -59,7 +71,9 @@ def read_tests(folder: Path) -> Json:
     """Read the counts, what tests have measured, and the first line of every failure."""
     suite = ElementTree.parse(folder / "tests.xml").getroot().find("testsuite")
     assert suite is not None
-    result: Json = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
+    result: Json = {
+        name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
+    }
     failed: dict[str, str] = {}
     measured: dict[str, Json] = {}
     for case in suite.iter("testcase"):
@@ -76,10 +90,20 @@ def demo_command(options: Sequence[str], folder: Path, seconds: float) -> list[s
     return [sys.executable, str(BENCHMARKS / "gpu_demo.py"), *options, "--out", str(folder)]
 
 
-def benchmark_command(script: str, options: Sequence[str], folder: Path, seconds: float) -> list[str]:
+def benchmark_command(
+    script: str, options: Sequence[str], folder: Path, seconds: float
+) -> list[str]:
     """Command of a benchmark that begins nothing that would last beyond its time."""
     stop = str(max(seconds - 2 * GRACE_SECONDS, 1))
-    return [sys.executable, str(BENCHMARKS / script), *options, "--out", str(folder), "--stop", stop]
+    return [
+        sys.executable,
+        str(BENCHMARKS / script),
+        *options,
+        "--out",
+        str(folder),
+        "--stop",
+        stop,
+    ]
 
 
 def read_json(name: str, folder: Path) -> Json:
@@ -91,7 +115,9 @@ def parts(device: str, dry: bool) -> list[Part]:
     """List the parts, the most important first."""
     quick = ["--quick"] if dry else []
     demo = partial(demo_command, ["--device", device, *quick])
-    sampling_options = ["--quick", "--device", device] if dry else ["--batches", "8", "32", "--pictures", "32"]
+    sampling_options = (
+        ["--quick", "--device", device] if dry else ["--batches", "8", "32", "--pictures", "32"]
+    )
     sampling = partial(benchmark_command, "bench_sampling.py", ["--sd14", *sampling_options])
     ridge = partial(benchmark_command, "gpu_ridge.py", ["--device", device, *quick])
     sampling_file = "sampling-quick.json" if dry else "sampling.json"
@@ -148,7 +174,11 @@ def run_part(part: Part, seconds: float, out: Path, environment: dict[str, str])
         started = time.monotonic()
         with log.open("w") as file, gpu_memory(record):
             process = subprocess.run(
-                [*limit, *command], cwd=REPOSITORY, env=environment, stdout=file, stderr=subprocess.STDOUT
+                [*limit, *command],
+                cwd=REPOSITORY,
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
             )
         record["seconds"] = round(time.monotonic() - started, 1)
         record["exit_code"] = process.returncode
@@ -164,12 +194,16 @@ def run_part(part: Part, seconds: float, out: Path, environment: dict[str, str])
     else:
         record["outcome"] = "ok"
     if record["outcome"] != "ok":
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [
+            line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()
+        ]
         record["reason"] = lines[-1][:500] if lines else record.get("result_error", "no output")
     return record
 
 
-def run_parts(todo: Sequence[Part], total: float, out: Path, environment: dict[str, str]) -> Iterator[tuple[str, Json]]:
+def run_parts(
+    todo: Sequence[Part], total: float, out: Path, environment: dict[str, str]
+) -> Iterator[tuple[str, Json]]:
     """Run parts one after the other; a part may use the time that those before it left over."""
     end = time.monotonic() + total
     for index, part in enumerate(todo):
@@ -199,11 +233,21 @@ def install_wheels(wheels: Path, target: Path) -> str:
     files = sorted(map(str, wheels.glob("*.whl")))
     if not files:
         return f"no wheels in {wheels.name}/"
-    options = ["--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--upgrade", "--target", str(target)]
+    options = [
+        "--no-index",
+        "--no-deps",
+        "--no-compile",
+        "--no-cache-dir",
+        "--upgrade",
+        "--target",
+        str(target),
+    ]
     command = [sys.executable, "-m", "pip", "install", "-q", *options, *files]
     process = subprocess.run(command, capture_output=True, text=True, timeout=90)
     lines = process.stderr.strip().splitlines() or ["no output"]
-    return "" if process.returncode == 0 else f"the wheels could not be installed ({lines[-1][:300]})"
+    return (
+        "" if process.returncode == 0 else f"the wheels could not be installed ({lines[-1][:300]})"
+    )
 
 
 def gpu_facts() -> Json:
@@ -236,7 +280,10 @@ def text_report(record: Json) -> str:
     ]
     for name, part in record["parts"].items():
         memory = part.get("gpu_memory_mib")
-        facts = [f"{part['seconds']:.0f} s" if "seconds" in part else "", f"{memory} MiB on the GPU" if memory else ""]
+        facts = [
+            f"{part['seconds']:.0f} s" if "seconds" in part else "",
+            f"{memory} MiB on the GPU" if memory else "",
+        ]
         lines.append(f"{name}: {part['outcome']}  {', '.join(filter(None, facts))}")
         if "reason" in part:
             lines.append(f"  {part['reason']}")
@@ -251,10 +298,20 @@ def summary(name: str, result: Json) -> list[str]:
         failed = [f"{test}: {message}" for test, message in result["failed"].items()]
         return [f"{result['tests']} tests, {len(failed)} failed", *failed]
     if name == "demo":
-        return [f"{key}: {result[key]}" for key in ("command_seconds", "largest_difference") if key in result]
+        return [
+            f"{key}: {result[key]}"
+            for key in ("command_seconds", "largest_difference")
+            if key in result
+        ]
     if name == "sampling":
-        return [f"{kind}: {value['pictures_per_second']} pictures per second" for kind, value in result.items()]
-    ridge = [f"{key}: {value.get('ratio')} times himalaya's speed" for key, value in result.get("pairs", {}).items()]
+        return [
+            f"{kind}: {value['pictures_per_second']} pictures per second"
+            for kind, value in result.items()
+        ]
+    ridge = [
+        f"{key}: {value.get('ratio')} times himalaya's speed"
+        for key, value in result.get("pairs", {}).items()
+    ]
     alone = [f"{key}: {value.get('seconds')} s" for key, value in result.get("alone", {}).items()]
     return ridge + alone
 
@@ -264,9 +321,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dry", action="store_true", help="tiny sizes on the CPU")
     parser.add_argument("--device", default="", help="in place of cuda, or of cpu with --dry")
-    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="tests, demo, sampling, ridge")
-    parser.add_argument("--seconds", type=float, default=TOTAL_SECONDS, help="of all parts together")
-    parser.add_argument("--wheels-folder", type=Path, default=Path(".whl"), help="packages to install for this run")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="PART", help="tests, demo, sampling, ridge"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=TOTAL_SECONDS, help="of all parts together"
+    )
+    parser.add_argument(
+        "--wheels-folder", type=Path, default=Path(".whl"), help="packages to install for this run"
+    )
     args = parser.parse_args()
     started = time.monotonic()
     device = args.device or ("cpu" if args.dry else "cuda")
@@ -298,7 +361,9 @@ def main() -> int:
             "PHOSPHENE_TEST_DEVICE": device,
         }
         if args.dry:
-            environment["OMP_NUM_THREADS"] = "1"  # threads that wait for each other are slow on a busy machine
+            environment["OMP_NUM_THREADS"] = (
+                "1"  # threads that wait for each other are slow on a busy machine
+            )
         todo = [part for part in parts(device, args.dry) if not args.only or part.name in args.only]
         if is_runnable:
             left = args.seconds - (time.monotonic() - started)
@@ -307,7 +372,9 @@ def main() -> int:
                 print(f"{name}: {outcome['outcome']}, {outcome['seconds']} s", flush=True)
                 write(record, started, len(todo), out)
         else:
-            record["parts"] = {part.name: {"outcome": "missing", "reason": "no CUDA device"} for part in todo}
+            record["parts"] = {
+                part.name: {"outcome": "missing", "reason": "no CUDA device"} for part in todo
+            }
         write(record, started, len(todo), out)
     print(text_report(record), flush=True)
     return 0 if record["ok"] else 1

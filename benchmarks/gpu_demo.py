@@ -63,7 +63,10 @@ def demo_table(output: Json) -> Table:
     names = pd.DataFrame(output["names"]).set_index("condition")["accuracy"]
     table = scores.assign(**{CATEGORY: 100 * names.reindex(scores.index)})
     rows = table.round(1).to_dict(orient="index")
-    return {str(row): {str(column): float(value) for column, value in values.items()} for row, values in rows.items()}
+    return {
+        str(row): {str(column): float(value) for column, value in values.items()}
+        for row, values in rows.items()
+    }
 
 
 def differences(table: Table, expected: Table) -> Table:
@@ -83,11 +86,24 @@ def main() -> int:
     args = parser.parse_args()
     changes = []
     if args.quick:
-        changes = ["--backend", "serial"]  # workers would spend longer on imports than on so small a study
+        changes = [
+            "--backend",
+            "serial",
+        ]  # workers would spend longer on imports than on so small a study
         for key, value in TINY_STUDY.items():
             changes += ["--set", f"{key}={value}"]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "phosphene.cli", "demo", folder, "--device", args.device, "--json", *changes]
+        command = [
+            sys.executable,
+            "-m",
+            "phosphene.cli",
+            "demo",
+            folder,
+            "--device",
+            args.device,
+            "--json",
+            *changes,
+        ]
         started = time.monotonic()
         process = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         seconds = time.monotonic() - started
@@ -103,7 +119,9 @@ def main() -> int:
         result["tolerance"] = TOLERANCE
     (args.out / "demo.json").write_text(json.dumps(result, indent=1) + "\n")
     if result.get("largest_difference", 0.0) > TOLERANCE:
-        print(f"The table differs from the README's by {result['largest_difference']} points, more than {TOLERANCE}.")
+        print(
+            f"The table differs from the README's by {result['largest_difference']} points, more than {TOLERANCE}."
+        )
         return 1
     return 0
 

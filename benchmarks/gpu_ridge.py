@@ -59,7 +59,9 @@ def draw(shape: Shape, device: str) -> Data:
     for start in range(0, shape.t, BLOCK):
         columns = slice(start, min(start + BLOCK, shape.t))
         width = columns.stop - start
-        Y[:, columns] = X @ normal(shape.p, width) * shape.p**-0.5 + normal(shape.n, width) * noise[columns]
+        Y[:, columns] = (
+            X @ normal(shape.p, width) * shape.p**-0.5 + normal(shape.n, width) * noise[columns]
+        )
     return Data(X, Y, np.logspace(0, 6, shape.alphas), KFold(FOLDS), None)  # type: ignore[arg-type]
 
 
@@ -106,7 +108,9 @@ def compare(shape: Shape, device: str, setting: Json, repeats: int) -> Json:
             runs[who].append(run)
             answers[who] = host(model.best_alphas_), host(model.predict(data.X[:200]))
             del model
-    medians = {who: statistics.median(run["seconds"] for run in figures) for who, figures in runs.items()}
+    medians = {
+        who: statistics.median(run["seconds"] for run in figures) for who, figures in runs.items()
+    }
     return {
         "shape": asdict(shape),
         "ratio": medians[PEER] / medians[OURS],
@@ -119,7 +123,11 @@ def compare(shape: Shape, device: str, setting: Json, repeats: int) -> Json:
 def alone(data: Data, shape: Shape, device: str, setting: Json) -> Json:
     """Fit phosphene once and check some coefficients."""
     model, figures = measured(OURS, data, setting, device)
-    return {"shape": asdict(shape), "setting": setting} | figures | {"coef_error": coef_error(model, data)}
+    return (
+        {"shape": asdict(shape), "setting": setting}
+        | figures
+        | {"coef_error": coef_error(model, data)}
+    )
 
 
 def coef_error(model: RidgeCV, data: Data) -> float:
@@ -137,7 +145,9 @@ def coef_error(model: RidgeCV, data: Data) -> float:
     for alpha in np.unique(alphas):
         chosen = torch.from_numpy(np.flatnonzero(alphas == alpha)).to(index.device)
         penalised = gram + alpha * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-        solution[:, chosen] = torch.cholesky_solve(cross[:, chosen], torch.linalg.cholesky(penalised))
+        solution[:, chosen] = torch.cholesky_solve(
+            cross[:, chosen], torch.linalg.cholesky(penalised)
+        )
     difference = torch.linalg.norm(model.coef_[:, index].double() - solution, dim=0)
     return float((difference / torch.linalg.norm(solution, dim=0)).max())
 
@@ -147,7 +157,9 @@ def fastest_setting(shape: Shape, device: str) -> tuple[Json, list[Json]]:
     data = draw(shape, device)
     tried = []
     for setting in settings(shape):
-        tried.append({"setting": setting, "seconds": measured(PEER, data, setting, device)[1]["seconds"]})
+        tried.append(
+            {"setting": setting, "seconds": measured(PEER, data, setting, device)[1]["seconds"]}
+        )
     best = min(tried, key=lambda run: run["seconds"])
     return best["setting"], tried
 
@@ -156,30 +168,45 @@ def main() -> None:
     """Parse options, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="tiny shapes, to try the script; no figures to quote")
-    parser.add_argument("--stop", type=float, default=100, metavar="SECONDS", help="begin nothing that lasts longer")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny shapes, to try the script; no figures to quote"
+    )
+    parser.add_argument(
+        "--stop", type=float, default=100, metavar="SECONDS", help="begin nothing that lasts longer"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for ridge.json")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     end = time.monotonic() + (min(args.stop, 4) if args.quick else args.stop)
     full = quick(NSD) if args.quick else NSD
-    record: Json = {"quick": args.quick, "device": args.device, "machine": machine_facts("torch", "himalaya")}
+    record: Json = {
+        "quick": args.quick,
+        "device": args.device,
+        "machine": machine_facts("torch", "himalaya"),
+    }
     record |= {"pairs": {}, "alone": {}, "left_out": {}}
 
     def save() -> None:
         (args.out / "ridge.json").write_text(json.dumps(rounded(record), indent=1) + "\n")
-        print(json.dumps(rounded({key: record[key] for key in ("pairs", "alone", "left_out")})), flush=True)
+        print(
+            json.dumps(rounded({key: record[key] for key in ("pairs", "alone", "left_out")})),
+            flush=True,
+        )
 
     tiny = draw(TINY, args.device)
     for who in (OURS, PEER):
         fit(who, tiny, {}, args.device)  # loads the libraries' kernels
-    setting, record["settings_of_himalaya"] = fastest_setting(divided(full, DIVISORS[0]), args.device)
+    setting, record["settings_of_himalaya"] = fastest_setting(
+        divided(full, DIVISORS[0]), args.device
+    )
     expected = 0.0
     for number, divisor in enumerate(DIVISORS, start=1):
         shape = divided(full, divisor)
         left = end - time.monotonic()
         if expected > left and number > ALWAYS:
-            record["left_out"][shape.name] = f"{expected:.0f} s expected for one pair, {left:.0f} s left"
+            record["left_out"][shape.name] = (
+                f"{expected:.0f} s expected for one pair, {left:.0f} s left"
+            )
             save()
             break
         repeats = int(np.clip(left / 2 // expected, 1, 3)) if expected else 3

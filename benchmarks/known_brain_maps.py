@@ -59,8 +59,17 @@ from phosphene.data.brain import N_CHANNELS, KnownBrain, describe, draw_anatomy,
 from phosphene.study import Compute, rng
 
 Json = dict[str, Any]
-BETTER = {"early": "z", "ventral": "c", "lateral": "c", "parietal": "c"}  # what the streams are driven by
-DRIVES = {"colour": slice(0, 3), "saturation and contrast": slice(3, 5), "oriented energy": slice(5, N_CHANNELS)}
+BETTER = {
+    "early": "z",
+    "ventral": "c",
+    "lateral": "c",
+    "parietal": "c",
+}  # what the streams are driven by
+DRIVES = {
+    "colour": slice(0, 3),
+    "saturation and contrast": slice(3, 5),
+    "oriented energy": slice(5, N_CHANNELS),
+}
 HORIZON = 0.54  # mean height of scenes' horizons, from the top
 KINDS = ("category", "colour", "category x colour", "place", "position", "category x side")
 
@@ -70,7 +79,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES))
     parser.add_argument("--nulls", type=int, default=0, help="only null and mixed brains: how many")
-    parser.add_argument("--stages", type=int, default=0, help="only null subjects on disk: how many")
+    parser.add_argument(
+        "--stages", type=int, default=0, help="only null subjects on disk: how many"
+    )
     parser.add_argument("--cache", type=Path, help="folder that keeps the features of scenes")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
@@ -101,30 +112,50 @@ def main() -> None:
 def maps(brain: KnownBrain, anatomy: Any, sight: Sight, size: Size) -> Json:
     """Fit both spaces, alone and together, and compare what is measured with what is true."""
     active, table, scanned = brain.active, brain.voxels, scan(brain, anatomy, sight, size)
-    spaces, voxel = {name: designed(sight, name, size) for name in "zc"}, pd.DataFrame({"stream": table["stream"]})
+    spaces, voxel = (
+        {name: designed(sight, name, size) for name in "zc"},
+        pd.DataFrame({"stream": table["stream"]}),
+    )
     predicted = alone(voxel, spaces, scanned, size)
     together(voxel, spaces, scanned, size, active)
     both = {**spaces, "zc": np.hstack(list(spaces.values()))}
     possible = {name: adjusted_r2(rows, sight.answers) for name, rows in both.items()}
     for space, other in ("zc", "cz"):
         voxel.loc[active, f"possible {space}"] = possible[space]
-        voxel.loc[active, f"possible unique {space}"] = (possible["zc"] - possible[other]) * scanned.ceiling
+        voxel.loc[active, f"possible unique {space}"] = (
+            possible["zc"] - possible[other]
+        ) * scanned.ceiling
     voxel["significant"] = (voxel[["q z", "q c"]] < 0.05).any(axis=1)
     some = (voxel["significant"] & active).to_numpy()
-    compared = stats.difference_of_correlations(*(one[:, some] for one in predicted), scanned.test[:, some])
+    compared = stats.difference_of_correlations(
+        *(one[:, some] for one in predicted), scanned.test[:, some]
+    )
     voxel.loc[some, "decided"] = stats.fdr_bh(compared.p_t) < 0.05
     silent = voxel[~active]
     drives = np.argmax([(brain.weights[rows] ** 2).sum(axis=0) for rows in DRIVES.values()], axis=0)
     voxel.loc[active, "driven by"] = "driven most by " + np.array([*DRIVES]).astype(object)[drives]
-    voxel.loc[active, "looks"] = np.where(brain.fields[:, 1] < HORIZON, "look above the horizon", "look below it")
+    voxel.loc[active, "looks"] = np.where(
+        brain.fields[:, 1] < HORIZON, "look above the horizon", "look below it"
+    )
     early = voxel[(voxel["stream"] == "early") & voxel["significant"]]
-    false = {f"silent voxels found by {name}": int((silent[f"q {name}"] < 0.05).sum()) for name in "zc"}
+    false = {
+        f"silent voxels found by {name}": int((silent[f"q {name}"] < 0.05).sum()) for name in "zc"
+    }
     streams = [*BETTER, *sorted(set(table["stream"]) - set(BETTER) - {""})]
-    return {"size": vars(size), "silent voxels": len(silent), **false,
-            "streams": {name: summary(voxel[voxel["stream"] == name], BETTER.get(name)) for name in streams},
-            "early voxels that": {name: ordering(some, "z") for by in ("looks", "driven by")
-                                  for name, some in early.groupby(by)},
-            "unique, all voxels": uniques(voxel[active])}  # fmt: skip
+    return {
+        "size": vars(size),
+        "silent voxels": len(silent),
+        **false,
+        "streams": {
+            name: summary(voxel[voxel["stream"] == name], BETTER.get(name)) for name in streams
+        },
+        "early voxels that": {
+            name: ordering(some, "z")
+            for by in ("looks", "driven by")
+            for name, some in early.groupby(by)
+        },
+        "unique, all voxels": uniques(voxel[active]),
+    }
 
 
 def alone(voxel: pd.DataFrame, spaces: dict[str, Array], scanned: Scan, size: Size) -> list[Array]:
@@ -140,7 +171,9 @@ def alone(voxel: pd.DataFrame, spaces: dict[str, Array], scanned: Scan, size: Si
     return predicted
 
 
-def together(voxel: pd.DataFrame, spaces: dict[str, Array], scanned: Scan, size: Size, active: Array) -> None:
+def together(
+    voxel: pd.DataFrame, spaces: dict[str, Array], scanned: Scan, size: Size, active: Array
+) -> None:
     """Unique variance of z and of c, measured and expected."""
     joint = list(spaces.values())
     made = decomposed(part(joint, size, size.tested))
@@ -171,7 +204,9 @@ def ordering(some: pd.DataFrame, better: str) -> Json:
         difference = some[f"{name} z"] - some[f"{name} c"]
         right[view] = difference > 0 if better == "z" else difference < 0
     decided, missed = some["decided"].astype(bool), ~right["measured"]
-    shares = {view: share(values) for view, values in right.items()} | {"decided": share(right["measured"][decided])}
+    shares = {view: share(values) for view, values in right.items()} | {
+        "decided": share(right["measured"][decided])
+    }
     return {
         "voxels": len(some),
         f"share better by {better}": shares,
@@ -180,8 +215,12 @@ def ordering(some: pd.DataFrame, better: str) -> Json:
         "decided as is possible": share((right["measured"] == right["possible"])[decided]),
         "why missed": {
             "the other space really knows more": int((missed & ~right["possible"]).sum()),
-            "too few training pictures": int((missed & right["possible"] & ~right["expected"]).sum()),
-            "luck of the test pictures": int((missed & right["possible"] & right["expected"]).sum()),
+            "too few training pictures": int(
+                (missed & right["possible"] & ~right["expected"]).sum()
+            ),
+            "luck of the test pictures": int(
+                (missed & right["possible"] & right["expected"]).sum()
+            ),
         },
     }
 
@@ -195,7 +234,10 @@ def uniques(voxel: pd.DataFrame) -> Json:
     """Unique variance measured, expected and possible: means over voxels, and differences voxel by voxel."""
     found: Json = {}
     for space in "zc":
-        measured, row = voxel[f"unique {space}"], {"measured": round(float(voxel[f"unique {space}"].mean()), 4)}
+        measured, row = (
+            voxel[f"unique {space}"],
+            {"measured": round(float(voxel[f"unique {space}"].mean()), 4)},
+        )
         for view in ("expected", "possible"):
             other = voxel[f"{view} unique {space}"]
             row[view] = round(float(other.mean()), 4)
@@ -212,7 +254,9 @@ def known_by_features(sight: Sight) -> Json:
     found = {}
     for kind, values in zip(KINDS, describe(sight.scenes), strict=True):
         varied = values[:, values.std(axis=0) > 0]
-        found[kind] = {name: round(float(adjusted_r2(x, varied).mean()), 3) for name, x in rows.items()}
+        found[kind] = {
+            name: round(float(adjusted_r2(x, varied).mean()), 3) for name, x in rows.items()
+        }
     return found
 
 
@@ -238,7 +282,9 @@ def nulls(brain: KnownBrain, sight: Sight, n_brains: int) -> Json:
         driven = np.array(p["driven", name])
         for kind in ("white", "smooth", "ongoing"):
             null = np.array(p[kind, name])
-            found[f"{kind}, {name}"] = null_brains(null) | {"mixed with driven": mixed_brains(driven, null)}
+            found[f"{kind}, {name}"] = null_brains(null) | {
+                "mixed with driven": mixed_brains(driven, null)
+            }
     return found
 
 
@@ -246,13 +292,20 @@ def null_brains(p: Array) -> Json:
     """What is found in null brains, of p (n_brains, n_voxels)."""
     n = len(p)
     hits = sum(bool((stats.fdr_bh(one) < 0.05).any()) for one in p)
-    low, high = beta.ppf(0.025, hits, n - hits + 1) if hits else 0.0, beta.ppf(0.975, hits + 1, n - hits)
+    low, high = (
+        beta.ppf(0.025, hits, n - hits + 1) if hits else 0.0,
+        beta.ppf(0.975, hits + 1, n - hits),
+    )
     one_each = p[np.arange(n), rng(SEED, "maps", "one voxel").integers(p.shape[1], size=n)]
     return {
         "brains with any discovery": [hits, n],
         "interval of the share": [round(float(low), 3), round(float(high), 3)],
-        "share of p below": {f"{level:g}": mean_over_brains((p < level).mean(axis=1)) for level in (0.5, 0.05, 0.001)},
-        "Kolmogorov-Smirnov p, one voxel per brain": round(float(kstest(one_each, "uniform").pvalue), 3),
+        "share of p below": {
+            f"{level:g}": mean_over_brains((p < level).mean(axis=1)) for level in (0.5, 0.05, 0.001)
+        },
+        "Kolmogorov-Smirnov p, one voxel per brain": round(
+            float(kstest(one_each, "uniform").pvalue), 3
+        ),
     }
 
 
@@ -260,22 +313,30 @@ def mixed_brains(driven: Array, null: Array) -> Json:
     """False discovery rate where half of the voxels are driven."""
     found = np.array([stats.fdr_bh(one) < 0.05 for one in np.hstack([driven, null])])
     false = found[:, driven.shape[1] :].sum(axis=1) / np.maximum(found.sum(axis=1), 1)
-    return {"false discovery rate": mean_over_brains(false),
-            "driven voxels found": mean_over_brains(found[:, : driven.shape[1]].mean(axis=1))}  # fmt: skip
+    return {
+        "false discovery rate": mean_over_brains(false),
+        "driven voxels found": mean_over_brains(found[:, : driven.shape[1]].mean(axis=1)),
+    }
 
 
 def mean_over_brains(values: Array) -> Json:
     """Mean and its 95 % interval (Student's t); brains are independent, voxels of one brain are not."""
     half = student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     mean = values.mean()
-    return {"mean": round(float(mean), 5), "interval": [round(float(mean + side * half), 5) for side in (-1, 1)]}
+    return {
+        "mean": round(float(mean), 5),
+        "interval": [round(float(mean + side * half), 5) for side in (-1, 1)],
+    }
 
 
 def null_subjects(n: int) -> Json:
     """Whole studies of null brains, on disk: simulated scans, z-scored sessions, features, maps."""
     subjects = [f"subj{k + 1:02d}" for k in range(n)]
     shown = {"enabled": True, "images_shared": 100, "images_own": 200, "repeats": 3, "sessions": 3}
-    values = {"data": {"root": "data", "subjects": subjects, "simulate": shown}, "encode": {"components": 500}}
+    values = {
+        "data": {"root": "data", "subjects": subjects, "simulate": shown},
+        "encode": {"components": 500},
+    }
     p: dict[str, list[Array]] = {"z": [], "c": []}
 
     def draw(*of: Any) -> Shuffled:
@@ -288,10 +349,16 @@ def null_subjects(n: int) -> Json:
                 encoding.encode(study, subject, encoding.Model.of(name), Compute(progress=False))
                 known = encoding.maps(study, subject, encoding.Model.of(name))["p"].to_numpy()
                 found.append(known[np.isfinite(known)])
-    return shown | {name: {"voxels": [len(one) for one in found],
-                           "discoveries": [int((stats.fdr_bh(one) < 0.05).sum()) for one in found],
-                           "share of p below 0.05": mean_over_brains(np.array([(one < 0.05).mean() for one in found]))}
-                    for name, found in p.items()}  # fmt: skip
+    return shown | {
+        name: {
+            "voxels": [len(one) for one in found],
+            "discoveries": [int((stats.fdr_bh(one) < 0.05).sum()) for one in found],
+            "share of p below 0.05": mean_over_brains(
+                np.array([(one < 0.05).mean() for one in found])
+            ),
+        }
+        for name, found in p.items()
+    }
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ from phosphene.study import rng
 
 Array = np.ndarray
 SUBJECT, SEED, N_NEW, BLOCK, N_VOXELS = "subj01", 0, 3000, 2048, 1000
-MODEL = RidgeCV(ph.Study().encode.alphas, fit_intercept=False, standardize=False)  # as encoding.factors.estimator
+MODEL = RidgeCV(
+    ph.Study().encode.alphas, fit_intercept=False, standardize=False
+)  # as encoding.factors.estimator
 N_MIXES = ph.Study().encode.mixes
 
 
@@ -75,7 +77,9 @@ def look(brain: KnownBrain, n: int, cache: Path | None) -> Sight:
     pictures = np.array([render(scene, model.size) for scene in scenes])
     some = [slice(k, k + 48) for k in range(0, n, 48)]
     z = np.concatenate([model.image_to_latent(pictures[k]) for k in some])
-    c = np.concatenate([model.text_to_context([captions(scene) for scene in scenes[k]]) for k in some])
+    c = np.concatenate(
+        [model.text_to_context([captions(scene) for scene in scenes[k]]) for k in some]
+    )
     answers = brain.respond(scenes, pictures)
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -118,20 +122,29 @@ def scan(brain: KnownBrain, anatomy: Any, sight: Sight, size: Size) -> Scan:
     answers = sight.answers[size.taught.start : size.tested.stop]
     order = draw.permutation(np.repeat(np.arange(len(answers)), counts))
     total = np.zeros((len(answers), len(brain.voxels)), np.float32)
-    for trials in np.array_split(order, len(order) // 300 if len(order) < 7500 else len(order) // 750):
+    for trials in np.array_split(
+        order, len(order) // 300 if len(order) < 7500 else len(order) // 750
+    ):
         betas = standardise(measure(brain, anatomy, answers[trials], draw), slice(None))
         for image, row in zip(trials, betas, strict=True):
             total[image] += row
     total /= counts[:, None].astype(np.float32)
-    power, truth = brain.voxels["ncsnr"].to_numpy()[brain.active] ** 2, np.zeros((N_NEW, total.shape[1]), np.float32)
+    power, truth = (
+        brain.voxels["ncsnr"].to_numpy()[brain.active] ** 2,
+        np.zeros((N_NEW, total.shape[1]), np.float32),
+    )
     signal, shown = power * answers.var(axis=0), np.average(answers, axis=0, weights=counts)
     truth[:, brain.active] = np.sqrt(power / (1 + signal)) * (sight.answers[:N_NEW] - shown)
-    return Scan(total[: size.train], total[size.train :], truth, signal / (signal + 1 / size.test_repeats))
+    return Scan(
+        total[: size.train], total[size.train :], truth, signal / (signal + 1 / size.test_repeats)
+    )
 
 
 def decomposed(known: Design) -> list[Decomposition]:
     """One decomposition for every mix of the spaces."""
-    return [MODEL.decompose(known.mixed(mix, known.train)) for mix in mixes(len(known.train), N_MIXES)]
+    return [
+        MODEL.decompose(known.mixed(mix, known.train)) for mix in mixes(len(known.train), N_MIXES)
+    ]
 
 
 def fit(known: Design, made: list[Decomposition], train: Array, shown: Array) -> dict[str, Array]:
@@ -153,19 +166,33 @@ def adjusted_r2(rows: Array, answers: Array) -> Array:
     return 1 - (1 - r2) * (n - 1) / (n - x.shape[1] - 1)
 
 
-def answering(brain: KnownBrain, sight: Sight, size: Size, draw: np.random.Generator) -> dict[str, Array]:
+def answering(
+    brain: KnownBrain, sight: Sight, size: Size, draw: np.random.Generator
+) -> dict[str, Array]:
     """Averaged responses (n_train + n_test, N_VOXELS) of voxels that pictures drive, and of three kinds of null voxels.
 
     "white": independent noise; "smooth": noise that neighbours share; "ongoing": answers to scenes that were not shown.
     """
     shown = np.arange(size.taught.start, size.tested.stop)
     columns = draw.choice(sight.answers.shape[1], N_VOXELS, replace=False)
-    noise = 1 / (brain.voxels["ncsnr"].to_numpy()[brain.active][columns] * np.sqrt(size.test_repeats))
+    noise = 1 / (
+        brain.voxels["ncsnr"].to_numpy()[brain.active][columns] * np.sqrt(size.test_repeats)
+    )
     white, *own = draw.standard_normal((3, len(shown), N_VOXELS))
-    smooth = gaussian_filter(draw.standard_normal((len(shown), 10, 10, N_VOXELS // 100)), (0, 1, 1, 1), mode="wrap")
+    smooth = gaussian_filter(
+        draw.standard_normal((len(shown), 10, 10, N_VOXELS // 100)), (0, 1, 1, 1), mode="wrap"
+    )
     others = draw.choice(N_NEW, len(shown), replace=False)
-    answers = [sight.answers[rows][:, columns] + noise * one for rows, one in zip((others, shown), own, strict=True)]
-    return {"white": white, "smooth": smooth.reshape(len(shown), -1), "ongoing": answers[0], "driven": answers[1]}
+    answers = [
+        sight.answers[rows][:, columns] + noise * one
+        for rows, one in zip((others, shown), own, strict=True)
+    ]
+    return {
+        "white": white,
+        "smooth": smooth.reshape(len(shown), -1),
+        "ongoing": answers[0],
+        "driven": answers[1],
+    }
 
 
 class Shuffled(KnownBrain):

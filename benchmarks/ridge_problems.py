@@ -84,7 +84,9 @@ def make(shape: Shape) -> Data:
     rng, single = np.random.default_rng(0), np.float32
     n, p, t = shape.n, shape.p, shape.t
     Z = rng.standard_normal((shape.distinct, p), dtype=single)
-    if shape.kind == "brain-like":  # variance falls with the square of the rank: needs float64 eigendecompositions
+    if (
+        shape.kind == "brain-like"
+    ):  # variance falls with the square of the rank: needs float64 eigendecompositions
         scale = np.arange(1, p + 1, dtype=single) ** -1
         rotation, _ = np.linalg.qr(rng.standard_normal((p, p), dtype=single))
         Z = (Z * (scale / np.sqrt(np.mean(scale**2)))) @ rotation
@@ -104,7 +106,9 @@ def fit(who: str, data: Data, setting: Json) -> Any:
     if who == OURS:
         from phosphene.ridge import RidgeCV
 
-        model = RidgeCV(data.alphas, cv=data.cv, scoring="neg_mean_squared_error", standardize=False)
+        model = RidgeCV(
+            data.alphas, cv=data.cv, scoring="neg_mean_squared_error", standardize=False
+        )
         return model.fit(data.X, data.Y, groups=data.groups)
     if who in PEERS:
         return himalaya_model(who.split()[1], data, setting).fit(data.X, data.Y)
@@ -113,7 +117,9 @@ def fit(who: str, data: Data, setting: Json) -> Any:
 
     if who == LEAVE_ONE_OUT:
         return RidgeCV(data.alphas, alpha_per_target=True).fit(data.X, data.Y)
-    search = GridSearchCV(Ridge(), {"alpha": data.alphas}, cv=data.cv, scoring="neg_mean_squared_error")
+    search = GridSearchCV(
+        Ridge(), {"alpha": data.alphas}, cv=data.cv, scoring="neg_mean_squared_error"
+    )
     return search.fit(data.X, data.Y)
 
 

@@ -102,7 +102,9 @@ def difference(left: Any, right: Any) -> float:
     if isinstance(left, pd.DataFrame):
         if list(left) != list(right) or len(left) != len(right):
             return DIFFERENT
-        return max((difference(left[key].to_numpy(), right[key].to_numpy()) for key in left), default=0.0)
+        return max(
+            (difference(left[key].to_numpy(), right[key].to_numpy()) for key in left), default=0.0
+        )
     if isinstance(left, bytes):
         return 0.0 if left == right else DIFFERENT
     if left.shape != right.shape or left.dtype != right.dtype:
@@ -111,7 +113,10 @@ def difference(left: Any, right: Any) -> float:
         return 0.0 if pd.Series(left.ravel()).equals(pd.Series(right.ravel())) else DIFFERENT
     if np.array_equal(left, right, equal_nan=left.dtype.kind == "f"):
         return 0.0
-    return float(np.nanmax(np.abs(left.astype(np.float64) - right.astype(np.float64)), initial=0.0)) or DIFFERENT
+    return (
+        float(np.nanmax(np.abs(left.astype(np.float64) - right.astype(np.float64)), initial=0.0))
+        or DIFFERENT
+    )
 
 
 def main() -> int:
@@ -132,7 +137,9 @@ def main() -> int:
         largest = differences.get(name, 0.0)
         worst = max(worst, largest)
         where = f" in {name}" if largest else ""
-        print(f"{old.parent.name}/{old.name}: {len(differences)} values, largest difference {largest:g}{where}")
+        print(
+            f"{old.parent.name}/{old.name}: {len(differences)} values, largest difference {largest:g}{where}"
+        )
     print(f"{n_values} values, largest difference {worst:g}")
     return 0 if n_values and worst == 0 else 1
 

@@ -106,11 +106,19 @@ class Fits:
         fitted = self.brain.fit(self.spaces[over], self.spaces[space])
         means = self.brain.by_stream(fitted["unique"][1])
         members = np.array([self.brain.streams == name for name in STREAMS])
-        draws = stats.unique_draws(fitted["prediction"], fitted["without"][1:], self.brain.voxels.test, members,
-                                   n_bootstrap=DRAWS, rng=rng(SEED, "shared noise", "draws"))[0]  # fmt: skip
+        draws = stats.unique_draws(
+            fitted["prediction"],
+            fitted["without"][1:],
+            self.brain.voxels.test,
+            members,
+            n_bootstrap=DRAWS,
+            rng=rng(SEED, "shared noise", "draws"),
+        )[0]
         ends = np.quantile(draws, [0.025, 0.975], axis=0).T
-        return {name: {"unique": round(float(value), 4), "interval": np.round(interval, 4).tolist()}
-                for (name, value), interval in zip(means.items(), ends, strict=True)}  # fmt: skip
+        return {
+            name: {"unique": round(float(value), 4), "interval": np.round(interval, 4).tolist()}
+            for (name, value), interval in zip(means.items(), ends, strict=True)
+        }
 
 
 # The demo's brain
@@ -126,35 +134,53 @@ def demo(folder: Path, steps: int, n_seeds: int, jobs: int) -> Json:
     for strength in STRENGTHS:
         spaces[f"{OWN_NOISE}@{strength:g}"] = rows_of(study, f"{OWN_NOISE}@{strength:g}", compute)
         for seed in seeds if strength == HIGH else seeds[:3]:
-            spaces[f"zc@{strength:g}, seed {seed}"] = rows_of(study.replace("seed", seed), f"zc@{strength:g}", compute)
+            spaces[f"zc@{strength:g}, seed {seed}"] = rows_of(
+                study.replace("seed", seed), f"zc@{strength:g}", compute
+            )
     for kind in (OTHER, EMPTY):
         spaces[f"{kind}@{HIGH:g}"] = rows_of(study, f"{kind}@{HIGH:g}", compute)
     shared = [spaces[f"zc@{HIGH:g}, seed {seed}"].astype(np.float32) for seed in seeds]
-    averages = {f"mean of {n} noises": np.mean(shared[:n], axis=0) for n in (2, 5, 10) if n <= n_seeds}
+    averages = {
+        f"mean of {n} noises": np.mean(shared[:n], axis=0) for n in (2, 5, 10) if n <= n_seeds
+    }
     brain = scanned(study, compute)
     fits = Fits(brain, spaces | averages)
     first = f"zc@{HIGH:g}, seed 0"
     empty = f"{EMPTY}@{HIGH:g}"
-    result: Json = {"denoising steps": steps, "voxels": {n: int((brain.streams == n).sum()) for n in STREAMS}}
-    result["r"] = {name: fits.r(name) for name in ("z", "c", first, f"{OWN_NOISE}@{HIGH:g}", empty, *averages)}
+    result: Json = {
+        "denoising steps": steps,
+        "voxels": {n: int((brain.streams == n).sum()) for n in STREAMS},
+    }
+    result["r"] = {
+        name: fits.r(name) for name in ("z", "c", first, f"{OWN_NOISE}@{HIGH:g}", empty, *averages)
+    }
     result["unique of zc over z"] = {
-        f"{strength:g}": {"one noise": fits.unique(f"zc@{strength:g}, seed 0", "z"),
-                          "noise per picture": fits.unique(f"{OWN_NOISE}@{strength:g}", "z")}
+        f"{strength:g}": {
+            "one noise": fits.unique(f"zc@{strength:g}, seed 0", "z"),
+            "noise per picture": fits.unique(f"{OWN_NOISE}@{strength:g}", "z"),
+        }
         for strength in STRENGTHS
-    }  # fmt: skip
+    }
     result["unique of z over zc"] = {
         f"{strength:g}": fits.unique("z", f"zc@{strength:g}, seed 0") for strength in STRENGTHS
     }
-    result["controls"] = {"text of another picture over z": fits.unique(f"{OTHER}@{HIGH:g}", "z"),
-                          "empty text over z": fits.unique(empty, "z"),
-                          "zc over zc with empty text": fits.unique(first, empty)}  # fmt: skip
+    result["controls"] = {
+        "text of another picture over z": fits.unique(f"{OTHER}@{HIGH:g}", "z"),
+        "empty text over z": fits.unique(empty, "z"),
+        "zc over zc with empty text": fits.unique(first, empty),
+    }
     result["averages over z"] = {name: fits.unique(name, "z") for name in averages}
     result["over seeds"] = {
-        f"{strength:g}": over_seeds([fits.unique(name, "z") for name in spaces if name.startswith(f"zc@{strength:g},")])
+        f"{strength:g}": over_seeds(
+            [fits.unique(name, "z") for name in spaces if name.startswith(f"zc@{strength:g},")]
+        )
         for strength in STRENGTHS
     }
-    result["category read linearly"] = {name: category(study, rows) for name, rows in (spaces | averages).items()
-                                        if "seed" not in name or name == first}  # fmt: skip
+    result["category read linearly"] = {
+        name: category(study, rows)
+        for name, rows in (spaces | averages).items()
+        if "seed" not in name or name == first
+    }
     return result
 
 
@@ -169,12 +195,21 @@ def scanned(study: ph.Study, compute: Compute) -> Brain:
     images, counts, tested = images_of(data)
     artefact = betas(study, SUBJECT, study.encode.rois, compute)
     assert artefact is not None
-    voxels, streams = read_voxels(study, SUBJECT, slice(None)), artefact.table("voxels")["streams"].to_numpy()
+    voxels, streams = (
+        read_voxels(study, SUBJECT, slice(None)),
+        artefact.table("voxels")["streams"].to_numpy(),
+    )
     streams = streams[voxels.covered]
     some = np.isin(streams, STREAMS)
     kept = Voxels(voxels.train[:, some], voxels.test[:, some], np.ones(some.sum(), bool))
     ids = image_ids(data)
-    return Brain(kept, streams[some], np.searchsorted(ids, images), np.searchsorted(ids, tested), np.sqrt(counts))
+    return Brain(
+        kept,
+        streams[some],
+        np.searchsorted(ids, images),
+        np.searchsorted(ids, tested),
+        np.sqrt(counts),
+    )
 
 
 def category(study: ph.Study, rows: Array) -> float:
@@ -185,7 +220,9 @@ def category(study: ph.Study, rows: Array) -> float:
     single = np.array([len(some) == 1 for some in names])
     label = np.array([some[0] if some else "" for some in names])
     taught, values = np.isin(ids, images), rows.astype(np.float64)
-    model = RidgeClassifierCV(np.logspace(-1, 6, 15)).fit(values[taught & single], label[taught & single])
+    model = RidgeClassifierCV(np.logspace(-1, 6, 15)).fit(
+        values[taught & single], label[taught & single]
+    )
     return round(float(model.score(values[~taught & single], label[~taught & single])), 3)
 
 
@@ -196,8 +233,16 @@ def over_seeds(found: list[Json]) -> Json:
         values = np.array([one[name]["unique"] for one in found])
         half = student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
         mean = values.mean()
-        summary[name] = rounded({"mean": mean, "low": mean - half, "high": mean + half, "least": values.min(),
-                                 "most": values.max()}, 4) | {"noises": len(values)}  # fmt: skip
+        summary[name] = rounded(
+            {
+                "mean": mean,
+                "low": mean - half,
+                "high": mean + half,
+                "least": values.min(),
+                "most": values.max(),
+            },
+            4,
+        ) | {"noises": len(values)}
     return summary
 
 
@@ -211,9 +256,16 @@ def nsd(folder: Path, steps: int, jobs: int) -> Json:
     sight = look(brain, N_NEW + size.train + size.test, folder)
     shown = slice(size.taught.start, size.tested.stop)
     z, c = (sight.features[name][shown] for name in "zc")
-    wanted = [*(("zc", strength) for strength in (0.2, 0.5, HIGH)), (EMPTY, HIGH), (OTHER, HIGH), (OWN_NOISE, HIGH)]
-    spaces = {"z": z} | {f"{kind}@{strength:g}": denoise(folder, z, c, kind, Denoising(strength, steps), jobs)
-                         for kind, strength in wanted}  # fmt: skip
+    wanted = [
+        *(("zc", strength) for strength in (0.2, 0.5, HIGH)),
+        (EMPTY, HIGH),
+        (OTHER, HIGH),
+        (OWN_NOISE, HIGH),
+    ]
+    spaces = {"z": z} | {
+        f"{kind}@{strength:g}": denoise(folder, z, c, kind, Denoising(strength, steps), jobs)
+        for kind, strength in wanted
+    }
     scanned = scan(brain, anatomy, sight, size)
     streams = brain.voxels["stream"].to_numpy()
     some = np.isin(streams, STREAMS)
@@ -222,19 +274,24 @@ def nsd(folder: Path, steps: int, jobs: int) -> Json:
     train = ((scanned.train[:, some] - mean) * weights[:, None]).astype(np.float32)
     voxels = Voxels(train, scanned.test[:, some] - mean, np.ones(some.sum(), bool))
     rows = np.arange(size.train + size.test)
-    fits = Fits(Brain(voxels, streams[some], rows[: size.train], rows[size.train :], weights), spaces)
+    fits = Fits(
+        Brain(voxels, streams[some], rows[: size.train], rows[size.train :], weights), spaces
+    )
     high = f"zc@{HIGH:g}"
     empty = f"{EMPTY}@{HIGH:g}"
     return {
-        "size": vars(size) | {"components": COMPONENTS}, "denoising steps": steps,
+        "size": vars(size) | {"components": COMPONENTS},
+        "denoising steps": steps,
         "voxels": {name: int((streams == name).sum()) for name in STREAMS},
         "r": {name: fits.r(name) for name in ("z", high, f"{OWN_NOISE}@{HIGH:g}", empty)},
-        "unique of zc over z": {f"{s:g}": fits.unique(f"zc@{s:g}", "z") for kind, s in wanted if kind == "zc"},
+        "unique of zc over z": {
+            f"{s:g}": fits.unique(f"zc@{s:g}", "z") for kind, s in wanted if kind == "zc"
+        },
         "noise per picture over z": fits.unique(f"{OWN_NOISE}@{HIGH:g}", "z"),
         "text of another picture over z": fits.unique(f"{OTHER}@{HIGH:g}", "z"),
         "empty text over z": fits.unique(empty, "z"),
         "zc over zc with empty text": fits.unique(high, empty),
-    }  # fmt: skip
+    }
 
 
 def denoise(folder: Path, z: Array, c: Array, kind: str, how: Denoising, jobs: int) -> Array:
@@ -243,8 +300,17 @@ def denoise(folder: Path, z: Array, c: Array, kind: str, how: Denoising, jobs: i
     stem = f"{kind.replace(':', '-')}-{how.strength:g}-{how.steps}"
     if kind == OTHER:
         c = np.roll(c, 1, axis=0)
-    work = (delayed(_part)(folder / f"{stem}-{start}.npy", z[start : start + PER_PART], c[start : start + PER_PART],
-                           start, kind, how) for start in range(0, len(z), PER_PART))  # fmt: skip
+    work = (
+        delayed(_part)(
+            folder / f"{stem}-{start}.npy",
+            z[start : start + PER_PART],
+            c[start : start + PER_PART],
+            start,
+            kind,
+            how,
+        )
+        for start in range(0, len(z), PER_PART)
+    )
     return np.concatenate(list(Parallel(jobs)(work)))
 
 
@@ -258,8 +324,12 @@ def _part(path: Path, z: Array, c: Array, start: int, kind: str, how: Denoising)
     last = len(model.schedule.timesteps(how.steps, how.strength))
     seeds = [start + k if kind == OWN_NOISE else 0 for k in range(len(z))]
     with threadpool_limits(1):
-        rows = [record(model, z[some], c[some], seeds[some], how, {(LATENT, last)}, z.shape[1])[LATENT, last]
-                for some in batches(len(z), model.batch())]  # fmt: skip
+        rows = [
+            record(model, z[some], c[some], seeds[some], how, {(LATENT, last)}, z.shape[1])[
+                LATENT, last
+            ]
+            for some in batches(len(z), model.batch())
+        ]
     made = np.concatenate(rows).astype(np.float16)
     np.save(path, made)
     return made
@@ -279,7 +349,9 @@ def main() -> None:
     """Parse options, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--part", choices=["demo", "nsd"], required=True)
-    parser.add_argument("--folder", type=Path, required=True, help="keeps the demo's data and all features")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="keeps the demo's data and all features"
+    )
     parser.add_argument("--steps", type=int, default=10, help="denoising steps of a whole schedule")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=2)
@@ -288,7 +360,11 @@ def main() -> None:
     path = args.out / "shared_noise.json"
     results: Json = json.loads(path.read_text()) if path.exists() else {}
     folder = args.folder.resolve()
-    one = demo(folder, args.steps, args.seeds, args.jobs) if args.part == "demo" else nsd(folder, args.steps, args.jobs)
+    one = (
+        demo(folder, args.steps, args.seeds, args.jobs)
+        if args.part == "demo"
+        else nsd(folder, args.steps, args.jobs)
+    )
     results |= {"machine": machine_facts("numpy", "torch"), f"{args.part}, {args.steps} steps": one}
     args.out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1) + "\n")

@@ -36,7 +36,9 @@ class Size:
     block: int
 
 
-FULL = Size(8859, 24980, 982, 2770, 37, 6400, 200_000, 5000)  # subj01 of NSD, features as in the paper
+FULL = Size(
+    8859, 24980, 982, 2770, 37, 6400, 200_000, 5000
+)  # subj01 of NSD, features as in the paper
 SMALL = Size(1107, 3122, 123, 346, 37, 800, 25_000, 625)  # everything but sessions an eighth
 
 
@@ -60,7 +62,9 @@ class WholeBrain(Scans):
             again = rng.choice(2 * images, trials - images, replace=False) % images
             shown.append(first + np.concatenate([np.arange(images), again]))
         image = rng.permutation(np.concatenate(shown))
-        session = np.repeat(self.sessions, [len(part) for part in np.array_split(image, size.sessions)])
+        session = np.repeat(
+            self.sessions, [len(part) for part in np.array_split(image, size.sessions)]
+        )
         split = np.where(image < size.images, "train", "test")
         return pd.DataFrame({"session": session, "image": image, "split": split})
 
@@ -76,13 +80,22 @@ class WholeBrain(Scans):
         """Draw one session's responses of all voxels, (n_trials, n_voxels) float16."""
         size, single = self.size, np.float32
         shown = self.trials["image"].to_numpy()[self.trials["session"].to_numpy() == session]
-        known = self.components[shown, :SIGNAL] * np.sqrt(np.arange(1, SIGNAL + 1, dtype=single) / SIGNAL)
-        noise, responses = np.random.default_rng([2, session]), np.empty((len(shown), size.voxels), np.float16)
+        known = self.components[shown, :SIGNAL] * np.sqrt(
+            np.arange(1, SIGNAL + 1, dtype=single) / SIGNAL
+        )
+        noise, responses = (
+            np.random.default_rng([2, session]),
+            np.empty((len(shown), size.voxels), np.float16),
+        )
         for start in range(0, size.voxels, size.block):
             rng, columns = np.random.default_rng([3, start]), slice(start, start + size.block)
             weights = rng.standard_normal((SIGNAL, size.block), dtype=single)
-            weights *= 10 ** rng.uniform(-1.5, 0, size.block).astype(single)  # signal over noise of a trial
-            responses[:, columns] = known @ weights + noise.standard_normal((len(shown), size.block), dtype=single)
+            weights *= 10 ** rng.uniform(-1.5, 0, size.block).astype(
+                single
+            )  # signal over noise of a trial
+            responses[:, columns] = known @ weights + noise.standard_normal(
+                (len(shown), size.block), dtype=single
+            )
         return responses
 
     def voxels(self, rois: str | Sequence[str], uncovered: str = "drop") -> pd.DataFrame:

@@ -33,11 +33,15 @@ def panels(study: ph.Study, subject: str) -> tuple[list[str], np.ndarray, list[s
     return titles, np.stack(shown, axis=1), [names[0] for names in data.categories(images)]
 
 
-def draw(titles: list[str], pictures: np.ndarray, captions: list[str], rows: int, columns: int) -> Figure:
+def draw(
+    titles: list[str], pictures: np.ndarray, captions: list[str], rows: int, columns: int
+) -> Figure:
     """Lay out rows x columns items, each a strip of pictures."""
     n_items, n_strip = rows * columns, len(titles)
     figure = Figure(figsize=(1.05 * columns * n_strip + 0.2 * columns, 1.22 * rows + 0.15))
-    grid = figure.add_gridspec(1, columns, wspace=0.06, left=0.005, right=0.995, top=0.93, bottom=0.005)
+    grid = figure.add_gridspec(
+        1, columns, wspace=0.06, left=0.005, right=0.995, top=0.93, bottom=0.005
+    )
     for column in range(columns):
         inner = grid[column].subgridspec(rows, n_strip, wspace=0.03, hspace=0.2)
         for row in range(rows):

@@ -26,10 +26,24 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     output = parser.parse_args().output
     with tempfile.TemporaryDirectory() as folder:
-        root = simulate(Path(folder) / "nsd", images_shared=20, images_own=180, sessions=3, picture_size=32)
-        subject = root / "nsddata" / "ppdata" / "subj01"  # in the real data these are the same paths
-        betas = root / "nsddata_betas" / "ppdata" / "subj01" / "func1pt8mm" / "betas_fithrf_GLMdenoise_RR"
-        ncsnr, streams = read(betas / "ncsnr.nii.gz"), read(subject / "func1pt8mm" / "roi" / "streams.nii.gz")
+        root = simulate(
+            Path(folder) / "nsd", images_shared=20, images_own=180, sessions=3, picture_size=32
+        )
+        subject = (
+            root / "nsddata" / "ppdata" / "subj01"
+        )  # in the real data these are the same paths
+        betas = (
+            root
+            / "nsddata_betas"
+            / "ppdata"
+            / "subj01"
+            / "func1pt8mm"
+            / "betas_fithrf_GLMdenoise_RR"
+        )
+        ncsnr, streams = (
+            read(betas / "ncsnr.nii.gz"),
+            read(subject / "func1pt8mm" / "roi" / "streams.nii.gz"),
+        )
         flatmap.show(
             noise_ceiling(ncsnr, repeats=3),
             subject / "transforms",

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="phosphene-cache-")  # no test touches the user's own
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
+    prefix="phosphene-cache-"
+)  # no test touches the user's own
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
 
 

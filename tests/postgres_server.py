@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-MISSING = "no PostgreSQL server on this machine (initdb was not found); `make postgresql` installs it"
+MISSING = (
+    "no PostgreSQL server on this machine (initdb was not found); `make postgresql` installs it"
+)
 
 
 def programs() -> Path | None:
     """The folder that holds initdb, of the newest version that is installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3])
+    )
     at = found[-1] if found else shutil.which("initdb")
     return Path(at).resolve().parent if at else None
 
@@ -27,7 +31,9 @@ def postgres() -> Iterator[str]:
 
     PostgreSQL refuses to run as root: it is run as `postgres` or `nobody` then.
     """
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # short: the name of a socket may have 107 bytes
+    folder = Path(
+        tempfile.mkdtemp(prefix="pg-", dir="/tmp")
+    )  # short: the name of a socket may have 107 bytes
     binaries, user, prefix = programs(), pwd.getpwuid(os.getuid()).pw_name, []
     assert binaries is not None, MISSING
     if os.getuid() == 0:
@@ -37,13 +43,26 @@ def postgres() -> Iterator[str]:
         prefix = ["runuser", "-u", user, "--"]
 
     def run(*command: str | Path) -> None:
-        done = subprocess.run([*prefix, *map(str, command)], capture_output=True, text=True, cwd="/tmp")
+        done = subprocess.run(
+            [*prefix, *map(str, command)], capture_output=True, text=True, cwd="/tmp"
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
     data, log = folder / "data", folder / "log"
     control = (binaries / "pg_ctl", "-D", data, "-w", "-l", log)
     try:
-        run(binaries / "initdb", "-D", data, "-U", user, "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        run(
+            binaries / "initdb",
+            "-D",
+            data,
+            "-U",
+            user,
+            "--auth=trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        )
         run(*control, "-o", f"-c listen_addresses='' -k {folder}", "start")
         try:
             yield f"postgresql+psycopg://{user}@/postgres?host={folder}"

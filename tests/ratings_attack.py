@@ -67,10 +67,20 @@ def browse(app, tokens, totals):
         for position in range(totals[slot]):
             reply = client.get(f"/r/{token}/trial/{position}.json")
             seen = {
-                place: received(reply.json()[place], client.get(f"/r/{token}/picture/{reply.json()[place]}"))
+                place: received(
+                    reply.json()[place], client.get(f"/r/{token}/picture/{reply.json()[place]}")
+                )
                 for place in ("photo", *SIDES)
             }
-            trials.append(Trial(slot, position, **seen, reply=reply.json(), headers=str(sorted(reply.headers.items()))))
+            trials.append(
+                Trial(
+                    slot,
+                    position,
+                    **seen,
+                    reply=reply.json(),
+                    headers=str(sorted(reply.headers.items())),
+                )
+            )
             body = {"position": position, "choice": SIDES[chance.integers(2)], "milliseconds": 900}
             assert client.post(f"/r/{token}/answer", json=body).status_code == 200
     return trials
@@ -116,18 +126,27 @@ class Pooled:
     def resemblance(self, one, trial):
         """How much the candidate looks like candidates of other trials of the photograph."""
         others = [other for other in self.of_photo[trial.photo.content] if other is not trial]
-        return sum(max(float(np.dot(one.thumbnail, c.thumbnail)) for c in other.candidates) for other in others)
+        return sum(
+            max(float(np.dot(one.thumbnail, c.thumbnail)) for c in other.candidates)
+            for other in others
+        )
 
     def recency(self, one, trial):
         """The last position before this one at which the candidate was shown."""
-        earlier = [other.position for other in self.trials if other.position < trial.position
-                   and one.content in (other.left.content, other.right.content)]  # fmt: skip
+        earlier = [
+            other.position
+            for other in self.trials
+            if other.position < trial.position
+            and one.content in (other.left.content, other.right.content)
+        ]
         return max(earlier, default=-1)
 
     def stays(self, one, trial):
         """Whether the candidate was on the same side before, beside the same photograph."""
         side = "left" if one is trial.left else "right"
-        others = [other for other in self.of_photo[trial.photo.content] if other.position < trial.position]
+        others = [
+            other for other in self.of_photo[trial.photo.content] if other.position < trial.position
+        ]
         return any(getattr(other, side).content == one.content for other in others)
 
     def belief(self, one, trial):
@@ -151,7 +170,9 @@ class Pooled:
 
 
 Score = Callable[[Pooled, Pooled, Picture, Trial], float | str]
-STRATEGIES: dict[str, Score] = {  # of everyone's lists, of the rater's own list, a candidate and its trial
+STRATEGIES: dict[
+    str, Score
+] = {  # of everyone's lists, of the rater's own list, a candidate and its trial
     "common to raters": lambda everyone, own, one, trial: everyone.beside(one, trial),
     "common within the list": lambda everyone, own, one, trial: own.beside(one, trial),
     "most photographs": lambda everyone, own, one, trial: len(everyone.photos[one.content]),
@@ -159,9 +180,13 @@ STRATEGIES: dict[str, Score] = {  # of everyone's lists, of the rater's own list
     "shown most often": lambda everyone, own, one, trial: everyone.shown[one.content],
     "shown most often, own list": lambda everyone, own, one, trial: own.shown[one.content],
     "one photograph per picture": lambda everyone, own, one, trial: everyone.belief(one, trial),
-    "one photograph per picture, own list": lambda everyone, own, one, trial: own.belief(one, trial),
+    "one photograph per picture, own list": lambda everyone, own, one, trial: own.belief(
+        one, trial
+    ),
     "alike across methods": lambda everyone, own, one, trial: own.resemblance(one, trial),
-    "alike across methods and raters": lambda everyone, own, one, trial: everyone.resemblance(one, trial),
+    "alike across methods and raters": lambda everyone, own, one, trial: everyone.resemblance(
+        one, trial
+    ),
     "shown lately": lambda everyone, own, one, trial: own.recency(one, trial),
     "stays on its side": lambda everyone, own, one, trial: own.stays(one, trial),
     "id used again": lambda everyone, own, one, trial: everyone.ids[one.id],
@@ -171,8 +196,12 @@ STRATEGIES: dict[str, Score] = {  # of everyone's lists, of the rater's own list
     "compressed file size": lambda everyone, own, one, trial: one.compressed,
     "entropy of the pixels": lambda everyone, own, one, trial: one.entropy,
     "left": lambda everyone, own, one, trial: one is trial.left,
-    "sides take turns": lambda everyone, own, one, trial: (one is trial.left) == (trial.position % 2 == 0),
-    "left first": lambda everyone, own, one, trial: (one is trial.left) == (2 * trial.position < len(own.trials)),
+    "sides take turns": lambda everyone, own, one, trial: (
+        (one is trial.left) == (trial.position % 2 == 0)
+    ),
+    "left first": lambda everyone, own, one, trial: (
+        (one is trial.left) == (2 * trial.position < len(own.trials))
+    ),
 }
 
 
@@ -198,9 +227,15 @@ def attack(studies):
         right = opinions = 0
         for number, (trials, correct, units) in enumerate(studies):
             everyone = Pooled(trials)
-            lists = {slot: Pooled([t for t in trials if t.slot == slot]) for slot in {t.slot for t in trials}}
+            lists = {
+                slot: Pooled([t for t in trials if t.slot == slot])
+                for slot in {t.slot for t in trials}
+            }
             for trial in trials:
-                left, other = (rounded(score(everyone, lists[trial.slot], one, trial)) for one in trial.candidates)
+                left, other = (
+                    rounded(score(everyone, lists[trial.slot], one, trial))
+                    for one in trial.candidates
+                )
                 if left == other:
                     continue
                 where = (trial.slot, trial.position)

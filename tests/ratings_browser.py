@@ -6,7 +6,9 @@ import asyncio
 import random
 import shutil
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 N = 8  # trials of a rater
 
 
@@ -25,7 +27,10 @@ class Window:
         self.page.set_default_timeout(15000)
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda asked: asked.url.startswith(self.study.address) or self.said.append(asked.url))
+        self.page.on(
+            "request",
+            lambda asked: asked.url.startswith(self.study.address) or self.said.append(asked.url),
+        )
         await self.page.goto(path or self.link)
         return self
 
@@ -34,7 +39,9 @@ class Window:
 
     async def agree(self):
         await self.page.get_by_role("button", name="I agree").click()
-        await self.page.wait_for_function("() => document.querySelector('#begin')?.disabled === false")
+        await self.page.wait_for_function(
+            "() => document.querySelector('#begin')?.disabled === false"
+        )
 
     async def ready(self, position):
         """Wait until a trial is seen and its clock runs."""

@@ -42,12 +42,17 @@ class Example:
         return self.trials[self.trials["slot"] == slot].set_index("position")
 
 
-def example(folder: Path, n_slots: int = 3, n_trials: int = 12, url: str = "", side: int = 64) -> Example:
+def example(
+    folder: Path, n_slots: int = 3, n_trials: int = 12, url: str = "", side: int = 64
+) -> Example:
     """Make a study of `n_trials` per rater; the last of every rater repeats the first, position 2 is a catch trial."""
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
     rng = np.random.default_rng(7)
-    shape = {name: [_picture(pictures, item, name, side) for item in range(n_trials)] for name in ("photo", *METHODS)}
+    shape = {
+        name: [_picture(pictures, item, name, side) for item in range(n_trials)]
+        for name in ("photo", *METHODS)
+    }
     rows = []
     for slot in range(n_slots):
         for position in range(n_trials):
@@ -60,13 +65,22 @@ def example(folder: Path, n_slots: int = 3, n_trials: int = 12, url: str = "", s
             own, foreign = made[item], made[other]
             rows.append(
                 {
-                    "slot": slot, "position": position, "kind": kind, "method": method, "subject": "subj01",
-                    "item": item, "image": f"image{item}", "distractor_item": other,
-                    "distractor_image": f"image{other}", "repeat_of": 0 if kind == "repeat" else -1,
-                    "photo": shape["photo"][item], "left": own if correct == "left" else foreign,
-                    "right": own if correct == "right" else foreign, "correct": correct,
+                    "slot": slot,
+                    "position": position,
+                    "kind": kind,
+                    "method": method,
+                    "subject": "subj01",
+                    "item": item,
+                    "image": f"image{item}",
+                    "distractor_item": other,
+                    "distractor_image": f"image{other}",
+                    "repeat_of": 0 if kind == "repeat" else -1,
+                    "photo": shape["photo"][item],
+                    "left": own if correct == "left" else foreign,
+                    "right": own if correct == "right" else foreign,
+                    "correct": correct,
                 }
-            )  # fmt: skip
+            )
     trials = pd.DataFrame(rows)
     tokens = {slot: secrets.token_urlsafe(24) for slot in range(n_slots)}
     url = url or f"sqlite:///{folder / 'answers.sqlite'}"
@@ -76,11 +90,18 @@ def example(folder: Path, n_slots: int = 3, n_trials: int = 12, url: str = "", s
 def _picture(folder: Path, item: int, name: str, side: int) -> str:
     """Draw a thing on a ground, the better the later the method; returns the picture's id."""
     rng = np.random.default_rng([item, len(name), ord(name[0])])
-    ground, thing = [tuple(int(v) for v in np.random.default_rng([item, k]).integers(40, 216, 3)) for k in range(2)]
+    ground, thing = [
+        tuple(int(v) for v in np.random.default_rng([item, k]).integers(40, 216, 3))
+        for k in range(2)
+    ]
     image = Image.new("RGB", (side, side), ground)
-    low, high = sorted(int(v) for v in np.random.default_rng([item, 9]).integers(side // 8, side * 7 // 8, 2))
+    low, high = sorted(
+        int(v) for v in np.random.default_rng([item, 9]).integers(side // 8, side * 7 // 8, 2)
+    )
     draw = ImageDraw.Draw(image)
-    (draw.ellipse if item % 2 else draw.rectangle)((low, low // 2 + 4, high + 12, high + 6), fill=thing)
+    (draw.ellipse if item % 2 else draw.rectangle)(
+        (low, low // 2 + 4, high + 12, high + 6), fill=thing
+    )
     noise = {"photo": 4, "z": 50, "c": 30, "zc": 15}[name]
     pixels = np.asarray(image, dtype=float) + rng.normal(0, noise, (side, side, 3))
     identity = secrets.token_hex(16)

@@ -32,7 +32,9 @@ def browser(loop):
 
     async def start():
         playwright = await async_api.async_playwright().start()
-        return playwright, await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        return playwright, await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"]
+        )
 
     async def stop():
         await started.close()
@@ -46,7 +48,13 @@ def browser(loop):
 @pytest.fixture
 def study(tmp_path):
     made = example(tmp_path, n_trials=N)
-    app = create_app(made.answers, made.pictures, Texts(contact="Write to lab@example.org."), ADMIN, break_every=3)
+    app = create_app(
+        made.answers,
+        made.pictures,
+        Texts(contact="Write to lab@example.org."),
+        ADMIN,
+        break_every=3,
+    )
     with served(app) as made.address:
         yield made
     made.answers.close()

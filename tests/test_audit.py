@@ -33,7 +33,9 @@ steps = 2
 bootstrap = 100
 permutations = 20
 """
-pytestmark = pytest.mark.filterwarnings("ignore:.*voxels have no data", "ignore:.*of the targets chose")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*voxels have no data", "ignore:.*of the targets chose"
+)
 COMPUTE = ph.Compute(threads=1, progress=False)
 SUBJECT = "subj01"
 
@@ -84,16 +86,31 @@ def faults(table: pd.DataFrame) -> set[str]:
 def test_an_honest_study_has_no_fault(clean):
     assert faults(clean) == set()
     found = verdicts(clean)
-    must = ["leaked test trials", "repeats across folds", "test-batch rescaling, z", "test-batch rescaling, c",
-            "effective dimension, c", "shuffled brain", "mean-feature prediction", "true features",
-            "clusters held out, z", "same category", "category with random noise"]  # fmt: skip
+    must = [
+        "leaked test trials",
+        "repeats across folds",
+        "test-batch rescaling, z",
+        "test-batch rescaling, c",
+        "effective dimension, c",
+        "shuffled brain",
+        "mean-feature prediction",
+        "true features",
+        "clusters held out, z",
+        "same category",
+        "category with random noise",
+    ]
     assert {check: found[check] for check in must} == dict.fromkeys(must, "ok")
     assert "not asked" not in found.values()
 
 
 def test_every_line_says_what_was_found_and_what_was_expected(clean):
     assert list(clean.columns) == ["subject", "check", "found", "expected", "verdict", "sentence"]
-    assert clean["check"].is_unique and set(clean["verdict"]) <= {"ok", "look", "fault", "not asked"}
+    assert clean["check"].is_unique and set(clean["verdict"]) <= {
+        "ok",
+        "look",
+        "fault",
+        "not asked",
+    }
     assert (clean[["found", "expected", "sentence"]].map(len) > 0).all(axis=None)
     assert clean["sentence"].str.endswith(".").all() and clean["found"].str.contains(r"\d").all()
 
@@ -102,13 +119,23 @@ def test_tables_for_figures(study, clean):
     artefact = auditing.audit(study, SUBJECT, COMPUTE)
     scores = artefact.table("scores")
     assert set(zip(scores["mode"], scores["source"], strict=True)) == {
-        ("zc", "brain"), ("zc", "shuffled"), ("zc", "true"), ("zc", "mean"), ("z", "brain"), ("c", "brain"),
-        ("c", "true"), ("c", "category"), ("zc", "nearest training picture"),
-    }  # fmt: skip
+        ("zc", "brain"),
+        ("zc", "shuffled"),
+        ("zc", "true"),
+        ("zc", "mean"),
+        ("z", "brain"),
+        ("c", "brain"),
+        ("c", "true"),
+        ("c", "category"),
+        ("zc", "nearest training picture"),
+    }
     overlap = artefact.table("overlap")
     assert overlap.groupby(["feature", "kind"]).size().to_dict() == {
-        ("c", "test"): 40, ("c", "training"): 200, ("z", "test"): 40, ("z", "training"): 200,
-    }  # fmt: skip
+        ("c", "test"): 40,
+        ("c", "training"): 200,
+        ("z", "test"): 40,
+        ("z", "training"): 200,
+    }
     assert (overlap["image"] != overlap["nearest"]).all() and overlap["r"].between(-1, 1).all()
     trained = decoding.train_trials(dataset(study, SUBJECT))[1]
     assert set(overlap["nearest"]) | set(artefact.table("nearest")["nearest"]) <= set(trained)
@@ -128,7 +155,11 @@ def test_the_command_prints_one_table_per_verdict(folder, clean, monkeypatch):
     monkeypatch.chdir(folder)
     words = ["audit", "small.toml", "--threads", "1"]
     printed = CliRunner().invoke(app, words)
-    assert printed.exit_code == 0 and "shuffled brain" in printed.output and "as it should be" in printed.output
+    assert (
+        printed.exit_code == 0
+        and "shuffled brain" in printed.output
+        and "as it should be" in printed.output
+    )
     assert "fault" not in printed.output.splitlines()[0]
     records = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert pd.DataFrame(records).equals(clean)
@@ -146,15 +177,27 @@ def test_test_trials_that_leaked_into_training(apart, monkeypatch):
     monkeypatch.setattr(data, "trials", trials)
     table = auditing.audit_table(apart, COMPUTE)
     assert faults(table) == {"leaked test trials"}
-    assert table.set_index("check").loc["leaked test trials", "found"].startswith("6 of 40 by name, 0 more")
+    assert (
+        table.set_index("check")
+        .loc["leaked test trials", "found"]
+        .startswith("6 of 40 by name, 0 more")
+    )
 
 
 def test_a_test_picture_that_is_a_training_picture_under_another_name(quick, monkeypatch):
     data, images = dataset(quick, SUBJECT), dataset(quick, SUBJECT).images
-    tested, taught = (data.trials.loc[data.trials["split"] == split, "image"].iloc[0] for split in ("test", "train"))
-    monkeypatch.setattr(data, "images", lambda ids: images([tested if image == taught else image for image in ids]))
+    tested, taught = (
+        data.trials.loc[data.trials["split"] == split, "image"].iloc[0]
+        for split in ("test", "train")
+    )
+    monkeypatch.setattr(
+        data, "images", lambda ids: images([tested if image == taught else image for image in ids])
+    )
     found = asking.leaks(Case(quick, SUBJECT, COMPUTE))
-    assert found.lines[0].verdict == "fault" and found.lines[0].found == "0 of 40 by name, 1 more by content"
+    assert (
+        found.lines[0].verdict == "fault"
+        and found.lines[0].found == "0 of 40 by name, 1 more by content"
+    )
     assert found.tables["leaks"].to_dict("records") == [{"image": tested, "by": "content"}]
 
 
@@ -227,7 +270,13 @@ def test_without_photographs_lines_say_that_they_cannot_be_asked(quick, monkeypa
     monkeypatch.setattr(dataset(quick, SUBJECT), "photographs", False)
     case = Case(quick, SUBJECT, COMPUTE)
     assert baselines.conditions(case) == []
-    for ask in (asking.leaks, asking.statistics, asking.overlap, asking.held_out, baselines.compared):
+    for ask in (
+        asking.leaks,
+        asking.statistics,
+        asking.overlap,
+        asking.held_out,
+        baselines.compared,
+    ):
         for line in ask(case).lines:
             assert line.verdict == "not asked" and line.sentence.startswith("Cannot be asked")
     assert {line.verdict for line in asking.variety(case).lines} == {"ok"}
@@ -236,7 +285,13 @@ def test_without_photographs_lines_say_that_they_cannot_be_asked(quick, monkeypa
 def test_without_c_its_lines_cannot_be_asked(quick):
     found = verdicts(auditing.audit_table(quick, COMPUTE))
     asked = {check for check, verdict in found.items() if verdict != "not asked"}
-    words = {"z only", "c only", "caption with random noise", "category with random noise", "best of several samples"}
+    words = {
+        "z only",
+        "c only",
+        "caption with random noise",
+        "category with random noise",
+        "best of several samples",
+    }
     assert words.isdisjoint(asked) and words <= set(found) and "shuffled brain" in asked
 
 
@@ -266,14 +321,20 @@ def test_the_mean_and_the_category_as_sources(study, clean):
         trained = np.searchsorted(ids, decoding.train_trials(data)[1])
         rows = stages._features(study, SUBJECT, feature, stages.MEAN, slice(0, 40))
         assert rows.shape == (40, true.shape[1]) and (rows == rows[0]).all()
-        np.testing.assert_allclose(rows[0], true[trained].astype(float).mean(0), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            rows[0], true[trained].astype(float).mean(0), rtol=1e-5, atol=1e-6
+        )
     names = data.categories(wanted[:3].tolist())
     expected = model.text_to_context([[", ".join(dict.fromkeys(some))] for some in names])
-    np.testing.assert_array_equal(stages.category_context(model, data, wanted[:3].tolist()), expected)
+    np.testing.assert_array_equal(
+        stages.category_context(model, data, wanted[:3].tolist()), expected
+    )
     with pytest.raises(PhospheneError, match="category"):
         stages.reconstruct(study, SUBJECT, "zc", COMPUTE, stages.CATEGORY)
 
 
 def test_pictures_from_the_mean_are_all_the_same_without_noise(quick):
-    made = stages.pictures(stages.reconstruct(quick, SUBJECT, "z", COMPUTE, stages.MEAN), [0, 7, 39])
+    made = stages.pictures(
+        stages.reconstruct(quick, SUBJECT, "z", COMPUTE, stages.MEAN), [0, 7, 39]
+    )
     assert (made == made[0]).all()

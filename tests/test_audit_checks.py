@@ -54,7 +54,10 @@ def test_equal_pictures_are_found_whatever_they_are_called():
     pictures = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3)).astype(np.uint8)
     almost = pictures[1].copy()
     almost[0, 0, 0] ^= 1
-    assert checks.same_contents(pictures[:3], [pictures[4], pictures[2], almost, pictures[2]]) == [(2, 1), (2, 3)]
+    assert checks.same_contents(pictures[:3], [pictures[4], pictures[2], almost, pictures[2]]) == [
+        (2, 1),
+        (2, 3),
+    ]
     assert (
         checks.same_contents([pictures[0]], [pictures[0].reshape(4, 16, 3)]) == []
     )  # the same bytes, not the same shape
@@ -66,7 +69,9 @@ def test_equal_pictures_are_found_whatever_they_are_called():
 def test_effective_dimension_is_the_participation_ratio_of_principal_components():
     values = rows(50, 300) * np.geomspace(1, 0.01, 300)
     variance = PCA().fit(values).explained_variance_
-    assert checks.effective_dimension(values) == pytest.approx(variance.sum() ** 2 / (variance**2).sum())
+    assert checks.effective_dimension(values) == pytest.approx(
+        variance.sum() ** 2 / (variance**2).sum()
+    )
 
 
 def test_effective_dimension_by_hand():
@@ -115,7 +120,9 @@ def test_pictures_on_both_sides_of_a_fold():
 def predictions(n: int = 100, d: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Shrunk predictions of a few hidden causes, and the moments of what they predict."""
     causes = rows(n, 6)
-    weights = np.random.default_rng(1).standard_normal((6, d)) * np.random.default_rng(2).uniform(0.3, 1, d)
+    weights = np.random.default_rng(1).standard_normal((6, d)) * np.random.default_rng(2).uniform(
+        0.3, 1, d
+    )
     return causes @ weights * 0.5 + 3, np.full(d, 3.0), np.sqrt((weights**2).sum(0) + 0.5)
 
 
@@ -180,19 +187,29 @@ def test_a_brain_that_only_knows_kinds_is_found_out_by_clusters_held_out():
     knows_all = centres[truth] + within
     found = {}
     for name, brain in (("kinds", knows_kinds), ("all", knows_all)):
-        for split, sets in (("clusters", truth), ("random", checks.same_sizes(truth, np.random.default_rng(0)))):
+        for split, sets in (
+            ("clusters", truth),
+            ("random", checks.same_sizes(truth, np.random.default_rng(0))),
+        ):
             targets = centres[truth] + within - (centres[truth] + within).mean(0)
             made = checks.held_out(
-                lambda a, b, X=brain, Y=targets: Ridge(1.0).fit(X[a], Y[a]).predict(X[b]), targets, sets
+                lambda a, b, X=brain, Y=targets: Ridge(1.0).fit(X[a], Y[a]).predict(X[b]),
+                targets,
+                sets,
             )
             r = np.corrcoef(made, targets)[:200, 200:]
-            found[name, split] = identify(r, direction="braindiffuser", n_bootstrap=0, n_permutations=0).accuracy
+            found[name, split] = identify(
+                r, direction="braindiffuser", n_bootstrap=0, n_permutations=0
+            ).accuracy
     assert found["kinds", "random"] > 0.9 > 0.65 > found["kinds", "clusters"]
     assert found["all", "random"] > 0.95 and found["all", "clusters"] > 0.95
 
 
 def test_same_first_names():
     same = checks.first_names([["cat", "house"], ["cat"], [], ["house"], []])
-    assert same.tolist() == np.array(
-        [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0] * 5, [0, 0, 0, 1, 0], [0] * 5], bool
-    ).tolist()  # fmt: skip
+    assert (
+        same.tolist()
+        == np.array(
+            [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0] * 5, [0, 0, 0, 1, 0], [0] * 5], bool
+        ).tolist()
+    )

@@ -23,7 +23,10 @@ BRAIN = Score(0.8, 0.76, 0.84)
     ],
 )
 def test_a_control_must_sit_at_chance(value, half_width, verdict):
-    assert judging.control("x", Score(value, value - half_width, value + half_width), "nobody").verdict == verdict
+    assert (
+        judging.control("x", Score(value, value - half_width, value + half_width), "nobody").verdict
+        == verdict
+    )
 
 
 def test_a_control_without_any_error_is_judged_by_its_distance():
@@ -92,7 +95,12 @@ HONEST = Rescaling(mean_off=0.7, sd_uneven=0.2, sd_ratio=0.5)
         (Rescaling(1e-6, 0.2, 0.5), False, "fault", "exactly the mean"),
         (Rescaling(1e-6, 0.2, 0.5), True, "look", "z-scored"),
         (Rescaling(1e-6, 1e-7, 1.0), True, "fault", "mean and standard deviation"),
-        (Rescaling(np.nan, np.nan, np.nan), False, "ok", "honest"),  # constant predictions: another line's matter
+        (
+            Rescaling(np.nan, np.nan, np.nan),
+            False,
+            "ok",
+            "honest",
+        ),  # constant predictions: another line's matter
     ],
 )
 def test_rescaling(found, test_only, verdict, said):
@@ -101,13 +109,19 @@ def test_rescaling(found, test_only, verdict, said):
 
 
 def test_rescaling_to_a_later_reference_is_found_too():
-    line = judging.rescaled("x", {"training": HONEST, "the true test features": Rescaling(0.7, 1e-7, 1)}, 100, False)
+    line = judging.rescaled(
+        "x", {"training": HONEST, "the true test features": Rescaling(0.7, 1e-7, 1)}, 100, False
+    )
     assert line.verdict == "fault" and "true test features" in line.sentence
 
 
 def test_sessions_of_test_trials_are_noted():
     assert "A note" in judging.zscored("x", "session", 9, 9).sentence
-    assert "A note" not in judging.zscored("x", "train", 9, 9).sentence + judging.zscored("x", "session", 0, 9).sentence
+    assert (
+        "A note"
+        not in judging.zscored("x", "train", 9, 9).sentence
+        + judging.zscored("x", "session", 0, 9).sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,5 +151,8 @@ def test_clusters():
     random = Score(0.9, 0.88, 0.92)
     assert judging.held_out("x", Score(0.75, 0.7, 0.8), random, 10, 500).verdict == "ok"
     assert judging.held_out("x", Score(0.65, 0.6, 0.7), random, 10, 500).verdict == "look"
-    assert judging.held_out("x", Score(0.52, 0.48, 0.56), Score(0.53, 0.51, 0.55), 10, 500).verdict == "look"
+    assert (
+        judging.held_out("x", Score(0.52, 0.48, 0.56), Score(0.53, 0.51, 0.55), 10, 500).verdict
+        == "look"
+    )
     assert judging.held_out("x", random, Score(0.52, 0.48, 0.56), 10, 500).verdict == "look"

@@ -32,10 +32,10 @@ from phosphene.study import Study
 DATA = {"betas", "extract", "decompose", "decode", "reconstruct", "evaluate", "report"}
 MODEL = {"extract", "decode", "reconstruct", "evaluate", "report"}
 SCORES = {"evaluate", "report"}
-OWN = '[data]\nkind = "arrays"\nroot = "lab"\n[decode]\nz = {rois = ["all"]}\nc = {rois = ["all"]}\n'
-SIMULATED = (
-    '[data]\nroot = "data"\nsimulate = {enabled = true, images_shared = 6, images_own = 20, sessions = 1, repeats = 1'
+OWN = (
+    '[data]\nkind = "arrays"\nroot = "lab"\n[decode]\nz = {rois = ["all"]}\nc = {rois = ["all"]}\n'
 )
+SIMULATED = '[data]\nroot = "data"\nsimulate = {enabled = true, images_shared = 6, images_own = 20, sessions = 1, repeats = 1'
 
 
 @dataclass
@@ -59,7 +59,12 @@ class Place:
 
 def forget() -> None:
     """What a process remembers of inputs."""
-    for function in (sources._open, sources._fingerprint, sources.load_model, sources.model_fingerprint):
+    for function in (
+        sources._open,
+        sources._fingerprint,
+        sources.load_model,
+        sources.model_fingerprint,
+    ):
         function.cache_clear()
     disk._hashes.clear()
 
@@ -111,11 +116,19 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Place, Path]:
     names = [f"picture{k}" for k in range(6)]
     random = np.random.default_rng(0)
     for name in names:
-        Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)).save(folder / "images" / f"{name}.png")
-    rows = [f"{name},{'test' if k < 2 else 'train'}" for _ in range(4) for k, name in enumerate(names)]
+        Image.fromarray(random.integers(0, 256, (64, 64, 3), np.uint8)).save(
+            folder / "images" / f"{name}.png"
+        )
+    rows = [
+        f"{name},{'test' if k < 2 else 'train'}" for _ in range(4) for k, name in enumerate(names)
+    ]
     (folder / "trials.csv").write_text("image_id,split\n" + "\n".join(rows) + "\n")
-    (folder / "captions.csv").write_text("image_id,caption\n" + "".join(f"{n},a cat\n" for n in names))
-    (folder / "categories.csv").write_text("image_id,category\n" + "".join(f"{n},cat\n" for n in names))
+    (folder / "captions.csv").write_text(
+        "image_id,caption\n" + "".join(f"{n},a cat\n" for n in names)
+    )
+    (folder / "categories.csv").write_text(
+        "image_id,category\n" + "".join(f"{n},cat\n" for n in names)
+    )
     grid = np.argwhere(np.ones((24, 25, 22)))
     write_betas(folder, request.param, random.normal(size=(24, len(grid))).astype(np.float32), grid)
     return finished(tmp_path, OWN), next(folder.glob("betas.*"))
@@ -125,7 +138,9 @@ def test_own_data(lab: tuple[Place, Path]) -> None:
     place, betas = lab
     assert betas.is_dir() or betas.stat().st_size > disk.SMALL_FILE
     stages = DATA - {"betas"}  # read where they are used
-    check_every_byte(place, next(f for f in betas.rglob("c/*/*")) if betas.is_dir() else betas, stages)
+    check_every_byte(
+        place, next(f for f in betas.rglob("c/*/*")) if betas.is_dir() else betas, stages
+    )
     for path in (*betas.parent.glob("mask.*"), betas.parent / "images" / "picture3.png"):
         check_every_byte(place, path, stages)
     for name in ("captions", "categories"):
@@ -143,10 +158,15 @@ def test_simulated_nsd(tmp_path: Path, nifti: str) -> None:
         next(data.glob("**/betas_session01.hdf5")).unlink()
         place = finished(tmp_path, text)
     kinds = (
-        "nsddata_betas/**/betas_session01.*", "nsddata_betas/**/ncsnr.nii.gz", "nsddata/**/brainmask.nii.gz",
-        "nsddata/**/roi/streams.nii.gz", "nsddata/**/nsd_expdesign.mat", "nsddata/**/nsd_stim_info_merged.csv",
-        "nsddata_stimuli/**/nsd_stimuli.hdf5", "nsddata_stimuli/**/captions_train2017.json",
-    )  # fmt: skip
+        "nsddata_betas/**/betas_session01.*",
+        "nsddata_betas/**/ncsnr.nii.gz",
+        "nsddata/**/brainmask.nii.gz",
+        "nsddata/**/roi/streams.nii.gz",
+        "nsddata/**/nsd_expdesign.mat",
+        "nsddata/**/nsd_stim_info_merged.csv",
+        "nsddata_stimuli/**/nsd_stimuli.hdf5",
+        "nsddata_stimuli/**/captions_train2017.json",
+    )
     for kind in kinds:
         (path,) = data.glob(kind)
         check_every_byte(place, path, DATA)
@@ -198,7 +218,13 @@ def test_haxby(full: Path) -> None:  # noqa: F811
 
 
 def test_laion(root: Path) -> None:  # noqa: F811
-    kinds = ("**/*SingletrialBetas*", "**/*statmap.nii.gz", "**/*_mask.nii.gz", "**/task-images_*", "splits/**/*.json")
+    kinds = (
+        "**/*SingletrialBetas*",
+        "**/*statmap.nii.gz",
+        "**/*_mask.nii.gz",
+        "**/task-images_*",
+        "splits/**/*.json",
+    )
     files = sorted({path for kind in kinds for path in root.glob(kind) if path.is_file()})
     data = LaionFMRI(root, "sub-03")
     used = [path for path in files if path.parent.name != "splits" and path.suffix != ".json"]
@@ -222,12 +248,16 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     yield read
 
 
-def test_large_files_are_read_once(tmp_path: Path, count_reads: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_read_once(
+    tmp_path: Path, count_reads: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "large.bin"
     path.write_bytes(bytes(2 << 20))
     first = disk.content_hashes([path])
-    assert disk.content_hashes([path]) == first and len(count_reads) == 2  # too young to be remembered
+    assert (
+        disk.content_hashes([path]) == first and len(count_reads) == 2
+    )  # too young to be remembered
     monkeypatch.setattr(disk, "SETTLED", -1.0)
     disk.content_hashes([path])
     disk._hashes.clear()  # as another process

@@ -21,8 +21,14 @@ FOLDER = "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulate(tmp_path_factory.mktemp("nsd") / "nsd", images_shared=20, images_own=100, sessions=3, noise=0.5,
-                    voxel_size=8.0)  # fmt: skip
+    return simulate(
+        tmp_path_factory.mktemp("nsd") / "nsd",
+        images_shared=20,
+        images_own=100,
+        sessions=3,
+        noise=0.5,
+        voxel_size=8.0,
+    )
 
 
 @pytest.fixture
@@ -37,7 +43,11 @@ def test_a_good_folder_passes(root: Path) -> None:
     assert "wrong" not in done.output and "missing" not in done.output
     found = json.loads(CliRunner().invoke(app, ["check", str(root), "--json", "--no-align"]).output)
     states = {line["item"]: line["state"] for line in found["subj01"]}
-    assert states["betas"] == states["surface"] == "ok" and states["counts"] == "note" and "alignment" not in states
+    assert (
+        states["betas"] == states["surface"] == "ok"
+        and states["counts"] == "note"
+        and "alignment" not in states
+    )
 
 
 def test_shifted_trials_are_caught(copy: Path) -> None:
@@ -62,7 +72,11 @@ def test_what_is_missing_is_named_with_what_needs_it(copy: Path) -> None:
     (copy / FOLDER / "ncsnr.nii.gz").unlink()
     (copy / FOLDER / "betas_session02.hdf5").write_bytes(b"damaged")
     lines = {line.item: line for line in check(copy, "nsd", "subj01", align=False)}
-    for item, needed in (("captions", "extract c"), ("surface", "flat maps"), ("noise ceiling", "report")):
+    for item, needed in (
+        ("captions", "extract c"),
+        ("surface", "flat maps"),
+        ("noise ceiling", "report"),
+    ):
         assert lines[item].state == "missing" and lines[item].needed_for == needed
     assert lines["betas"].state == "wrong" and "betas_session02.hdf5" in lines["betas"].found
     assert CliRunner().invoke(app, ["check", str(copy), "--no-align"]).exit_code == 1
@@ -75,7 +89,10 @@ def test_some_sessions_only_are_told(copy: Path) -> None:
 
 
 def test_folders_without_data_are_refused(tmp_path: Path) -> None:
-    for place, said in ((tmp_path, "no data that phosphene knows"), (tmp_path / "no", "no such file or folder")):
+    for place, said in (
+        (tmp_path, "no data that phosphene knows"),
+        (tmp_path / "no", "no such file or folder"),
+    ):
         done = CliRunner().invoke(app, ["check", str(place)])
         assert done.exit_code == 1 and said in " ".join(done.output.split())
 
@@ -85,7 +102,16 @@ def test_a_study_is_checked_for_its_regions_and_its_model(root: Path, tmp_path: 
     study.write_text(f'[data]\nkind = "nsd"\nroot = "{root}"\n[decode.c]\nrois = ["ventral"]\n')
     good = CliRunner().invoke(app, ["check", str(study), "--no-align"])
     assert good.exit_code == 0 and "c from" in good.output and "bundled" in good.output, good.output
-    bad = ["check", str(study), "--no-align", "--json", "--set", 'decode.z.rois=["earli"]', "--set", "model.name=a/b"]
+    bad = [
+        "check",
+        str(study),
+        "--no-align",
+        "--json",
+        "--set",
+        'decode.z.rois=["earli"]',
+        "--set",
+        "model.name=a/b",
+    ]
     done = CliRunner().invoke(app, bad)
     found = json.loads(done.output)
     regions = next(line for line in found["subj01"] if line["item"] == "z from")

@@ -14,7 +14,9 @@ def test_every_command_is_explained_and_documented():
     page = (DOCUMENTS / "studies.md").read_text()
     for name, command in get_command(app).commands.items():
         assert command.help, name
-        assert f"`phosphene {name}" in page or f"`{name}`" in page or f"`{name} STUDY`" in page, name
+        assert f"`phosphene {name}" in page or f"`{name}`" in page or f"`{name} STUDY`" in page, (
+            name
+        )
         for option in command.params:
             assert option.name in ("folder", "study") or option.help, (name, option.name)
 

@@ -21,7 +21,10 @@ class Known:
         if runs:
             images, runs_of = np.tile(np.arange(8), 6), np.repeat(np.arange(1, 7), 8)
         else:
-            images, runs_of = np.random.default_rng(0).permutation(np.repeat(10 * np.arange(40), 3)), np.ones(120, int)
+            images, runs_of = (
+                np.random.default_rng(0).permutation(np.repeat(10 * np.arange(40), 3)),
+                np.ones(120, int),
+            )
         split = np.where(runs | (images < 300), "train", "test")
         self.trials = pd.DataFrame({"image": images, "run": runs_of, "split": split})
 
@@ -35,7 +38,9 @@ def brain(data: Known) -> tuple[np.ndarray, np.ndarray]:
     ids = decoding.image_ids(data)
     features = draw.standard_normal((len(ids), 5)).astype(np.float32)
     rows = np.searchsorted(ids, data.trials["image"])
-    voxels = features[rows] @ draw.standard_normal((5, 20)) + 0.5 * draw.standard_normal((len(rows), 20))
+    voxels = features[rows] @ draw.standard_normal((5, 20)) + 0.5 * draw.standard_normal(
+        (len(rows), 20)
+    )
     return voxels.astype(np.float32), features
 
 
@@ -48,7 +53,10 @@ def test_test_pictures_are_predicted_from_the_mean_of_their_trials():
     data = Known()
     X, Y = brain(data)
     wanted = decoding.items(study(), data)
-    assert wanted["image"].tolist() == [10 * k for k in range(30, 40)] and (wanted["n_trials"] == 3).all()
+    assert (
+        wanted["image"].tolist() == [10 * k for k in range(30, 40)]
+        and (wanted["n_trials"] == 3).all()
+    )
     got, alphas, _ = decoding.predict(study(), data, X, Y, shuffled=False)
     images, train = data.trials["image"].to_numpy(), (data.trials["split"] == "train").to_numpy()
     means = np.stack([X[images == image].mean(0) for image in wanted["image"]])
@@ -63,12 +71,18 @@ def test_the_ceiling_is_how_well_repeats_of_test_pictures_agree():
     found = decoding.predict(study(), data, X, Y, shuffled=False)
     images, train = data.trials["image"].to_numpy(), (data.trials["split"] == "train").to_numpy()
     single = ridge(X[train], Y[images[train] // 10], X[~train])
-    trials = np.stack([single[images[~train] == image] for image in decoding.items(study(), data)["image"]])
+    trials = np.stack(
+        [single[images[~train] == image] for image in decoding.items(study(), data)["image"]]
+    )
     within = trials.var(axis=1, ddof=1).mean(0)
     between = 3 * trials.mean(1).var(axis=0, ddof=1)
-    np.testing.assert_allclose(found.ceiling, np.sqrt(np.clip(1 - within / between, 0, 1)), atol=1e-3)
+    np.testing.assert_allclose(
+        found.ceiling, np.sqrt(np.clip(1 - within / between, 0, 1)), atol=1e-3
+    )
     assert ((0.5 < found.ceiling) & (found.ceiling < 1)).all()
-    assert np.isnan(decoding.predict(study(leave_out="run"), Known(True), *brain(Known(True)), False).ceiling).all()
+    assert np.isnan(
+        decoding.predict(study(leave_out="run"), Known(True), *brain(Known(True)), False).ceiling
+    ).all()
 
 
 def test_folds_keep_repeats_together_unless_they_are_told_not_to():
@@ -77,7 +91,9 @@ def test_folds_keep_repeats_together_unless_they_are_told_not_to():
         assert set(images[train]).isdisjoint(images[test]) and len(train) + len(test) == 90
     torn = decoding.folds(study(grouped=False), data)
     assert set(images[torn[0][0]]) & set(images[torn[0][1]])
-    assert [t.tolist() for _, t in decoding.folds(study(preset="paper"), data)] == [t.tolist() for _, t in torn]
+    assert [t.tolist() for _, t in decoding.folds(study(preset="paper"), data)] == [
+        t.tolist() for _, t in torn
+    ]
 
 
 @pytest.mark.parametrize("runs", [False, True])
@@ -122,7 +138,9 @@ def test_shuffling_keeps_repeats_together_and_test_pictures_apart():
     told = decoding._shuffle(study(), data, seen)
     train = (data.trials["split"] == "train").to_numpy()
     assert (told[~train] == seen[~train]).all()
-    assert sorted(set(told[train])) == sorted(set(seen[train])) and (told != seen)[train].mean() > 0.8
+    assert (
+        sorted(set(told[train])) == sorted(set(seen[train])) and (told != seen)[train].mean() > 0.8
+    )
     pairs = set(zip(seen[train], told[train], strict=True))
     assert len(pairs) == 30  # every picture is swapped for one other, in all its repeats
 

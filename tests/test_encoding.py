@@ -58,7 +58,9 @@ def test_pictures_weighted_by_their_trials_are_single_trials():
         expected = oracle.predict(test / scale)
         predicted = found["prediction"][:, voxel] + trials[:, voxel].mean()
         np.testing.assert_allclose(predicted, expected, rtol=1e-4, atol=1e-3)
-        assert found["r"][voxel] == pytest.approx(np.corrcoef(expected, truth[:, voxel])[0, 1], abs=1e-4)
+        assert found["r"][voxel] == pytest.approx(
+            np.corrcoef(expected, truth[:, voxel])[0, 1], abs=1e-4
+        )
 
 
 def generated(rng: np.random.Generator, n: int, shared: float) -> list[np.ndarray]:
@@ -78,20 +80,29 @@ def test_unique_variance_is_that_of_the_generative_model():
     noise = signal.std(axis=0)
     known = designed(train, test, np.ones(n, int))
     responses = signal + noise * rng.normal(size=signal.shape)
-    tested = sum(x @ w for x, w in zip(test, weights, strict=True)) + noise * rng.normal(size=(n_test, v))
+    tested = sum(x @ w for x, w in zip(test, weights, strict=True)) + noise * rng.normal(
+        size=(n_test, v)
+    )
     found = fitted(known, observed(responses, np.arange(n), tested), 9)
 
     # In expectation: the variance that is left of each space given the other, by the covariance of the spaces
     cross = np.zeros((12, 12))
     cross[:4, :4] = shared * np.eye(4)
     left = np.eye(12) - cross @ cross.T
-    total = sum((w**2).sum(axis=0) for w in weights) + 2 * np.einsum("iv,ij,jv->v", weights[0], cross, weights[1])
+    total = sum((w**2).sum(axis=0) for w in weights) + 2 * np.einsum(
+        "iv,ij,jv->v", weights[0], cross, weights[1]
+    )
     total = total + noise**2
     for space in range(2):
         expected = np.einsum("iv,ij,jv->v", weights[space], left, weights[space]) / total
         assert np.abs(found["unique"][space] - expected).mean() < 0.02
-    np.testing.assert_allclose(found["product"].sum(axis=0), scoring.r2(
-        tested - tested.mean(axis=0), found["prediction"] - found["prediction"].mean(axis=0)), atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        found["product"].sum(axis=0),
+        scoring.r2(
+            tested - tested.mean(axis=0), found["prediction"] - found["prediction"].mean(axis=0)
+        ),
+        atol=1e-6,
+    )
     assert found["mix"][0][kind == 0].mean() > 0.8 > 0.2 > found["mix"][0][kind == 1].mean()
 
 
@@ -101,9 +112,14 @@ def test_the_best_space_is_the_one_that_was_planted():
     spaces, tests = rng.normal(size=(3, n, 30)), rng.normal(size=(3, n_test, 30))
     planted = np.arange(v) % 3
     beta = rng.normal(size=(30, v))
-    drive, shown = (np.stack([x[planted[k]] @ beta[:, k] for k in range(v)], axis=1) for x in (spaces, tests))
+    drive, shown = (
+        np.stack([x[planted[k]] @ beta[:, k] for k in range(v)], axis=1) for x in (spaces, tests)
+    )
     voxels = observed(drive + 8 * rng.normal(size=drive.shape), np.arange(n), shown)
-    r = [fitted(designed([x], [y], np.ones(n, int)), voxels)["r"] for x, y in zip(spaces, tests, strict=True)]
+    r = [
+        fitted(designed([x], [y], np.ones(n, int)), voxels)["r"]
+        for x, y in zip(spaces, tests, strict=True)
+    ]
     assert (np.argmax(r, axis=0) == planted).mean() > 0.97
 
 

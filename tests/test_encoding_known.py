@@ -26,14 +26,22 @@ from phosphene.ridge import Decomposition, RidgeCV
 from phosphene.sources import load_model
 from phosphene.study import Compute
 
-pytestmark = pytest.mark.filterwarnings("ignore:RidgeCV")  # null voxels choose the largest penalty, as they should
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:RidgeCV"
+)  # null voxels choose the largest penalty, as they should
 QUIET = Compute(progress=False)
 MODEL = RidgeCV(np.logspace(-1, 5, 7), cv=5, fit_intercept=False, standardize=False)
 ONE = np.ones((1, 1))  # the only mix of one space
 NULL = {
     "data": {
         "root": "data",
-        "simulate": {"enabled": True, "images_shared": 40, "images_own": 80, "repeats": 2, "sessions": 2},
+        "simulate": {
+            "enabled": True,
+            "images_shared": 40,
+            "images_own": 80,
+            "repeats": 2,
+            "sessions": 2,
+        },
     },
     "encode": {"components": 40},
 }
@@ -107,10 +115,16 @@ def brains():
     for _ in range(N_BRAINS):
         answers = x @ rng.normal(size=(15, N_EACH))
         white = rng.normal(size=answers.shape)
-        smooth = gaussian_filter(rng.normal(size=(len(x), 5, 12)), (0, 1, 1), mode="wrap").reshape(len(x), -1)
+        smooth = gaussian_filter(rng.normal(size=(len(x), 5, 12)), (0, 1, 1), mode="wrap").reshape(
+            len(x), -1
+        )
         ongoing = answers[rng.permutation(len(x))] + rng.normal(size=answers.shape)
         driven = answers + 8 * rng.normal(size=answers.shape)
-        p.append(stats.correlation_p(mapped(known, made, np.hstack([white, smooth, ongoing, driven]))["r"], N_TEST))
+        p.append(
+            stats.correlation_p(
+                mapped(known, made, np.hstack([white, smooth, ongoing, driven]))["r"], N_TEST
+            )
+        )
     return np.array(p).reshape(N_BRAINS, 4, N_EACH)
 
 
@@ -131,8 +145,12 @@ def mapped(known: Design, made: Decomposition, responses: np.ndarray) -> dict[st
 @pytest.mark.parametrize("kind", [0, 1, 2])
 def test_few_null_brains_have_any_discovery(brains, kind):
     p = brains[:, kind]
-    assert sum((stats.fdr_bh(one) < 0.05).any() for one in p) <= 10  # of 100; more than 10 happen in 1 % of such tests
-    assert kstest(p[np.arange(N_BRAINS), np.arange(N_BRAINS) % N_EACH], "uniform").pvalue > 0.01  # one voxel per brain
+    assert (
+        sum((stats.fdr_bh(one) < 0.05).any() for one in p) <= 10
+    )  # of 100; more than 10 happen in 1 % of such tests
+    assert (
+        kstest(p[np.arange(N_BRAINS), np.arange(N_BRAINS) % N_EACH], "uniform").pvalue > 0.01
+    )  # one voxel per brain
 
 
 def test_false_discoveries_are_as_rare_as_stated(brains):
@@ -169,16 +187,22 @@ def test_where_z_and_c_differ_clearly_the_known_brain_is_what_it_is(seen):
     scenes, pictures, features = seen
     brain = known_brain()
     stream = brain.voxels["stream"][brain.active].to_numpy()
-    some = np.concatenate([np.flatnonzero(stream == name)[::3] for name in ("early", "ventral", "lateral")])
+    some = np.concatenate(
+        [np.flatnonzero(stream == name)[::3] for name in ("early", "ventral", "lateral")]
+    )
     answers = brain.respond(scenes, pictures)[:, some]
-    responses = answers + np.random.default_rng(1).normal(size=answers.shape)  # a noise ceiling of 50 %
+    responses = answers + np.random.default_rng(1).normal(
+        size=answers.shape
+    )  # a noise ceiling of 50 %
     found = {}
     for name, rows in features.items():
         known = one_space(components(rows, 150), N_TAUGHT)
         found[name] = mapped(known, MODEL.decompose(known.train[0]), responses)
     q = [stats.fdr_bh(stats.correlation_p(one["r"], N_SCENES - N_TAUGHT)) for one in found.values()]
     truth, significant = responses[N_TAUGHT:], np.min(q, axis=0) < 0.05
-    compared = stats.difference_of_correlations(found["z"]["prediction"], found["c"]["prediction"], truth)
+    compared = stats.difference_of_correlations(
+        found["z"]["prediction"], found["c"]["prediction"], truth
+    )
     decided = significant & (stats.fdr_bh(np.where(significant, compared.p_t, np.nan)) < 0.05)
     early = stream[some] == "early"
     for region, sign in ((early, 1), (~early, -1)):
@@ -197,9 +221,13 @@ def unique_of_zc(seen):
     answers = brain.respond(scenes, pictures)[:, some]
     responses = answers + 0.5 * np.random.default_rng(1).normal(size=answers.shape)
     centred = responses - responses[:N_TAUGHT].mean(axis=0)
-    voxels = Voxels(centred[:N_TAUGHT].astype(np.float32), centred[N_TAUGHT:], np.ones(len(some), bool))
+    voxels = Voxels(
+        centred[:N_TAUGHT].astype(np.float32), centred[N_TAUGHT:], np.ones(len(some), bool)
+    )
     alone = one_space(components(z, 150), N_TAUGHT)
-    without_text = np.repeat(load_model("bundled", QUIET.device).text_to_context([[""]]), N_SCENES, axis=0)
+    without_text = np.repeat(
+        load_model("bundled", QUIET.device).text_to_context([[""]]), N_SCENES, axis=0
+    )
     shared, own = [0] * N_SCENES, list(range(N_SCENES))
     made = {
         "weak": denoised(z, c, shared, 0.4),
@@ -215,17 +243,25 @@ def unique_of_zc(seen):
     for name, (first, second) in pairs.items():
         known = Design(first.train + second.train, first.test + second.test, alone.weights)
         parts = [MODEL.decompose(known.mixed(mix, known.train)) for mix in mixes(2, 3)]
-        found[name] = fit_block(known, voxels, mixes(2, 3), MODEL, parts.__getitem__)["unique"][1].mean()
+        found[name] = fit_block(known, voxels, mixes(2, 3), MODEL, parts.__getitem__)["unique"][
+            1
+        ].mean()
     return found
 
 
-def denoised(z: np.ndarray, c: np.ndarray, seeds: list[int], strength: float, guidance: float = 5.0) -> np.ndarray:
+def denoised(
+    z: np.ndarray, c: np.ndarray, seeds: list[int], strength: float, guidance: float = 5.0
+) -> np.ndarray:
     """Latents after the last step, of four that a whole schedule has."""
     model, how = load_model("bundled", QUIET.device), Denoising(strength, 4, guidance)
     last = int(4 * strength)
     blocks = [slice(start, start + model.batch()) for start in range(0, len(z), model.batch())]
-    return np.concatenate([record(model, z[k], c[k], seeds[k], how, {("latent", last)}, 4096)["latent", last]
-                           for k in blocks])  # fmt: skip
+    return np.concatenate(
+        [
+            record(model, z[k], c[k], seeds[k], how, {("latent", last)}, 4096)["latent", last]
+            for k in blocks
+        ]
+    )
 
 
 def test_under_one_noise_text_is_read_by_a_linear_model_the_more_the_noisier(unique_of_zc):
@@ -235,7 +271,9 @@ def test_under_one_noise_text_is_read_by_a_linear_model_the_more_the_noisier(uni
     assert abs(unique_of_zc["other text"]) < 0.006
     assert unique_of_zc["own noise"] < unique_of_zc["strong"] / 3
     assert unique_of_zc["strong over empty text"] > 0.02
-    assert unique_of_zc["empty text"] < unique_of_zc["strong"] - 0.01  # the U-Net as an expansion of z
+    assert (
+        unique_of_zc["empty text"] < unique_of_zc["strong"] - 0.01
+    )  # the U-Net as an expansion of z
 
 
 def test_layers_that_were_planted_are_found(seen):
@@ -246,14 +284,23 @@ def test_layers_that_were_planted_are_found(seen):
     rows = {name: [] for name in wanted}
     for start in range(0, n, model.batch()):
         part = slice(start, min(start + model.batch(), n))
-        made = record(model, features["z"][part], features["c"][part], list(range(n))[part], how,
-                      {(name, 1) for name in wanted}, 4096)  # fmt: skip
+        made = record(
+            model,
+            features["z"][part],
+            features["c"][part],
+            list(range(n))[part],
+            how,
+            {(name, 1) for name in wanted},
+            4096,
+        )
         for name in wanted:
             rows[name].append(made[name, 1])
     drive = {name: np.concatenate(parts) for name, parts in rows.items()}
     planted = np.arange(90) % len(wanted)
     scores = [pca.principal_components(x, np.ones(n, bool), 20).values for x in drive.values()]
-    answers = np.stack([(scores[k] / scores[k].std(axis=0)) @ rng.normal(size=20) for k in planted], axis=1)
+    answers = np.stack(
+        [(scores[k] / scores[k].std(axis=0)) @ rng.normal(size=20) for k in planted], axis=1
+    )
     responses = answers / answers.std(axis=0) + 0.5 * rng.normal(size=answers.shape)
     tables = {}
     for name, x in drive.items():
@@ -262,7 +309,9 @@ def test_layers_that_were_planted_are_found(seen):
         r = mapped(known, MODEL.decompose(known.train[0]), responses)["r"]
         q = stats.fdr_bh(stats.correlation_p(r, n - n_taught))
         places = np.zeros(len(r), int)
-        tables[name] = pd.DataFrame({"x": np.arange(len(r)), "y": places, "z": places, "r": r, "q": q})
+        tables[name] = pd.DataFrame(
+            {"x": np.arange(len(r)), "y": places, "z": places, "r": r, "q": q}
+        )
     best = best_layer(tables)
     clear = best["q"] < 0.05
     assert clear.mean() > 0.5

@@ -55,15 +55,24 @@ def test_maps_have_a_row_for_every_voxel(study, joint):
     assert isinstance(data, Scans)
     assert len(joint) == len(data.select("brain"))
     spaces = [f"{name} {space}" for name in ("unique", "product", "mix") for space in ("z", "c")]
-    assert {"x", "y", "z", "ncsnr", "r", "r2", "p", "q", "alpha", "ceiling", *spaces} <= set(joint.columns)
+    assert {"x", "y", "z", "ncsnr", "r", "r2", "p", "q", "alpha", "ceiling", *spaces} <= set(
+        joint.columns
+    )
     known = joint["r"].notna()
-    assert known.mean() > 0.95 and joint.loc[known, "p"].between(0, 1).all() and (joint["q"] >= joint["p"])[known].all()
+    assert (
+        known.mean() > 0.95
+        and joint.loc[known, "p"].between(0, 1).all()
+        and (joint["q"] >= joint["p"])[known].all()
+    )
     np.testing.assert_allclose(joint.loc[known, ["mix z", "mix c"]].sum(axis=1), 1, atol=1e-6)
 
 
 def test_predictions_are_those_that_the_scores_are_of(study, joint):
     artefact = encoding.encode(study, "subj01", Model.of("z", "c"), QUIET)
-    data, prediction = dataset(study, "subj01"), np.asarray(artefact.array("prediction")[:], np.float64)
+    data, prediction = (
+        dataset(study, "subj01"),
+        np.asarray(artefact.array("prediction")[:], np.float64),
+    )
     trials = data.trials
     images = np.unique(trials.loc[trials["split"] == "test", "image"])
     betas = data.betas("brain", zscore="session", uncovered="nan")
@@ -85,8 +94,14 @@ def test_the_command_prints_what_it_found(study):
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout[done.stdout.index("{") :])
-    assert {row["model"] for row in found["regions"]} == {"z", "c"} and found["preferences"] and not found["seeds"]
-    assert {"atlas", "region", "r", "ci_low", "ci_high", "significant", "r_of_ceiling"} <= found["regions"][0].keys()
+    assert (
+        {row["model"] for row in found["regions"]} == {"z", "c"}
+        and found["preferences"]
+        and not found["seeds"]
+    )
+    assert {"atlas", "region", "r", "ci_low", "ci_high", "significant", "r_of_ceiling"} <= found[
+        "regions"
+    ][0].keys()
 
 
 def test_the_command_prints_a_single_model(study):
@@ -130,12 +145,17 @@ def test_regions_hold_the_means_of_their_voxels_and_intervals_around_them(study,
     for region in ("early", "ventral", "elsewhere"):
         inside = joint["streams"] == ("" if region == "elsewhere" else region)
         row = table.loc[("streams", region)]
-        assert row["r"] == pytest.approx(joint.loc[inside, "r"].mean()) and row["ci_low"] < row["r"] < row["ci_high"]
+        assert (
+            row["r"] == pytest.approx(joint.loc[inside, "r"].mean())
+            and row["ci_low"] < row["r"] < row["ci_high"]
+        )
         for name in ("unique z", "unique c"):
             assert row[name] == pytest.approx(joint.loc[inside, name].mean())
             assert row[f"ci_low {name}"] < row[f"ci_high {name}"]
             assert row[f"ci_low {name}"] - 0.05 < row[name] < row[f"ci_high {name}"] + 0.05
-        assert row["significant"] == pytest.approx((joint.loc[inside & joint["r"].notna(), "q"] <= 0.05).mean())
+        assert row["significant"] == pytest.approx(
+            (joint.loc[inside & joint["r"].notna(), "q"] <= 0.05).mean()
+        )
     assert {"V1v", "hV4"} <= set(table.loc["prf-visualrois"].index)
 
 
@@ -150,18 +170,27 @@ def test_what_is_predicted_without_a_space_gives_its_unique_variance(study, name
     assert not known.all() and np.isnan(without[:, :, ~known]).all()
     whole = scoring.r2(truth, artefact.array("prediction")[:].astype(float))
     for space, unique in zip(without, artefact.array("unique")[:], strict=True):
-        np.testing.assert_allclose((whole - scoring.r2(truth, space))[known], unique[known], atol=5e-3)  # float16
+        np.testing.assert_allclose(
+            (whole - scoring.r2(truth, space))[known], unique[known], atol=5e-3
+        )  # float16
 
 
 def test_the_models_of_figure_7_and_its_controls(study):
-    model, few = load_model("bundled", QUIET.device), study.replace("encode.analyses", ["noise", "text"])
+    model, few = (
+        load_model("bundled", QUIET.device),
+        study.replace("encode.analyses", ["noise", "text"]),
+    )
     few = few.replace("encode.noise", [0.5, 0.8])
     names = [(analysis, str(one)) for analysis, one in encoding.planned(few, model)]
     assert names == [
-        ("noise", "z + zc@0.5"), ("noise", "z + zc@0.8"),
-        ("noise", "z + zc:own-noise@0.5"), ("noise", "z + zc:own-noise@0.8"),
-        ("text", "z + zc:other@0.8"), ("text", "z + zc:empty@0.8"), ("text", "zc:empty@0.8 + zc@0.8"),
-    ]  # fmt: skip
+        ("noise", "z + zc@0.5"),
+        ("noise", "z + zc@0.8"),
+        ("noise", "z + zc:own-noise@0.5"),
+        ("noise", "z + zc:own-noise@0.8"),
+        ("text", "z + zc:other@0.8"),
+        ("text", "z + zc:empty@0.8"),
+        ("text", "zc:empty@0.8 + zc@0.8"),
+    ]
     own = few.replace("encode.same_noise", False)
     assert [str(one) for _, one in encoding.planned(own, model)] == ["z + zc@0.5", "z + zc@0.8"]
 
@@ -173,9 +202,15 @@ def test_differences_are_those_of_the_two_maps(study):
         encoding.differences(study, "subj01", a, b),
         *(encoding.maps(study, "subj01", m) for m in (a, b)),
     )
-    np.testing.assert_allclose(table["difference"], of_a["r"] - of_b["r"], atol=0.01)  # predictions are kept at float16
-    assert (table["ci_low"] <= table["ci_high"])[table["p"].notna()].all() and (table["q"] >= table["p"]).sum() > 1000
-    wide = encoding.preferences(study, "subj01", [("features", a), ("features", b)]).set_index(["atlas", "region"])
+    np.testing.assert_allclose(
+        table["difference"], of_a["r"] - of_b["r"], atol=0.01
+    )  # predictions are kept at float16
+    assert (table["ci_low"] <= table["ci_high"])[table["p"].notna()].all() and (
+        table["q"] >= table["p"]
+    ).sum() > 1000
+    wide = encoding.preferences(study, "subj01", [("features", a), ("features", b)]).set_index(
+        ["atlas", "region"]
+    )
     early = table["streams"] == "early"
     row = wide.loc[("streams", "early")]
     assert row["difference"] == pytest.approx(table["difference"][early].mean())
@@ -187,7 +222,9 @@ def test_permuted_images_give_about_the_exact_p(study):
     table = ph.encode(permuting, ["z"], QUIET)
     known = table["p"].notna()
     assert (table["p_permuted"][known] >= 1 / 501).all()
-    assert np.abs(table["p_permuted"] - table["p"])[known].quantile(0.9) < 0.08  # 12 pictures, 500 permutations
+    assert (
+        np.abs(table["p_permuted"] - table["p"])[known].quantile(0.9) < 0.08
+    )  # 12 pictures, 500 permutations
 
 
 def test_other_noise_gives_nearly_the_same_map(study):
@@ -195,8 +232,14 @@ def test_other_noise_gives_nearly_the_same_map(study):
     models = [("features", Model.of("zc@0.2"))]
     encoding.analyse(again, "subj01", models, QUIET)
     assert list(encoding.agreement(again, "subj01", models)["seed"]) == [1]
-    own, other = (encoding.maps(again.replace("seed", seed), "subj01", models[0][1])["r"] for seed in (0, 1))
-    early = (encoding.maps(again, "subj01", models[0][1])["streams"] == "early") & own.notna() & other.notna()
+    own, other = (
+        encoding.maps(again.replace("seed", seed), "subj01", models[0][1])["r"] for seed in (0, 1)
+    )
+    early = (
+        (encoding.maps(again, "subj01", models[0][1])["streams"] == "early")
+        & own.notna()
+        & other.notna()
+    )
     assert np.corrcoef(own[early], other[early])[0, 1] > 0.8 and (own[early] != other[early]).any()
 
 
@@ -219,16 +262,24 @@ def test_force_fits_again_and_finds_the_same(study):
 def test_a_plan_says_what_is_done_and_what_it_costs(study):
     path = str(study.folder / "small.toml")
     ph.encode(study, ["z"], QUIET)
-    done = CliRunner().invoke(app, ["encode", path, "--dry-run", "--json", "--features", "z,zc@0.5"])
+    done = CliRunner().invoke(
+        app, ["encode", path, "--dry-run", "--json", "--features", "z,zc@0.5"]
+    )
     assert [row["state"] for row in json.loads(done.stdout)] == ["done", "to do"]
     shown = CliRunner().invoke(app, ["encode", path, "--dry-run"])
     assert shown.exit_code == 0, shown.output
-    assert all(word in shown.stdout for word in ("unet/mid@0.8", "components", "statistics", "together"))
+    assert all(
+        word in shown.stdout for word in ("unet/mid@0.8", "components", "statistics", "together")
+    )
 
 
 def test_figures_and_files(study, joint, tmp_path):
     ph.encode(study, ["z", "c"], QUIET)
-    models = [("features", Model.of("z")), ("features", Model.of("c")), ("noise", Model.of("z", "c"))]
+    models = [
+        ("features", Model.of("z")),
+        ("features", Model.of("c")),
+        ("noise", Model.of("z", "c")),
+    ]
     written = study_maps.write(study, "subj01", models, tmp_path / "maps")
     names = {path.name for path in written}
     assert {

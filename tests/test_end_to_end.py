@@ -80,12 +80,29 @@ def test_every_stage_leaves_finished_artefacts(folder):
 
 def test_scores_are_tidy_and_in_range(study):
     scores = ph.evaluate(study)
-    columns = ["subject", "mode", "source", "space", "preset", "direction", "selection", "accuracy", "ci_low",
-               "ci_high", "p", "n", "samples"]  # fmt: skip
+    columns = [
+        "subject",
+        "mode",
+        "source",
+        "space",
+        "preset",
+        "direction",
+        "selection",
+        "accuracy",
+        "ci_low",
+        "ci_high",
+        "p",
+        "n",
+        "samples",
+    ]
     assert list(scores.columns) == columns
-    rules = scores.groupby(["mode", "source"])["selection"].agg(lambda found: ",".join(dict.fromkeys(found)))
+    rules = scores.groupby(["mode", "source"])["selection"].agg(
+        lambda found: ",".join(dict.fromkeys(found))
+    )
     assert rules["z", "brain"] == "mean"  # one picture: nothing to choose
-    assert rules["c", "brain"] == rules["zc", "true"] == "mean,single,oracle"  # no latent was decoded
+    assert (
+        rules["c", "brain"] == rules["zc", "true"] == "mean,single,oracle"
+    )  # no latent was decoded
     assert rules["zc", "brain"] == rules["zc", "shuffled"] == "mean,single,decoded,oracle"
     assert len(scores) == (1 + 3 + 4 + 4 + 3) * 4 * 2  # rules, spaces, both ways round
     assert scores["accuracy"].between(0, 1).all() and (scores["ci_low"] <= scores["ci_high"]).all()
@@ -96,16 +113,27 @@ def test_scores_are_tidy_and_in_range(study):
 def test_modes_without_zc(folder, tmp_path):
     """The shuffled brain is drawn in one mode only, but all of its features are compared."""
     shutil.copytree(folder / "runs", tmp_path / "runs")
-    words = ["small.toml", "--root", str(tmp_path / "runs"), "--set", 'reconstruct.modes=["z", "c"]', "--json"]
+    words = [
+        "small.toml",
+        "--root",
+        str(tmp_path / "runs"),
+        "--set",
+        'reconstruct.modes=["z", "c"]',
+        "--json",
+    ]
     found = json.loads(phosphene("run", *words, cwd=folder).stdout)
     kinds = {(row["mode"], row["source"]) for row in found["scores"]}
     assert kinds >= {("z", "brain"), ("c", "brain"), ("z", "shuffled")}
-    assert {row["state"] for row in json.loads(phosphene("status", *words, cwd=folder).stdout)} == {"done"}
+    assert {row["state"] for row in json.loads(phosphene("status", *words, cwd=folder).stdout)} == {
+        "done"
+    }
 
 
 def test_pictures_say_what_they_were_made_from(folder):
     files = sorted((folder / "runs/reconstruct").glob("subj01-zc-*/pictures/*.png"))
-    picture = Image.open(next(f for f in files if "true" not in str(f) and "shuffled" not in str(f)))
+    picture = Image.open(
+        next(f for f in files if "true" not in str(f) and "shuffled" not in str(f))
+    )
     about = json.loads(picture.text["phosphene"])
     assert picture.size == (64, 64)
     assert about["recipe"]["settings"]["mode"] == "zc" and about["recipe"]["settings"]["steps"] == 5
@@ -123,7 +151,9 @@ def test_results_can_be_read_without_phosphene(folder):
 
 def test_the_report_stands_alone(study):
     page = ph.report(study).read_text()
-    assert page.count("<img") >= 40 and "data:image/png;base64" in page  # ten items seen and drawn in three ways
+    assert (
+        page.count("<img") >= 40 and "data:image/png;base64" in page
+    )  # ten items seen and drawn in three ways
     assert not re.search(r"""(src|href)=["'](?!data:|#)|url\((?!["']?(data:|#))""", page)
     assert "simulated" in page and "shuffled brain" in page
 
@@ -136,10 +166,18 @@ def test_a_second_run_changes_nothing(folder):
 
 def test_status_and_json(folder):
     rows = json.loads(phosphene("status", "small.toml", "--json", cwd=folder).stdout)
-    assert {row["stage"] for row in rows} == set(STAGES) and {row["state"] for row in rows} == {"done"}
-    changed = phosphene("status", "small.toml", "--set", "reconstruct.guidance=3.0", "--json", cwd=folder)
+    assert {row["stage"] for row in rows} == set(STAGES) and {row["state"] for row in rows} == {
+        "done"
+    }
+    changed = phosphene(
+        "status", "small.toml", "--set", "reconstruct.guidance=3.0", "--json", cwd=folder
+    )
     states = {(row["stage"], row["state"]) for row in json.loads(changed.stdout)}
-    assert ("decode", "done") in states and ("reconstruct", "to do") in states and ("report", "to do") in states
+    assert (
+        ("decode", "done") in states
+        and ("reconstruct", "to do") in states
+        and ("report", "to do") in states
+    )
 
 
 def test_the_plan_counts_what_a_run_makes(folder, study):
@@ -149,7 +187,11 @@ def test_the_plan_counts_what_a_run_makes(folder, study):
 
     found = {cost.stage: cost for cost in costs(study, ph.Compute())}
     made = list((folder / "runs/betas").glob("subj01-*"))
-    size = sum(zarr.open_array(array, mode="r").nbytes for one in made for array in (one / "betas").glob("session*"))
+    size = sum(
+        zarr.open_array(array, mode="r").nbytes
+        for one in made
+        for array in (one / "betas").glob("session*")
+    )
     assert found["betas"].files == len(made) and found["betas"].gb == pytest.approx(size / 1e9)
     for mode in ("z", "c", "zc"):
         pictures = list(folder.glob(f"runs/reconstruct/subj01-{mode}-??????????/*/*"))
@@ -169,16 +211,22 @@ def test_killed_in_every_stage_it_ends_with_the_same_bits(folder, tmp_path):
     for stage in STAGES:
         process = subprocess.Popen(
             [sys.executable, "-m", "phosphene.cli", "run", "small.toml"],
-            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         wait_for(f"{stage}/*/parts/*", root, process)
         process.send_signal(signal.SIGKILL)
         killed.append(process.wait())
-    assert killed.count(-signal.SIGKILL) >= 4  # the report is one short part: it may win the race against its kill
+    assert (
+        killed.count(-signal.SIGKILL) >= 4
+    )  # the report is one short part: it may win the race against its kill
     finished = {m: m.stat().st_mtime_ns for m in root.rglob("manifest.json")}
     phosphene("run", "small.toml", cwd=tmp_path)
     assert bits(root) == bits(folder / "runs")
-    assert all(m.stat().st_mtime_ns == when for m, when in finished.items()), "a finished artefact was made again"
+    assert all(m.stat().st_mtime_ns == when for m, when in finished.items()), (
+        "a finished artefact was made again"
+    )
 
 
 @pytest.mark.parametrize("backend", ["loky", "dask"])
@@ -190,9 +238,19 @@ def test_backends_give_the_same_bits(folder, tmp_path, backend):
 
 
 def test_batch_size_does_not_change_pictures(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("data", "report", "evaluate"))
+    shutil.copytree(
+        folder, tmp_path / "copy", ignore=shutil.ignore_patterns("data", "report", "evaluate")
+    )
     (tmp_path / "copy/data").symlink_to(folder / "data")
-    command = ("reconstruct", "small.toml", "--set", 'reconstruct.modes=["zc"]', "--batch", "3", "--force")
+    command = (
+        "reconstruct",
+        "small.toml",
+        "--set",
+        'reconstruct.modes=["zc"]',
+        "--batch",
+        "3",
+        "--force",
+    )
     phosphene(*command, cwd=tmp_path / "copy")
     for file in (folder / "runs/reconstruct").glob("subj01-zc-[0-9a-f]*/pictures/*.png"):
         again = tmp_path / "copy" / file.relative_to(folder)
@@ -203,12 +261,23 @@ def test_batch_size_does_not_change_pictures(folder, tmp_path):
 def test_a_truncated_file_is_named_and_only_its_part_redone(folder, tmp_path):
     shutil.copytree(folder / "runs", tmp_path / "runs")
     victim = sorted((tmp_path / "runs/reconstruct").glob("subj01-zc-true-*/pictures/*.png"))[0]
-    other = sorted((tmp_path / "runs/reconstruct").glob("subj01-c-*/pictures/*.png"))[0].stat().st_mtime_ns
+    other = (
+        sorted((tmp_path / "runs/reconstruct").glob("subj01-c-*/pictures/*.png"))[0]
+        .stat()
+        .st_mtime_ns
+    )
     victim.write_bytes(victim.read_bytes()[:50])
-    done = phosphene("run", str(folder / "small.toml"), "--root", str(tmp_path / "runs"), cwd=tmp_path)
+    done = phosphene(
+        "run", str(folder / "small.toml"), "--root", str(tmp_path / "runs"), cwd=tmp_path
+    )
     assert victim.name in done.stderr and "50 bytes" in done.stderr
     assert bits(tmp_path / "runs") == bits(folder / "runs")
-    assert sorted((tmp_path / "runs/reconstruct").glob("subj01-c-*/pictures/*.png"))[0].stat().st_mtime_ns == other
+    assert (
+        sorted((tmp_path / "runs/reconstruct").glob("subj01-c-*/pictures/*.png"))[0]
+        .stat()
+        .st_mtime_ns
+        == other
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,7 +286,17 @@ def test_a_truncated_file_is_named_and_only_its_part_redone(folder, tmp_path):
         (["run", "nowhere.toml"], "no such study file"),
         (["run", "small.toml", "--set", "decode.alpha=[1.0]"], "did you mean 'decode.alphas'"),
         (["run", "small.toml", "--set", "reconstruct.steps=fifty"], "reconstruct.steps"),
-        (["run", "small.toml", "--set", "data.root=/nowhere", "--set", "data.simulate.enabled=false"], "/nowhere"),
+        (
+            [
+                "run",
+                "small.toml",
+                "--set",
+                "data.root=/nowhere",
+                "--set",
+                "data.simulate.enabled=false",
+            ],
+            "/nowhere",
+        ),
         (["run", "small.toml", "--set", "data.sessions=[1, 7]"], "betas_session07"),
         (["run", "small.toml", "--subject", "subj05"], "subj05"),
         (["run", "small.toml", "--set", 'decode.z.rois=["V9"]'], "V9"),
@@ -229,7 +308,10 @@ def test_a_truncated_file_is_named_and_only_its_part_redone(folder, tmp_path):
         (["run", "small.toml", "--set", 'name="my study"'], "names folders"),
         (["run", "small.toml", "--device", "toaster"], "toaster"),
         (["init", ".", "--preset", "other"], "--preset"),
-        (["simulate", "small.toml", "--set", "data.simulate.enabled=false"], "data.simulate.enabled"),
+        (
+            ["simulate", "small.toml", "--set", "data.simulate.enabled=false"],
+            "data.simulate.enabled",
+        ),
     ],
 )
 def test_mistakes_get_one_sentence(folder, monkeypatch, words, said):
@@ -248,7 +330,9 @@ def test_verbose_shows_the_traceback(folder):
 
 def test_a_missing_session_file_is_named(folder, tmp_path, monkeypatch):
     shutil.copytree(folder / "data", tmp_path / "data")
-    (tmp_path / "small.toml").write_text(STUDY.replace('root = "data"', 'root = "data"\nsessions = [1, 2]'))
+    (tmp_path / "small.toml").write_text(
+        STUDY.replace('root = "data"', 'root = "data"\nsessions = [1, 2]')
+    )
     gone = next((tmp_path / "data/nsddata_betas").rglob("betas_session02.hdf5"))
     gone.unlink()
     monkeypatch.chdir(tmp_path)
@@ -266,7 +350,9 @@ def test_init_copies_a_study_that_loads(tmp_path):
 def test_importing_phosphene_and_asking_for_help_stay_light():
     code = "import sys, phosphene, phosphene.cli; print([m for m in ('torch', 'pandas', 'zarr') if m in sys.modules])"
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -276,10 +362,17 @@ HAXBY = Path(__file__).parents[2] / "shared/data/haxby2001_slice"
 @pytest.mark.skipif(not HAXBY.is_dir(), reason=f"measured data are not there: {HAXBY}")
 def test_measured_activity_goes_the_same_way(tmp_path):
     CliRunner().invoke(app, ["init", str(tmp_path), "--preset", "haxby"])
-    changes = [f'data.root="{HAXBY}"', "reconstruct.samples=1", "reconstruct.steps=2", "evaluate.bootstrap=50"]
+    changes = [
+        f'data.root="{HAXBY}"',
+        "reconstruct.samples=1",
+        "reconstruct.steps=2",
+        "evaluate.bootstrap=50",
+    ]
     words = [word for change in changes for word in ("--set", change)]
     found = json.loads(phosphene("run", "haxby.toml", "--json", *words, cwd=tmp_path).stdout)
-    assert found["scores"] == []  # which photographs were seen is not known, so nothing can be identified
+    assert (
+        found["scores"] == []
+    )  # which photographs were seen is not known, so nothing can be identified
     names = {row["condition"]: row for row in found["names"]}
     assert set(names) == {"c", "c, shuffled brain"}
     assert names["c"]["n"] == 96 and names["c"]["chance"] == 0.125

@@ -27,12 +27,21 @@ from phosphene.study import Compute, rng
 
 KEEP = 16384  # up1 of the bundled model is wider
 COMPUTE = Compute(device="cpu", threads=1, progress=False)  # small work: one thread is as fast
-NAMES = ("zc@0.6", "zc@0.6/step=1", "unet/down1@0.6/step=2", "unet/mid@0.6/step=3", "unet/up1@0.6/step=1")
+NAMES = (
+    "zc@0.6",
+    "zc@0.6/step=1",
+    "unet/down1@0.6/step=2",
+    "unet/mid@0.6/step=3",
+    "unet/up1@0.6/step=1",
+)
 SIMULATED = {"enabled": True, "images_shared": 4, "images_own": 10, "repeats": 2, "sessions": 2}
 
 
 def make_study(root: Path) -> ph.Study:
-    values = {"data": {"root": "data", "simulate": SIMULATED}, "reconstruct": {"steps": 5, "guidance": 3.0}}
+    values = {
+        "data": {"root": "data", "simulate": SIMULATED},
+        "reconstruct": {"steps": 5, "guidance": 3.0},
+    }
     return ph.Study.from_dict(values, root=root / "runs", folder=root)
 
 
@@ -72,11 +81,16 @@ def made(study):
 
 strengths = st.floats(0, 1, exclude_min=True)
 steps = st.integers(1, 500)
-layer_names = st.one_of(st.just("mid"), st.builds("{}{}".format, st.sampled_from(["down", "up"]), st.integers(0, 9)))
+layer_names = st.one_of(
+    st.just("mid"), st.builds("{}{}".format, st.sampled_from(["down", "up"]), st.integers(0, 9))
+)
 any_feature = st.one_of(
     st.builds(Feature, st.sampled_from(PLAIN)),
     st.builds(
-        Feature, st.sampled_from(["zc", "zc:empty", "zc:other", "zc:own-noise"]), strengths, st.none() | steps
+        Feature,
+        st.sampled_from(["zc", "zc:empty", "zc:other", "zc:own-noise"]),
+        strengths,
+        st.none() | steps,
     ),
     st.builds(Feature, st.just("unet"), strengths, steps, layer_names),
 )
@@ -94,7 +108,15 @@ def test_different_features_have_different_names_and_folders(a, b):
 
 @pytest.mark.parametrize(
     "name",
-    [*PLAIN, "zc@0.5", "zc@1", "zc:empty@0.8", "zc@0.8/step=20", "unet/down1@0.8/step=20", "unet/mid@0.05/step=1"],
+    [
+        *PLAIN,
+        "zc@0.5",
+        "zc@1",
+        "zc:empty@0.8",
+        "zc@0.8/step=20",
+        "unet/down1@0.8/step=20",
+        "unet/mid@0.05/step=1",
+    ],
 )
 def test_names_of_the_documentation_are_canonical(name):
     assert str(Feature.parse(name)) == name
@@ -113,9 +135,27 @@ def test_any_text_is_read_or_refused_with_a_sentence(text):
         assert repr(text) in str(error) and "zc@0.8/step=20" in str(error)
 
 
-WRONG = ["x", "", " z", "zc", "z@0.5", "c:category@0.5", "zc@0", "zc@1.5", "zc@1e-1", "zc@٠.٥", "zc@0.5/step=0"]
+WRONG = [
+    "x",
+    "",
+    " z",
+    "zc",
+    "z@0.5",
+    "c:category@0.5",
+    "zc@0",
+    "zc@1.5",
+    "zc@1e-1",
+    "zc@٠.٥",
+    "zc@0.5/step=0",
+]
 WRONG += ["zc:empty", "zc:none@0.5", "unet:other/mid@0.5/step=1"]
-WRONG += ["zc@0.5/step=-1", "unet/mid", "unet/mid@0.5", "unet/top@0.5/step=1", "unet/mid1@0.5/step=1"]
+WRONG += [
+    "zc@0.5/step=-1",
+    "unet/mid",
+    "unet/mid@0.5",
+    "unet/top@0.5/step=1",
+    "unet/mid1@0.5/step=1",
+]
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -125,7 +165,8 @@ def test_wrong_names_are_refused(name):
 
 
 @pytest.mark.parametrize(
-    "values", [("zc",), ("z", 0.5), ("unet", 0.5, 1), ("zc", 0.5, 1, "mid"), ("zc", float("nan")), ("q",)]
+    "values",
+    [("zc",), ("z", 0.5), ("unet", 0.5, 1), ("zc", 0.5, 1, "mid"), ("zc", float("nan")), ("q",)],
 )
 def test_features_that_have_no_name_cannot_be_made(values):
     with pytest.raises(PhospheneError, match="no such name"):
@@ -135,7 +176,9 @@ def test_features_that_have_no_name_cannot_be_made(values):
 # ---- activations ---------------------------------------------------------------------------------------------------
 
 
-SHARED = int(rng(0, "noise", 0).integers(2**62))  # the seed of the noise that all pictures start from
+SHARED = int(
+    rng(0, "noise", 0).integers(2**62)
+)  # the seed of the noise that all pictures start from
 
 
 def plain_loop(model, images, captions, seeds, n_steps, strength, guidance):
@@ -146,21 +189,38 @@ def plain_loop(model, images, captions, seeds, n_steps, strength, guidance):
     scheduler.set_timesteps(n_steps)
     visited = scheduler.timesteps[n_steps - int(n_steps * strength) :]
     unet, blocks, given, found = model.unet, {}, {}, {}
-    blocks |= {f"down{k}": block for k, block in enumerate(unet.down_blocks)} | {"mid": unet.mid_block}
+    blocks |= {f"down{k}": block for k, block in enumerate(unet.down_blocks)} | {
+        "mid": unet.mid_block
+    }
     blocks |= {f"up{k}": block for k, block in enumerate(unet.up_blocks)}
 
     def keep(name):
-        return lambda module, inputs, output: given.update({name: output[0] if name.startswith("down") else output})
+        return lambda module, inputs, output: given.update(
+            {name: output[0] if name.startswith("down") else output}
+        )
 
     hooks = [block.register_forward_hook(keep(name)) for name, block in blocks.items()]
     with torch.inference_mode():
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
         z = model.vae.encode(pixels).latent_dist.mean * model.vae.config.scaling_factor
-        words = [model.tokenizer(group, padding="max_length", max_length=model.context_shape[0], truncation=True,
-                                 return_tensors="pt").input_ids for group in [[""], *captions]]  # fmt: skip
-        empty, *contexts = [model.text(ids).last_hidden_state.mean(0, keepdim=True) for ids in words]
+        words = [
+            model.tokenizer(
+                group,
+                padding="max_length",
+                max_length=model.context_shape[0],
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            for group in [[""], *captions]
+        ]
+        empty, *contexts = [
+            model.text(ids).last_hidden_state.mean(0, keepdim=True) for ids in words
+        ]
         noise = np.stack(
-            [np.random.default_rng(seed).standard_normal(model.latent_shape(), np.float32) for seed in seeds]
+            [
+                np.random.default_rng(seed).standard_normal(model.latent_shape(), np.float32)
+                for seed in seeds
+            ]
         )
         x = scheduler.add_noise(z, torch.from_numpy(noise), visited[:1])
         for k, t in enumerate(visited, start=1):
@@ -177,13 +237,19 @@ def plain_loop(model, images, captions, seeds, n_steps, strength, guidance):
 def test_features_are_those_of_a_plain_loop_with_hooks(study, model, made):
     data = dataset(study, "subj01")
     ids = image_ids(data)
-    theirs = plain_loop(model, data.images(ids), data.captions(ids), [SHARED] * len(ids), 5, 0.6, 3.0)
-    for artefact, moment in zip(made[:4], [(LATENT, 3), (LATENT, 1), ("down1", 2), ("mid", 3)], strict=True):
+    theirs = plain_loop(
+        model, data.images(ids), data.captions(ids), [SHARED] * len(ids), 5, 0.6, 3.0
+    )
+    for artefact, moment in zip(
+        made[:4], [(LATENT, 3), (LATENT, 1), ("down1", 2), ("mid", 3)], strict=True
+    ):
         ours = artefact.array("features")
         assert ours.dtype == np.float16 and ours.shape == theirs[moment].shape
         error = np.abs(ours[:] - theirs[moment])
         assert error.max() <= 2e-3 * np.abs(theirs[moment]).max(), moment
-    narrowed = narrow(torch.from_numpy(theirs["up1", 1]), KEEP).numpy()  # 32,768 numbers are more than are kept
+    narrowed = narrow(
+        torch.from_numpy(theirs["up1", 1]), KEEP
+    ).numpy()  # 32,768 numbers are more than are kept
     assert theirs["up1", 1].shape[1] == made[4].manifest["facts"]["full_width"] == 2 * KEEP
     assert np.abs(made[4].array("features")[:] - narrowed).max() <= 2e-3 * np.abs(narrowed).max()
 
@@ -219,7 +285,10 @@ def test_controls_and_layers_together_are_those_of_separate_passes(study, made, 
 def test_empty_text_depends_on_neither_captions_nor_guidance(study):
     other = study.replace("reconstruct.guidance", 7.0)
     for kind, same in (("zc:empty", True), ("zc:other", False), ("zc", False)):
-        hashes = {stage.feature_recipe(s, "subj01", Feature.parse(f"{kind}@0.6")).hash for s in (study, other)}
+        hashes = {
+            stage.feature_recipe(s, "subj01", Feature.parse(f"{kind}@0.6")).hash
+            for s in (study, other)
+        }
         assert (len(hashes) == 1) == same
     assert "c" not in stage.feature_recipe(study, "subj01", Feature.parse("zc:empty@0.6")).inputs
 
@@ -227,15 +296,23 @@ def test_empty_text_depends_on_neither_captions_nor_guidance(study):
 def test_the_setting_decides_whose_noise_zc_starts_from(study, made):
     own = study.replace("encode.same_noise", False)
     zc, control = features(own, "subj01", ["zc@0.6", "zc:own-noise@0.6"], COMPUTE)
-    assert zc.hash != made[0].hash and "noise" not in zc.recipe.settings  # named as before there was a choice
+    assert (
+        zc.hash != made[0].hash and "noise" not in zc.recipe.settings
+    )  # named as before there was a choice
     assert np.array_equal(zc.array("features")[:], control.array("features")[:])
     assert not np.array_equal(zc.array("features")[:], made[0].array("features")[:])
 
 
 def test_widths_and_steps_that_are_not_needed(model):
     assert widths(model, layers(model)) == {
-        "down0": 4096, "down1": 2048, "down2": 2048, "mid": 2048, "up0": 8192, "up1": 32768, "up2": 16384,
-    }  # fmt: skip
+        "down0": 4096,
+        "down1": 2048,
+        "down2": 2048,
+        "mid": 2048,
+        "up0": 8192,
+        "up1": 32768,
+        "up2": 16384,
+    }
     calls = []
     hook = model.unet.register_forward_hook(lambda *_: calls.append(1))
     z, c = np.zeros((1, 1024), np.float32), model.text_to_context([["a cat"]])
@@ -249,14 +326,25 @@ def test_neither_batch_nor_parts_nor_neighbours_change_a_bit(study, made, model,
         beside(study, tmp_path), "subj01", NAMES, Compute("cpu", batch=5, threads=1, progress=False)
     )  # and one part in place of four
     for artefact, one in zip(made, again, strict=True):
-        assert artefact.hash == one.hash and np.array_equal(artefact.array("features")[:], one.array("features")[:])
-    z, c = np.random.default_rng(0).standard_normal((9, 1024), np.float32), model.text_to_context([["a cat"]] * 9)
+        assert artefact.hash == one.hash and np.array_equal(
+            artefact.array("features")[:], one.array("features")[:]
+        )
+    z, c = (
+        np.random.default_rng(0).standard_normal((9, 1024), np.float32),
+        model.text_to_context([["a cat"]] * 9),
+    )
     moments, how = {("mid", 1), (LATENT, 2)}, Denoising(0.5, 4)
-    few, two = (record(model, z[:n], c[:n], range(n), how, moments, KEEP) for n in (model.batch(), 2))
-    many = record(model, z, c, range(9), how, moments, KEEP)  # more than the block of a CPU: within float16
+    few, two = (
+        record(model, z[:n], c[:n], range(n), how, moments, KEEP) for n in (model.batch(), 2)
+    )
+    many = record(
+        model, z, c, range(9), how, moments, KEEP
+    )  # more than the block of a CPU: within float16
     for moment in moments:
         assert np.array_equal(few[moment][:2], two[moment])
-        np.testing.assert_allclose(many[moment][:2], two[moment], atol=1e-3 * np.abs(two[moment]).max())
+        np.testing.assert_allclose(
+            many[moment][:2], two[moment], atol=1e-3 * np.abs(two[moment]).max()
+        )
 
 
 def test_compiled_networks_are_watched_as_they_are(model):
@@ -279,7 +367,9 @@ def test_another_seed_gives_other_noise(study, made):
 
 def test_narrowed_rows_keep_their_dot_products():
     draw = np.random.default_rng(0)
-    mixed = draw.standard_normal((40, 6)) @ draw.standard_normal((6, 50000)) + draw.standard_normal((40, 50000))
+    mixed = draw.standard_normal((40, 6)) @ draw.standard_normal((6, 50000)) + draw.standard_normal(
+        (40, 50000)
+    )
     whole = mixed.astype(np.float32) + 3  # a mean that all rows share
     ours = narrow(torch.from_numpy(whole), 8192).numpy()
     assert ours.shape == (40, 8192)
@@ -299,18 +389,29 @@ def test_z_and_c_are_those_that_decoding_predicts(study, model):
     ids = image_ids(data)[:5].tolist()
     z, c, category, segmentation = features(study, "subj01", PLAIN, COMPUTE)
     assert z.recipe.stage == c.recipe.stage == "extract"
-    np.testing.assert_allclose(z.array("features")[:5], model.image_to_latent(data.images(ids)), atol=1e-3)
-    np.testing.assert_allclose(c.array("features")[:5], model.text_to_context(data.captions(ids)), atol=1e-3)
+    np.testing.assert_allclose(
+        z.array("features")[:5], model.image_to_latent(data.images(ids)), atol=1e-3
+    )
+    np.testing.assert_allclose(
+        c.array("features")[:5], model.text_to_context(data.captions(ids)), atol=1e-3
+    )
     words = [[", ".join(dict.fromkeys(names))] for names in data.categories(ids)]
-    np.testing.assert_allclose(category.array("features")[:5], model.text_to_context(words), atol=1e-2)
+    np.testing.assert_allclose(
+        category.array("features")[:5], model.text_to_context(words), atol=1e-2
+    )
     maps = data.segmentation(ids, model.size)
-    np.testing.assert_allclose(segmentation.array("features")[:5], model.image_to_latent(maps), atol=1e-2)
+    np.testing.assert_allclose(
+        segmentation.array("features")[:5], model.image_to_latent(maps), atol=1e-2
+    )
 
 
 def test_what_is_not_there_is_refused_before_anything_is_written(study, monkeypatch):
     before = sorted(study.root.rglob("*"))
-    for name, said in [("unet/down7@0.6/step=1", "choose one of down0, down1, down2, mid"),
-                       ("zc@0.6/step=4", "makes 3 steps"), ("zc@0.1", "makes 0 steps")]:  # fmt: skip
+    for name, said in [
+        ("unet/down7@0.6/step=1", "choose one of down0, down1, down2, mid"),
+        ("zc@0.6/step=4", "makes 3 steps"),
+        ("zc@0.1", "makes 0 steps"),
+    ]:
         with pytest.raises(PhospheneError, match=said):
             features(study, "subj01", ["z", name], COMPUTE)
     monkeypatch.setattr(stage, "dataset", lambda *_: object())
@@ -324,18 +425,32 @@ def test_features_of_one_strength_come_out_of_one_pass(study, made, tmp_path, mo
 
     def noted(model, z, c, seeds, how, wanted, keep):
         calls.append((how.strength, len(z), len(wanted)))
-        return {moment: np.zeros((len(z), widths(model, [moment[0]])[moment[0]])) for moment in wanted}
+        return {
+            moment: np.zeros((len(z), widths(model, [moment[0]])[moment[0]])) for moment in wanted
+        }
 
     monkeypatch.setattr(stage, "record", noted)
-    names = ["zc@0.6", "unet/mid@0.6/step=1", "zc@0.4/step=1", "unet/mid@0.6/step=2", "zc@0.4/step=2", "zc@0.4"]
+    names = [
+        "zc@0.6",
+        "unet/mid@0.6/step=1",
+        "zc@0.4/step=1",
+        "unet/mid@0.6/step=2",
+        "zc@0.4/step=2",
+        "zc@0.4",
+    ]
     found = features(beside(study, tmp_path), "subj01", names, COMPUTE)
     assert sum(n for _, n, _ in calls) == 2 * 14
-    assert {(strength, wanted) for strength, _, wanted in calls} == {(0.6, 3), (0.4, 2)}  # "zc@0.4" is its last step
+    assert {(strength, wanted) for strength, _, wanted in calls} == {
+        (0.6, 3),
+        (0.4, 2),
+    }  # "zc@0.4" is its last step
     assert [artefact.recipe.settings["feature"] for artefact in found] == names
 
 
 def test_numbers_that_float16_cannot_hold_are_refused(study, made, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "record", lambda model, z, *_: {(LATENT, 3): np.full(z.shape, 1e5, np.float32)})
+    monkeypatch.setattr(
+        stage, "record", lambda model, z, *_: {(LATENT, 3): np.full(z.shape, 1e5, np.float32)}
+    )
     with pytest.raises(PhospheneError, match="zc@0.6.*65504"):
         features(beside(study, tmp_path), "subj01", ["zc@0.6"], COMPUTE)
 
@@ -349,10 +464,16 @@ features(make_study(Path(sys.argv[1])), "subj01", NAMES, COMPUTE)
 """
 
 
-def test_killed_and_resumed_it_gives_the_same_bits(study, made, tmp_path, start_python, monkeypatch):
+def test_killed_and_resumed_it_gives_the_same_bits(
+    study, made, tmp_path, start_python, monkeypatch
+):
     beside(study, tmp_path)
-    process = start_python(f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{KILLED}", tmp_path)
-    while process.poll() is None and not any((tmp_path / "runs").glob("features/subj01-zc*/parts/1.json")):
+    process = start_python(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{KILLED}", tmp_path
+    )
+    while process.poll() is None and not any(
+        (tmp_path / "runs").glob("features/subj01-zc*/parts/1.json")
+    ):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, process.communicate()
@@ -365,13 +486,20 @@ def test_killed_and_resumed_it_gives_the_same_bits(study, made, tmp_path, start_
 
 
 def contents(artefact) -> dict[str, bytes]:
-    files = (file for file in artefact.path.rglob("*") if file.is_file() and file.name != "manifest.json")
+    files = (
+        file for file in artefact.path.rglob("*") if file.is_file() and file.name != "manifest.json"
+    )
     return {str(file.relative_to(artefact.path)): file.read_bytes() for file in files}
 
 
 def test_features_asked_for_later_are_added_and_the_rest_is_left(study, made, monkeypatch):
     monkeypatch.setattr(stage, "IMAGES_PER_PART", 4)
-    before = {f: f.stat().st_mtime_ns for artefact in made for f in artefact.path.rglob("*") if f.is_file()}
+    before = {
+        f: f.stat().st_mtime_ns
+        for artefact in made
+        for f in artefact.path.rglob("*")
+        if f.is_file()
+    }
     features(study, "subj01", [*NAMES, "unet/up0@0.6/step=2"], COMPUTE)
     assert before == {f: f.stat().st_mtime_ns for f in before}
 
@@ -382,7 +510,9 @@ def test_features_asked_for_later_are_added_and_the_rest_is_left(study, made, mo
 def draw_rows(n: int, d: int) -> np.ndarray:
     """Rows with a spectrum that falls off, and a mean."""
     draw = np.random.default_rng(n + d)
-    return (draw.standard_normal((n, 40)) * 0.8 ** np.arange(40)) @ draw.standard_normal((40, d)) + 2
+    return (draw.standard_normal((n, 40)) * 0.8 ** np.arange(40)) @ draw.standard_normal(
+        (40, d)
+    ) + 2
 
 
 @pytest.mark.parametrize(("n", "d"), [(60, 3000), (300, 90)], ids=["more columns", "more rows"])
@@ -405,7 +535,9 @@ def test_components_know_only_the_rows_they_are_fitted_on(n, d):
     rows, fitted = draw_rows(n, d), np.arange(n) % 3 > 0
     other = np.where(fitted[:, None], rows, 7 - rows)
     ours, changed = principal_components(rows, fitted, 20), principal_components(other, fitted, 20)
-    assert np.array_equal(ours.mean, changed.mean) and np.allclose(ours.variance, changed.variance, rtol=1e-12)
+    assert np.array_equal(ours.mean, changed.mean) and np.allclose(
+        ours.variance, changed.variance, rtol=1e-12
+    )
     np.testing.assert_allclose(ours.values[fitted], changed.values[fitted], atol=1e-9)
     assert not np.allclose(ours.values[~fitted], changed.values[~fitted])
 
@@ -422,7 +554,9 @@ def test_reduced_features_are_components_of_training_pictures(study, made, monke
     data = dataset(study, "subj01")
     fitted = np.isin(image_ids(data), data.trials.loc[data.trials["split"] == "train", "image"])
     assert fitted.sum() == 10
-    for source, artefact in zip(made, reduced(study, "subj01", NAMES, COMPUTE, components=6), strict=True):
+    for source, artefact in zip(
+        made, reduced(study, "subj01", NAMES, COMPUTE, components=6), strict=True
+    ):
         rows = source.array("features")[:].astype(float)
         theirs = PCA(6, svd_solver="full").fit(rows[fitted])
         ours = artefact.array("features")[:].astype(float)
@@ -431,8 +565,12 @@ def test_reduced_features_are_components_of_training_pictures(study, made, monke
         assert subspace_angles(components, theirs.components_.T).max() <= 1e-2
         scores = theirs.transform(rows)
         error = ours * np.sign((scores * ours).sum(0)) - scores
-        assert (np.linalg.norm(error, axis=0) <= 1e-3 * np.linalg.norm(scores, axis=0)).all()  # float16 loses nothing
-        np.testing.assert_allclose(artefact.array("ratio")[:], theirs.explained_variance_ratio_, rtol=1e-6)
+        assert (
+            np.linalg.norm(error, axis=0) <= 1e-3 * np.linalg.norm(scores, axis=0)
+        ).all()  # float16 loses nothing
+        np.testing.assert_allclose(
+            artefact.array("ratio")[:], theirs.explained_variance_ratio_, rtol=1e-6
+        )
 
 
 def test_what_is_reduced_needs_the_features_no_more(study, made, tmp_path):

@@ -39,8 +39,12 @@ BETAS = "nsddata_betas/ppdata/{}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
 ROI = "nsddata/ppdata/{}/func1pt8mm/roi"
 CSV = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
 STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
-DECOYS = ("nsddata/experiments/nsd/nsd_stim_info_merged.pkl", f"{BETAS}/betas_session01.mat", f"{BETAS}/R2.nii.gz",
-          f"{ROI}/old/streams.nii.gz")  # fmt: skip
+DECOYS = (
+    "nsddata/experiments/nsd/nsd_stim_info_merged.pkl",
+    f"{BETAS}/betas_session01.mat",
+    f"{BETAS}/R2.nii.gz",
+    f"{ROI}/old/streams.nii.gz",
+)
 app = typer.Typer()
 app.add_typer(cli_data.fetch, name="fetch")
 
@@ -49,9 +53,14 @@ app.add_typer(cli_data.fetch, name="fetch")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated folder; its second subject is a copy of the first without a third session and transforms."""
     root = simulate(
-        tmp_path_factory.mktemp("source") / "nsd", images_shared=4, images_own=8, sessions=3, voxel_size=8.0,
-        picture_size=32, nifti=True,
-    )  # fmt: skip
+        tmp_path_factory.mktemp("source") / "nsd",
+        images_shared=4,
+        images_own=8,
+        sessions=3,
+        voxel_size=8.0,
+        picture_size=32,
+        nifti=True,
+    )
     for folder in ("nsddata/ppdata", "nsddata/freesurfer", "nsddata_betas/ppdata"):
         left_out = shutil.ignore_patterns("transforms", "betas_session03.*")
         shutil.copytree(root / folder / "subj01", root / folder / "subj02", ignore=left_out)
@@ -71,21 +80,32 @@ def url() -> Iterator[str]:
 def owner(url: str) -> Any:
     """Who may write to the bucket."""
     return boto3.client(
-        "s3", endpoint_url=url, region_name="us-east-2", aws_access_key_id="test", aws_secret_access_key="test"
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-2",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
     )
 
 
 @pytest.fixture(scope="module")
 def server(url: str, owner: Any, source: Path) -> str:
     """The address of a server with the bucket: the real one holds more than is wanted, and no annotations."""
-    owner.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-east-2"})
+    owner.create_bucket(
+        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-east-2"}
+    )
     for path in source.glob("nsddata*/**/*"):
         if path.is_file() and path.parent.name != "annotations":
             owner.put_object(
-                Bucket=BUCKET, Key=path.relative_to(source).as_posix(), Body=path.read_bytes(), ACL="public-read"
+                Bucket=BUCKET,
+                Key=path.relative_to(source).as_posix(),
+                Body=path.read_bytes(),
+                ACL="public-read",
             )
     for decoy in DECOYS:
-        owner.put_object(Bucket=BUCKET, Key=decoy.format("subj01"), Body=b"not wanted", ACL="public-read")
+        owner.put_object(
+            Bucket=BUCKET, Key=decoy.format("subj01"), Body=b"not wanted", ACL="public-read"
+        )
     return url
 
 
@@ -111,8 +131,12 @@ def big(uploaded: bytes, server: str) -> tuple[Bucket, fetch.RemoteFile, bytes]:
 
 
 def _upload(owner: Any, key: str, content: bytes, part: int) -> None:
-    config = TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=part * MIB, use_threads=False)
-    owner.upload_fileobj(io.BytesIO(content), BUCKET, key, Config=config, ExtraArgs={"ACL": "public-read"})
+    config = TransferConfig(
+        multipart_threshold=5 * MIB, multipart_chunksize=part * MIB, use_threads=False
+    )
+    owner.upload_fileobj(
+        io.BytesIO(content), BUCKET, key, Config=config, ExtraArgs={"ACL": "public-read"}
+    )
 
 
 def _remote(bucket: Bucket, key: str) -> fetch.RemoteFile:
@@ -138,17 +162,25 @@ def _requests(bucket: Bucket) -> list[tuple[str, str | None]]:
 
 def _files(root: Path) -> set[str]:
     return {
-        p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file() and p.name != ".phosphene-fetch.lock"
+        p.relative_to(root).as_posix()
+        for p in root.rglob("*")
+        if p.is_file() and p.name != ".phosphene-fetch.lock"
     }
 
 
 def _expected(source: Path, subject: str, betas: str = "*.hdf5") -> set[str]:
     patterns = [
-        "nsddata/experiments/nsd/nsd_expdesign.mat", CSV, STIMULI, f"nsddata/freesurfer/{subject}/label/*.ctab",
-        f"nsddata/ppdata/{subject}/behav/responses.tsv", f"nsddata/ppdata/{subject}/func1pt8mm/brainmask.nii.gz",
-        f"{ROI}/*.nii.gz".format(subject), f"nsddata/ppdata/{subject}/transforms/*.mgz",
-        f"{BETAS}/betas_session{betas}".format(subject), f"{BETAS}/ncsnr.nii.gz".format(subject),
-    ]  # fmt: skip
+        "nsddata/experiments/nsd/nsd_expdesign.mat",
+        CSV,
+        STIMULI,
+        f"nsddata/freesurfer/{subject}/label/*.ctab",
+        f"nsddata/ppdata/{subject}/behav/responses.tsv",
+        f"nsddata/ppdata/{subject}/func1pt8mm/brainmask.nii.gz",
+        f"{ROI}/*.nii.gz".format(subject),
+        f"nsddata/ppdata/{subject}/transforms/*.mgz",
+        f"{BETAS}/betas_session{betas}".format(subject),
+        f"{BETAS}/ncsnr.nii.gz".format(subject),
+    ]
     return {p.relative_to(source).as_posix() for pattern in patterns for p in source.glob(pattern)}
 
 
@@ -163,20 +195,38 @@ def test_what_is_fetched_reads_like_the_original(source: Path, server: str, stud
     there, here = NSD(source, "subj01"), NSD(root, "subj01")
     pd.testing.assert_frame_equal(there.trials, here.trials)
     pd.testing.assert_frame_equal(there.voxels("brain"), here.voxels("brain"))
-    np.testing.assert_array_equal(there.betas(["early", "ventral"]), here.betas(["early", "ventral"]))
+    np.testing.assert_array_equal(
+        there.betas(["early", "ventral"]), here.betas(["early", "ventral"])
+    )
     np.testing.assert_array_equal(there.images([0, 3]), here.images([0, 3]))
     assert "annotations_trainval2017.zip" in done.stdout and "Accepted beforehand" in done.stderr
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*.*")}
     shutil.copytree(
-        source / "nsddata_stimuli/stimuli/nsd/annotations", root / "nsddata_stimuli/stimuli/nsd/annotations"
+        source / "nsddata_stimuli/stimuli/nsd/annotations",
+        root / "nsddata_stimuli/stimuli/nsd/annotations",
     )
     again = _run(study, server)  # nothing to do, so nothing to accept, and COCO is there now
-    assert again.exit_code == 0 and "Downloaded 0 files; " in again.stdout and "COCO" not in again.stdout
+    assert (
+        again.exit_code == 0
+        and "Downloaded 0 files; " in again.stdout
+        and "COCO" not in again.stdout
+    )
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_nifti_and_chosen_sessions(source: Path, server: str, study: Path) -> None:
-    done = _run(study, server, "--yes", "--format", "nii.gz", "--set", "data.sessions=[3, 1]", "--jobs", "2", "--json")
+    done = _run(
+        study,
+        server,
+        "--yes",
+        "--format",
+        "nii.gz",
+        "--set",
+        "data.sessions=[3, 1]",
+        "--jobs",
+        "2",
+        "--json",
+    )
     assert done.exit_code == 0, done.output
     expected = _expected(source, "subj01", "0[13].nii.gz")
     assert _files(study.parent / "nsd") == expected
@@ -185,7 +235,17 @@ def test_nifti_and_chosen_sessions(source: Path, server: str, study: Path) -> No
 
 
 def test_a_session_that_is_not_there(server: str, study: Path) -> None:
-    done = _run(study, server, "--yes", "--subject", "subj01", "--subject", "subj02", "--set", "data.sessions=[1, 3]")
+    done = _run(
+        study,
+        server,
+        "--yes",
+        "--subject",
+        "subj01",
+        "--subject",
+        "subj02",
+        "--set",
+        "data.sessions=[1, 3]",
+    )
     assert done.exit_code == 1 and "subj02" in done.stderr and "no session 3 of" in done.stderr
     assert "there are 2, the last is 2" in done.stderr and len(done.stderr.splitlines()) <= 2
     assert not (study.parent / "nsd").exists()
@@ -204,15 +264,24 @@ def test_dry_run(source: Path, server: str, study: Path) -> None:
     found = json.loads(done.stdout)
     assert {file["key"] for file in found["files"]} == _expected(source, "subj01")
     assert sum(file["size"] for file in found["files"]) == total
-    assert {file["state"] for file in found["files"]} == {"missing"} and len(found["missing_annotations"]) == 4
-    short, long = (_run(study, server, "--dry-run", *extra).stdout.splitlines() for extra in ((), ("-v",)))
-    assert any(re.fullmatch(rf" +3 +\S+ .B  {BETAS.format('subj01')}/betas_session\*\.hdf5", line) for line in short)
+    assert {file["state"] for file in found["files"]} == {"missing"} and len(
+        found["missing_annotations"]
+    ) == 4
+    short, long = (
+        _run(study, server, "--dry-run", *extra).stdout.splitlines() for extra in ((), ("-v",))
+    )
+    assert any(
+        re.fullmatch(rf" +3 +\S+ .B  {BETAS.format('subj01')}/betas_session\*\.hdf5", line)
+        for line in short
+    )
     assert len(long) - len(short) == len(found["files"]) - (len(short) - 2)
     assert f" {cli_data._size(total)}  in all; {cli_data._size(total)} to download" in short[-2]
     assert not (study.parent / "nsd").exists()
 
 
-def test_another_file_under_the_same_name_is_announced_and_replaced(source: Path, server: str, study: Path) -> None:
+def test_another_file_under_the_same_name_is_announced_and_replaced(
+    source: Path, server: str, study: Path
+) -> None:
     mine = study.parent / "nsd" / CSV
     mine.parent.mkdir(parents=True)
     content = (source / CSV).read_bytes()
@@ -224,23 +293,33 @@ def test_another_file_under_the_same_name_is_announced_and_replaced(source: Path
 # ---- terms -----------------------------------------------------------------------------------------------------------
 
 
-def test_terms_are_never_accepted_silently(server: str, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terms_are_never_accepted_silently(
+    server: str, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = _run(study, server)
-    assert done.exit_code == 1 and "--yes" in done.stderr and "naturalscenesdataset.org" in done.stderr
+    assert (
+        done.exit_code == 1 and "--yes" in done.stderr and "naturalscenesdataset.org" in done.stderr
+    )
     terminal = SimpleNamespace(isatty=lambda: True)
     monkeypatch.setattr(cli_data, "sys", SimpleNamespace(stdin=terminal, stderr=io.StringIO()))
     for answer in ("\n", "n\n"):
-        done = CliRunner().invoke(app, ["fetch", "nsd", str(study), "--endpoint-url", server], input=answer)
+        done = CliRunner().invoke(
+            app, ["fetch", "nsd", str(study), "--endpoint-url", server], input=answer
+        )
         assert done.exit_code == 1 and "nothing was downloaded" in done.stderr
     assert not (study.parent / "nsd").exists()
-    done = CliRunner().invoke(app, ["fetch", "nsd", str(study), "--endpoint-url", server], input="y\n")
+    done = CliRunner().invoke(
+        app, ["fetch", "nsd", str(study), "--endpoint-url", server], input="y\n"
+    )
     assert done.exit_code == 0 and (study.parent / "nsd" / CSV).exists()
 
 
 # ---- resuming and verifying ------------------------------------------------------------------------------------------
 
 
-def test_a_part_is_continued_and_a_corrupt_one_redone(source: Path, server: str, tmp_path: Path) -> None:
+def test_a_part_is_continued_and_a_corrupt_one_redone(
+    source: Path, server: str, tmp_path: Path
+) -> None:
     bucket = Bucket(server)
     keys = [f"{BETAS}/betas_session0{n}.hdf5".format("subj01") for n in (1, 2)]
     contents = [(source / key).read_bytes() for key in keys]
@@ -311,7 +390,9 @@ def test_objects_uploaded_in_parts(big: Any, tmp_path: Path) -> None:
     assert requests == [(file.key, None)] and (tmp_path / file.key).read_bytes() == content
 
 
-def test_parts_of_unusual_size(owner: Any, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_unusual_size(
+    owner: Any, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content, bucket = b"12345678" * MIB, Bucket(server)
     _upload(owner, "odd/odd.bin", content, 7)
     file = _remote(bucket, "odd/odd.bin")
@@ -344,7 +425,9 @@ def test_bytes_that_stay_wrong(big: Any, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("pieces", [3, 0])
-def test_a_network_that_breaks_off(big: Any, tmp_path: Path, pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_breaks_off(
+    big: Any, tmp_path: Path, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket, file, content = big
     monkeypatch.setattr(fetch, "PAUSE", 0)
     read, starts = bucket.read, []
@@ -359,7 +442,10 @@ def test_a_network_that_breaks_off(big: Any, tmp_path: Path, pieces: int, monkey
     monkeypatch.setattr(bucket, "read", broken)
     if pieces:
         assert fetch.download(bucket, [file], tmp_path) == []
-        assert starts == [0, 3 * MIB, 6 * MIB, 9 * MIB] and (tmp_path / file.key).read_bytes() == content
+        assert (
+            starts == [0, 3 * MIB, 6 * MIB, 9 * MIB]
+            and (tmp_path / file.key).read_bytes() == content
+        )
     else:
         with pytest.raises(PhospheneError, match="broke off"):
             fetch.download(bucket, [file], tmp_path)
@@ -376,7 +462,10 @@ def test_a_server_that_does_not_resume(big: Any, tmp_path: Path) -> None:
         params["headers"].pop("Range", None)
 
     bucket.client.meta.events.register("before-call.s3.GetObject", forget)
-    assert fetch.download(bucket, [file], tmp_path) == [] and (tmp_path / file.key).read_bytes() == content
+    assert (
+        fetch.download(bucket, [file], tmp_path) == []
+        and (tmp_path / file.key).read_bytes() == content
+    )
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------
@@ -397,12 +486,15 @@ def test_names_that_lead_elsewhere_are_no_files(server: str) -> None:
     entries = [{"Key": folder + name, "Size": 1, "ETag": '"../1f"'} for name in names]
     with Stubber(bucket.client) as stub:
         outside = {"Key": "/etc/evil.nii.gz", "Size": 1, "ETag": '"1f"'}
-        stub.add_response("list_objects_v2", {"Contents": [*entries, outside], "IsTruncated": False})
+        stub.add_response(
+            "list_objects_v2", {"Contents": [*entries, outside], "IsTruncated": False}
+        )
         assert bucket.files(folder) == {"good.nii.gz": (1, "1f")}
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [("AccessDenied", "access denied"), ("NoSuchKey", "vanished"), ("Odd", "the server refused")]
+    ("code", "said"),
+    [("AccessDenied", "access denied"), ("NoSuchKey", "vanished"), ("Odd", "the server refused")],
 )
 def test_refusals_of_the_server(server: str, code: str, said: str) -> None:
     bucket = Bucket(server)
@@ -412,9 +504,14 @@ def test_refusals_of_the_server(server: str, code: str, said: str) -> None:
             bucket.files("nsddata/")
 
 
-def test_no_such_bucket_and_no_such_server(server: str, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_such_bucket_and_no_such_server(
+    server: str, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    for address, said in (("http://127.0.0.1:9", "cannot be reached"), ("nowhere", "not an address to connect to")):
+    for address, said in (
+        ("http://127.0.0.1:9", "cannot be reached"),
+        ("nowhere", "not an address to connect to"),
+    ):
         done = _run(study, address, "--yes")
         assert done.exit_code == 1 and address in done.stderr and said in done.stderr
     monkeypatch.setattr(bucket_module, "BUCKET", "another")
@@ -438,7 +535,10 @@ def test_wrong_studies(server: str, study: Path, change: str, said: str) -> None
 
 
 def test_measured_data_do_not_mix_with_simulated(source: Path, server: str, study: Path) -> None:
-    assert "holds simulated data" in _run(study, server, "--yes", "--set", f"data.root={source}").stderr
+    assert (
+        "holds simulated data"
+        in _run(study, server, "--yes", "--set", f"data.root={source}").stderr
+    )
     assert "--format" in _run(study, server, "--yes", "--format", "mat").stderr
 
 
@@ -450,25 +550,36 @@ def test_a_full_disk(server: str, study: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not (study.parent / "nsd").exists()
 
 
-def test_a_disk_that_fills_up_meanwhile(big: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_meanwhile(
+    big: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket, file, _ = big
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(fetch.os, "fsync", full)
-    with pytest.raises(PhospheneError, match=r"big\.bin\..*\.part: could not be written .*No space left on device"):
+    with pytest.raises(
+        PhospheneError, match=r"big\.bin\..*\.part: could not be written .*No space left on device"
+    ):
         fetch.download(bucket, [file], tmp_path)
-    assert fetch._part(tmp_path / file.key, file.etag).exists() and not (tmp_path / file.key).exists()
+    assert (
+        fetch._part(tmp_path / file.key, file.etag).exists() and not (tmp_path / file.key).exists()
+    )
 
 
 def test_two_downloads_to_one_folder(big: Any, tmp_path: Path) -> None:
     bucket, file, _ = big
-    with FileLock(tmp_path / ".phosphene-fetch.lock"), pytest.raises(PhospheneError, match="another `phosphene fetch`"):
+    with (
+        FileLock(tmp_path / ".phosphene-fetch.lock"),
+        pytest.raises(PhospheneError, match="another `phosphene fetch`"),
+    ):
         fetch.download(bucket, [file], tmp_path)
 
 
-def test_one_failure_stops_the_others(big: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_failure_stops_the_others(
+    big: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket, file, content = big
     begun = threading.Event()
 

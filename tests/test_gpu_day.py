@@ -20,7 +20,9 @@ WITHOUT_GPU = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable
 
 def gpu_day(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [str(REPOSITORY / "benchmarks" / "gpu_day.sh"), *options]
-    return subprocess.run(command, env=WITHOUT_GPU | {"OUT": str(out)}, capture_output=True, text=True)
+    return subprocess.run(
+        command, env=WITHOUT_GPU | {"OUT": str(out)}, capture_output=True, text=True
+    )
 
 
 @pytest.fixture
@@ -44,8 +46,18 @@ def test_dry_run(tmp_path: Path) -> None:
         assert f"{name}: ok" in text
     results = {name: part["result"] for name, part in record["parts"].items()}
     assert results["tests"]["tests"] >= 20 and results["tests"]["skipped"] == 0
-    assert set(results["demo"]["table"]) >= {"z", "c", "zc", "zc, shuffled brain", "zc, true features"}
-    assert results["sampling"]["sd14"]["pictures_per_second"].keys() == {"original", "diffusers", "ours"}
+    assert set(results["demo"]["table"]) >= {
+        "z",
+        "c",
+        "zc",
+        "zc, shuffled brain",
+        "zc, true features",
+    }
+    assert results["sampling"]["sd14"]["pictures_per_second"].keys() == {
+        "original",
+        "diffusers",
+        "ours",
+    }
     pairs = results["ridge"]["pairs"].values()
     assert pairs and all(pair["agreement"]["largest_relative_difference"] < 1e-3 for pair in pairs)
     assert results["ridge"]["alone"]
@@ -59,13 +71,17 @@ def test_parts_after_a_failure_run(module: ModuleType, tmp_path: Path) -> None:
     """One part lasts too long, the next one asks for an absent GPU, and the last one still succeeds."""
     absent = {part.name: part for part in module.parts("cuda:7", dry=True)}
     present = {part.name: part for part in module.parts("cpu", dry=True)}
-    sleeping = module.Part("sleeping", 0, lambda folder, seconds: ["sleep", "100"], lambda folder: {})
+    sleeping = module.Part(
+        "sleeping", 0, lambda folder, seconds: ["sleep", "100"], lambda folder: {}
+    )
     todo = [sleeping, replace(absent["demo"], seconds=60), replace(present["ridge"], seconds=60)]
     environment = WITHOUT_GPU | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
     records: dict[str, Any] = dict(module.run_parts(todo, 120, tmp_path, environment))
     assert {name: record["outcome"] for name, record in records.items()} == {
-        "sleeping": "timed out", "demo": "failed", "ridge": "ok",
-    }  # fmt: skip
+        "sleeping": "timed out",
+        "demo": "failed",
+        "ridge": "ok",
+    }
     assert records["sleeping"]["seconds"] < 15
     assert "'cuda:7'" in records["demo"]["reason"]
     assert (tmp_path / "demo.log").read_text().count("Error:") == 1
@@ -107,9 +123,13 @@ def test_table_of_the_readme(module: ModuleType) -> None:
 
 def test_gpu_tests_are_not_collected_without_a_gpu() -> None:
     """One line names the gap; nothing is counted as skipped."""
-    environment = {name: value for name, value in WITHOUT_GPU.items() if name != "PHOSPHENE_TEST_DEVICE"}
+    environment = {
+        name: value for name, value in WITHOUT_GPU.items() if name != "PHOSPHENE_TEST_DEVICE"
+    }
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/gpu"]
-    process = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    process = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True
+    )
     assert process.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
     assert process.stdout.count("tests/gpu: not collected, no CUDA device") == 1
     assert "skipped" not in process.stdout

@@ -22,7 +22,9 @@ from phosphene.study import Study
 
 REPOSITORY = Path(__file__).parents[1]
 SLICE = REPOSITORY.parent / "shared" / "data" / "haxby2001_slice"
-FULL_NAMES = [name.replace("scrambled", "scrambledpix") for name in CATEGORIES]  # as in the published files
+FULL_NAMES = [
+    name.replace("scrambled", "scrambledpix") for name in CATEGORIES
+]  # as in the published files
 GRID, PER_BLOCK, N_RUNS = (4, 3, 2), 3, 3
 
 
@@ -68,7 +70,9 @@ def full(tmp_path: Path) -> Path:
     return base
 
 
-def by_hand(data: Path, run: int, category: str, voxel: tuple[int, int, int], z: bool = True) -> float:
+def by_hand(
+    data: Path, run: int, category: str, voxel: tuple[int, int, int], z: bool = True
+) -> float:
     """One entry of betas, with scipy and pandas and from the whole volume."""
     table = pd.read_csv(data / "subj1" / "labels.txt", sep=" ")
     here = np.asarray(table["chunks"] == run - 1)
@@ -98,7 +102,9 @@ def test_slice_trials_and_voxels(published: Haxby) -> None:
     assert (trials["repeat"] == trials["run"] - 1).all() and set(trials["split"]) == {"train"}
     assert trials["image"].tolist() == list(range(8)) * 12 and set(trials["session"]) == {1}
     mask = load(SLICE / "mask.nii.gz") > 0
-    assert np.array_equal(voxels[["x", "y", "z"]], np.argwhere(mask)) and voxels["ncsnr"].isna().all()
+    assert (
+        np.array_equal(voxels[["x", "y", "z"]], np.argwhere(mask)) and voxels["ncsnr"].isna().all()
+    )
     assert published.rois == ("brain",) and published.shape == (40, 20, 1)
     with pytest.raises(PhospheneError, match="no photographs of Haxby"):
         published.images([0])
@@ -111,21 +117,37 @@ def test_slice_trials_and_voxels(published: Haxby) -> None:
 def test_full_layout_against_scipy(full: Path) -> None:
     data: Dataset = open_dataset("haxby", root=full, subject="subj1")
     assert data.rois == ("brain", "vt", "face") and len(data.trials) == 23
-    assert data.trials.iloc[-1].to_dict() == {"session": 1, "run": 3, "image": 7, "repeat": 2, "split": "train"}
+    assert data.trials.iloc[-1].to_dict() == {
+        "session": 1,
+        "run": 3,
+        "image": 7,
+        "repeat": 2,
+        "split": "train",
+    }
     both = data.voxels(["brain", "vt"])
-    assert len(both) == 18 - 1 + 2  # the constant voxel is left out, two voxels of vt lie outside the brain mask
+    assert (
+        len(both) == 18 - 1 + 2
+    )  # the constant voxel is left out, two voxels of vt lie outside the brain mask
     assert len(data.voxels("vt")) == 6 and data.voxels("face")["face"].tolist() == ["face"]
-    assert both["vt"].tolist() == ["vt" if x > 0 and y == 0 else "" for x, y in zip(both["x"], both["y"], strict=True)]
+    assert both["vt"].tolist() == [
+        "vt" if x > 0 and y == 0 else "" for x, y in zip(both["x"], both["y"], strict=True)
+    ]
     for zscore in ("session", "none"):
         betas = data.betas(["brain", "vt"], zscore)
-        assert betas.dtype == np.float32 and betas.shape == (23, len(both)) and np.isfinite(betas).all()
+        assert (
+            betas.dtype == np.float32
+            and betas.shape == (23, len(both))
+            and np.isfinite(betas).all()
+        )
         for row, column in ((0, 0), (9, 4), (22, 18)):
             trial, at = data.trials.iloc[row], both.iloc[column]
             name, voxel = FULL_NAMES[trial["image"]], (at["x"], at["y"], at["z"])
             expected = by_hand(full, trial["run"], name, voxel, zscore == "session")
             assert betas[row, column] == pytest.approx(expected, rel=1e-5)
     trained = data.betas("vt", "train")
-    np.testing.assert_allclose([trained.mean(0), trained.std(0)], [np.zeros(6), np.ones(6)], atol=1e-5)
+    np.testing.assert_allclose(
+        [trained.mean(0), trained.std(0)], [np.zeros(6), np.ones(6)], atol=1e-5
+    )
 
 
 def test_constant_voxels_are_reported(full: Path) -> None:
@@ -138,7 +160,9 @@ def test_a_run_does_not_depend_on_the_others(full: Path) -> None:
     before = Haxby(full, "subj1").betas("vt")
     path = full / "subj1" / "bold.nii.gz"
     bold = load(path)
-    bold[..., : bold.shape[3] // N_RUNS] += np.random.default_rng(1).integers(0, 99, GRID)[..., None].astype(np.int16)
+    bold[..., : bold.shape[3] // N_RUNS] += (
+        np.random.default_rng(1).integers(0, 99, GRID)[..., None].astype(np.int16)
+    )
     bold[..., : bold.shape[3] // N_RUNS] *= 2
     save(path, bold)
     after = Haxby(full, "subj1").betas("vt")
@@ -148,9 +172,14 @@ def test_a_run_does_not_depend_on_the_others(full: Path) -> None:
 
 def test_parent_folder_spelling_and_copies_are_the_same_data(full: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(full, tmp_path / "elsewhere" / "haxby2001")
-    prints = [Haxby(*where).fingerprint() for where in ((full, "subj1"), (full.parent, "subj01"), (copy, "subj1"))]
+    prints = [
+        Haxby(*where).fingerprint()
+        for where in ((full, "subj1"), (full.parent, "subj01"), (copy, "subj1"))
+    ]
     assert len(set(prints)) == 1
-    (copy / "subj1" / "labels.txt").write_text((copy / "subj1" / "labels.txt").read_text().replace("cat", "shoe"))
+    (copy / "subj1" / "labels.txt").write_text(
+        (copy / "subj1" / "labels.txt").read_text().replace("cat", "shoe")
+    )
     assert Haxby(copy, "subj1").fingerprint() != prints[0]
 
 
@@ -175,7 +204,11 @@ def test_words_are_those_of_the_scenes(full: Path) -> None:
     data = Haxby(full, "subj1")
     assert data.categories([3, 6]) == [["face"], ["scrambled"]]
     assert set(CATEGORIES) <= set(scenes.CATEGORIES) and CATEGORIES == tuple(sorted(CATEGORIES))
-    assert data.captions([4])[0][:3] == ["a picture of a house", "a house", "a picture of a cottage"]
+    assert data.captions([4])[0][:3] == [
+        "a picture of a house",
+        "a house",
+        "a picture of a cottage",
+    ]
     said = scenes.COLOUR_WORDS | scenes.PLACE_WORDS
     for category, captions in zip(CATEGORIES, data.captions(range(8)), strict=True):
         assert len(set(captions)) == 5
@@ -183,7 +216,10 @@ def test_words_are_those_of_the_scenes(full: Path) -> None:
         assert not any(word[0] in "aeiou" for word in words)  # "a", never "an"
         assert all(any(word in caption for word in words) for caption in captions)
         assert not any(
-            f" {phrase} " in f" {caption} " for caption in captions for pair in said.values() for phrase in pair
+            f" {phrase} " in f" {caption} "
+            for caption in captions
+            for pair in said.values()
+            for phrase in pair
         )
     for wrong in (-1, 8):
         with pytest.raises(PhospheneError, match=f"no image {wrong}; expected 0 to 7"):
@@ -194,7 +230,9 @@ def test_words_are_those_of_the_scenes(full: Path) -> None:
 
 
 def test_wrong_folders_and_missing_files(full: Path, tmp_path: Path) -> None:
-    with pytest.raises(PhospheneError, match="neither bold.nii.gz nor a folder subj1 in it; .*fetch_haxby"):
+    with pytest.raises(
+        PhospheneError, match="neither bold.nii.gz nor a folder subj1 in it; .*fetch_haxby"
+    ):
         Haxby(tmp_path / "nowhere", "subj01")
     with pytest.raises(PhospheneError, match="no subject 'subj2', only subj1; check data.subjects"):
         Haxby(full, "subj2")
@@ -207,10 +245,22 @@ def test_wrong_folders_and_missing_files(full: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda text: text + "rest 2\n", r"labels\.txt: 121 volumes are labelled, but bold\.nii\.gz has shape"),
-        (lambda text: text.replace("cat", "dog"), r"has the unknown category 'dog'; expected rest or one of bottle"),
-        (lambda text: text.replace("cat 0", "cat"), r"volume \d+ is 'cat'; expected a category and a run"),
-        (lambda text: "\n".join(f"rest {line[-1]}" for line in text.splitlines()[1:]), "every volume is labelled rest"),
+        (
+            lambda text: text + "rest 2\n",
+            r"labels\.txt: 121 volumes are labelled, but bold\.nii\.gz has shape",
+        ),
+        (
+            lambda text: text.replace("cat", "dog"),
+            r"has the unknown category 'dog'; expected rest or one of bottle",
+        ),
+        (
+            lambda text: text.replace("cat 0", "cat"),
+            r"volume \d+ is 'cat'; expected a category and a run",
+        ),
+        (
+            lambda text: "\n".join(f"rest {line[-1]}" for line in text.splitlines()[1:]),
+            "every volume is labelled rest",
+        ),
     ],
 )
 def test_wrong_labels(full: Path, change: object, sentence: str) -> None:
@@ -229,7 +279,9 @@ def test_wrong_regions_settings_and_volumes(full: Path) -> None:
     with pytest.raises(PhospheneError, match="data.zscore: found 'run'"):
         data.betas("brain", "run")
     save(full / "subj1" / "mask8_house_vt.nii.gz", np.ones((2, 2, 2), np.int16))
-    with pytest.raises(PhospheneError, match=r"house_vt\.nii\.gz: its grid is \(2, 2, 2\); that of bold"):
+    with pytest.raises(
+        PhospheneError, match=r"house_vt\.nii\.gz: its grid is \(2, 2, 2\); that of bold"
+    ):
         Haxby(full, "subj1").voxels("brain")
     save(full / "subj1" / "mask8_house_vt.nii.gz", np.zeros(GRID, np.int16))
     with pytest.raises(PhospheneError, match="'house' holds no voxel with data"):
@@ -246,7 +298,11 @@ def test_wrong_regions_settings_and_volumes(full: Path) -> None:
 def test_the_study_loads(tmp_path: Path) -> None:
     study = Study.load(REPOSITORY / "studies" / "haxby.toml", root=tmp_path)
     assert (study.name, study.data.kind, study.decode.leave_out) == ("haxby", "haxby", "run")
-    assert study.decode.c.rois == ("brain",) and study.reconstruct.modes == ("c",) and study.decode.grouped
+    assert (
+        study.decode.c.rois == ("brain",)
+        and study.reconstruct.modes == ("c",)
+        and study.decode.grouped
+    )
     assert study.decode.alphas == Study().decode.alphas
     with pytest.raises(PhospheneError, match="'data.root' is not set"):
         study.data_root  # noqa: B018

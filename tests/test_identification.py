@@ -31,7 +31,9 @@ def double_loop(recon, original, direction):
     for i in range(n):
         for j in set(range(n)) - {i}:
             own, other = r(i, i), r(i, j) if direction == "takagi2023" else r(j, i)
-            per_image[i] += 0.5 if np.isclose(own, other, rtol=0, atol=1e-11) else float(own > other)
+            per_image[i] += (
+                0.5 if np.isclose(own, other, rtol=0, atol=1e-11) else float(own > other)
+            )
     return per_image / (n - 1)
 
 
@@ -65,7 +67,9 @@ def test_the_two_directions_differ_in_what_is_fixed():
     original = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
     recon = np.array([[1.0, 0.1, 0.1, 0], [0.9, 0.8, 0, 0], [1, 0, 0.7, 0.2]])
     for direction in DIRECTIONS:
-        np.testing.assert_allclose(quick(recon, original, direction).per_image, double_loop(recon, original, direction))
+        np.testing.assert_allclose(
+            quick(recon, original, direction).per_image, double_loop(recon, original, direction)
+        )
     assert quick(recon, original).accuracy != quick(recon, original, "braindiffuser").accuracy
 
 
@@ -98,7 +102,9 @@ def test_nan_and_constant_features_never_count_as_success(direction):
     np.testing.assert_allclose(result.per_image, double_loop(recon, original, direction))
     assert quick(np.full_like(recon, 3.0), original, direction).accuracy == 0
     assert quick(np.full_like(recon, np.nan), original, direction).accuracy == 0
-    assert quick(np.stack([recon, original], axis=1), original, direction).per_image[2] == 0  # one bad sample of two
+    assert (
+        quick(np.stack([recon, original], axis=1), original, direction).per_image[2] == 0
+    )  # one bad sample of two
 
 
 def test_two_images():
@@ -112,7 +118,9 @@ def test_two_images():
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_bootstrap_and_permutations_by_hand(direction):
     recon, original = draw(n=10, noise=3.0)
-    result = two_way_identification(recon, original, direction=direction, n_bootstrap=4000, n_permutations=4000)
+    result = two_way_identification(
+        recon, original, direction=direction, n_bootstrap=4000, n_permutations=4000
+    )
     rng = np.random.default_rng(1)
     r = np.corrcoef(original, recon)[:10, 10:]
     r = r if direction == "takagi2023" else r.T
@@ -124,8 +132,12 @@ def test_bootstrap_and_permutations_by_hand(direction):
         distances += [(accuracy - estimate) / its_error] if its_error > 1e-9 else []
         permuted.append(double_loop_fast(recon[rng.permutation(10)], original, direction))
     low, high = np.quantile(distances, [0.025, 0.975])
-    np.testing.assert_allclose(result.ci, np.clip([estimate - high * error, estimate - low * error], 0, 1), atol=0.04)
-    assert result.p == pytest.approx(np.mean(np.array(permuted) >= result.accuracy - 1e-9), abs=0.03)
+    np.testing.assert_allclose(
+        result.ci, np.clip([estimate - high * error, estimate - low * error], 0, 1), atol=0.04
+    )
+    assert result.p == pytest.approx(
+        np.mean(np.array(permuted) >= result.accuracy - 1e-9), abs=0.03
+    )
 
 
 def accuracy_and_error(r, drawn):
@@ -155,7 +167,13 @@ def double_loop_fast(recon, original, direction):
 def test_chance_is_a_half_and_p_is_uniform(direction):
     rng = np.random.default_rng(0)
     results = [
-        quick(rng.normal(size=(20, 15)), rng.normal(size=(20, 15)), direction, n_permutations=99, rng=rng)
+        quick(
+            rng.normal(size=(20, 15)),
+            rng.normal(size=(20, 15)),
+            direction,
+            n_permutations=99,
+            rng=rng,
+        )
         for _ in range(300)
     ]
     assert np.mean([result.accuracy for result in results]) == pytest.approx(0.5, abs=0.015)

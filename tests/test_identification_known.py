@@ -30,8 +30,15 @@ def brain(n, seed, d=50, noise=4.0, uneven=0.0):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_perfect_decoder_is_always_right(direction):
     _, original = brain(80, 0)
-    found = two_way_identification(2 * original + 1, original, direction=direction, n_permutations=999)
-    assert found.accuracy == 1 and (found.per_image == 1).all() and found.ci == (1, 1) and found.p == 0.001
+    found = two_way_identification(
+        2 * original + 1, original, direction=direction, n_permutations=999
+    )
+    assert (
+        found.accuracy == 1
+        and (found.per_image == 1).all()
+        and found.ci == (1, 1)
+        and found.p == 0.001
+    )
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -66,16 +73,22 @@ def test_a_brain_that_knows_only_the_category(direction):
     assert max(everywhere) < 0.01  # among all pictures it identifies far above chance
 
 
-@pytest.mark.parametrize(("n", "noise", "uneven"), [(60, 9.0, 0.0), (80, 2.0, 0.8)])  # 67 and 94 % correct
+@pytest.mark.parametrize(
+    ("n", "noise", "uneven"), [(60, 9.0, 0.0), (80, 2.0, 0.8)]
+)  # 67 and 94 % correct
 def test_intervals_hold_the_truth(n, noise, uneven):
     settings = {"noise": noise, "uneven": uneven}
     endless = [correlations(*brain(1500, 10_000 + k, **settings))[0] for k in range(3)]
-    truth = {direction: np.mean([accuracy(r, direction) for r in endless]) for direction in DIRECTIONS}
+    truth = {
+        direction: np.mean([accuracy(r, direction) for r in endless]) for direction in DIRECTIONS
+    }
     hits = dict.fromkeys(DIRECTIONS, 0)
     for seed in range(300):
         r = correlations(*brain(n, seed, **settings))[0]
         for direction in DIRECTIONS:
-            low, high = identify(r, direction=direction, n_bootstrap=300, n_permutations=0, rng=seed).ci
+            low, high = identify(
+                r, direction=direction, n_bootstrap=300, n_permutations=0, rng=seed
+            ).ci
             hits[direction] += low <= truth[direction] <= high
     assert all(0.93 * 300 <= count <= 0.97 * 300 for count in hits.values()), hits
 

@@ -7,7 +7,14 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from phosphene.errors import PhospheneError
-from phosphene.identification import choose, correlations, identify, retrieval, similarity, two_way_identification
+from phosphene.identification import (
+    choose,
+    correlations,
+    identify,
+    retrieval,
+    similarity,
+    two_way_identification,
+)
 
 DIRECTIONS = ("takagi2023", "braindiffuser")
 RNG = np.random.default_rng(20)
@@ -55,16 +62,24 @@ def test_identify_by_hand():
 
 def test_identify_among_some_by_hand():
     places = np.array([True, True, False, False])
-    found = quick(BY_HAND, among=places[:, None] == places)  # beach against forest, face against dog
+    found = quick(
+        BY_HAND, among=places[:, None] == places
+    )  # beach against forest, face against dog
     np.testing.assert_allclose(found.per_image, [0.5, 0, 0.5, 1])
     assert found.accuracy == 0.5 and found.n == 4
     alone = np.zeros((4, 4), dtype=bool)
-    alone[0, 1:] = alone[1, 0] = True  # not symmetric: the beach has three distractors, the forest one, others none
+    alone[0, 1:] = alone[1, 0] = (
+        True  # not symmetric: the beach has three distractors, the forest one, others none
+    )
     found = quick(BY_HAND, among=alone)
     np.testing.assert_allclose(found.per_image, [2.5 / 3, 0, np.nan, np.nan])
     assert found.accuracy == pytest.approx(2.5 / 6) and found.n == 2  # both count the same
     none = identify(BY_HAND, among=np.eye(4, dtype=bool), n_bootstrap=20, n_permutations=20)
-    assert none.n == 0 and np.isnan([none.accuracy, *none.ci, none.p]).all() and np.isnan(none.per_image).all()
+    assert (
+        none.n == 0
+        and np.isnan([none.accuracy, *none.ci, none.p]).all()
+        and np.isnan(none.per_image).all()
+    )
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -76,16 +91,22 @@ def test_identify_is_the_loop(direction, seed):
     among = rng.random(r.shape) < 0.4
     among[3] = False
     everyone = np.ones(r.shape, dtype=bool)
-    np.testing.assert_allclose(quick(r, direction, among=among).per_image, by_loop(r, direction, among))
+    np.testing.assert_allclose(
+        quick(r, direction, among=among).per_image, by_loop(r, direction, among)
+    )
     np.testing.assert_allclose(quick(r, direction).per_image, by_loop(r, direction, everyone))
-    assert quick(r, direction, among=among).accuracy == pytest.approx(np.nanmean(by_loop(r, direction, among)))
+    assert quick(r, direction, among=among).accuracy == pytest.approx(
+        np.nanmean(by_loop(r, direction, among))
+    )
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_mask_of_all_is_no_mask(direction):
     r = RNG.normal(size=(20, 20)) + np.eye(20)
     everyone = np.ones((20, 20), dtype=bool)
-    free, masked = (identify(r, direction=direction, among=mask, n_bootstrap=500) for mask in (None, everyone))
+    free, masked = (
+        identify(r, direction=direction, among=mask, n_bootstrap=500) for mask in (None, everyone)
+    )
     assert free.accuracy == pytest.approx(masked.accuracy)
     np.testing.assert_allclose(free.ci, masked.ci)
     assert free.p == masked.p
@@ -174,7 +195,11 @@ def retrieved_by_loop(predicted, true, sets):
     cosine = 1 - cdist(predicted, true, "cosine")
     results = []
     for of in (cosine, cosine.T):
-        results.append(np.mean([[of[i, i] >= max(of[i, j] for j in members) for i in members] for members in sets]))
+        results.append(
+            np.mean(
+                [[of[i, i] >= max(of[i, j] for j in members) for i in members] for members in sets]
+            )
+        )
     return results
 
 
@@ -188,7 +213,9 @@ def test_retrieval_is_the_loop():
     assert found.n_candidates == 10 and found.chance == 0.1 and np.isnan(found.image_ci).all()
     looked = np.bincount(np.concatenate(sets), minlength=40)
     assert np.isnan(found.per_image[looked == 0]).all() and looked.min() == 0
-    np.testing.assert_allclose(np.nansum(found.per_image * looked[:, None], axis=0) / 70, [found.image, found.brain])
+    np.testing.assert_allclose(
+        np.nansum(found.per_image * looked[:, None], axis=0) / 70, [found.image, found.brain]
+    )
 
 
 def test_endless_repeats_are_what_many_repeats_tend_to():
@@ -240,7 +267,9 @@ def test_retrieval_interval_covers():
     truth = retrieval(*study(1500, 10_000), n_candidates=30, repeats=None, n_bootstrap=0).image
     hits = 0
     for seed in range(200):
-        low, high = retrieval(*study(80, seed), n_candidates=30, repeats=None, n_bootstrap=200, rng=seed).image_ci
+        low, high = retrieval(
+            *study(80, seed), n_candidates=30, repeats=None, n_bootstrap=200, rng=seed
+        ).image_ci
         hits += low <= truth <= high
     assert 0.7 < truth < 0.95 and 182 <= hits <= 198
 
@@ -256,12 +285,18 @@ def test_retrieval_interval_covers():
         (lambda: identify(np.eye(3), among=np.ones((3, 3))), "found float64"),
         (lambda: correlations(np.zeros((3, 4)), np.zeros((3, 5))), "features must be"),
         (lambda: choose(np.zeros((3, 3)), "mean"), "samples, n, n"),
-        (lambda: choose(np.zeros((2, 3, 3)), "best"), "rule must be mean, single, decoded or oracle"),
+        (
+            lambda: choose(np.zeros((2, 3, 3)), "best"),
+            "rule must be mean, single, decoded or oracle",
+        ),
         (lambda: choose(np.zeros((2, 3, 3)), "decoded"), "found none"),
         (lambda: choose(np.zeros((2, 3, 3)), "decoded", [0, 1, 2]), "found 0 to 2"),
         (lambda: choose(np.zeros((2, 3, 3)), "decoded", [0, 1]), "found int64 of shape"),
         (lambda: choose(np.zeros((2, 3, 3)), "decoded", [0.0, 1, 1]), "found float64"),
-        (lambda: retrieval(np.zeros((3, 4)), np.zeros((3, 4)), n_candidates=1), "n_candidates must be 2 or more"),
+        (
+            lambda: retrieval(np.zeros((3, 4)), np.zeros((3, 4)), n_candidates=1),
+            "n_candidates must be 2 or more",
+        ),
         (lambda: retrieval(np.zeros((3, 4)), np.zeros((3, 4)), repeats=0), "repeats 1 or more"),
     ],
 )

@@ -26,23 +26,45 @@ SUBJECT, GRID = "sub-03", (5, 4, 3)
 SHARED = [f"shared_12rep_LAION_cluster_{k}_i0.jpg" for k in (7, 1)]
 UNIQUE = [f"unique_LAION_new_cluster_{k}_i1_p04.jpg" for k in (2, 9)]
 OOD = "shared_4rep_OOD_gabor_1.png"
-NAMES = [UNIQUE[1], OOD, SHARED[0], UNIQUE[0], SHARED[1]]  # rows of the table of stimuli: in no particular order
+NAMES = [
+    UNIQUE[1],
+    OOD,
+    SHARED[0],
+    UNIQUE[0],
+    SHARED[1],
+]  # rows of the table of stimuli: in no particular order
 SHOWN = {  # (run, image) of every trial
-    1: [(1, SHARED[0]), (1, UNIQUE[0]), (1, OOD), (1, UNIQUE[1]), (2, SHARED[1]), (2, UNIQUE[0]), (2, SHARED[0])],
+    1: [
+        (1, SHARED[0]),
+        (1, UNIQUE[0]),
+        (1, OOD),
+        (1, UNIQUE[1]),
+        (2, SHARED[1]),
+        (2, UNIQUE[0]),
+        (2, SHARED[0]),
+    ],
     2: [(1, OOD), (1, SHARED[1]), (3, SHARED[0]), (3, UNIQUE[1]), (3, UNIQUE[0])],
 }
 SPLITS = {
     "tau": ([*UNIQUE, SHARED[0]], [SHARED[1]]),  # names no trial of OOD
     "ood": ([*UNIQUE, *SHARED], [OOD]),
 }
-BETAS, TRIALS = "space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz", "desc-SingletrialBetas_trials.tsv"
+BETAS, TRIALS = (
+    "space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz",
+    "desc-SingletrialBetas_trials.tsv",
+)
 NAN, CONSTANT, OUTSIDE = (4, 3, 2), (1, 2, 1), (0, 0, 2)
 
 
 def glm(root: Path, name: str, session: int = 0) -> Path:
     folder = root / "derivatives" / "glmsingle-tedana" / SUBJECT
     if session:
-        return folder / f"ses-{session:02d}" / "func" / f"{SUBJECT}_ses-{session:02d}_task-images_{name}"
+        return (
+            folder
+            / f"ses-{session:02d}"
+            / "func"
+            / f"{SUBJECT}_ses-{session:02d}_task-images_{name}"
+        )
     return folder / f"{SUBJECT}_task-images_space-T1w_{name}_statmap.nii.gz"
 
 
@@ -73,9 +95,14 @@ def root(tmp_path: Path) -> Path:
     rng, root = np.random.default_rng(0), tmp_path / "laion"
     brain = np.ones(GRID, np.float32)
     brain[OUTSIDE] = 0
-    save(glm(root, "stat-rsquare_desc-R2mean"), brain * rng.uniform(0.1, 60, GRID).astype(np.float32))
+    save(
+        glm(root, "stat-rsquare_desc-R2mean"), brain * rng.uniform(0.1, 60, GRID).astype(np.float32)
+    )
     ncsnr = brain * rng.uniform(0, 2, GRID)
-    save(glm(root, "desc-Noiseceiling12rep"), (100 * ncsnr**2 / (ncsnr**2 + 1 / 12)).astype(np.float32))
+    save(
+        glm(root, "desc-Noiseceiling12rep"),
+        (100 * ncsnr**2 / (ncsnr**2 + 1 / 12)).astype(np.float32),
+    )
     for session, shown in SHOWN.items():
         betas = rng.normal(0, 3, (*GRID, len(shown))).astype(np.float32)
         betas[OUTSIDE], betas[CONSTANT] = 0, 1.5 if session == 2 else betas[CONSTANT]
@@ -95,18 +122,27 @@ def root(tmp_path: Path) -> Path:
     region(root, "laion", "laion-EVC", (4, 0, 2))
     write_stimuli(root / "stimuli", rng)
     for pool, split in ((SUBJECT, "tau"), (SUBJECT, "ood"), ("shared", "ood")):
-        names = [[name for name in some if pool == SUBJECT or name.startswith(pool)] for some in SPLITS[split]]
+        names = [
+            [name for name in some if pool == SUBJECT or name.startswith(pool)]
+            for some in SPLITS[split]
+        ]
         path = root / "splits" / pool / f"{split}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         variant = {"variant_id": 0, "train_ids": names[0], "test_ids": names[1]}
-        path.write_text(json.dumps({"name": split, "pool": pool, "n_train": 3, "n_test": 1, "variants": [variant]}))
+        path.write_text(
+            json.dumps(
+                {"name": split, "pool": pool, "n_train": 3, "n_test": 1, "variants": [variant]}
+            )
+        )
     return root
 
 
 def write_stimuli(folder: Path, rng: np.random.Generator) -> None:
     folder.mkdir()
     about = {"dataset": "LAION", "participant": "", "unique_or_shared": "shared", "n_reps": "12rep"}
-    pd.DataFrame({"image_name": NAMES, **about}).to_csv(folder / "task-images_metadata.csv", index=False)
+    pd.DataFrame({"image_name": NAMES, **about}).to_csv(
+        folder / "task-images_metadata.csv", index=False
+    )
     with h5py.File(folder / "task-images_stimuli.h5", "w") as file:
         images = file.create_dataset("images", (len(NAMES),), h5py.vlen_dtype(np.uint8))
         for place, name in enumerate(NAMES):
@@ -116,10 +152,16 @@ def write_stimuli(folder: Path, rng: np.random.Generator) -> None:
             images[place] = encoded(picture, "png" if name == OOD else "jpeg")
     rows = [(name, k, "human", f"{name} seen {k}") for k in (3, 1, 2) for name in NAMES]
     captions = pd.DataFrame(
-        [*rows, (SHARED[0], 0, "ai", "a machine")], columns=["image_name", "caption_idx", "source", "caption"]
+        [*rows, (SHARED[0], 0, "ai", "a machine")],
+        columns=["image_name", "caption_idx", "source", "caption"],
     )
     captions.to_csv(folder / "task-images_desc-captions.csv", index=False)
-    nouns = [(SHARED[0], "hand", 1), (SHARED[0], "sky", 0), (SHARED[0], "cat", 1), (SHARED[0], "hand", 1)]
+    nouns = [
+        (SHARED[0], "hand", 1),
+        (SHARED[0], "sky", 0),
+        (SHARED[0], "cat", 1),
+        (SHARED[0], "hand", 1),
+    ]
     table = pd.DataFrame(nouns, columns=["image_name", "noun", "localized"])
     table.to_csv(folder / "task-images_desc-segmentations_metadata.csv", index=False)
 
@@ -141,10 +183,14 @@ def test_trials(root: Path) -> None:
     data = LaionFMRI(root, SUBJECT)
     rows = [(s, run, name) for s, shown in SHOWN.items() for run, name in shown if name != OOD]
     assert list(data.trials.columns) == ["session", "run", "image", "repeat", "split"]
-    assert list(zip(data.trials["session"], data.trials["run"], strict=True)) == [row[:2] for row in rows]
+    assert list(zip(data.trials["session"], data.trials["run"], strict=True)) == [
+        row[:2] for row in rows
+    ]
     assert [NAMES[image] for image in data.trials["image"]] == [name for *_, name in rows]
     assert data.trials["repeat"].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 1, 2]
-    assert data.trials["split"].tolist() == ["test" if name == SHARED[1] else "train" for *_, name in rows]
+    assert data.trials["split"].tolist() == [
+        "test" if name == SHARED[1] else "train" for *_, name in rows
+    ]
     everything = LaionFMRI(root, SUBJECT, split="ood").trials
     assert everything["split"].tolist() == [
         "test" if name == OOD else "train" for shown in SHOWN.values() for _, name in shown
@@ -158,7 +204,11 @@ def test_trials(root: Path) -> None:
 @pytest.mark.parametrize("rois", ["V1v", ["OFA", "V1v"], "laion"])
 def test_betas(root: Path, rois: str | list[str], split: str) -> None:
     data = LaionFMRI(root, SUBJECT, split=split)
-    voxels = {"V1v": [(0, 0, 0), (0, 3, 1), (4, 0, 2)], "OFA": [(2, 2, 2)], "laion": [(2, 2, 2), (4, 0, 2)]}
+    voxels = {
+        "V1v": [(0, 0, 0), (0, 3, 1), (4, 0, 2)],
+        "OFA": [(2, 2, 2)],
+        "laion": [(2, 2, 2), (4, 0, 2)],
+    }
     mask = np.zeros(GRID, bool)
     for roi in [rois] if isinstance(rois, str) else rois:
         mask[tuple(np.transpose(voxels[roi]))] = True
@@ -181,13 +231,18 @@ def test_voxels_without_data(root: Path) -> None:
     with pytest.warns(UserWarning, match="2 of 4 voxels have no data"):
         betas = data.betas("FFA1")
     with pytest.warns(UserWarning, match="2 of 4"):
-        voxels = LaionFMRI(root, SUBJECT, split="ood").voxels("FFA1")  # knows it without betas() as well
+        voxels = LaionFMRI(root, SUBJECT, split="ood").voxels(
+            "FFA1"
+        )  # knows it without betas() as well
     assert np.isfinite(betas).all() and betas.shape == (12, 2)
     assert voxels[["x", "y", "z"]].to_numpy().tolist() == [[0, 3, 1], [3, 1, 0]]
     kept = data.betas("FFA1", uncovered="nan")
     assert data.voxels("FFA1", uncovered="nan")[["x", "y", "z"]].to_numpy().tolist() == [
-        [0, 3, 1], list(CONSTANT), [3, 1, 0], list(NAN),
-    ]  # fmt: skip
+        [0, 3, 1],
+        list(CONSTANT),
+        [3, 1, 0],
+        list(NAN),
+    ]
     np.testing.assert_array_equal(np.isnan(kept[:7]), np.tile([False, False, False, True], (7, 1)))
     np.testing.assert_array_equal(np.isnan(kept[7:]), np.tile([False, True, False, False], (5, 1)))
 
@@ -198,15 +253,22 @@ def test_nan_in_a_trial_that_is_left_out_does_no_harm(root: Path) -> None:
     betas[NAN][3] = 1.0  # NaN remains in the trial of OOD alone, which "tau" does not name
     save(glm(root, BETAS, 1), betas)
     with pytest.warns(UserWarning, match="1 of 5"):
-        assert list(NAN) in LaionFMRI(root, SUBJECT).voxels("face")[["x", "y", "z"]].to_numpy().tolist()
+        assert (
+            list(NAN)
+            in LaionFMRI(root, SUBJECT).voxels("face")[["x", "y", "z"]].to_numpy().tolist()
+        )
 
 
 def test_stored(root: Path) -> None:
     data = LaionFMRI(root, SUBJECT)
     assert isinstance(data, Scans)
-    for session, wanted in zip(data.sessions, by_hand(root, np.ones(GRID, bool), "tau"), strict=True):
+    for session, wanted in zip(
+        data.sessions, by_hand(root, np.ones(GRID, bool), "tau"), strict=True
+    ):
         found = data.stored("brain", session)
-        brain = np.ravel_multi_index(tuple(data.voxels("brain", uncovered="nan")[["x", "y", "z"]].to_numpy().T), GRID)
+        brain = np.ravel_multi_index(
+            tuple(data.voxels("brain", uncovered="nan")[["x", "y", "z"]].to_numpy().T), GRID
+        )
         assert len(brain) == np.prod(GRID) - 1 and found.dtype == data.dtype
         np.testing.assert_allclose(found, wanted[:, brain], rtol=1e-5)
 
@@ -221,7 +283,15 @@ def test_memory_is_a_few_volumes(root: Path) -> None:
     table.assign(beta_index=range(n_trials)).to_csv(path, sep="\t", index=False)
     mask = np.zeros(shape, np.uint8)
     mask[3, :, 7] = 1
-    save(root / "derivatives" / "rois" / SUBJECT / "face" / f"{SUBJECT}_space-T1w_res-1pt8_label-big_mask.nii.gz", mask)
+    save(
+        root
+        / "derivatives"
+        / "rois"
+        / SUBJECT
+        / "face"
+        / f"{SUBJECT}_space-T1w_res-1pt8_label-big_mask.nii.gz",
+        mask,
+    )
     data = LaionFMRI(root, SUBJECT, sessions=[1])
     assert len(data.trials) == 180
     tracemalloc.start()
@@ -237,14 +307,27 @@ def test_memory_is_a_few_volumes(root: Path) -> None:
 
 def test_regions(root: Path) -> None:
     data = LaionFMRI(root, SUBJECT)
-    assert data.rois == ("FFA1", "OFA", "laionEVC", "laiongeneral", "V1v", "face", "laion", "retinotopy", "brain")
+    assert data.rois == (
+        "FFA1",
+        "OFA",
+        "laionEVC",
+        "laiongeneral",
+        "V1v",
+        "face",
+        "laion",
+        "retinotopy",
+        "brain",
+    )
     assert data.shape == GRID and data.affine[0, 0] == pytest.approx(1.778)
     table = data.voxels(["V1v", "OFA"])
     assert table["retinotopy"].tolist() == ["V1v", "V1v", "", "V1v"]
     assert table["face"].tolist() == ["", "FFA1", "OFA", ""]
     assert table["laion"].tolist() == ["", "", "laiongeneral", "laionEVC;laiongeneral"]
     image: Any = nib.load(glm(root, "desc-Noiseceiling12rep"))
-    ceiling, squared = image.get_fdata()[tuple(table[["x", "y", "z"]].to_numpy().T)], table["ncsnr"] ** 2
+    ceiling, squared = (
+        image.get_fdata()[tuple(table[["x", "y", "z"]].to_numpy().T)],
+        table["ncsnr"] ** 2,
+    )
     np.testing.assert_allclose(100 * squared / (squared + 1 / 12), ceiling, rtol=1e-4)
     glm(root, "desc-Noiseceiling12rep").unlink()
     assert data.voxels("OFA")["ncsnr"].isna().all()
@@ -274,17 +357,23 @@ def test_pictures(root: Path) -> None:
     np.testing.assert_array_equal(pictures[2], decoded[4])
     np.testing.assert_array_equal(pictures[1][4:], decoded[1][4:, :, :3])  # opaque
     assert (pictures[1][:4] == 128).all()  # transparent
-    assert data.captions([3, 2]) == [[f"{NAMES[k]} seen {rank}" for rank in (1, 2, 3)] for k in (3, 2)]
+    assert data.captions([3, 2]) == [
+        [f"{NAMES[k]} seen {rank}" for rank in (1, 2, 3)] for k in (3, 2)
+    ]
     assert data.categories([2, 3]) == [["hand", "cat"], []]
     with pytest.raises(PhospheneError, match="no image 5; it has images 0 to 4"):
         data.images([5])
 
 
-def test_splits_of_the_installed_package(root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_splits_of_the_installed_package(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     package = tmp_path / "site" / "laion_fmri"
     shutil.move(root / "splits", package / "splits" / "data")
     (package / "__init__.py").write_text("raise ImportError('it is only looked at')")
-    with pytest.raises(PhospheneError, match=r"splits/sub-03/tau\.json: no such file .* copy the folder"):
+    with pytest.raises(
+        PhospheneError, match=r"splits/sub-03/tau\.json: no such file .* copy the folder"
+    ):
         LaionFMRI(root, SUBJECT)
     monkeypatch.syspath_prepend(str(package.parent))
     assert len(LaionFMRI(root, SUBJECT).trials) == 10
@@ -332,29 +421,74 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: [glm(r, BETAS, s).rename(r / f"{s}.nii.gz") for s in SHOWN],
         "no betas in it; expected files such as",
     ),
-    "cut R2": (lambda r: truncate(glm(r, "stat-rsquare_desc-R2mean")), "R2mean.*could not be read as NIfTI"),
-    "cut betas": (lambda r: truncate(glm(r, BETAS, 2)), "ses-02.*could not be read .*download it again"),
-    "changed betas": (lambda r: flip(glm(r, BETAS, 1)), "ses-01.*could not be read .*download it again"),
+    "cut R2": (
+        lambda r: truncate(glm(r, "stat-rsquare_desc-R2mean")),
+        "R2mean.*could not be read as NIfTI",
+    ),
+    "cut betas": (
+        lambda r: truncate(glm(r, BETAS, 2)),
+        "ses-02.*could not be read .*download it again",
+    ),
+    "changed betas": (
+        lambda r: flip(glm(r, BETAS, 1)),
+        "ses-01.*could not be read .*download it again",
+    ),
     "other grid": (
         lambda r: save(glm(r, BETAS, 1), np.zeros((*GRID[::-1], 7), np.float32)),
         r"its shape is \(3, 4, 5, 7\); expected \(5, 4, 3, 7\)",
     ),
-    "fewer trials": (lambda r: rewrite(glm(r, TRIALS, 2), f"ses-02\t3\t4\t{UNIQUE[0]}\n", ""), r"3, 5\); .*3, 4\)"),
-    "order": (lambda r: rewrite(glm(r, TRIALS, 2), "ses-02\t3\t4", "ses-02\t3\t9"), "beta_index does not count"),
+    "fewer trials": (
+        lambda r: rewrite(glm(r, TRIALS, 2), f"ses-02\t3\t4\t{UNIQUE[0]}\n", ""),
+        r"3, 5\); .*3, 4\)",
+    ),
+    "order": (
+        lambda r: rewrite(glm(r, TRIALS, 2), "ses-02\t3\t4", "ses-02\t3\t9"),
+        "beta_index does not count",
+    ),
     "session": (lambda r: shutil.copy(glm(r, TRIALS, 1), glm(r, TRIALS, 2)), "expected ses-02"),
-    "run": (lambda r: rewrite(glm(r, TRIALS, 1), "ses-01\t1\t0", "ses-01\tone\t0"), "could not be read as a table"),
-    "column": (lambda r: rewrite(glm(r, TRIALS, 1), "label", "stimulus_id"), "session, run, beta_index, label"),
-    "unknown": (lambda r: rewrite(glm(r, TRIALS, 1), UNIQUE[1], "new.jpg"), "ses-01.*it shows 'new.jpg', which"),
-    "no table": (lambda r: (r / STIMULI.format("metadata.csv")).unlink(), "metadata.csv: no such file; download"),
-    "twice": (lambda r: rewrite(r / STIMULI.format("metadata.csv"), NAMES[0], NAMES[2]), "has two rows"),
+    "run": (
+        lambda r: rewrite(glm(r, TRIALS, 1), "ses-01\t1\t0", "ses-01\tone\t0"),
+        "could not be read as a table",
+    ),
+    "column": (
+        lambda r: rewrite(glm(r, TRIALS, 1), "label", "stimulus_id"),
+        "session, run, beta_index, label",
+    ),
+    "unknown": (
+        lambda r: rewrite(glm(r, TRIALS, 1), UNIQUE[1], "new.jpg"),
+        "ses-01.*it shows 'new.jpg', which",
+    ),
+    "no table": (
+        lambda r: (r / STIMULI.format("metadata.csv")).unlink(),
+        "metadata.csv: no such file; download",
+    ),
+    "twice": (
+        lambda r: rewrite(r / STIMULI.format("metadata.csv"), NAMES[0], NAMES[2]),
+        "has two rows",
+    ),
     "split": (lambda r: (r / TAU).write_text("{"), "tau.json: could not be read as a split"),
     "both": (lambda r: rewrite(r / TAU, UNIQUE[0], SHARED[1]), "is a training and a test picture"),
-    "not shown": (lambda r: rewrite(r / TAU, SHARED[1], "other.jpg"), "none of its test pictures was shown to sub-03"),
-    "no pictures": (lambda r: (r / STIMULI.format("stimuli.h5")).unlink(), "sign the data use agreement"),
-    "cut pictures": (lambda r: truncate(r / STIMULI.format("stimuli.h5")), "stimuli.h5: could not be read"),
+    "not shown": (
+        lambda r: rewrite(r / TAU, SHARED[1], "other.jpg"),
+        "none of its test pictures was shown to sub-03",
+    ),
+    "no pictures": (
+        lambda r: (r / STIMULI.format("stimuli.h5")).unlink(),
+        "sign the data use agreement",
+    ),
+    "cut pictures": (
+        lambda r: truncate(r / STIMULI.format("stimuli.h5")),
+        "stimuli.h5: could not be read",
+    ),
     "picture": (other_size, r"pictures of the shapes \[\(4, 8, 3\), \(8, 8, 3\)\]"),
-    "no captions": (lambda r: (r / STIMULI.format("desc-captions.csv")).unlink(), "captions.csv: no such file"),
-    "caption": (lambda r: rewrite(r / STIMULI.format("desc-captions.csv"), NAMES[1], "x.png"), "no human caption of"),
+    "no captions": (
+        lambda r: (r / STIMULI.format("desc-captions.csv")).unlink(),
+        "captions.csv: no such file",
+    ),
+    "caption": (
+        lambda r: rewrite(r / STIMULI.format("desc-captions.csv"), NAMES[1], "x.png"),
+        "no human caption of",
+    ),
 }
 
 
@@ -382,8 +516,14 @@ def test_pictures_and_table_of_different_lengths(root: Path) -> None:
         (lambda r: LaionFMRI(r, "subj01"), "subj01: no such folder; check data.root"),
         (lambda r: LaionFMRI(r, "sub-01"), "sub-01: no such folder; check data.root"),
         (lambda r: LaionFMRI(r, SUBJECT, split="taux"), "taux.json: no such file"),
-        (lambda r: LaionFMRI(r, SUBJECT, sessions=[3]), "ses-03.*no such file, but data.sessions asks for it"),
-        (lambda r: LaionFMRI(r, SUBJECT).betas("FFA"), "no region 'FFA' of sub-03; did you mean 'FFA1'"),
+        (
+            lambda r: LaionFMRI(r, SUBJECT, sessions=[3]),
+            "ses-03.*no such file, but data.sessions asks for it",
+        ),
+        (
+            lambda r: LaionFMRI(r, SUBJECT).betas("FFA"),
+            "no region 'FFA' of sub-03; did you mean 'FFA1'",
+        ),
         (lambda r: LaionFMRI(r, SUBJECT).betas("V1v", "z"), "data.zscore: found 'z'"),
     ],
 )

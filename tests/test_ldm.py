@@ -19,7 +19,11 @@ def photographs(n: int, side: int = 64) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, side, side, 3)).astype(np.uint8)
 
 
-CAPTIONS = [["a red cat", "a cat in the snow"], ["a blue house"], ["a cup", "a red cup", "a cup on the beach"]]
+CAPTIONS = [
+    ["a red cat", "a cat in the snow"],
+    ["a blue house"],
+    ["a cup", "a red cup", "a cup on the beach"],
+]
 
 
 def test_z_equals_plain_calls_of_diffusers(model):
@@ -31,9 +35,13 @@ def test_z_equals_plain_calls_of_diffusers(model):
     with torch.inference_mode():
         posterior = model.vae.encode(x).latent_dist
     scale = model.vae.config.scaling_factor
-    np.testing.assert_allclose(model.image_to_latent(photos), (posterior.mean * scale).flatten(1), atol=2e-5)
+    np.testing.assert_allclose(
+        model.image_to_latent(photos), (posterior.mean * scale).flatten(1), atol=2e-5
+    )
     seeds, shape = [4, 5, 6], model.latent_shape()
-    noise = np.stack([np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds])
+    noise = np.stack(
+        [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
+    )
     sample = posterior.mean + torch.exp(posterior.logvar / 2) * torch.from_numpy(noise)
     found = model.image_to_latent(photos, sample_seeds=seeds)
     np.testing.assert_allclose(found, (sample * scale).flatten(1), atol=2e-5)
@@ -43,7 +51,9 @@ def test_z_equals_plain_calls_of_diffusers(model):
 def test_c_equals_plain_calls_of_transformers(model):
     found = model.text_to_context(CAPTIONS)
     for row, captions in zip(found, CAPTIONS, strict=True):
-        tokens = model.tokenizer(captions, padding="max_length", max_length=24, truncation=True, return_tensors="pt")
+        tokens = model.tokenizer(
+            captions, padding="max_length", max_length=24, truncation=True, return_tensors="pt"
+        )
         with torch.inference_mode():
             states = model.text(input_ids=tokens.input_ids).last_hidden_state
         np.testing.assert_allclose(row, states.mean(0).flatten(), atol=2e-5)
@@ -51,12 +61,18 @@ def test_c_equals_plain_calls_of_transformers(model):
 
 def test_results_do_not_depend_on_batch_order_or_place(model):
     """Bit by bit: all together, one by one, in another order, some of them."""
-    photos, texts = photographs(6), [[f"a {word} cup"] for word in ("red", "blue", "green", "white", "black", "grey")]
+    photos, texts = (
+        photographs(6),
+        [[f"a {word} cup"] for word in ("red", "blue", "green", "white", "black", "grey")],
+    )
     z, c = model.image_to_latent(photos), model.text_to_context(texts)
     seeds, order = np.arange(6), np.array([3, 5, 0, 4, 1, 2])
 
     def everything(rows):
-        zs, cs = model.image_to_latent(photos[rows]), model.text_to_context([texts[k] for k in rows])
+        zs, cs = (
+            model.image_to_latent(photos[rows]),
+            model.text_to_context([texts[k] for k in rows]),
+        )
         sampled = model.image_to_latent(photos[rows], sample_seeds=seeds[rows])
         pictures = model.denoise(z[rows], c[rows], steps=3, seeds=seeds[rows])
         return zs, cs, sampled, model.latent_to_image(z[rows]), pictures
@@ -65,7 +81,10 @@ def test_results_do_not_depend_on_batch_order_or_place(model):
     for rows in ([4], order, order[:5]):
         for found, all_rows in zip(everything(np.asarray(rows)), together, strict=True):
             assert np.array_equal(found, all_rows[rows])
-    assert np.abs(model.denoise(z[:1], c[:1], steps=3, seeds=[99]).astype(int) - together[4][0]).max() > 5
+    assert (
+        np.abs(model.denoise(z[:1], c[:1], steps=3, seeds=[99]).astype(int) - together[4][0]).max()
+        > 5
+    )
 
 
 def test_blocks_are_always_full():
@@ -90,10 +109,16 @@ def test_workers_share_out_the_gpus(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert (own_device("auto"), own_device("cuda:1"), own_device("cpu")) == ("cuda:0", "cuda:1", "cpu")
+    assert (own_device("auto"), own_device("cuda:1"), own_device("cpu")) == (
+        "cuda:0",
+        "cuda:1",
+        "cpu",
+    )
     found = []
     for k in (1, 2, 3):
-        monkeypatch.setattr(running.multiprocessing, "current_process", lambda k=k: SimpleNamespace(_identity=(k,)))
+        monkeypatch.setattr(
+            running.multiprocessing, "current_process", lambda k=k: SimpleNamespace(_identity=(k,))
+        )
         found.append(own_device("cuda"))
     assert found == ["cuda:0", "cuda:1", "cuda:0"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
@@ -103,14 +128,22 @@ def test_workers_share_out_the_gpus(monkeypatch):
             own_device(name)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert own_device("auto") == "cpu"
-    with pytest.raises(PhospheneError, match=r"found 'cuda:7', expected 'auto' or one of cpu \(PyTorch finds no GPU"):
+    with pytest.raises(
+        PhospheneError,
+        match=r"found 'cuda:7', expected 'auto' or one of cpu \(PyTorch finds no GPU",
+    ):
         own_device("cuda:7")
 
 
 def test_as_many_pictures_as_fit(monkeypatch):
     """A picture that needs 1,000 bytes; 8,000 free on the GPU, 2,000 more held by torch but not in use."""
-    numbers = {"reset_peak_memory_stats": None, "memory_allocated": 500, "max_memory_allocated": 1500,
-               "memory_reserved": 2500, "mem_get_info": (8000, 9000)}  # fmt: skip
+    numbers = {
+        "reset_peak_memory_stats": None,
+        "memory_allocated": 500,
+        "max_memory_allocated": 1500,
+        "memory_reserved": 2500,
+        "mem_get_info": (8000, 9000),
+    }
     for name, number in numbers.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, number=number: number)
     device, ran = torch.device("cuda"), []
@@ -125,8 +158,14 @@ def test_no_noise_gives_the_autoencoder_back(model):
 
 
 def test_latents_and_contexts_are_rows(model):
-    assert model.image_to_latent(photographs(2, 80)).shape == (2, int(np.prod(model.latent_shape())))
-    assert model.image_to_latent(photographs(1), 32).shape == (1, int(np.prod(model.latent_shape(32))))
+    assert model.image_to_latent(photographs(2, 80)).shape == (
+        2,
+        int(np.prod(model.latent_shape())),
+    )
+    assert model.image_to_latent(photographs(1), 32).shape == (
+        1,
+        int(np.prod(model.latent_shape(32))),
+    )
     two = model.text_to_context([["a cat", "a house"], ["a cat"]])
     one = model.text_to_context([["a house"]])
     assert two.dtype == np.float32 and two.shape == (2, int(np.prod(model.context_shape)))

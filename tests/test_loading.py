@@ -20,7 +20,7 @@ from model_layouts import (
     random_states,
     shipped,
     write_folder,
-)  # fmt: skip
+)
 from safetensors.torch import load_file, save_file
 
 from phosphene.errors import PhospheneError
@@ -64,14 +64,19 @@ def load(name) -> loading.Nets:
 @torch.inference_mode()
 def outputs(vae, unet, text, ids) -> list[torch.Tensor]:
     make = torch.Generator().manual_seed(1)
-    pixels, latents = torch.randn(2, 3, 32, 32, generator=make), torch.randn(2, 4, 8, 8, generator=make)
+    pixels, latents = (
+        torch.randn(2, 3, 32, 32, generator=make),
+        torch.randn(2, 4, 8, 8, generator=make),
+    )
     context = text(ids).last_hidden_state
     z = vae.encode(pixels).latent_dist.mean
     return [z, vae.decode(z).sample, context, unet(latents, 321, context).sample]
 
 
 def ids_of(tokenizer):
-    return tokenizer(CAPTIONS, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(
+        CAPTIONS, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+    ).input_ids
 
 
 @pytest.mark.parametrize("layout", ["folder", "safetensors", "ckpt"])
@@ -80,10 +85,14 @@ def test_every_layout_gives_the_nets_as_they_were(model, layout):
 
     found = load(getattr(model, layout))
     plain = empty_nets(model.config)
-    plain["text_encoder"] = CLIPTextModel(CLIPTextConfig(**model.config["text_encoder"]))  # its positions need memory
+    plain["text_encoder"] = CLIPTextModel(
+        CLIPTextConfig(**model.config["text_encoder"])
+    )  # its positions need memory
     for net in NETS:
         plain[net].load_state_dict(model.states[net], assign=True)
-        plain[net].eval().requires_grad_(False)  # in training mode the CPU's kernels round otherwise
+        plain[net].eval().requires_grad_(
+            False
+        )  # in training mode the CPU's kernels round otherwise
     ids = ids_of(found.tokenizer)
     ours = outputs(found.vae, found.unet, found.text, ids)
     theirs = outputs(plain["vae"], plain["unet"], plain["text_encoder"], ids)
@@ -91,7 +100,9 @@ def test_every_layout_gives_the_nets_as_they_were(model, layout):
         assert a.std() > 1e-3 and torch.equal(a, b)
     assert found.scheduler_config == model.config["scheduler"]
     assert found.unet.config.sample_size == 8 and not found.unet.training
-    assert not any(p.requires_grad for n in (found.vae, found.unet, found.text) for p in n.parameters())
+    assert not any(
+        p.requires_grad for n in (found.vae, found.unet, found.text) for p in n.parameters()
+    )
 
 
 def test_old_names_pickled_weights_and_half_precision_load_alike(sd1, tmp_path):
@@ -101,7 +112,9 @@ def test_old_names_pickled_weights_and_half_precision_load_alike(sd1, tmp_path):
     old = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
     file = folder / "vae/diffusion_pytorch_model.safetensors"
     state = load_file(file)
-    renamed = {re.sub("|".join(map(re.escape, old)), lambda m: old[m[0]], k): v for k, v in state.items()}
+    renamed = {
+        re.sub("|".join(map(re.escape, old)), lambda m: old[m[0]], k): v for k, v in state.items()
+    }
     assert set(renamed) != set(state)
     save_file(renamed, file, {"format": "pt"})
     file = folder / "unet/diffusion_pytorch_model.safetensors"
@@ -112,16 +125,26 @@ def test_old_names_pickled_weights_and_half_precision_load_alike(sd1, tmp_path):
     save_file(half, file.with_name("model.fp16.safetensors"), {"format": "pt"})
     file.unlink()
     a, b = load(folder), load(sd1.folder)
-    assert all(torch.equal(x, y) for x, y in zip(a.vae.parameters(), b.vae.parameters(), strict=True))
-    assert all(torch.equal(x, y) for x, y in zip(a.unet.parameters(), b.unet.parameters(), strict=True))
-    assert all(torch.equal(x, y.half().float()) for x, y in zip(a.text.parameters(), b.text.parameters(), strict=True))
+    assert all(
+        torch.equal(x, y) for x, y in zip(a.vae.parameters(), b.vae.parameters(), strict=True)
+    )
+    assert all(
+        torch.equal(x, y) for x, y in zip(a.unet.parameters(), b.unet.parameters(), strict=True)
+    )
+    assert all(
+        torch.equal(x, y.half().float())
+        for x, y in zip(a.text.parameters(), b.text.parameters(), strict=True)
+    )
     assert loading.describe(folder)["dtype"] == "float16, float32"
 
 
 def test_shipped_configurations_have_the_published_sizes():
     """Parameters of the U-Nets, autoencoder and text encoders, as counted in the published models."""
     count = {
-        family: {net: sum(p.numel() for p in m.parameters()) for net, m in empty_nets(shipped(family)).items()}
+        family: {
+            net: sum(p.numel() for p in m.parameters())
+            for net, m in empty_nets(shipped(family)).items()
+        }
         for family in ("sd1", "sd2", "sd2-base")
     }
     assert count["sd1"] == {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}
@@ -142,7 +165,8 @@ def test_clip_numbers_words_as_published():
 def test_the_name_or_a_file_beside_says_what_the_second_predicts(tmp_path, model):
     family = "sd1" if model.config["scheduler"]["prediction_type"] == "epsilon" else "sd2"
     assert (
-        load(model.safetensors).scheduler_config["prediction_type"] == shipped(family)["scheduler"]["prediction_type"]
+        load(model.safetensors).scheduler_config["prediction_type"]
+        == shipped(family)["scheduler"]["prediction_type"]
     )
     file = tmp_path / "own_512.safetensors"
     shutil.copy(model.safetensors, file)
@@ -151,17 +175,23 @@ def test_the_name_or_a_file_beside_says_what_the_second_predicts(tmp_path, model
     before = loading.fingerprint(file)
     own = SMALL[family] | {"scheduler": {"prediction_type": "v_prediction"}}
     file.with_suffix(".phosphene.json").write_text(json.dumps(own))
-    assert loading.describe(file)["prediction_type"] == "v_prediction" and loading.fingerprint(file) != before
+    assert (
+        loading.describe(file)["prediction_type"] == "v_prediction"
+        and loading.fingerprint(file) != before
+    )
     file.with_suffix(".phosphene.json").write_text('{"sheduler": {}}')
     with pytest.raises(
-        PhospheneError, match=r"own_512\.phosphene\.json: found .*sheduler.*expected settings under unet, vae"
+        PhospheneError,
+        match=r"own_512\.phosphene\.json: found .*sheduler.*expected settings under unet, vae",
     ):
         load(file)
 
 
 def test_a_hub_id_is_found_in_the_cache_only(sd1, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(PhospheneError, match="`hf download CompVis/stable-diffusion-v1-4`, or give"):
+    with pytest.raises(
+        PhospheneError, match="`hf download CompVis/stable-diffusion-v1-4`, or give"
+    ):
         load("CompVis/stable-diffusion-v1-4")
     cache = tmp_path / "models--CompVis--stable-diffusion-v1-4"
     shutil.copytree(sd1.folder, cache / "snapshots/133a221b8aa7292a167afc5127cb63fb5005638b")
@@ -183,12 +213,20 @@ def test_a_description_needs_no_loading(model):
         said = loading.describe(getattr(model, layout))
         assert said.pop("path") == str(getattr(model, layout)) and said.pop("source") == kind
         assert said == {
-            "architecture": "other", "parameters": sizes, "latent_channels": 4, "size": 32,
-            "context_shape": [77, 16 if first else 24], "prediction_type": "epsilon" if first else "v_prediction",
+            "architecture": "other",
+            "parameters": sizes,
+            "latent_channels": 4,
+            "size": 32,
+            "context_shape": [77, 16 if first else 24],
+            "prediction_type": "epsilon" if first else "v_prediction",
             "dtype": "float32",
-        }  # fmt: skip
+        }
     bundled = loading.describe("bundled")
-    assert bundled["source"] == "bundled" and bundled["size"] == 64 and bundled["context_shape"] == [24, 128]
+    assert (
+        bundled["source"] == "bundled"
+        and bundled["size"] == 64
+        and bundled["context_shape"] == [24, 128]
+    )
 
 
 def test_a_fingerprint_sees_every_net_and_no_place(sd1, tmp_path):
@@ -198,7 +236,9 @@ def test_a_fingerprint_sees_every_net_and_no_place(sd1, tmp_path):
     assert loading.fingerprint(copy) == loading.fingerprint(sd1.safetensors)
     assert loading.fingerprint(sd1.ckpt) != loading.fingerprint(copy)
     for prefix in checkpoints.PREFIXES.values():
-        changed = {key: value + 1 if key.startswith(prefix) else value for key, value in sd1.state.items()}
+        changed = {
+            key: value + 1 if key.startswith(prefix) else value for key, value in sd1.state.items()
+        }
         save_file(changed, copy)
         assert loading.fingerprint(copy) != loading.fingerprint(sd1.safetensors)
 
@@ -249,12 +289,21 @@ def test_full_size_stable_diffusion_on_the_cpu(tmp_path):
         else:
             save_file(compvis_state(states, config, "sd1"), place)
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run([sys.executable, "-c", FULL_SIZE, place], env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", FULL_SIZE, place],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr[-2000:]
         print(layout, done.stdout, flush=True)
         results.append(json.loads(done.stdout.splitlines()[-1]))
         shutil.rmtree(place) if place.is_dir() else place.unlink()
     for result in results:
         assert result["parameters"] == 859_520_964 + 83_653_863 + 123_060_480
-        assert result["shape"] == [1, 3, 512, 512] and result["finite"] and result["picture"] == results[0]["picture"]
+        assert (
+            result["shape"] == [1, 3, 512, 512]
+            and result["finite"]
+            and result["picture"] == results[0]["picture"]
+        )
         assert result["peak_gb"] < 12

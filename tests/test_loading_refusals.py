@@ -46,18 +46,47 @@ def test_damaged_and_foreign_files_are_named(sd1, tmp_path):
         (cut(sd1.ckpt, tmp_path / "cut.ckpt"), "damaged or cut-off"),
         (garbage, "damaged or cut-off"),
         (tmp_path / "nowhere.safetensors", "found no folder or file"),
-        (saved({k: v for k, v in state.items() if k not in some}),
-         rf"its U-Net lacks {len(some)} tensors \(down_blocks.0.attentions.0.norm.bias, .*…\)"),
-        (saved({k: v for k, v in state.items() if k != one}), r"autoencoder lacks 1 tensors \(decoder.conv_in.bias\)"),
-        (saved({k: v for k, v in state.items() if not k.startswith("cond_stage")}), "without text encoder"),
-        (saved({k: v for k, v in state.items() if k.startswith("model.")}), "without text encoder .* and autoencoder"),
+        (
+            saved({k: v for k, v in state.items() if k not in some}),
+            rf"its U-Net lacks {len(some)} tensors \(down_blocks.0.attentions.0.norm.bias, .*…\)",
+        ),
+        (
+            saved({k: v for k, v in state.items() if k != one}),
+            r"autoencoder lacks 1 tensors \(decoder.conv_in.bias\)",
+        ),
+        (
+            saved({k: v for k, v in state.items() if not k.startswith("cond_stage")}),
+            "without text encoder",
+        ),
+        (
+            saved({k: v for k, v in state.items() if k.startswith("model.")}),
+            "without text encoder .* and autoencoder",
+        ),
         (saved(state | {one: torch.ones(5)}), r"conv_in.bias \(5,\), expected \(16,\)"),
         (saved({"lora_unet_down_blocks_0.lora_up.weight": torch.ones(2, 2)}), "a LoRA"),
-        (saved({"conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": torch.ones(2)}), "SDXL"),
-        (saved({"model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias": torch.ones(9216),
-                "model.diffusion_model.pos_embed": torch.ones(1, 36864, 2)}), "Stable Diffusion 3"),
+        (
+            saved(
+                {
+                    "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": torch.ones(
+                        2
+                    )
+                }
+            ),
+            "SDXL",
+        ),
+        (
+            saved(
+                {
+                    "model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias": torch.ones(
+                        9216
+                    ),
+                    "model.diffusion_model.pos_embed": torch.ones(1, 36864, 2),
+                }
+            ),
+            "Stable Diffusion 3",
+        ),
         (saved({"x.weight": torch.ones(2)}), "unknown names"),
-    ]  # fmt: skip
+    ]
     for path, sentence in cases:
         with pytest.raises(PhospheneError, match=sentence) as caught:
             load(path)
@@ -71,7 +100,9 @@ def test_damaged_and_foreign_folders_are_named(sd1, tmp_path):
     weights = "unet/diffusion_pytorch_model.safetensors"
     partial, cut_off, empty, xl, third, broken, painting = map(copy, "abcdefg")
     state = load_file(partial / weights)
-    save_file({k: v for k, v in state.items() if "conv_out" not in k}, partial / weights, {"format": "pt"})
+    save_file(
+        {k: v for k, v in state.items() if "conv_out" not in k}, partial / weights, {"format": "pt"}
+    )
     cut(sd1.folder / weights, cut_off / weights)
     (empty / weights).unlink()
     (xl / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
@@ -79,7 +110,9 @@ def test_damaged_and_foreign_folders_are_named(sd1, tmp_path):
     (broken / "scheduler/scheduler_config.json").write_text("{")
     config = json.loads((painting / "unet/config.json").read_text()) | {"in_channels": 9}
     (painting / "unet/config.json").write_text(json.dumps(config))
-    save_file(state | {"conv_in.weight": torch.ones(16, 9, 3, 3)}, painting / weights, {"format": "pt"})
+    save_file(
+        state | {"conv_in.weight": torch.ones(16, 9, 3, 3)}, painting / weights, {"format": "pt"}
+    )
     for folder, sentence in (
         (partial, r"lacks 2 tensors \(conv_out.bias, conv_out.weight\)"),
         (cut_off, "damaged or cut-off"),
@@ -105,7 +138,9 @@ class Evil:
 def test_nothing_in_a_pickle_is_executed(sd1, tmp_path):
     made = tmp_path / "made"
     torch.save({"state_dict": sd1.state, "extra": Evil(made)}, tmp_path / "zip.ckpt")
-    torch.save({"state_dict": Evil(made)}, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    torch.save(
+        {"state_dict": Evil(made)}, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False
+    )
     (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Evil(made), protocol=2))
     (tmp_path / "newer.ckpt").write_bytes(pickle.dumps(Evil(made), protocol=4))
     folder = Path(shutil.copytree(sd1.folder, tmp_path / "folder"))
@@ -113,7 +148,9 @@ def test_nothing_in_a_pickle_is_executed(sd1, tmp_path):
     torch.save({"x": Evil(made)}, folder / "vae/diffusion_pytorch_model.bin")
     for name in ("zip.ckpt", "old.ckpt", "plain.ckpt", "folder"):
         for use in (load, loading.describe):
-            with pytest.raises(PhospheneError, match=r"Python objects \(\w+\.system\), which could run code"):
+            with pytest.raises(
+                PhospheneError, match=r"Python objects \(\w+\.system\), which could run code"
+            ):
                 use(tmp_path / name)
         assert not made.exists()
     with pytest.raises(PhospheneError, match="damaged or cut-off file .Unsupported operand"):
@@ -146,10 +183,15 @@ def test_a_configuration_that_asks_for_code(sd1, tmp_path, key, monkeypatch):
         folder = Path(shutil.copytree(sd1.folder, tmp_path / file.split("/")[0]))
         config = json.loads((folder / file).read_text())
         (folder / file).write_text(json.dumps(config | {"nested": [{key: CODE[key]}]}))
-        with pytest.raises(PhospheneError, match=f"config.json: {key} is .* which asks for code, kernels or"):
+        with pytest.raises(
+            PhospheneError, match=f"config.json: {key} is .* which asks for code, kernels or"
+        ):
             load(folder)
     shutil.copy(sd1.safetensors, tmp_path / "single.safetensors")
-    settings = {**SMALL["sd1"], "text_encoder": SMALL["sd1"].get("text_encoder", {}) | {key: CODE[key]}}
+    settings = {
+        **SMALL["sd1"],
+        "text_encoder": SMALL["sd1"].get("text_encoder", {}) | {key: CODE[key]},
+    }
     (tmp_path / "single.phosphene.json").write_text(json.dumps(settings))
     with pytest.raises(PhospheneError, match=f"single.phosphene.json: {key} is "):
         load(tmp_path / "single.safetensors")
@@ -160,7 +202,9 @@ def test_the_libraries_are_offline_while_a_model_loads(sd1, monkeypatch):
 
     seen = []
     usual = loading._from_folder
-    monkeypatch.setattr(loading, "_from_folder", lambda *a: seen.append(constants.HF_HUB_OFFLINE) or usual(*a))
+    monkeypatch.setattr(
+        loading, "_from_folder", lambda *a: seen.append(constants.HF_HUB_OFFLINE) or usual(*a)
+    )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     nets = load(sd1.folder)
     assert seen == [True] * 3 and constants.HF_HUB_OFFLINE is False
@@ -173,7 +217,9 @@ def test_a_tokenizer_that_reads_other_files(sd1, tmp_path, key):
     folder = Path(shutil.copytree(sd1.folder, tmp_path / "model"))
     path = folder / "tokenizer" / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: "/etc/passwd"}))
-    with pytest.raises(PhospheneError, match=f"tokenizer_config.json: {key} is \"/etc/passwd\", which asks"):
+    with pytest.raises(
+        PhospheneError, match=f'tokenizer_config.json: {key} is "/etc/passwd", which asks'
+    ):
         load(folder)
 
 
@@ -185,9 +231,13 @@ def test_shards_that_are_not_hashed(sd1, tmp_path):
     index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
     names = list(load_file(weights))
     before = loading.fingerprint(folder)
-    index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, "zzz.safetensors")}))
+    index.write_text(
+        json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, "zzz.safetensors")})
+    )
     for call in (load, loading.fingerprint, loading.describe):
-        with pytest.raises(PhospheneError, match="index.json: names weights in zzz.safetensors, expected one of"):
+        with pytest.raises(
+            PhospheneError, match="index.json: names weights in zzz.safetensors, expected one of"
+        ):
             call(folder)
     index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, weights.name)}))
     load(folder)

@@ -50,7 +50,9 @@ def spoil(net: torch.nn.Module, name: str, value: float) -> None:
         ("text_encoder", "model.safetensors", "final_layer_norm.weight"),
     ],
 )
-def test_spoilt_weights_are_refused(tmp_path: Path, part: str, file: str, tensor: str, value: float) -> None:
+def test_spoilt_weights_are_refused(
+    tmp_path: Path, part: str, file: str, tensor: str, value: float
+) -> None:
     shutil.copytree(ldm.BUNDLED, tmp_path / "model")
     path = tmp_path / "model" / part / file
     state = load_file(path)
@@ -58,13 +60,17 @@ def test_spoilt_weights_are_refused(tmp_path: Path, part: str, file: str, tensor
     state[name].view(-1)[0] = value
     save_file(state, path, {"format": "pt"})
     names = {"unet": "U-Net", "vae": "autoencoder", "text_encoder": "text encoder"}
-    with pytest.raises(PhospheneError, match=f"its {names[part]} has NaN or infinite weights \\(.*{tensor}"):
+    with pytest.raises(
+        PhospheneError, match=f"its {names[part]} has NaN or infinite weights \\(.*{tensor}"
+    ):
         ldm.LatentDiffusion.load(tmp_path / "model", "cpu")
     text = f'[data]\nroot = "d"\nsimulate = {SMALL}\n[model]\nname = "{tmp_path}/model"\n'
     (tmp_path / "s.toml").write_text(text)
     result = CliRunner().invoke(app, ["run", str(tmp_path / "s.toml")])
     assert result.exit_code == 1 and "has NaN or infinite weights" in result.stderr
-    assert {path.name for path in (tmp_path / "runs").iterdir()} <= {"betas"}  # made of the scans alone
+    assert {path.name for path in (tmp_path / "runs").iterdir()} <= {
+        "betas"
+    }  # made of the scans alone
     result = CliRunner().invoke(app, ["check", "--model", str(tmp_path / "model")])
     assert result.exit_code == 1 and "has NaN or infinite weights" in result.output
 
@@ -75,7 +81,9 @@ def test_networks_that_score_are_refused_too(tmp_path: Path) -> None:
     state = alexnet(weights=None).state_dict()
     state["features.0.bias"][3] = np.nan
     torch.save(state, tmp_path / "alexnet-owt-7be5be79.pth")
-    with pytest.raises(PhospheneError, match=r"alexnet-owt-7be5be79\.pth has NaN .* \(features\.0\.bias\)"):
+    with pytest.raises(
+        PhospheneError, match=r"alexnet-owt-7be5be79\.pth has NaN .* \(features\.0\.bias\)"
+    ):
         network("alexnet", tmp_path, "cpu")
 
 
@@ -105,7 +113,10 @@ def test_what_a_network_gives_is_checked(model: ldm.LatentDiffusion) -> None:
 
 
 def test_nothing_is_stored_of_what_is_not_finite(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: ldm.LatentDiffusion  # noqa: F811
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model: ldm.LatentDiffusion,  # noqa: F811
 ) -> None:
     (tmp_path / "s.toml").write_text(OWN)
     study = Study.load(tmp_path / "s.toml", root=tmp_path / "runs")
@@ -113,7 +124,9 @@ def test_nothing_is_stored_of_what_is_not_finite(
     monkeypatch.setattr(stages, "load_model", lambda name, device: model)
     with pytest.raises(PhospheneError, match="the autoencoder gave latents"):
         stages.extract(study, "subj01", "z", Compute(progress=False))
-    assert not list((tmp_path / "runs").rglob("c/*")) and not list((tmp_path / "runs").rglob("parts/0.json"))
+    assert not list((tmp_path / "runs").rglob("c/*")) and not list(
+        (tmp_path / "runs").rglob("parts/0.json")
+    )
 
 
 # captions
@@ -121,7 +134,9 @@ def test_nothing_is_stored_of_what_is_not_finite(
 
 def test_captions_that_are_cut_are_counted(bundled: ldm.LatentDiffusion) -> None:
     texts = [["a cat", START + "with a cat"], ["a dog"]]
-    with pytest.warns(UserWarning, match="^1 of 3 captions are longer than the 24 tokens") as caught:
+    with pytest.warns(
+        UserWarning, match="^1 of 3 captions are longer than the 24 tokens"
+    ) as caught:
         bundled.text_to_context(texts)
     assert len(caught) == 1
     with pytest.warns(UserWarning, match="^1 of 3 captions are longer than the 24 tokens"):
@@ -130,12 +145,16 @@ def test_captions_that_are_cut_are_counted(bundled: ldm.LatentDiffusion) -> None
 
 @pytest.mark.filterwarnings("error")
 def test_captions_that_fit_pass_silently(bundled: ldm.LatentDiffusion) -> None:
-    check_captions(bundled, [["a cat"], ["A  cat"], ["a cat"]], ["a", "b", "c"])  # equal, but nothing was cut
+    check_captions(
+        bundled, [["a cat"], ["A  cat"], ["a cat"]], ["a", "b", "c"]
+    )  # equal, but nothing was cut
     bundled.text_to_context([["a cat"]])
 
 
 def test_captions_that_differ_beyond_the_window_are_refused(bundled: ldm.LatentDiffusion) -> None:
-    with pytest.raises(PhospheneError, match="captions of 'a' and 'b' differ only beyond the 24 tokens"):
+    with pytest.raises(
+        PhospheneError, match="captions of 'a' and 'b' differ only beyond the 24 tokens"
+    ):
         check_captions(bundled, [[START + "with a cat"], [START + "with a dog"]], ["a", "b"])
     with pytest.warns(UserWarning, match="2 of 2"):  # equal as they are
         check_captions(bundled, [[START + "with a cat"], [START + "with a cat"]], ["a", "b"])

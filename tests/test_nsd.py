@@ -27,9 +27,15 @@ EXPERIMENT = "nsddata/experiments/nsd"
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate(
-        tmp_path_factory.mktemp("nsd") / "nsd", images_shared=10, images_own=50, sessions=3, noise=0.2, nifti=True,
-        picture_size=32, voxel_size=8.0,
-    )  # fmt: skip
+        tmp_path_factory.mktemp("nsd") / "nsd",
+        images_shared=10,
+        images_own=50,
+        sessions=3,
+        noise=0.2,
+        nifti=True,
+        picture_size=32,
+        voxel_size=8.0,
+    )
 
 
 @pytest.fixture
@@ -44,10 +50,14 @@ def test_betas_follow_the_truth(root: Path) -> None:
     assert set(table["streams"]) == {"early", "ventral"}
     x, y, z = table[["x", "y", "z"]].to_numpy().T
     assert (np.diff(np.ravel_multi_index((x, y, z), data.shape)) > 0).all()  # C order of (X, Y, Z)
-    known = truth.voxels.reset_index().merge(table, on=["x", "y", "z"], suffixes=("_true", ""), how="right")
+    known = truth.voxels.reset_index().merge(
+        table, on=["x", "y", "z"], suffixes=("_true", ""), how="right"
+    )
     assert (known["stream"] == known["streams"]).all()
     row = {image: k for k, image in enumerate(truth.images)}
-    expected = truth.responses[[row[image] for image in data.trials["image"]]][:, known["index"].to_numpy(int)]
+    expected = truth.responses[[row[image] for image in data.trials["image"]]][
+        :, known["index"].to_numpy(int)
+    ]
     betas = data.betas(["early", "ventral"])
     assert betas.dtype == np.float32 and betas.shape == expected.shape and np.isfinite(betas).all()
     r = [np.corrcoef(a, b)[0, 1] for a, b in zip(betas.T, expected.T, strict=True)]
@@ -62,7 +72,9 @@ def test_every_voxel_against_a_plain_reading(root: Path) -> None:
     n = len(whole)
     for column in (0, 17, len(table) - 1):
         x, y, z = table.loc[column, ["x", "y", "z"]].astype(int)
-        assert np.array_equal(betas[n : 2 * n, column], whole[:, z, y, x].astype(np.float32) / np.float32(300))
+        assert np.array_equal(
+            betas[n : 2 * n, column], whole[:, z, y, x].astype(np.float32) / np.float32(300)
+        )
     assert 0.5 < betas.std(0).mean() < 3  # percent signal change, not 300 times that
 
 
@@ -80,7 +92,9 @@ def test_hdf5_nifti_and_slabs_agree(root: Path, copy: Path) -> None:
     expected = NSD(root, "subj01").betas("early")
     assert np.array_equal(NSD(copy, "subj01").betas("early"), expected)
     for session in (1, 2, 3):
-        (copy / f"betas_session{session:02d}.hdf5").rename(copy / BETAS / f"betas_session{session:02d}.hdf5")
+        (copy / f"betas_session{session:02d}.hdf5").rename(
+            copy / BETAS / f"betas_session{session:02d}.hdf5"
+        )
     assert np.array_equal(NSD(copy, "subj01").betas("early"), expected)
 
 
@@ -95,7 +109,9 @@ def test_chunks_that_were_never_written(tmp_path: Path) -> None:
 def test_trials_are_zero_based_and_log_agrees(root: Path) -> None:
     data = NSD(root, "subj01")
     log = pd.read_csv(root / "nsddata/ppdata/subj01/behav/responses.tsv", sep="\t")
-    assert np.array_equal(data.trials["image"], log["73KID"] - 1) and data.trials["image"].min() == 0
+    assert (
+        np.array_equal(data.trials["image"], log["73KID"] - 1) and data.trials["image"].min() == 0
+    )
     assert np.array_equal(data.trials["run"], log["RUN"]) and data.trials["session"].iloc[0] == 1
     assert np.array_equal(data.trials["split"] == "test", log["10KID"] <= 10)
     assert all(list(repeats) == [0, 1, 2] for _, repeats in data.trials.groupby("image")["repeat"])
@@ -104,7 +120,9 @@ def test_trials_are_zero_based_and_log_agrees(root: Path) -> None:
 def test_small_integers_in_the_design(copy: Path) -> None:
     path = copy / EXPERIMENT / "nsd_expdesign.mat"
     expected = NSD(copy, "subj01").trials
-    design = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    design = {
+        name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")
+    }
     assert design["subjectim"].dtype == np.float64
     scipy.io.savemat(path, {name: value.astype(np.uint16) for name, value in design.items()})
     assert scipy.io.loadmat(path)["subjectim"].dtype == np.uint16
@@ -131,7 +149,10 @@ def test_a_subject_who_did_not_come_to_the_last_session(copy: Path) -> None:
     for path in (copy / BETAS).glob("betas_session03.*"):
         path.unlink()
     data = NSD(copy, "subj01")
-    assert data.sessions == (1, 2) and len(data.trials) == len(data.betas("early")) == (table["SESSION"] < 3).sum()
+    assert (
+        data.sessions == (1, 2)
+        and len(data.trials) == len(data.betas("early")) == (table["SESSION"] < 3).sum()
+    )
     assert set(data.trials["split"]) == {"train", "test"}
     lines = {line.item: line for line in check(copy, "nsd", "subj01", align=False)}
     assert "sessions 1-2 of 3 planned" in lines["betas"].found
@@ -147,7 +168,9 @@ def test_session_missing_in_the_middle(copy: Path) -> None:
     assert data.sessions == (1, 3) and set(data.trials["session"]) == {1, 3}
     rest, table = data.betas("nsdgeneral", "none"), data.voxels("nsdgeneral")
     common = table.reset_index().merge(known, on=["x", "y", "z"])["index"]
-    assert len(common) == len(known) and len(table) > len(known)  # session 2 is the one that lost some voxels
+    assert len(common) == len(known) and len(table) > len(
+        known
+    )  # session 2 is the one that lost some voxels
     assert np.array_equal(rest[:, common], np.delete(everything, slice(60, 120), axis=0))
     with pytest.raises(PhospheneError, match=r"betas_session02.hdf5: no such file"):
         NSD(copy, "subj01", sessions=(1, 2, 3))
@@ -184,11 +207,25 @@ def test_zscore(root: Path) -> None:
 
 def test_regions(root: Path, copy: Path) -> None:
     data = NSD(root, "subj01")
-    assert data.rois[:7] == ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal")
+    assert data.rois[:7] == (
+        "early",
+        "midventral",
+        "midlateral",
+        "midparietal",
+        "ventral",
+        "lateral",
+        "parietal",
+    )
     assert data.rois[7] == "nsdgeneral" and data.rois[-1] == "brain" and "V3d" in data.rois
     sizes = [len(data.voxels(roi)) for roi in ("early", "ventral")]
-    assert len(data.voxels(["ventral", "early"])) == sum(sizes) == len(data.voxels(["early", "ventral", "early"]))
-    with pytest.raises(PhospheneError, match="no region 'ventrl' of subj01; did you mean 'ventral'"):
+    assert (
+        len(data.voxels(["ventral", "early"]))
+        == sum(sizes)
+        == len(data.voxels(["early", "ventral", "early"]))
+    )
+    with pytest.raises(
+        PhospheneError, match="no region 'ventrl' of subj01; did you mean 'ventral'"
+    ):
         data.betas("ventrl")
     (copy / ROI / "prf-visualrois.nii.gz").unlink()
     assert "V3d" not in NSD(copy, "subj01").rois
@@ -204,7 +241,9 @@ def test_pictures_captions_categories(root: Path) -> None:
     pictures = data.images([9, 3, 9, 59])
     assert pictures.shape == (4, 32, 32, 3) and pictures.dtype == np.uint8
     assert np.array_equal(pictures[0], pictures[2]) and not np.array_equal(pictures[0], pictures[1])
-    for image, names, said in zip(range(60), data.categories(range(60)), data.captions(range(60)), strict=True):
+    for image, names, said in zip(
+        range(60), data.categories(range(60)), data.captions(range(60)), strict=True
+    ):
         assert set(names) == {thing.category for thing in scenes[image].things}
         assert len(said) == 5 and all(scenes[image].things[0].colour in text for text in said[:1])
     for wrong in (-1, 60):
@@ -225,7 +264,9 @@ def test_things_outside_the_crop_do_not_count(copy: Path) -> None:
 def test_what_is_missing_is_named(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(PhospheneError, match="no folder 'nsddata' in it"):
         NSD(tmp_path, "subj01")
-    with pytest.raises(PhospheneError, match="subj02/func1pt8mm/betas_fithrf_GLMdenoise_RR: no such folder"):
+    with pytest.raises(
+        PhospheneError, match="subj02/func1pt8mm/betas_fithrf_GLMdenoise_RR: no such folder"
+    ):
         NSD(copy, "subj02")
     with pytest.raises(PhospheneError, match="expected 'nsd', 'haxby', 'arrays' or 'laion'"):
         open_dataset("bold5000", copy, "subj01")
@@ -260,5 +301,8 @@ def test_counts_of_the_release() -> None:
 
     assert nsd_files.check_counts("subj01", trials(40, 3000)) == []
     problems = nsd_files.check_counts("subj01", trials(40, 2000))
-    assert problems[0] == "subj01: 2000 test trials in 40 sessions; NSD has 3000" and len(problems) == 2
+    assert (
+        problems[0] == "subj01: 2000 test trials in 40 sessions; NSD has 3000"
+        and len(problems) == 2
+    )
     assert nsd_files.check_counts("subj01", trials(3, 100)) == []  # not a release: nothing to say

@@ -31,9 +31,15 @@ STIMULI = "nsddata_stimuli/stimuli/nsd"
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate(
-        tmp_path_factory.mktemp("nsd") / "nsd", images_shared=8, images_own=40, sessions=3, noise=0.2, nifti=True,
-        picture_size=32, voxel_size=9.0,
-    )  # fmt: skip
+        tmp_path_factory.mktemp("nsd") / "nsd",
+        images_shared=8,
+        images_own=40,
+        sessions=3,
+        noise=0.2,
+        nifti=True,
+        picture_size=32,
+        voxel_size=9.0,
+    )
 
 
 @pytest.fixture
@@ -57,8 +63,12 @@ def change_nifti(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None
 
 def change_design(root: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> None:
     path = root / EXPERIMENT / "nsd_expdesign.mat"
-    design = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
-    scipy.io.savemat(path, design | {name: change(design[name]) for name, change in changes.items()})
+    design = {
+        name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")
+    }
+    scipy.io.savemat(
+        path, design | {name: change(design[name]) for name, change in changes.items()}
+    )
 
 
 def change_hdf5(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -70,24 +80,36 @@ def change_hdf5(root: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 
 FILES = [
-    f"{FOLDER}/betas_session02.hdf5", f"{FUNCTIONAL}/brainmask.nii.gz", f"{FUNCTIONAL}/roi/streams.nii.gz",
-    f"{EXPERIMENT}/nsd_expdesign.mat", f"{EXPERIMENT}/nsd_stim_info_merged.csv", f"{STIMULI}/nsd_stimuli.hdf5",
-    f"{STIMULI}/annotations/captions_train2017.json", f"{STIMULI}/annotations/instances_train2017.json",
-    f"{FOLDER}/ncsnr.nii.gz", "nsddata/ppdata/subj01/behav/responses.tsv",
-]  # fmt: skip
+    f"{FOLDER}/betas_session02.hdf5",
+    f"{FUNCTIONAL}/brainmask.nii.gz",
+    f"{FUNCTIONAL}/roi/streams.nii.gz",
+    f"{EXPERIMENT}/nsd_expdesign.mat",
+    f"{EXPERIMENT}/nsd_stim_info_merged.csv",
+    f"{STIMULI}/nsd_stimuli.hdf5",
+    f"{STIMULI}/annotations/captions_train2017.json",
+    f"{STIMULI}/annotations/instances_train2017.json",
+    f"{FOLDER}/ncsnr.nii.gz",
+    "nsddata/ppdata/subj01/behav/responses.tsv",
+]
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage"])
 def test_damaged_files_are_named(copy: Path, name: str, damage: str) -> None:
     path, content = copy / name, (copy / name).read_bytes()
-    bad = {"truncated": content[: len(content) // 2], "empty": b"", "garbage": b"\x93garbage\n" * 200}
+    bad = {
+        "truncated": content[: len(content) // 2],
+        "empty": b"",
+        "garbage": b"\x93garbage\n" * 200,
+    }
     path.write_bytes(bad[damage])
     with pytest.raises(PhospheneError, match=re.escape(path.name)):
         use_everything(copy)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(("ncsnr.nii.gz", "responses.tsv"))])
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if not name.endswith(("ncsnr.nii.gz", "responses.tsv"))]
+)
 def test_missing_files_are_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     if name.endswith("session02.hdf5"):
@@ -102,7 +124,9 @@ def test_missing_files_are_named(copy: Path, name: str) -> None:
             use_everything(copy)
 
 
-@pytest.mark.parametrize("name", ["nsddata/ppdata/subj01/behav/responses.tsv", f"{FOLDER}/ncsnr.nii.gz"])
+@pytest.mark.parametrize(
+    "name", ["nsddata/ppdata/subj01/behav/responses.tsv", f"{FOLDER}/ncsnr.nii.gz"]
+)
 def test_what_only_helps_may_be_missing(copy: Path, name: str) -> None:
     (copy / name).unlink()
     use_everything(copy)
@@ -117,7 +141,9 @@ def test_what_only_helps_may_be_missing(copy: Path, name: str) -> None:
         (lambda b: b.transpose(0, 3, 2, 1), "on a grid of"),
     ],
 )
-def test_betas_of_another_type_or_shape(copy: Path, change: Callable[[np.ndarray], np.ndarray], said: str) -> None:
+def test_betas_of_another_type_or_shape(
+    copy: Path, change: Callable[[np.ndarray], np.ndarray], said: str
+) -> None:
     change_hdf5(copy, change)
     with pytest.raises(PhospheneError, match=f"betas_session02.hdf5: .*{said}"):
         NSD(copy, "subj01").betas("early")
@@ -141,7 +167,9 @@ def test_float_and_scaled_nifti_betas_are_refused(copy: Path) -> None:
         ({"stimpattern": lambda m: m[:2]}, "expected equal numbers"),
     ],
 )
-def test_designs_that_do_not_fit(copy: Path, changes: dict[str, Callable[[np.ndarray], np.ndarray]], said: str) -> None:
+def test_designs_that_do_not_fit(
+    copy: Path, changes: dict[str, Callable[[np.ndarray], np.ndarray]], said: str
+) -> None:
     change_design(copy, **changes)
     with pytest.raises(PhospheneError, match=said):
         _ = NSD(copy, "subj01").trials
@@ -157,14 +185,18 @@ def test_zero_based_ids_in_the_log_are_refused(copy: Path) -> None:
 
 def test_a_session_that_the_design_does_not_plan(copy: Path) -> None:
     shutil.copy(copy / FOLDER / "betas_session03.hdf5", copy / FOLDER / "betas_session41.hdf5")
-    with pytest.raises(PhospheneError, match="betas_session41.hdf5: nsd_expdesign.mat plans 3 sessions"):
+    with pytest.raises(
+        PhospheneError, match="betas_session41.hdf5: nsd_expdesign.mat plans 3 sessions"
+    ):
         _ = NSD(copy, "subj01").trials
 
 
 def test_ncsnr_that_is_nan_stays_nan(copy: Path) -> None:
     change_nifti(copy / FOLDER / "ncsnr.nii.gz", lambda values: np.full_like(values, np.nan))
     data = NSD(copy, "subj01")
-    assert data.voxels("early")["ncsnr"].isna().all() and data.betas("early").shape[1] == len(data.voxels("early"))
+    assert data.voxels("early")["ncsnr"].isna().all() and data.betas("early").shape[1] == len(
+        data.voxels("early")
+    )
 
 
 def test_regions_by_atlas_label_number_and_hemisphere(root: Path, copy: Path) -> None:
@@ -176,16 +208,24 @@ def test_regions_by_atlas_label_number_and_hemisphere(root: Path, copy: Path) ->
     assert np.array_equal(data.regions.select("streams"), np.argwhere(streams > 0))
     assert np.array_equal(data.regions.select("lh.early"), np.argwhere(left == 1))
     both = data.regions.select(["lh.streams/5", "rh.ventral"])
-    assert np.array_equal(both, data.regions.select("ventral")) and 0 < (left == 5).sum() < len(both)
+    assert np.array_equal(both, data.regions.select("ventral")) and 0 < (left == 5).sum() < len(
+        both
+    )
     with pytest.raises(PhospheneError, match="did you mean 'lh.ventral'"):
         data.regions.select("lh.ventrl")
-    write_nifti(copy / FUNCTIONAL / "roi/HCP_MMP1.nii.gz", np.where(streams > 0, streams + 3, -1.0), data.affine)
+    write_nifti(
+        copy / FUNCTIONAL / "roi/HCP_MMP1.nii.gz",
+        np.where(streams > 0, streams + 3, -1.0),
+        data.affine,
+    )
     shutil.copy(copy / FUNCTIONAL / "roi/streams.nii.gz", copy / FUNCTIONAL / "roi/streams2.nii.gz")
     label = "nsddata/freesurfer/subj01/label"
     shutil.copy(copy / label / "streams.mgz.ctab", copy / label / "streams2.mgz.ctab")
     more = NSD(copy, "subj01")
     assert np.array_equal(more.regions.select("HCP_MMP1/4"), np.argwhere(streams == 1))
-    with pytest.raises(PhospheneError, match="'early' is a region of streams and of streams2; write streams/early"):
+    with pytest.raises(
+        PhospheneError, match="'early' is a region of streams and of streams2; write streams/early"
+    ):
         more.betas("early")
     assert len(more.voxels("streams2/early")) == len(data.voxels("early"))
 
@@ -206,11 +246,16 @@ def test_uncovered_voxels_can_stay_as_nan_and_are_averaged_with_counts(root: Pat
     np.testing.assert_array_equal(averages.counts, expected.xs("count", axis=1, level=1))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
-    shape=st.permutations([3, 4, 5]), n_trials=st.integers(1, 7), seed=st.integers(0, 2**16),
-    share=st.floats(0.02, 1), chunked=st.booleans(),
-)  # fmt: skip
+    shape=st.permutations([3, 4, 5]),
+    n_trials=st.integers(1, 7),
+    seed=st.integers(0, 2**16),
+    share=st.floats(0.02, 1),
+    chunked=st.booleans(),
+)
 def test_any_mask_reads_as_a_plain_reader_does(
     tmp_path: Path, shape: list[int], n_trials: int, seed: int, share: float, chunked: bool
 ) -> None:
@@ -225,7 +270,9 @@ def test_any_mask_reads_as_a_plain_reader_does(
         write_hdf5(hdf5, values)
     else:
         with h5py.File(hdf5, "w") as file:
-            file.create_dataset("betas", data=values.transpose(0, 3, 2, 1), chunks=True, compression="gzip")
+            file.create_dataset(
+                "betas", data=values.transpose(0, 3, 2, 1), chunks=True, compression="gzip"
+            )
     write_nifti(nifti, values.transpose(1, 2, 3, 0), np.eye(4), 4 / 3)
     for path in (hdf5, nifti):
         betas = Betas.open(path)
@@ -239,4 +286,6 @@ def test_any_sessions_are_rows_of_all(root: Path, sessions: tuple[int, ...]) -> 
     rows = whole.trials["session"].isin(sessions).to_numpy()
     pd.testing.assert_frame_equal(some.trials, whole.trials[rows].reset_index(drop=True))
     kept = "early"
-    assert np.array_equal(some.betas(kept, "none", "nan"), whole.betas(kept, "none", "nan")[rows], equal_nan=True)
+    assert np.array_equal(
+        some.betas(kept, "none", "nan"), whole.betas(kept, "none", "nan")[rows], equal_nan=True
+    )

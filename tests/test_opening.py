@@ -33,9 +33,16 @@ SECRET = b"root:x:0:0:root:/root:/bin/bash\n" * 64
 @pytest.fixture(scope="module")
 def nsd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulate(
-        tmp_path_factory.mktemp("nsd") / "nsd", images_shared=4, images_own=12, sessions=1, repeats=1, noise=0.2,
-        nifti=True, picture_size=16, voxel_size=8.0,
-    )  # fmt: skip
+        tmp_path_factory.mktemp("nsd") / "nsd",
+        images_shared=4,
+        images_own=12,
+        sessions=1,
+        repeats=1,
+        noise=0.2,
+        nifti=True,
+        picture_size=16,
+        voxel_size=8.0,
+    )
 
 
 def test_there_is_one_door() -> None:
@@ -49,7 +56,9 @@ def test_there_is_one_door() -> None:
         "data/haxby.py",  # slices of one compressed file, after its checksum was compared
         "reporting/encoded.py",  # a figure of this process
     }
-    found = {str(f.relative_to(SOURCE)) for f in SOURCE.rglob("*.py") if other.search(f.read_text())}
+    found = {
+        str(f.relative_to(SOURCE)) for f in SOURCE.rglob("*.py") if other.search(f.read_text())
+    }
     assert found <= allowed
 
 
@@ -85,11 +94,16 @@ def virtual(path: Path, name: str, secret: Path, shape: tuple[int, ...], dtype: 
 
 @pytest.mark.parametrize("attack", [external, external_link, soft_link, virtual])
 def test_hdf5_that_refers_to_other_files(
-    attack: Callable[..., None], folder: Path, nsd: Path, tmp_path: Path  # noqa: F811
+    attack: Callable[..., None],
+    folder: Path,
+    nsd: Path,
+    tmp_path: Path,  # noqa: F811
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(SECRET)
-    refused = pytest.raises(PhospheneError, match="refers to another|expected one dataset called betas")
+    refused = pytest.raises(
+        PhospheneError, match="refers to another|expected one dataset called betas"
+    )
     # a lab's own betas
     (folder / "betas.npy").unlink()
     attack(folder / "betas.h5", "betas", secret, (24, 24), "<i2")
@@ -131,7 +145,9 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 30\n(%pipe%touch /tmp/own
 
 
 def test_pictures_start_no_program(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
 ) -> None:
     def started(*_: Any, **__: Any) -> None:
         raise AssertionError("Ghostscript was started")
@@ -175,7 +191,9 @@ def unharmed(path: Path, original: bytes) -> bool:
         return False
 
 
-def test_a_flipped_bit_of_a_compressed_file_is_noticed(folder: Path, nsd: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_flipped_bit_of_a_compressed_file_is_noticed(
+    folder: Path, nsd: Path, tmp_path: Path
+) -> None:  # noqa: F811
     """Decompression alone does not notice most of them; the checksum at the end of the file does."""
     random = np.random.default_rng(0)
     noticed = 0
@@ -184,10 +202,13 @@ def test_a_flipped_bit_of_a_compressed_file_is_noticed(folder: Path, nsd: Path, 
     copy = Path(shutil.copytree(nsd, tmp_path / "nsd"))
     next(copy.glob("**/betas_session01.hdf5")).unlink()  # NIfTI is read in its place
     for path in (
-        folder / "betas.nii.gz", folder / "mask.nii.gz", next(copy.glob("**/betas_session01.nii.gz")),
-        next(copy.glob("**/roi/streams.nii.gz")), next(copy.glob("**/brainmask.nii.gz")),
+        folder / "betas.nii.gz",
+        folder / "mask.nii.gz",
+        next(copy.glob("**/betas_session01.nii.gz")),
+        next(copy.glob("**/roi/streams.nii.gz")),
+        next(copy.glob("**/brainmask.nii.gz")),
         next(copy.glob("**/ncsnr.nii.gz")),
-    ):  # fmt: skip
+    ):
         original = path.read_bytes()
         for where in [*random.integers(20, len(original) - 8, 8), len(original) - 6]:
             flip_bit(path, int(where))
@@ -218,22 +239,33 @@ SHIFTS = {
 def test_volumes_must_lie_on_one_grid(how: str, folder: Path, nsd: Path, tmp_path: Path) -> None:  # noqa: F811
     write_betas(folder, "nii.gz", np.random.default_rng(0).normal(size=(24, 24)).astype(np.float32))
     save = lambda path, values, affine: nib.save(nib.Nifti1Image(values, affine), path)  # noqa: E731
-    save(folder / "mask.nii.gz", np.ones(GRID, np.uint8), np.diag([2.0, 2.0, 2.0, 1.0]) + np.eye(4)[:, [3]] * 1e-4)
+    save(
+        folder / "mask.nii.gz",
+        np.ones(GRID, np.uint8),
+        np.diag([2.0, 2.0, 2.0, 1.0]) + np.eye(4)[:, [3]] * 1e-4,
+    )
     open_dataset("arrays", folder, "subj01").betas("all")  # rounding of a header is no difference
     save(folder / "mask.nii.gz", np.ones(GRID, np.uint8), SHIFTS[how])
-    with pytest.raises(PhospheneError, match=r"betas\.nii\.gz: its header puts the grid up to .* mm from where mask"):
+    with pytest.raises(
+        PhospheneError,
+        match=r"betas\.nii\.gz: its header puts the grid up to .* mm from where mask",
+    ):
         open_dataset("arrays", folder, "subj01").betas("all")
     copy = Path(shutil.copytree(nsd, tmp_path / "nsd"))
     path = next(copy.glob("**/roi/streams.nii.gz"))
     image = nib.load(path)
     values = np.asarray(image.dataobj)
     save(path, values, image.affine @ np.linalg.inv(np.diag([2.0, 2.0, 2.0, 1.0])) @ SHIFTS[how])
-    with pytest.raises(PhospheneError, match=r"streams\.nii\.gz: its header puts .* from where brainmask"):
+    with pytest.raises(
+        PhospheneError, match=r"streams\.nii\.gz: its header puts .* from where brainmask"
+    ):
         open_dataset("nsd", copy, "subj01").betas("early")
 
 
 def test_a_volume_of_another_shape(tmp_path: Path) -> None:
     for name, shape in (("a", (2, 3, 4)), ("b", (2, 3, 5))):
         nib.save(nib.Nifti1Image(np.zeros(shape, np.int16), np.eye(4)), tmp_path / f"{name}.nii.gz")
-    with pytest.raises(PhospheneError, match=r"its grid is \(2, 3, 4\); that of b.nii.gz is \(2, 3, 5\)"):
+    with pytest.raises(
+        PhospheneError, match=r"its grid is \(2, 3, 4\); that of b.nii.gz is \(2, 3, 5\)"
+    ):
         read_volume(tmp_path / "a.nii.gz", like=nib.load(tmp_path / "b.nii.gz"))

@@ -56,7 +56,9 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("compute", BACKENDS[1:], ids=lambda compute: compute.backend)
-def test_every_backend_gives_the_same_bits(tmp_path: Path, serial: dict[str, bytes], compute: Compute) -> None:
+def test_every_backend_gives_the_same_bits(
+    tmp_path: Path, serial: dict[str, bytes], compute: Compute
+) -> None:
     assert len(serial) == N_PARTS + 1
     assert make(tmp_path, compute) == serial
 
@@ -64,7 +66,9 @@ def test_every_backend_gives_the_same_bits(tmp_path: Path, serial: dict[str, byt
 def test_a_scheduler_elsewhere(tmp_path: Path, serial: dict[str, bytes]) -> None:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0
+    ) as cluster:
         assert make(tmp_path, Compute(scheduler=cluster.scheduler_address)) == serial
 
 
@@ -142,7 +146,9 @@ def test_a_log_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_gets_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     run_parts(nothing, range(3), Compute(), "extract subj01 z")
     assert "extract subj01 z" in capsys.readouterr().err
@@ -211,7 +217,9 @@ def grow(folder: Path, i: int) -> None:
     (folder / f"{i}-{os.getpid()}-{len(kept)}").touch()
 
 
-def test_workers_that_load_a_model_are_kept(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_workers_that_load_a_model_are_kept(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     compute = Compute(backend="loky", jobs=2)
     run_parts(partial(grow, tmp_path), range(4), compute, "small")
     run_parts(partial(grow, tmp_path), range(4, 10), compute, "large")
@@ -238,7 +246,9 @@ def wait_there(folder: Path, i: int) -> None:
 
 @pytest.mark.parametrize("backend", ["loky", "dask"])
 def test_workers_end_with_a_killed_parent(tmp_path: Path, backend: str) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", WAITING, str(tmp_path), backend], stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", WAITING, str(tmp_path), backend], stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while len(list(tmp_path.iterdir())) < 2:
         assert time.monotonic() < deadline

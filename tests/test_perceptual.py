@@ -32,7 +32,9 @@ def no_weights_of_this_machine(monkeypatch, tmp_path):
 
 
 def of(name: str, pictures, **settings) -> np.ndarray:
-    return perceptual.features(pictures, [SPACES[name]], **settings)[SPACES[name]].astype(np.float64)
+    return perceptual.features(pictures, [SPACES[name]], **settings)[SPACES[name]].astype(
+        np.float64
+    )
 
 
 def alike(a: np.ndarray, b: np.ndarray) -> float:
@@ -47,7 +49,9 @@ def test_the_judge_names_fresh_scenes(pictures):
         ("colour", perceptual.COLOURS, [s.things[0].colour for s in truth]),
         ("place", perceptual.PLACES, [s.place for s in truth]),
     ):
-        right = np.mean([choices[k] == w for k, w in zip(said[name].argmax(1), wanted, strict=True)])
+        right = np.mean(
+            [choices[k] == w for k, w in zip(said[name].argmax(1), wanted, strict=True)]
+        )
         assert right >= 0.95, name
 
 
@@ -65,7 +69,9 @@ def test_judge_features_are_the_layers_of_the_judge(pictures):
         x = torch.from_numpy(pictures[:16]).permute(0, 3, 1, 2).float() / 255
         layers = perceptual.load_judge().layers(x)
     for name, layer in layers.items():
-        np.testing.assert_allclose(of(name, pictures[:16]), layer.flatten(1).numpy(), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            of(name, pictures[:16]), layer.flatten(1).numpy(), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_pixels_are_the_picture(pictures):
@@ -77,7 +83,9 @@ def test_wrong_input_is_refused(pictures):
     with pytest.raises(PhospheneError, match="picture 0: found .* expected uint8"):
         perceptual.features(pictures.astype(float), [SPACES["pixels"]])
     with pytest.raises(PhospheneError, match="picture 1: found values from 0 to 2"):
-        perceptual.features([pictures[0], np.full((4, 4, 3), [0, 1, 2], np.float32)], [SPACES["pixels"]])
+        perceptual.features(
+            [pictures[0], np.full((4, 4, 3), [0, 1, 2], np.float32)], [SPACES["pixels"]]
+        )
     with pytest.raises(PhospheneError, match="found 3 reconstructions and 2 originals"):
         perceptual.pixcorr(pictures[:3], pictures[:2], PRESETS["pixel"].metrics[0])
 
@@ -101,7 +109,9 @@ def test_pictures_of_several_sizes_are_read_one_at_a_time():
 # Gabor energy and colour
 
 
-def grating(cycles: float, degrees: float, contrast: float = 0.4, offset: float = 0.5, side: int = 128) -> np.ndarray:
+def grating(
+    cycles: float, degrees: float, contrast: float = 0.4, offset: float = 0.5, side: int = 128
+) -> np.ndarray:
     y, x = np.mgrid[:side, :side] / side
     angle = np.deg2rad(degrees)
     wave = np.sin(2 * np.pi * cycles * (x * np.cos(angle) + y * np.sin(angle)))
@@ -117,7 +127,9 @@ def test_gabor_energy_tells_scale_and_orientation(level, cycles, orientation):
 
 
 def test_gabor_energy_ignores_brightness_and_follows_contrast():
-    rows = of("gabor", [grating(8, 45, 0.2, 0.3), grating(8, 45, 0.2, 0.7), grating(8, 45, 0.1, 0.5)])
+    rows = of(
+        "gabor", [grating(8, 45, 0.2, 0.3), grating(8, 45, 0.2, 0.7), grating(8, 45, 0.1, 0.5)]
+    )
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-3 * rows[0].max())
     np.testing.assert_allclose(rows[0], 2 * rows[2], atol=2e-3 * rows[0].max())
     assert of("gabor", [np.full((50, 70, 3), 99, np.uint8)]).max() < 1e-5
@@ -143,8 +155,12 @@ def test_colour_is_what_there_is_not_where(pictures):
 
 
 def test_near_colours_are_near():
-    red, orange, blue = ([np.full((8, 8, 3), c, np.uint8)] for c in ((200, 30, 30), (200, 60, 30), (30, 30, 200)))
-    assert alike(of("colour", red), of("colour", orange)) > alike(of("colour", red), of("colour", blue))
+    red, orange, blue = (
+        [np.full((8, 8, 3), c, np.uint8)] for c in ((200, 30, 30), (200, 60, 30), (30, 30, 200))
+    )
+    assert alike(of("colour", red), of("colour", orange)) > alike(
+        of("colour", red), of("colour", blue)
+    )
 
 
 # Pixels
@@ -154,11 +170,15 @@ def test_near_colours_are_near():
 def test_a_picture_is_like_itself_and_undefined_is_nan(pictures, preset):
     pixcorr, ssim = PRESETS[preset].metrics[:2]
     np.testing.assert_allclose(perceptual.pixcorr(pictures[:2], pictures[:2], pixcorr), 1)
-    np.testing.assert_allclose(perceptual.pixcorr(255 - pictures[:2], pictures[:2], pixcorr), -1, atol=1e-5)
+    np.testing.assert_allclose(
+        perceptual.pixcorr(255 - pictures[:2], pictures[:2], pixcorr), -1, atol=1e-5
+    )
     np.testing.assert_allclose(perceptual.ssim(pictures[:2], pictures[:2], ssim), 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert np.isnan(perceptual.pixcorr([np.zeros((9, 9, 3), np.uint8)], pictures[:1], pixcorr)).all()
+        assert np.isnan(
+            perceptual.pixcorr([np.zeros((9, 9, 3), np.uint8)], pictures[:1], pixcorr)
+        ).all()
 
 
 # Kept on disk
@@ -252,18 +272,36 @@ def test_large_numbers_stay_float32():
     ("preset", "metric", "file", "address"),
     [
         ("takagi2023", 0, "alexnet-owt-7be5be79.pth", "models/alexnet-owt-7be5be79.pth"),
-        ("mindeye", 4, "inception_v3_google-0cc3c7bd.pth", "models/inception_v3_google-0cc3c7bd.pth"),
-        ("braindiffuser", 6, "efficientnet_b1_rwightman-bac287d4.pth", "bac287d4.pth"),  # first weights
+        (
+            "mindeye",
+            4,
+            "inception_v3_google-0cc3c7bd.pth",
+            "models/inception_v3_google-0cc3c7bd.pth",
+        ),
+        (
+            "braindiffuser",
+            6,
+            "efficientnet_b1_rwightman-bac287d4.pth",
+            "bac287d4.pth",
+        ),  # first weights
         ("mindeye", 6, "efficientnet_b1-c27df63c.pth", "c27df63c.pth"),  # second weights
         ("mindeye", 7, "swav_800ep_pretrain.pth.tar", "deepcluster/swav_800ep_pretrain.pth.tar"),
         ("mindeye", 5, "clip-vit-large-patch14/model.safetensors", "openai/clip-vit-large-patch14"),
     ],
 )
-def test_missing_weights_are_one_sentence(pictures, tmp_path, monkeypatch, preset, metric, file, address):
+def test_missing_weights_are_one_sentence(
+    pictures, tmp_path, monkeypatch, preset, metric, file, address
+):
     monkeypatch.setattr("phosphene.perceptual.weights._in_hugging_face_cache", lambda: None)
     space = PRESETS[preset].metrics[metric].space
     sentence = perceptual.missing(space, tmp_path / "mine")
-    for said in (file, address, str(tmp_path / "mine"), str(tmp_path / "hub" / "checkpoints"), "PHOSPHENE_WEIGHTS"):
+    for said in (
+        file,
+        address,
+        str(tmp_path / "mine"),
+        str(tmp_path / "hub" / "checkpoints"),
+        "PHOSPHENE_WEIGHTS",
+    ):
         assert said in sentence
     assert "\n" not in sentence and sentence.endswith(".")
     with pytest.raises(PhospheneError) as refused:

@@ -17,7 +17,9 @@ from phosphene.errors import PhospheneError
 from phosphene.perceptual import PRESETS, extraction
 
 IMAGENET = transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
-OPENAI = transforms.Normalize(mean=[0.48145466, 0.4578275, 0.40821073], std=[0.26862954, 0.26130258, 0.27577711])
+OPENAI = transforms.Normalize(
+    mean=[0.48145466, 0.4578275, 0.40821073], std=[0.26862954, 0.26130258, 0.27577711]
+)
 FILES = {
     "alexnet": "alexnet-owt-7be5be79.pth",
     "inception_v3": "inception_v3_google-0cc3c7bd.pth",
@@ -27,7 +29,9 @@ FILES = {
 }
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:NOTE. The nodes obtained:UserWarning")  # torchvision's extractor
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:NOTE. The nodes obtained:UserWarning"
+)  # torchvision's extractor
 
 
 def painted(height: int, width: int, seed: int) -> np.ndarray:
@@ -36,7 +40,9 @@ def painted(height: int, width: int, seed: int) -> np.ndarray:
     coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
     )
-    return np.clip(np.asarray(coarse, float) + rng.normal(0, 40, (height, width, 3)), 0, 255).astype(np.uint8)
+    return np.clip(
+        np.asarray(coarse, float) + rng.normal(0, 40, (height, width, 3)), 0, 255
+    ).astype(np.uint8)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,7 +63,9 @@ def models() -> dict[str, torch.nn.Module]:
     torch.manual_seed(0)
     made = {}
     for name in FILES:
-        settings = {"transform_input": True, "init_weights": False} if name == "inception_v3" else {}
+        settings = (
+            {"transform_input": True, "init_weights": False} if name == "inception_v3" else {}
+        )
         model = torchvision.models.get_model(name.split()[0], weights=None, **settings).eval()
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
@@ -73,8 +81,18 @@ def clip_model():
     from transformers import CLIPConfig, CLIPModel
 
     torch.manual_seed(1)
-    common = {"intermediate_size": 96, "num_attention_heads": 4, "hidden_size": 64, "projection_dim": 48}
-    vision = common | {"num_hidden_layers": 13, "image_size": 224, "patch_size": 14, "initializer_factor": 4.0}
+    common = {
+        "intermediate_size": 96,
+        "num_attention_heads": 4,
+        "hidden_size": 64,
+        "projection_dim": 48,
+    }
+    vision = common | {
+        "num_hidden_layers": 13,
+        "image_size": 224,
+        "patch_size": 14,
+        "initializer_factor": 4.0,
+    }
     text = common | {"num_hidden_layers": 1, "vocab_size": 99, "max_position_embeddings": 8}
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=48)
     return CLIPModel(config).eval().requires_grad_(False)
@@ -85,9 +103,14 @@ def weights(tmp_path_factory, models, clip_model) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     for name, file in FILES.items():
         state = models[name].state_dict()
-        if name == "resnet50":  # as published: names from parallel training, heads that no ResNet-50 has, no classifier
+        if (
+            name == "resnet50"
+        ):  # as published: names from parallel training, heads that no ResNet-50 has, no classifier
             state = {f"module.{k}": v for k, v in state.items() if not k.startswith("fc.")}
-            state |= {"module.prototypes.weight": torch.ones(3, 2), "module.projection_head.0.weight": torch.ones(2, 2)}
+            state |= {
+                "module.prototypes.weight": torch.ones(3, 2),
+                "module.projection_head.0.weight": torch.ones(2, 2),
+            }
         torch.save(state, folder / file)
     clip_model.save_pretrained(folder / "clip-vit-large-patch14")
     return folder
@@ -95,10 +118,17 @@ def weights(tmp_path_factory, models, clip_model) -> Path:
 
 @pytest.fixture(scope="module")
 def found(pictures, weights) -> dict[str, np.ndarray]:
-    spaces = [m.space for name in ("takagi2023", "braindiffuser") for m in PRESETS[name].metrics if m.space]
+    spaces = [
+        m.space
+        for name in ("takagi2023", "braindiffuser")
+        for m in PRESETS[name].metrics
+        if m.space
+    ]
     uint8 = perceptual.features(pictures, spaces, weights=weights)
     floats = [(picture / 255).astype(np.float32) for picture in pictures]
-    tensors = perceptual.features(floats, [m.space for m in PRESETS["mindeye"].metrics if m.space], weights=weights)
+    tensors = perceptual.features(
+        floats, [m.space for m in PRESETS["mindeye"].metrics if m.space], weights=weights
+    )
     return {space.name: rows for space, rows in (uint8 | tensors).items()}
 
 
@@ -133,14 +163,20 @@ def test_takagi2023(found, pictures, models, clip_model):
 
 def clip_input(picture: np.ndarray) -> np.ndarray:
     try:
-        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil as Processor
+        from transformers.models.clip.image_processing_pil_clip import (
+            CLIPImageProcessorPil as Processor,
+        )
     except ImportError:  # before transformers 5 there was only that of Pillow
         from transformers import CLIPImageProcessor as Processor
-    return np.asarray(Processor()(Image.fromarray(picture), return_tensors="np")["pixel_values"][0], np.float32)
+    return np.asarray(
+        Processor()(Image.fromarray(picture), return_tensors="np")["pixel_values"][0], np.float32
+    )
 
 
 def test_braindiffuser(found, pictures, models, clip_model):
-    resized = [transforms.functional.resize(Image.fromarray(picture), (224, 224)) for picture in pictures]
+    resized = [
+        transforms.functional.resize(Image.fromarray(picture), (224, 224)) for picture in pictures
+    ]
     plain = torch.stack([transforms.functional.to_tensor(picture) for picture in resized])
     batch = IMAGENET(plain)
 
@@ -152,12 +188,16 @@ def test_braindiffuser(found, pictures, models, clip_model):
         ("Eff", models["efficientnet_b1"].avgpool, models["efficientnet_b1"]),
         ("SwAV", models["resnet50"].avgpool, models["resnet50"]),
     ):
-        handle = layer.register_forward_hook(lambda module, inputs, output: caught.append(output.clone()))
+        handle = layer.register_forward_hook(
+            lambda module, inputs, output: caught.append(output.clone())
+        )
         model(batch)
         handle.remove()
         assert agree(found[f"braindiffuser/{name}"], caught.pop()), name
     assert found["braindiffuser/Alex(2)"].shape[1] == 139_968
-    assert not agree(found["braindiffuser/Eff"], efficientnet(models["efficientnet_b1 again"], batch))
+    assert not agree(
+        found["braindiffuser/Eff"], efficientnet(models["efficientnet_b1 again"], batch)
+    )
     assert agree(found["braindiffuser/CLIP"], clip_embedding(clip_model, OPENAI(plain)))
 
 
@@ -175,12 +215,16 @@ def resized_as_then(batch: torch.Tensor, side: int | tuple[int, int]) -> torch.T
 
 
 def as_256(picture: np.ndarray) -> torch.Tensor:
-    return resized_as_then(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255, (256, 256))[0]
+    return resized_as_then(
+        torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255, (256, 256)
+    )[0]
 
 
 def test_mindeye(found, pictures, models, clip_model):
     images = torch.stack([as_256(picture) for picture in pictures])
-    alexnet = create_feature_extractor(models["alexnet"], ["features.4", "features.11"])(IMAGENET(images))
+    alexnet = create_feature_extractor(models["alexnet"], ["features.4", "features.11"])(
+        IMAGENET(images)
+    )
     assert agree(found["mindeye/Alex(2)"], alexnet["features.4"])
     assert agree(found["mindeye/Alex(5)"], alexnet["features.11"])
     inception = create_feature_extractor(models["inception_v3"], ["avgpool"])
@@ -204,7 +248,12 @@ def test_pixels_of_braindiffuser(pictures):
         )  # Pillow's default is bicubic
         r = np.corrcoef(gt.reshape(1, -1), gen.reshape(1, -1))[0, 1]
         assert perceptual.pixcorr(recons, originals, pixcorr)[k] == pytest.approx(r, abs=1e-6)
-        settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+        settings = {
+            "gaussian_weights": True,
+            "sigma": 1.5,
+            "use_sample_covariance": False,
+            "data_range": 1.0,
+        }
         gray = rgb2gray(gen), rgb2gray(gt)
         # multichannel=True of scikit-image 0.17: the last axis is that of channels, whatever it is
         columns = structural_similarity(*gray, channel_axis=-1, **settings)
@@ -220,7 +269,10 @@ def test_pixels_of_mindeye(pictures):
     originals = [painted(425, 425, 2), pictures[0]]
     recons = [(picture / 255).astype(np.float32) for picture in pictures]
     pixcorr, ssim = PRESETS["mindeye"].metrics[:2]
-    big = [[resized_as_then(as_256(picture)[None], 425)[0] for picture in some] for some in (pictures, originals)]
+    big = [
+        [resized_as_then(as_256(picture)[None], 425)[0] for picture in some]
+        for some in (pictures, originals)
+    ]
     for k in range(2):
         r = np.corrcoef(big[0][k].flatten(), big[1][k].flatten())[0][1]
         assert perceptual.pixcorr(recons, originals, pixcorr)[k] == pytest.approx(r, abs=1e-5)
@@ -233,13 +285,19 @@ def test_pixels_of_mindeye(pictures):
 
 def test_presets_are_as_tabled():
     table = {
-        name: [(m.name, m.kind, m.direction) for m in PRESETS[name].metrics] for name in ("braindiffuser", "mindeye")
+        name: [(m.name, m.kind, m.direction) for m in PRESETS[name].metrics]
+        for name in ("braindiffuser", "mindeye")
     }
     expected = [
-        ("PixCorr", "pixcorr", None), ("SSIM", "ssim", None), ("Alex(2)", "two-way", "braindiffuser"),
-        ("Alex(5)", "two-way", "braindiffuser"), ("Inc", "two-way", "braindiffuser"),
-        ("CLIP", "two-way", "braindiffuser"), ("Eff", "distance", None), ("SwAV", "distance", None),
-    ]  # fmt: skip
+        ("PixCorr", "pixcorr", None),
+        ("SSIM", "ssim", None),
+        ("Alex(2)", "two-way", "braindiffuser"),
+        ("Alex(5)", "two-way", "braindiffuser"),
+        ("Inc", "two-way", "braindiffuser"),
+        ("CLIP", "two-way", "braindiffuser"),
+        ("Eff", "distance", None),
+        ("SwAV", "distance", None),
+    ]
     assert table == {"braindiffuser": expected, "mindeye": expected}
     assert {m.direction for m in PRESETS["takagi2023"].metrics} == {"takagi2023"}
     assert [PRESETS[name].selection for name in ("takagi2023", "braindiffuser", "mindeye")] == [
@@ -257,9 +315,13 @@ def test_layers_of_a_network_share_one_pass(pictures, weights, monkeypatch):
     passes = []
     forward = torchvision.models.AlexNet.forward
     monkeypatch.setattr(
-        torchvision.models.AlexNet, "forward", lambda self, x: passes.append(len(x)) or forward(self, x)
+        torchvision.models.AlexNet,
+        "forward",
+        lambda self, x: passes.append(len(x)) or forward(self, x),
     )
-    perceptual.features(pictures, [m.space for m in PRESETS["takagi2023"].metrics[:3]], weights=weights)
+    perceptual.features(
+        pictures, [m.space for m in PRESETS["takagi2023"].metrics[:3]], weights=weights
+    )
     assert passes == [2]
 
 
@@ -277,7 +339,9 @@ def test_weights_of_another_network_and_damaged_ones_are_named(pictures, weights
     space = PRESETS["braindiffuser"].metrics[6].space
     file = tmp_path / FILES["efficientnet_b1"]
     file.write_bytes((weights / FILES["resnet50"]).read_bytes())
-    with pytest.raises(PhospheneError, match=f"{file.name}: does not hold the weights of efficientnet_b1_v1"):
+    with pytest.raises(
+        PhospheneError, match=f"{file.name}: does not hold the weights of efficientnet_b1_v1"
+    ):
         perceptual.features(pictures[:1], [space], weights=tmp_path)
     file.write_bytes(file.read_bytes()[:100_000])
     with pytest.raises(PhospheneError, match=f"{file.name}: cannot be read as tensors"):
@@ -288,7 +352,9 @@ def test_a_file_that_runs_code_is_not_run(pictures, tmp_path):
     file = tmp_path / FILES["efficientnet_b1"]
     torch.save({"x": Trap(tmp_path / "sprung")}, file)
     with pytest.raises(PhospheneError, match=file.name):
-        perceptual.features(pictures[:1], [PRESETS["braindiffuser"].metrics[6].space], weights=tmp_path)
+        perceptual.features(
+            pictures[:1], [PRESETS["braindiffuser"].metrics[6].space], weights=tmp_path
+        )
     assert not (tmp_path / "sprung").exists()
 
 
@@ -307,9 +373,15 @@ def test_clip_without_its_vision_model_is_named(weights, pictures, tmp_path):
     folder.mkdir()
     source = weights / "clip-vit-large-patch14"
     (folder / "config.json").write_bytes((source / "config.json").read_bytes())
-    state = {k: v for k, v in load_file(source / "model.safetensors").items() if not k.startswith("visual_projection")}
+    state = {
+        k: v
+        for k, v in load_file(source / "model.safetensors").items()
+        if not k.startswith("visual_projection")
+    }
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(PhospheneError, match="does not hold CLIP's vision model: 1 tensors are missing"):
+    with pytest.raises(
+        PhospheneError, match="does not hold CLIP's vision model: 1 tensors are missing"
+    ):
         perceptual.features(pictures[:1], [PRESETS["mindeye"].metrics[5].space], weights=tmp_path)
 
 
@@ -323,16 +395,29 @@ def test_the_stamp_follows_the_weights(weights, tmp_path):
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     assert perceptual.stamp(space, tmp_path) != before
-    others = {perceptual.stamp(m.space, weights) for name in PRESETS for m in PRESETS[name].metrics if m.space}
-    assert len(others) == len({(m.space.network, m.space.layer, m.space.preparation) for name in PRESETS
-                               for m in PRESETS[name].metrics if m.space})  # fmt: skip
+    others = {
+        perceptual.stamp(m.space, weights)
+        for name in PRESETS
+        for m in PRESETS[name].metrics
+        if m.space
+    }
+    assert len(others) == len(
+        {
+            (m.space.network, m.space.layer, m.space.preparation)
+            for name in PRESETS
+            for m in PRESETS[name].metrics
+            if m.space
+        }
+    )
 
 
 def test_safetensors_and_the_variable_serve_too(weights, pictures, tmp_path, monkeypatch, found):
     from safetensors.torch import save_file
 
     state = torch.load(weights / FILES["resnet50"], weights_only=True)
-    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "swav_800ep_pretrain.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in state.items()}, tmp_path / "swav_800ep_pretrain.safetensors"
+    )
     monkeypatch.setenv("PHOSPHENE_WEIGHTS", str(tmp_path))
     space = PRESETS["braindiffuser"].metrics[7].space
     np.testing.assert_array_equal(perceptual.features(pictures, [space])[space], found[space.name])

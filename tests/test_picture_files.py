@@ -46,7 +46,14 @@ def test_what_is_read_is_what_was_written_in_natural_order(tmp_path):
 
 def test_natural_order_is_that_of_people():
     assert sorted(["b10", "b9", "a2x10", "a2x9", "10", "9", "b"], key=natural) == [
-        "9", "10", "a2x9", "a2x10", "b", "b9", "b10"]  # fmt: skip
+        "9",
+        "10",
+        "a2x9",
+        "a2x10",
+        "b",
+        "b9",
+        "b10",
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".PNG", ".jpg", ".JPEG"])
@@ -61,7 +68,11 @@ def test_endings_and_kinds(tmp_path, suffix):
 def test_numbered_samples_and_sub_folders_are_the_same(tmp_path):
     written = pixels(6).reshape(3, 2, 12, 12, 3)  # (n, samples, ...)
     names = ["item0", "item1", "item10"]
-    numbered = write(tmp_path / "a", [f"{name}_{k}" for name in names for k in (0, 1)], written.reshape(6, 12, 12, 3))
+    numbered = write(
+        tmp_path / "a",
+        [f"{name}_{k}" for name in names for k in (0, 1)],
+        written.reshape(6, 12, 12, 3),
+    )
     for k in (0, 1):
         write(tmp_path / "b" / f"sample{k}", names, written[:, k])
     shown = read(write(tmp_path / "o", names))
@@ -112,7 +123,8 @@ def test_pairs_are_found_by_name_not_by_order(tmp_path):
 
 def test_missing_and_extra_are_named_with_their_number(tmp_path):
     with refused(
-        "7 originals have no reconstruction (p1, p2, p3, p4, p5, ...)", "1 reconstructions have no original (q)"
+        "7 originals have no reconstruction (p1, p2, p3, p4, p5, ...)",
+        "1 reconstructions have no original (q)",
     ):
         paired(tmp_path, ["p8", "p9", "q"], [f"p{k}" for k in range(1, 10)])
 
@@ -143,7 +155,9 @@ def test_unreadable_files_are_named(tmp_path):
     flipped = bytearray((folder / "n4.png").read_bytes())
     flipped[len(flipped) // 2] ^= 255
     (folder / "n4.png").write_bytes(flipped)
-    with refused("5 of 11 files cannot be read as a picture (cut.jpg, n1.png, n2.png, n3.png, n4.png)"):
+    with refused(
+        "5 of 11 files cannot be read as a picture (cut.jpg, n1.png, n2.png, n3.png, n4.png)"
+    ):
         read(folder)
 
 
@@ -197,7 +211,11 @@ def test_grey_and_transparent_are_converted_and_said(tmp_path):
     assert (found["grey"] == 100).all() and (found["clear"] == 255).all()
     assert found["solid"].tolist() == [[[200, 0, 0]] * 4] * 4
     said = " ".join(read(folder).notes)
-    assert "1 of 4 pictures are grey" in said and "2 of 4 pictures have transparency" in said and "clear" in said
+    assert (
+        "1 of 4 pictures are grey" in said
+        and "2 of 4 pictures have transparency" in said
+        and "clear" in said
+    )
 
 
 @pytest.mark.parametrize("colour", [False, True])
@@ -206,7 +224,9 @@ def test_sixteen_bits_are_refused(tmp_path, colour):
     if colour:  # Pillow cannot write it: the header is enough, it must not be opened as 8 bits
         with (folder / "deep.png").open("wb") as file:
             file.write(b"\x89PNG\r\n\x1a\n")
-            PngImagePlugin.putchunk(file, b"IHDR", (4).to_bytes(4, "big") * 2 + bytes([16, 2, 0, 0, 0]))
+            PngImagePlugin.putchunk(
+                file, b"IHDR", (4).to_bytes(4, "big") * 2 + bytes([16, 2, 0, 0, 0])
+            )
             PngImagePlugin.putchunk(file, b"IDAT", zlib.compress(bytes((4 * 6 + 1) * 4)))
             PngImagePlugin.putchunk(file, b"IEND", b"")
         assert Image.open(folder / "deep.png").mode == "RGB"
@@ -248,7 +268,9 @@ def test_a_tensor_is_the_pictures_in_it(tmp_path, kind):
 
 def test_samples_and_dictionaries_and_old_files(tmp_path):
     tensor = torch.rand(4, 2, 3, 6, 5)
-    torch.save({"recons": tensor, "epoch": 3}, tmp_path / "p.pt", _use_new_zipfile_serialization=False)
+    torch.save(
+        {"recons": tensor, "epoch": 3}, tmp_path / "p.pt", _use_new_zipfile_serialization=False
+    )
     found = read(tmp_path / "p.pt")
     assert len(found.samples) == 2 and len(found.samples[0]) == 4
     np.testing.assert_array_equal(found.samples[1][2], tensor[2, 1].permute(1, 2, 0).numpy())
@@ -264,13 +286,22 @@ class Bomb:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (torch.rand(3, 6, 6, 3), "expected (n, 3, height, width) or (n, n_samples, 3, height, width); its channels"),
+        (
+            torch.rand(3, 6, 6, 3),
+            "expected (n, 3, height, width) or (n, n_samples, 3, height, width); its channels",
+        ),
         (torch.rand(3, 6), "found a tensor of shape (3, 6)"),
         (torch.rand(2, 3, 6, 6) * 255, "2 of 2 pictures leave the range from 0 to 1 (0, 1;"),
         (torch.rand(2, 3, 6, 6) * 2 - 1, "leave the range"),
-        (torch.rand(2, 3, 6, 6).index_put((torch.tensor(1),), torch.tensor(torch.nan)), "1 of 2 pictures hold NaN"),
+        (
+            torch.rand(2, 3, 6, 6).index_put((torch.tensor(1),), torch.tensor(torch.nan)),
+            "1 of 2 pictures hold NaN",
+        ),
         (torch.ones(2, 3, 6, 6).int(), "found a tensor of type int32"),
-        ({"a": torch.rand(2, 3, 4, 4), "b": torch.rand(2, 3, 4, 4)}, "found tensors a, b, expected one tensor"),
+        (
+            {"a": torch.rand(2, 3, 4, 4), "b": torch.rand(2, 3, 4, 4)},
+            "found tensors a, b, expected one tensor",
+        ),
         ([1, 2], "found list, expected one tensor"),
         (Bomb(), "holds more than tensors and is not opened"),
     ],

@@ -28,7 +28,9 @@ def study(tmp_path):
 
 @pytest.fixture
 def app(study):
-    return create_app(study.answers, study.pictures, Texts("Alike?", "lab@example.org"), ADMIN, break_every=5)
+    return create_app(
+        study.answers, study.pictures, Texts("Alike?", "lab@example.org"), ADMIN, break_every=5
+    )
 
 
 @pytest.fixture
@@ -43,14 +45,45 @@ def answered(study):
 # Fuzzing
 
 PIECES = st.one_of(
-    st.sampled_from(["r", "a", "assets", "answer", "consent", "trial", "picture", "0.json", "rate.css", "..", ".",
-                     "%2e%2e", "..%2f..", "%00", "answers.csv", "TOKEN", "OTHER", "ADMIN", "PICTURE", "%c0%ae", ""]),
+    st.sampled_from(
+        [
+            "r",
+            "a",
+            "assets",
+            "answer",
+            "consent",
+            "trial",
+            "picture",
+            "0.json",
+            "rate.css",
+            "..",
+            ".",
+            "%2e%2e",
+            "..%2f..",
+            "%00",
+            "answers.csv",
+            "TOKEN",
+            "OTHER",
+            "ADMIN",
+            "PICTURE",
+            "%c0%ae",
+            "",
+        ]
+    ),
     st.text(max_size=12).map(lambda text: quote(text, safe="")),
-)  # fmt: skip
+)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.sampled_from(["left", "right"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3), max_leaves=6,
-)  # fmt: skip
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(["left", "right"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 BODIES = st.one_of(
     st.binary(max_size=3000),
     VALUES.map(lambda value: json.dumps(value).encode()),
@@ -59,7 +92,13 @@ BODIES = st.one_of(
     ),
 )
 KINDS = st.sampled_from(
-    ["application/json", "application/x-www-form-urlencoded", "text/plain", "", "multipart/form-data"]
+    [
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "",
+        "multipart/form-data",
+    ]
 )
 
 
@@ -78,19 +117,30 @@ def fuzzed(study, client):
     def ask(method, pieces, body, kind, allowed):
         path = "/" + "/".join(names.get(piece, piece) for piece in pieces)
         address = f"{client.base_url}{path}"  # whole: alone, "//r" would name a server
-        reply = client.request(method, address, content=body, headers={"Content-Type": kind} if kind else {})
+        reply = client.request(
+            method, address, content=body, headers={"Content-Type": kind} if kind else {}
+        )
         assert reply.status_code in allowed, (method, path, reply.status_code)
-        assert "Traceback" not in reply.text and reply.headers["x-content-type-options"] == "nosniff"
+        assert (
+            "Traceback" not in reply.text and reply.headers["x-content-type-options"] == "nosniff"
+        )
         return reply
 
     return ask
 
 
-QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @QUICK
-@given(method=st.sampled_from(METHODS), pieces=st.lists(PIECES, max_size=6), body=st.binary(max_size=40), kind=KINDS)
+@given(
+    method=st.sampled_from(METHODS),
+    pieces=st.lists(PIECES, max_size=6),
+    body=st.binary(max_size=40),
+    kind=KINDS,
+)
 def test_any_address_is_answered_calmly(study, fuzzed, method, pieces, body, kind):
     fuzzed(method, pieces, body, kind, {200, 303, 404, 405, 409, 415, 422})
     assert answered(study) == 0
@@ -104,7 +154,10 @@ def test_any_body_is_answered_calmly(study, fuzzed, body, kind):
     assert answered(study) == before + (reply.status_code == 200)
     if reply.status_code == 200:  # then it was an answer, by a reading of its own
         fields = json.loads(body)
-        assert set(fields) == {"position", "choice", "milliseconds"} and fields["choice"] in ("left", "right")
+        assert set(fields) == {"position", "choice", "milliseconds"} and fields["choice"] in (
+            "left",
+            "right",
+        )
         assert fields["position"] == before and 0 <= fields["milliseconds"] <= 1e9
 
 
@@ -128,24 +181,44 @@ def address(app):
 def test_no_path_from_outside_reaches_the_disk(study, address, tmp_path):
     (tmp_path / "secret.png").write_bytes(b"SECRET")
     study.answers.consent(study.answers.rater(study.tokens[0]))
-    ups = ["../", "..%2f", "%2e%2e/", "%2e%2e%2f", "..%5c", "..\\", "....//", "%252e%252e%252f", "..%c0%af", "/", "%2f"]
+    ups = [
+        "../",
+        "..%2f",
+        "%2e%2e/",
+        "%2e%2e%2f",
+        "..%5c",
+        "..\\",
+        "....//",
+        "%252e%252e%252f",
+        "..%c0%af",
+        "/",
+        "%2f",
+    ]
     for up in ups:
         for depth in (1, 2, 6):
             for end in ("secret.png", "etc/passwd", "answers.sqlite", "pictures/secret.png"):
                 for start in ("/assets/", f"/r/{study.tokens[0]}/picture/", "/", f"/a/{ADMIN}/"):
                     path = (start + up * depth + end).encode()
-                    reply = raw(address, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    reply = raw(
+                        address,
+                        b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+                    )
                     assert reply.split()[1] == b"404", path
-                    assert b"SECRET" not in reply and b"root:" not in reply and b"SQLite" not in reply
+                    assert (
+                        b"SECRET" not in reply and b"root:" not in reply and b"SQLite" not in reply
+                    )
 
 
 def test_damaged_requests_get_no_traceback(study, address):
     path = f"/r/{study.tokens[0]}/answer".encode()
     for request in (
-        b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET\r\n\r\n", b"POST " + path + b" HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
-        b"GET / HTTP/x\r\n\r\n", b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"POST " + path + b" HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"GET / HTTP/x\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
         b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    ):  # fmt: skip
+    ):
         reply = raw(address, request)
         assert reply.split()[1:2] == [b"400"] and b"Traceback" not in reply
 

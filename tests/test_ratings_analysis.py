@@ -104,16 +104,26 @@ def test_accuracy_by_hand_and_by_scipy():
     noise = answers.iloc[:50].assign(kind="catch", method="catch", hit=False)
     again = answers.iloc[:50].assign(kind="repeat", hit=False)
     found = accuracy(pd.concat([answers, noise, again])).set_index("method")
-    assert list(found.index) == ["c", "z", "zc"]  # by name: with catch trials in it, the column has no order
+    assert list(found.index) == [
+        "c",
+        "z",
+        "zc",
+    ]  # by name: with catch trials in it, the column has no order
     assert list(accuracy(answers)["method"]) == ["z", "c", "zc"]
     for number, name in enumerate(METHODS):
         row, own = found.loc[name], hits[:, number].astype(float)
         assert (row["n_raters"], row["n_images"], row["n_trials"]) == (6, 40, 240)
         assert row["accuracy"] == pytest.approx(own.mean())
         by_rater = stats.ttest_1samp(own.mean(1), 0).confidence_interval()
-        np.testing.assert_allclose(row[["rater_low", "rater_high"]].astype(float), np.clip(by_rater, 0, 1))
-        boot = stats.bootstrap((own.mean(0),), np.mean, method="percentile", n_resamples=5000, rng=0)
-        np.testing.assert_allclose(row[["image_low", "image_high"]].astype(float), boot.confidence_interval, atol=0.015)
+        np.testing.assert_allclose(
+            row[["rater_low", "rater_high"]].astype(float), np.clip(by_rater, 0, 1)
+        )
+        boot = stats.bootstrap(
+            (own.mean(0),), np.mean, method="percentile", n_resamples=5000, rng=0
+        )
+        np.testing.assert_allclose(
+            row[["image_low", "image_high"]].astype(float), boot.confidence_interval, atol=0.015
+        )
         assert row["ci_high"] - row["ci_low"] >= row["rater_high"] - row["rater_low"] - 0.02
 
 
@@ -121,8 +131,12 @@ def test_order_and_names_do_not_matter():
     answers = table(random_hits(2))
     shuffled = answers.sample(frac=1, random_state=1)
     names = dict(zip(sorted(answers["rater"].unique()), "fbadec", strict=True))
-    shuffled = shuffled.assign(rater=shuffled["rater"].map(names), image=shuffled["image"].map(lambda k: f"p{k:03d}"))
-    one, other = (accuracy(some).sort_values("method", ignore_index=True) for some in (answers, shuffled))
+    shuffled = shuffled.assign(
+        rater=shuffled["rater"].map(names), image=shuffled["image"].map(lambda k: f"p{k:03d}")
+    )
+    one, other = (
+        accuracy(some).sort_values("method", ignore_index=True) for some in (answers, shuffled)
+    )
     columns = ["accuracy", "ci_low", "ci_high", "rater_low", "rater_high"]
     pd.testing.assert_frame_equal(one[columns], other[columns])
 
@@ -136,7 +150,9 @@ def test_nobody_errs_and_the_interval_still_has_a_width():
     ends = sm.stats.confint_proportions_2indep(600, 600, 600, 600, compare="diff", method="newcomb")
     np.testing.assert_allclose(both.loc[0, ["ci_low", "ci_high"]].astype(float), ends, atol=1e-12)
     assert both.loc[0, "p_both"] == both.loc[0, "p_image"] == 1
-    np.testing.assert_allclose(both.loc[1, ["ci_low", "ci_high"]].astype(float), [wilson.low - 0.5, 0.5])
+    np.testing.assert_allclose(
+        both.loc[1, ["ci_low", "ci_high"]].astype(float), [wilson.low - 0.5, 0.5]
+    )
     assert both.loc[1, "p_both"] == pytest.approx(2 * 0.5**100)
 
 
@@ -148,7 +164,9 @@ def test_intervals_cover(n_raters):
     centre = intercept(0.8, float(np.hypot(rater_sd, image_sd)))
     for _ in range(n):
         raters, images = rng.normal(0, rater_sd, n_raters), rng.normal(0, image_sd, 100)
-        answers = table(rng.random((n_raters, 1, 100)) < expit(centre + raters[:, None, None] + images))
+        answers = table(
+            rng.random((n_raters, 1, 100)) < expit(centre + raters[:, None, None] + images)
+        )
         row = accuracy(answers, n_bootstrap=200, rng=rng).iloc[0]
         truth = {
             "rater": average(centre + images, rater_sd).mean(),
@@ -166,7 +184,9 @@ def test_intervals_cover(n_raters):
 def scipy_signed_rank(counts):
     """Two-sided p of whole numbers, in which equal differences are equal; by drawn signs where images are few."""
     if len(counts) > 50:
-        return pytest.approx(stats.wilcoxon(counts, zero_method="zsplit", method="asymptotic").pvalue)
+        return pytest.approx(
+            stats.wilcoxon(counts, zero_method="zsplit", method="asymptotic").pvalue
+        )
     draws = stats.PermutationMethod(n_resamples=20_000, rng=0)
     p = stats.wilcoxon(counts, zero_method="zsplit", method=draws).pvalue
     return pytest.approx(p, abs=10 * np.sqrt(p / 40_000))  # five standard errors
@@ -176,8 +196,13 @@ def test_compare_equals_scipy():
     hits = random_hits(3)
     found = compare(table(hits), units=("image", "rater", "answer"))
     assert list(zip(found["a"], found["b"], strict=True)) == [
-        ("z", "c"), ("z", "zc"), ("c", "zc"), ("z", "chance"), ("c", "chance"), ("zc", "chance"),
-    ]  # fmt: skip
+        ("z", "c"),
+        ("z", "zc"),
+        ("c", "zc"),
+        ("z", "chance"),
+        ("c", "chance"),
+        ("zc", "chance"),
+    ]
     for row, (a, b) in zip(found.itertuples(), [(0, 1), (0, 2), (1, 2)], strict=False):
         d = hits[:, a].astype(float) - hits[:, b]
         assert row.difference == pytest.approx(d.mean())
@@ -211,7 +236,9 @@ def test_raters_who_saw_other_images():
     found = compare(some).iloc[0]
     both = some.pivot_table(index="image", columns="method", values="hit").dropna()
     assert found["n_image"] == len(both) < 200
-    whole = (27_720 * (both["z"] - both["zc"])).round()  # shares of up to 12 raters in whole numbers
+    whole = (
+        27_720 * (both["z"] - both["zc"])
+    ).round()  # shares of up to 12 raters in whole numbers
     assert found["p_image"] == scipy_signed_rank(whole)
     shares = some.groupby("method")["hit"].mean()
     assert found["difference"] == pytest.approx(shares["z"] - shares["zc"])
@@ -221,7 +248,9 @@ def test_raters_who_saw_other_images():
 def test_tests_keep_their_level():
     """Equal methods; images differ in which method did them well. Raters then are no unit, answers neither."""
     rng, n, trials = np.random.default_rng(0), 150, crossing(6, 60, ["a", "b"])
-    studies = (simulate(trials, 0.8, rng, image_method_sd=1.0, rater_method_sd=0.0) for _ in range(n))
+    studies = (
+        simulate(trials, 0.8, rng, image_method_sd=1.0, rater_method_sd=0.0) for _ in range(n)
+    )
     found = pd.concat([compare(study, units=("image",)).iloc[:1] for study in studies])
     most = stats.binom.ppf(0.9999, n, 0.05)
     assert (found["p_image"] <= 0.05).sum() <= most
@@ -230,7 +259,9 @@ def test_tests_keep_their_level():
 
 
 def test_what_compare_refuses():
-    with pytest.raises(PhospheneError, match="units must be among image, rater, answer, found trial"):
+    with pytest.raises(
+        PhospheneError, match="units must be among image, rater, answer, found trial"
+    ):
         compare(table(random_hits(0)), units=("trial",))
     with pytest.raises(PhospheneError, match="columns hit are missing"):
         accuracy(table(random_hits(0)).drop(columns="hit"))
@@ -255,7 +286,9 @@ def test_marginal_odds_equal_statsmodels_clustered_by_rater_and_by_image():
         assert row["log_odds"] == pytest.approx(fit.params["method"], abs=1e-8)
         assert ours == pytest.approx(fit.bse["method"] ** 2 * n / (n - 1), rel=1e-6)
     low, high, p = t_interval(row["log_odds"], float(spread.both), float(spread.df))
-    assert row["or_low"] == pytest.approx(np.exp(low)) and row["or_high"] == pytest.approx(np.exp(high))
+    assert row["or_low"] == pytest.approx(np.exp(low)) and row["or_high"] == pytest.approx(
+        np.exp(high)
+    )
     assert row["p"] == pytest.approx(p) and row["headline"] and row["model"] == MARGINAL
 
 
@@ -264,20 +297,30 @@ def test_odds_against_chance_and_holm():
     found = mixed(answers)
     alone = found[found["b"] == "chance"]
     assert list(alone["a"]) == ["z", "c", "zc"] and (alone["model"] == MARGINAL).all()
-    np.testing.assert_allclose(alone["log_odds"], logit(answers.groupby("method", sort=False)["hit"].mean()))
+    np.testing.assert_allclose(
+        alone["log_odds"], logit(answers.groupby("method", sort=False)["hit"].mean())
+    )
     for model in (MARGINAL, MIXED):
         rows = found[(found["model"] == model) & (found["b"] != "chance")]
-        np.testing.assert_allclose(rows["p_holm"].astype(float), sm.stats.multipletests(rows["p"], method="holm")[1])
+        np.testing.assert_allclose(
+            rows["p_holm"].astype(float), sm.stats.multipletests(rows["p"], method="holm")[1]
+        )
         assert len(rows) == 3 and rows["converged"].all()
 
 
 def test_mixed_model_finds_what_is_there():
     rng = np.random.default_rng(0)
-    lin = np.array([0.5, 1.7])[:, None] + rng.normal(0, 0.6, (30, 1, 1)) + rng.normal(0, 1, (1, 1, 150))
+    lin = (
+        np.array([0.5, 1.7])[:, None]
+        + rng.normal(0, 0.6, (30, 1, 1))
+        + rng.normal(0, 1, (1, 1, 150))
+    )
     found = mixed(table(rng.random((30, 2, 150)) < expit(lin), ("z", "zc")))
     row = found[found["model"] == MIXED].iloc[0]
     assert row["log_odds"] == pytest.approx(-1.2, abs=0.2) and row["p"] < 1e-6
-    assert row["rater_sd"] == pytest.approx(0.6, abs=0.25) and row["image_sd"] == pytest.approx(1, abs=0.3)
+    assert row["rater_sd"] == pytest.approx(0.6, abs=0.25) and row["image_sd"] == pytest.approx(
+        1, abs=0.3
+    )
     # within a rater and image odds differ more than on average
     assert abs(row["log_odds"]) > abs(found[found["model"] == MARGINAL].iloc[0]["log_odds"])
 
@@ -287,7 +330,12 @@ def test_a_method_that_is_never_wrong_has_no_odds():
     hits[:, 2] = True
     found = mixed(table(hits))
     odd = found[(found["model"] == MARGINAL) & ((found["a"] == "zc") | (found["b"] == "zc"))]
-    assert len(odd) == 3 and np.isinf(odd["log_odds"]).all() and odd["p"].isna().all() and not odd["converged"].any()
+    assert (
+        len(odd) == 3
+        and np.isinf(odd["log_odds"]).all()
+        and odd["p"].isna().all()
+        and not odd["converged"].any()
+    )
     assert found.loc[(found["a"] == "z") & (found["b"] == "c"), "p"].notna().all()
 
 
@@ -297,13 +345,17 @@ def test_a_method_that_is_never_wrong_has_no_odds():
 def one_rater(rater: str, catch: list[bool], ms: list[float]) -> pd.DataFrame:
     n = len(ms)
     kind = ["catch"] * len(catch) + ["trial"] * (n - len(catch))
-    return pd.DataFrame({"rater": rater, "kind": kind, "hit": catch + [True] * (n - len(catch)), "milliseconds": ms})
+    return pd.DataFrame(
+        {"rater": rater, "kind": kind, "hit": catch + [True] * (n - len(catch)), "milliseconds": ms}
+    )
 
 
 def test_exclusions_are_the_rules():
     answers = pd.concat(
         [
-            one_rater("edge", [True] * 8 + [False] * 2, [299.99] * 2 + [300.0] * 18),  # both limits pass
+            one_rater(
+                "edge", [True] * 8 + [False] * 2, [299.99] * 2 + [300.0] * 18
+            ),  # both limits pass
             one_rater("blind", [True] * 7 + [False] * 3, [1500.0] * 20),
             one_rater("fast", [True] * 10, [299.99] * 3 + [1500.0] * 17),
             one_rater("worst", [False] * 10, [100.0] * 20),
@@ -313,7 +365,13 @@ def test_exclusions_are_the_rules():
         ]
     )
     found = exclusions(answers, least_catch=0.8, least_seconds=0.3).set_index("rater")
-    assert found["excluded"].to_dict() == {"blind": True, "edge": False, "fast": True, "worst": True, "wrong": False}
+    assert found["excluded"].to_dict() == {
+        "blind": True,
+        "edge": False,
+        "fast": True,
+        "worst": True,
+        "wrong": False,
+    }
     assert found.loc["edge", ["answered", "catch_n", "catch_hits"]].tolist() == [20, 10, 8]
     assert found.loc["edge", "fast"] == 0.1 and found.loc["edge", "median_ms"] == 300
     assert found.loc["blind", "reason"] == "7 of 10 catch trials right, less than 80 %"
@@ -327,14 +385,19 @@ def test_exclusions_are_the_rules():
 def test_the_catch_limit_is_a_decimal(k):
     found = exclusions(one_rater("a", [True] * k + [False] * (10 - k), [999.0] * 10), k / 10, 0.3)
     assert not found["excluded"][0]
-    assert exclusions(one_rater("a", [True] * k + [False] * (10 - k), [999.0] * 10), k / 10 + 1e-9, 0.3)["excluded"][0]
+    assert exclusions(
+        one_rater("a", [True] * k + [False] * (10 - k), [999.0] * 10), k / 10 + 1e-9, 0.3
+    )["excluded"][0]
 
 
 def test_rules_without_their_data_are_not_applied():
     answers = one_rater("a", [], [np.nan] * 5)
     found = exclusions(answers, 0.8, 0.3).iloc[0]
     assert (
-        not found["excluded"] and found["catch_n"] == 0 and np.isnan(found["fast"]) and np.isnan(found["catch_share"])
+        not found["excluded"]
+        and found["catch_n"] == 0
+        and np.isnan(found["fast"])
+        and np.isnan(found["catch_share"])
     )
     assert not exclusions(answers.drop(columns="milliseconds"), 0.8, 0.3)["excluded"][0]
 
@@ -345,14 +408,20 @@ def test_rules_without_their_data_are_not_applied():
 def test_consistency_by_hand():
     trials = pd.DataFrame(
         {
-            "rater": "a", "position": range(6), "kind": ["trial"] * 3 + ["repeat"] * 3, "method": "z",
-            "image": [0, 1, 2] * 2, "repeat_of": [-1, -1, -1, 0, 1, 9],
+            "rater": "a",
+            "position": range(6),
+            "kind": ["trial"] * 3 + ["repeat"] * 3,
+            "method": "z",
+            "image": [0, 1, 2] * 2,
+            "repeat_of": [-1, -1, -1, 0, 1, 9],
             "correct": ["left", "left", "right", "right", "right", "left"],
             "choice": ["left", "right", "right", "right", "right", "left"],
         }
-    )  # fmt: skip
+    )
     found = consistency(trials.assign(hit=trials["choice"] == trials["correct"])).iloc[0]
-    assert found["n_repeats"] == 2 and found["alike"] == 0.5  # first alike (both right), second not; third has no first
+    assert (
+        found["n_repeats"] == 2 and found["alike"] == 0.5
+    )  # first alike (both right), second not; third has no first
     assert found["n_trials"] == 3 and found["right_side"] == pytest.approx(2 / 3)
     assert found["p_side"] == stats.binomtest(2, 3, 1 / 3).pvalue
 
@@ -382,18 +451,35 @@ def test_agreement_where_there_is_none_to_find():
 
 def scores(values: dict[str, np.ndarray], mode: str = "z", **more: object) -> pd.DataFrame:
     parts = [
-        pd.DataFrame({"preset": "p", "metric": name, "direction": "takagi2023", "selection": "single", "value": value,
-                      "image": range(len(value)), "item": range(len(value)), "subject": "subj01", "mode": mode,
-                      "source": "brain", **more})
+        pd.DataFrame(
+            {
+                "preset": "p",
+                "metric": name,
+                "direction": "takagi2023",
+                "selection": "single",
+                "value": value,
+                "image": range(len(value)),
+                "item": range(len(value)),
+                "subject": "subj01",
+                "mode": mode,
+                "source": "brain",
+                **more,
+            }
+        )
         for name, value in values.items()
-    ]  # fmt: skip
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
 def test_predicts_is_spearman_over_images_that_were_shown():
     hits = random_hits(8)
     people, rng = hits[:, 0].mean(0), np.random.default_rng(0)
-    metrics = {"good": people + rng.normal(0, 0.1, 40), "bad": rng.normal(size=40), "Eff": -people, "flat": np.ones(40)}
+    metrics = {
+        "good": people + rng.normal(0, 0.1, 40),
+        "bad": rng.normal(size=40),
+        "Eff": -people,
+        "flat": np.ones(40),
+    }
     table_of = pd.concat(
         [
             scores(metrics),
@@ -401,25 +487,37 @@ def test_predicts_is_spearman_over_images_that_were_shown():
             scores({"good": rng.normal(size=40)}, selection="mean"),
         ]
     )
-    found = predicts(table(hits).assign(image=lambda t: t["image"].astype(str)), table_of).set_index("metric")
+    found = predicts(
+        table(hits).assign(image=lambda t: t["image"].astype(str)), table_of
+    ).set_index("metric")
     assert list(found.index)[:3] == ["Eff", "good", "bad"] and (found["method"] == "z").all()
     for name in ("good", "bad"):
-        assert found.loc[name, "r"] == pytest.approx(stats.spearmanr(people, metrics[name]).statistic)
+        assert found.loc[name, "r"] == pytest.approx(
+            stats.spearmanr(people, metrics[name]).statistic
+        )
         assert found.loc[name, "ci_low"] < found.loc[name, "r"] < found.loc[name, "ci_high"]
     nameless = predicts(table(hits).assign(subject=""), scores(metrics)).set_index("metric")
     assert nameless.loc["good", "r"] == found.loc["good", "r"]
     assert found.loc["Eff", "r"] == pytest.approx(1) and found.loc["Eff", "best"] > 0.99
-    assert np.isnan(found.loc["flat", "r"]) and np.isnan(found.loc["flat", "ci_low"]) and found.loc["flat", "best"] == 0
+    assert (
+        np.isnan(found.loc["flat", "r"])
+        and np.isnan(found.loc["flat", "ci_low"])
+        and found.loc["flat", "best"] == 0
+    )
     assert found["best"].sum() == pytest.approx(1) and (found["n_images"] == 40).all()
 
 
 def test_a_mode_with_one_sample_has_its_scores_under_mean():
     hits, rng = random_hits(8), np.random.default_rng(0)
     one = scores({"q": hits[:, 0].mean(0)}, mode="z", selection="mean")
-    two = [scores({"q": rng.normal(size=40)}, mode="c", selection=name) for name in ("mean", "single")]
+    two = [
+        scores({"q": rng.normal(size=40)}, mode="c", selection=name) for name in ("mean", "single")
+    ]
     found = predicts(table(hits), pd.concat([one, *two])).set_index("method")
     assert found.loc["z", "r"] == pytest.approx(1)
-    assert found.loc["c", "r"] == pytest.approx(stats.spearmanr(two[1]["value"], hits[:, 1].mean(0)).statistic)
+    assert found.loc["c", "r"] == pytest.approx(
+        stats.spearmanr(two[1]["value"], hits[:, 1].mean(0)).statistic
+    )
 
 
 def test_interval_of_a_metric_covers():
@@ -429,7 +527,9 @@ def test_interval_of_a_metric_covers():
     for _ in range(n):
         quality = rng.normal(size=100)
         hits = rng.random((6, 1, 100)) < expit(1 + quality)
-        row = predicts(table(hits, ("z",)), scores({"q": quality}), n_bootstrap=200, rng=rng).iloc[0]
+        row = predicts(table(hits, ("z",)), scores({"q": quality}), n_bootstrap=200, rng=rng).iloc[
+            0
+        ]
         inside += row["ci_low"] <= truth <= row["ci_high"]
     assert 0.85 * n <= inside <= n
 

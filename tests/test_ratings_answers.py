@@ -46,7 +46,13 @@ def agreed(study, slot=0):
 
 def test_a_rater_is_known_by_token_only(study):
     rater = study.answers.rater(study.tokens[1])
-    assert (rater.slot, rater.label, rater.consented, rater.answered, rater.total) == (1, "rater01", False, 0, 12)
+    assert (rater.slot, rater.label, rater.consented, rater.answered, rater.total) == (
+        1,
+        "rater01",
+        False,
+        0,
+        12,
+    )
     for wrong in ("", "rater01", study.tokens[1][:-1], study.tokens[1] + "x", "\ud800", "é" * 500):
         assert study.answers.rater(wrong) is None
 
@@ -69,9 +75,14 @@ def test_answers_come_back_as_they_were_given(study):
     assert str(found["server_at"].dt.tz) == "UTC" and found["server_at"].is_monotonic_increasing
     assert study.answers.rater(study.tokens[2]).finished
     progress = study.answers.progress().set_index("slot")
-    assert progress["answered"].to_dict() == {0: 0, 1: 0, 2: 12} and progress.loc[2, "median_ms"] == 506.0
+    assert (
+        progress["answered"].to_dict() == {0: 0, 1: 0, 2: 12}
+        and progress.loc[2, "median_ms"] == 506.0
+    )
     assert progress["finished_at"].notna().to_dict() == {0: False, 1: False, 2: True}
-    assert study.answers.summary(rater) == pytest.approx({"answered": 12, "minutes": 6072 / 60000, "seconds": 0.506})
+    assert study.answers.summary(rater) == pytest.approx(
+        {"answered": 12, "minutes": 6072 / 60000, "seconds": 0.506}
+    )
 
 
 def test_answers_outlive_a_restart(study):
@@ -96,7 +107,9 @@ def test_only_the_next_trial_is_answered_and_once(study):
     for choice in ("left", "right"):
         with pytest.raises(AlreadyAnswered):
             study.answers.answer(rater, 0, choice, 900)
-    assert study.answers.export()[["position", "choice", "milliseconds"]].to_numpy().tolist() == [[0, "left", 500.0]]
+    assert study.answers.export()[["position", "choice", "milliseconds"]].to_numpy().tolist() == [
+        [0, "left", 500.0]
+    ]
 
 
 @pytest.mark.parametrize("position", [-1, 0.0, "0", None, True, [0], 2**31, 10**400])
@@ -109,7 +122,10 @@ def test_a_position_is_a_whole_number(study, position):
 @pytest.mark.parametrize(
     "field, value",
     [
-        *[("choice", value) for value in ("", "Left", "left ", "up", None, 0, True, ["left"], {"left": 1}, "left\0")],
+        *[
+            ("choice", value)
+            for value in ("", "Left", "left ", "up", None, 0, True, ["left"], {"left": 1}, "left\0")
+        ],
         *[
             ("milliseconds", value)
             for value in (-1, -0.1, float("nan"), float("inf"), 1e10, 10**400, "500", None, True)
@@ -134,7 +150,9 @@ def test_many_windows_at_once_store_every_trial_once(study):
         for _ in range(12):
             rater = answers.rater(study.tokens[0])
             try:
-                answers.answer(rater, min(rater.answered + chance.choice([0, 0, 0, 1]), 11), "left", number)
+                answers.answer(
+                    rater, min(rater.answered + chance.choice([0, 0, 0, 1]), 11), "left", number
+                )
                 stored.append(number)
             except (AlreadyAnswered, NotYet):
                 pass
@@ -143,7 +161,9 @@ def test_many_windows_at_once_store_every_trial_once(study):
         list(pool.map(window, range(16)))
     found = study.answers.export()
     assert found["position"].tolist() == list(range(12))
-    assert sorted(stored) == sorted(found["milliseconds"].astype(int))  # every one that was told "stored", no other
+    assert sorted(stored) == sorted(
+        found["milliseconds"].astype(int)
+    )  # every one that was told "stored", no other
     two[1].close()
 
 
@@ -200,7 +220,8 @@ def test_sqlite_is_asked_to_be_durable(tmp_path):
     study = example(tmp_path)
     with study.answers._engine.connect() as connection:
         asked = [
-            connection.scalar(sa.text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "busy_timeout")
+            connection.scalar(sa.text(f"PRAGMA {name}"))
+            for name in ("journal_mode", "synchronous", "busy_timeout")
         ]
     assert asked == ["wal", 2, 20000]  # 2: FULL, on disk at every commit
     with sqlite3.connect(tmp_path / "answers.sqlite") as plain:  # readable without phosphene

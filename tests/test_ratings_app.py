@@ -37,7 +37,9 @@ def study(tmp_path):
 
 @pytest.fixture
 def app(study):
-    return create_app(study.answers, study.pictures, Texts("Alike?", "lab@example.org"), ADMIN, break_every=5)
+    return create_app(
+        study.answers, study.pictures, Texts("Alike?", "lab@example.org"), ADMIN, break_every=5
+    )
 
 
 @pytest.fixture
@@ -69,7 +71,8 @@ def test_a_study_from_consent_to_thanks(study, client):
     assert "I agree" in client.get(at).text
     agreed = client.post(f"{at}/consent", content="agree=yes", headers=FORM)
     assert (
-        agreed.status_code == 303 and client.get(f"{at}/{agreed.headers['location']}").text.count("How it works") == 1
+        agreed.status_code == 303
+        and client.get(f"{at}/{agreed.headers['location']}").text.count("How it works") == 1
     )
     for position, row in study.shown(0).iterrows():
         trial = client.get(f"{at}/trial/{position}.json").json()
@@ -84,16 +87,30 @@ def test_a_study_from_consent_to_thanks(study, client):
         assert "Welcome back" in client.get(at).text or position == 11
     page = client.get(at).text
     assert "Thank you" in page and "rater00" in page and "lab@example.org" in page
-    assert client.post(f"{at}/answer", json=answer(12)).json()["next"] == 12  # a page that missed the end goes there
+    assert (
+        client.post(f"{at}/answer", json=answer(12)).json()["next"] == 12
+    )  # a page that missed the end goes there
     found = study.answers.export()
-    assert found["hit"].all() and found["milliseconds"].tolist() == [700 + position for position in range(12)]
+    assert found["hit"].all() and found["milliseconds"].tolist() == [
+        700 + position for position in range(12)
+    ]
 
 
 def test_answers_replayed_or_out_of_order_change_nothing(study, client, link):
-    assert client.post(f"{link}/answer", json=answer(1)).json() == {"error": "trial 1 is not the next one", "next": 0}
+    assert client.post(f"{link}/answer", json=answer(1)).json() == {
+        "error": "trial 1 is not the next one",
+        "next": 0,
+    }
     client.post(f"{link}/answer", json=answer(0, "right"))
     before = study.answers.export()
-    for body in (answer(0, "right"), answer(0, "left"), answer(2), answer(11), answer(12), answer(2**31 - 1)):
+    for body in (
+        answer(0, "right"),
+        answer(0, "left"),
+        answer(2),
+        answer(11),
+        answer(12),
+        answer(2**31 - 1),
+    ):
         reply = client.post(f"{link}/answer", json=body)
         assert (reply.status_code, reply.json()["next"]) == (409, 1)
     assert study.answers.export().equals(before)
@@ -101,7 +118,10 @@ def test_answers_replayed_or_out_of_order_change_nothing(study, client, link):
 
 def test_without_consent_there_is_nothing_to_see_or_answer(study, client):
     at, first = f"/r/{study.tokens[0]}", study.shown(0).loc[0]
-    assert client.get(f"{at}/trial/0.json").json() == {"error": "this trial is not the next one", "next": 0}
+    assert client.get(f"{at}/trial/0.json").json() == {
+        "error": "this trial is not the next one",
+        "next": 0,
+    }
     assert client.get(f"{at}/picture/{first['photo']}").status_code == 404
     assert client.post(f"{at}/answer", json=answer()).status_code == 409
     for body in ("", "agree=no", "agree=yes&agree=yes", "agree=yes&more=1", "agree", "%", "\0"):
@@ -110,7 +130,13 @@ def test_without_consent_there_is_nothing_to_see_or_answer(study, client):
 
 
 def test_a_rater_sees_no_further_than_the_trial_after_next(study, client, link):
-    assert [client.get(f"{link}/trial/{k}.json").status_code for k in (0, 1, 2, 11, 12)] == [200, 200, 409, 409, 404]
+    assert [client.get(f"{link}/trial/{k}.json").status_code for k in (0, 1, 2, 11, 12)] == [
+        200,
+        200,
+        409,
+        409,
+        404,
+    ]
     for odd in ("-1", "00000001", "1.0", "one", "٣", "²", "9" * 30, ""):
         assert client.get(f"{link}/trial/{quote(odd)}.json").status_code == 404
     ahead = set(study.shown(0).loc[2:, ["photo", "left", "right"]].to_numpy().ravel())
@@ -125,8 +151,14 @@ def test_nothing_tells_method_or_answer(study, client, link):
     said = "".join(page.text + str(page.headers) for page in pages)
     for word in ("correct", "method", "distractor", "catch", "repeat", "subj01", trial["image"]):
         assert f'"{word}' not in said and f"={word}" not in said
-    heads = [client.get(f"{link}/picture/{trial[role]}").headers for role in ("photo", "left", "right")]
-    assert heads[0] == heads[1] == heads[2] and "last-modified" not in heads[0] and "etag" not in heads[0]
+    heads = [
+        client.get(f"{link}/picture/{trial[role]}").headers for role in ("photo", "left", "right")
+    ]
+    assert (
+        heads[0] == heads[1] == heads[2]
+        and "last-modified" not in heads[0]
+        and "etag" not in heads[0]
+    )
 
 
 @pytest.mark.parametrize("ending", ["PNG", "JPEG"])
@@ -152,8 +184,16 @@ def test_all_pictures_have_one_format(study):
 
 def test_consent_text_and_title_are_text(study):
     texts = Texts("<b>A & B</b>", "<i>me</i>", "First.\n\n<script>alert(1)</script>\n- one\n- two")
-    page = TestClient(create_app(study.answers, study.pictures, texts, ADMIN, 0)).get(f"/r/{study.tokens[0]}").text
-    assert "&lt;script&gt;" in page and "&lt;b&gt;A &amp; B" in page and page.count('class="given"') == 2
+    page = (
+        TestClient(create_app(study.answers, study.pictures, texts, ADMIN, 0))
+        .get(f"/r/{study.tokens[0]}")
+        .text
+    )
+    assert (
+        "&lt;script&gt;" in page
+        and "&lt;b&gt;A &amp; B" in page
+        and page.count('class="given"') == 2
+    )
     assert "<script" not in page and "<i>" not in page
 
 
@@ -165,8 +205,15 @@ def test_progress_and_csv(study, client, link):
     page, table = client.get(f"/a/{ADMIN}"), client.get(f"/a/{ADMIN}/answers.csv")
     assert page.status_code == 200 and "1 of 12" in page.text and "0 of 12" in page.text
     assert table.headers["content-disposition"] == 'attachment; filename="answers.csv"'
-    found, kept = pd.read_csv(io.StringIO(table.text), parse_dates=["server_at"]), study.answers.export()
-    assert found.drop(columns="server_at").astype(str).equals(kept.drop(columns="server_at").astype(str))
+    found, kept = (
+        pd.read_csv(io.StringIO(table.text), parse_dates=["server_at"]),
+        study.answers.export(),
+    )
+    assert (
+        found.drop(columns="server_at")
+        .astype(str)
+        .equals(kept.drop(columns="server_at").astype(str))
+    )
     for secret in [*study.tokens.values(), "token_hash"]:
         assert secret not in page.text + table.text
 
@@ -183,7 +230,10 @@ def test_the_progress_page_has_its_own_key(study, client, link):
 
 
 def test_unknown_links_all_look_the_same(study, client):
-    texts = {client.get(f"/r/{token}").text for token in ("x" * 32, "rater00", study.tokens[0].swapcase(), "é")}
+    texts = {
+        client.get(f"/r/{token}").text
+        for token in ("x" * 32, "rater00", study.tokens[0].swapcase(), "é")
+    }
     assert len(texts) == 1 and "Nothing here" in texts.pop()
     wrong = "x" * 32
     for path in ("answer", "consent"):
@@ -195,20 +245,35 @@ def test_wrong_bodies_are_refused_with_the_right_code(study, client, link):
     sent = {"Content-Type": "application/json"}
     whole = json.dumps(answer()).encode()
     cases = [
-        (415, whole, {}), (415, whole, FORM), (415, whole, {"Content-Type": "text/plain"}),
-        (413, whole + b" " * 2048, sent), (413, b"x" * 5_000_000, sent), (422, b"", sent), (422, b"{", sent),
-        (422, b"[" * 2000, sent), (422, b"\xff\xfe", sent), (422, b"[]", sent), (422, b"{}", sent),
-        (422, whole[:-1] + b', "slot": 1}', sent), (422, whole.replace(b"left", b"LEFT"), sent),
-        (422, whole.replace(b"640.5", b"NaN"), sent), (422, whole.replace(b"640.5", b"1e999"), sent),
-        (422, whole.replace(b"640.5", b"-1"), sent), (422, whole.replace(b": 0", b": 0.0"), sent),
-        (422, whole.replace(b": 0", b": true"), sent), (422, whole.replace(b": 0", b": " + b"9" * 1900), sent),
-        (422, whole.replace(b"640.5", b"9" * 1900), sent), (422, whole.replace(b'"left"', b'"\\ud800"'), sent),
-    ]  # fmt: skip
+        (415, whole, {}),
+        (415, whole, FORM),
+        (415, whole, {"Content-Type": "text/plain"}),
+        (413, whole + b" " * 2048, sent),
+        (413, b"x" * 5_000_000, sent),
+        (422, b"", sent),
+        (422, b"{", sent),
+        (422, b"[" * 2000, sent),
+        (422, b"\xff\xfe", sent),
+        (422, b"[]", sent),
+        (422, b"{}", sent),
+        (422, whole[:-1] + b', "slot": 1}', sent),
+        (422, whole.replace(b"left", b"LEFT"), sent),
+        (422, whole.replace(b"640.5", b"NaN"), sent),
+        (422, whole.replace(b"640.5", b"1e999"), sent),
+        (422, whole.replace(b"640.5", b"-1"), sent),
+        (422, whole.replace(b": 0", b": 0.0"), sent),
+        (422, whole.replace(b": 0", b": true"), sent),
+        (422, whole.replace(b": 0", b": " + b"9" * 1900), sent),
+        (422, whole.replace(b"640.5", b"9" * 1900), sent),
+        (422, whole.replace(b'"left"', b'"\\ud800"'), sent),
+    ]
     for status, body, headers in cases:
         reply = client.post(f"{link}/answer", content=body, headers=headers)
         assert (reply.status_code, set(reply.json())) == (status, {"error"}), body[:80]
     assert answered(study) == 0
-    fine = client.post(f"{link}/answer", content=whole, headers={"Content-Type": "Application/JSON; charset=utf-8"})
+    fine = client.post(
+        f"{link}/answer", content=whole, headers={"Content-Type": "Application/JSON; charset=utf-8"}
+    )
     assert fine.status_code == 200
 
 
@@ -224,7 +289,11 @@ def test_every_response_carries_the_headers(study, client, link):
         "/r//",
     ]
     replies = [client.request(method, path) for path in paths for method in METHODS]
-    replies += [client.post(f"{link}/answer", content=b"x" * 3000, headers={"Content-Type": "application/json"})]
+    replies += [
+        client.post(
+            f"{link}/answer", content=b"x" * 3000, headers={"Content-Type": "application/json"}
+        )
+    ]
     assert {reply.status_code for reply in replies} == {200, 404, 405, 409, 413}
     for reply in replies:
         for name, value in HEADERS.items():
@@ -234,7 +303,9 @@ def test_every_response_carries_the_headers(study, client, link):
 
 
 def test_pages_need_no_inline_script_or_style(study, client, link):
-    pages = [client.get(path).text for path in (link, f"/r/{study.tokens[1]}", f"/a/{ADMIN}", "/nothing")]
+    pages = [
+        client.get(path).text for path in (link, f"/r/{study.tokens[1]}", f"/a/{ADMIN}", "/nothing")
+    ]
     for page in pages:
         assert "style=" not in page and "<style" not in page and " on" + "click" not in page
         assert page.count("<script") == page.count("<script src=")
@@ -243,14 +314,27 @@ def test_pages_need_no_inline_script_or_style(study, client, link):
 
 def test_nothing_else_is_there(client):
     for path in (
-        "/", "/openapi.json", "/docs", "/r", "/r/", "/a/", "/assets/", "/assets/base.html", "/assets/consent.html",
-        "/assets/rate.js/", "/static/rate.css", "/favicon.ico", "/robots.txt", "/answers.sqlite",
-    ):  # fmt: skip
+        "/",
+        "/openapi.json",
+        "/docs",
+        "/r",
+        "/r/",
+        "/a/",
+        "/assets/",
+        "/assets/base.html",
+        "/assets/consent.html",
+        "/assets/rate.js/",
+        "/static/rate.css",
+        "/favicon.ico",
+        "/robots.txt",
+        "/answers.sqlite",
+    ):
         assert client.get(path).status_code == 404
 
 
 @pytest.mark.parametrize(
-    "error, status", [(OperationalError("SELECT", {}, Exception("gone")), 503), (KeyError("x"), 500)]
+    "error, status",
+    [(OperationalError("SELECT", {}, Exception("gone")), 503), (KeyError("x"), 500)],
 )
 def test_an_error_inside_stays_inside(study, client, link, monkeypatch, caplog, error, status):
     def broken(*_):
@@ -262,7 +346,11 @@ def test_an_error_inside_stays_inside(study, client, link, monkeypatch, caplog, 
     assert reply.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
     for leak in ("Traceback", "SELECT", "KeyError", ".py", study.tokens[0]):
         assert leak not in reply.text
-    assert "a request failed" in caplog.text and study.tokens[0] not in caplog.text and "Traceback" not in caplog.text
+    assert (
+        "a request failed" in caplog.text
+        and study.tokens[0] not in caplog.text
+        and "Traceback" not in caplog.text
+    )
 
 
 def test_a_missing_picture_is_found_before_raters_come(study):
@@ -296,7 +384,9 @@ def test_the_server_stops_when_asked_and_says_nothing_secret(study, tmp_path, st
     process = start_python(SERVER, table, study.pictures, study.url, HASH, ADMIN, *tokens)
     address = urlsplit(process.stdout.readline().strip())
     head = f"GET /r/{tokens[0]} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
-    assert b" 200 " in raw(address, head) and b" 404 " in raw(address, head.replace(b"/r/", b"/r/x"))
+    assert b" 200 " in raw(address, head) and b" 404 " in raw(
+        address, head.replace(b"/r/", b"/r/x")
+    )
     with socket.create_connection((address.hostname, address.port), timeout=10) as sock:
         half = f"POST /r/{tokens[0]}/consent HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM['Content-Type']}\r\n"
         sock.sendall(f"{half}Content-Length: 9\r\n\r\nagree".encode())
@@ -312,7 +402,10 @@ def test_the_server_stops_when_asked_and_says_nothing_secret(study, tmp_path, st
 
 
 def test_a_port_that_is_taken_is_said_in_one_sentence():
-    with listen("127.0.0.1", 0) as taken, pytest.raises(PhospheneError, match="cannot be listened on"):
+    with (
+        listen("127.0.0.1", 0) as taken,
+        pytest.raises(PhospheneError, match="cannot be listened on"),
+    ):
         listen("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(PhospheneError, match="cannot be listened on"):
         listen("127.0.0.1", 70000)
@@ -320,5 +413,7 @@ def test_a_port_that_is_taken_is_said_in_one_sentence():
 
 def test_a_missing_package_is_said_in_one_sentence():
     check_installed()
-    with pytest.raises(PhospheneError, match=r"needs no_such_thing, not found.*phosphene\[ratings\]"):
+    with pytest.raises(
+        PhospheneError, match=r"needs no_such_thing, not found.*phosphene\[ratings\]"
+    ):
         check_installed(("starlette", "no_such_thing"))

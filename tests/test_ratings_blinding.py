@@ -33,8 +33,11 @@ class Case:
 
     @property
     def pool(self):
-        rows = [(f"subj{subject:02d}", item, 7 * item + 3) for subject in range(self.subjects)
-                for item in range(self.images)]  # fmt: skip
+        rows = [
+            (f"subj{subject:02d}", item, 7 * item + 3)
+            for subject in range(self.subjects)
+            for item in range(self.images)
+        ]
         return pd.DataFrame(rows, columns=["subject", "item", "image"])
 
 
@@ -56,7 +59,12 @@ def pixels(method, subject, item):
         return photograph.astype(np.uint8)
     if method == CATCH:
         return (0.9 * photograph + 5).astype(np.uint8)
-    shape = np.random.default_rng([item, 2]).uniform(30, 226, (4, 4, 3)).repeat(SIDE // 4, 0).repeat(SIDE // 4, 1)
+    shape = (
+        np.random.default_rng([item, 2])
+        .uniform(30, 226, (4, 4, 3))
+        .repeat(SIDE // 4, 0)
+        .repeat(SIDE // 4, 1)
+    )
     own = np.random.default_rng([item, int(subject[4:]), NOISE[method]])
     spread = NOISE[method] * own.uniform(0.5, 1.5)  # and so have files of another image
     return (shape + own.normal(0, spread, shape.shape)).clip(0, 255).astype(np.uint8)
@@ -110,9 +118,18 @@ def test_every_strategy_stays_at_chance(studies, record_property):
     broken = {name: told(outcomes)[name] for name, outcome in outcomes.items() if outcome.p < RARE}
     assert broken == {}
     # of what pictures have in common with others there is not even an opinion
-    for name in ("common to raters", "common within the list", "most photographs", "shown most often",
-                 "one photograph per picture", "one photograph per picture, own list", "shown lately",
-                 "id used again", "headers", "file size"):  # fmt: skip
+    for name in (
+        "common to raters",
+        "common within the list",
+        "most photographs",
+        "shown most often",
+        "one photograph per picture",
+        "one photograph per picture, own list",
+        "shown lately",
+        "id used again",
+        "headers",
+        "file size",
+    ):
         assert outcomes[name].opinions == 0, (name, told(outcomes)[name])
 
 
@@ -149,11 +166,21 @@ def test_ids_headers_and_lengths_are_of_no_use(studies):
             assert f"'{name}'" not in shown[0].headers
         assert "('cache-control', 'no-store, no-transform')" in shown[0].headers
         for trial in trials:
-            assert trial.reply == {"position": trial.position, "photo": trial.photo.id, "left": trial.left.id,
-                                   "right": trial.right.id} and list(trial.reply)[0] == "position"  # fmt: skip
+            assert (
+                trial.reply
+                == {
+                    "position": trial.position,
+                    "photo": trial.photo.id,
+                    "left": trial.left.id,
+                    "right": trial.right.id,
+                }
+                and list(trial.reply)[0] == "position"
+            )
         lengths = {(len(str(trial.position)), trial.headers) for trial in trials}
         assert len(lengths) == len({digits for digits, _ in lengths})
-        assert len({len(json.dumps(trial.reply)) - len(str(trial.position)) for trial in trials}) == 1
+        assert (
+            len({len(json.dumps(trial.reply)) - len(str(trial.position)) for trial in trials}) == 1
+        )
 
 
 # Lists that are not blind: every strategy wins on one of them
@@ -170,18 +197,41 @@ def leaky_plan(case, seed, few=False):
         listed = []
         for method in case.methods:
             order = random.permutation(case.images)
-            others = random.integers(case.images, case.images + 4, case.images) if few else np.roll(order, 1)
-            listed += [("trial", method, int(a), int(b)) for a, b in zip(order, others, strict=True)]
+            others = (
+                random.integers(case.images, case.images + 4, case.images)
+                if few
+                else np.roll(order, 1)
+            )
+            listed += [
+                ("trial", method, int(a), int(b)) for a, b in zip(order, others, strict=True)
+            ]
         listed = [listed[k] for k in random.permutation(len(listed))]
         for _, method, target, wrong in listed[: case.sizes.repeats]:
             other = int(random.choice([k for k in range(case.images) if k not in (target, wrong)]))
             listed.append(("repeat", method, target, other))
         sides = random.integers(0, 2, len(listed))
         sides[-case.sizes.repeats :] = sides[: case.sizes.repeats]
-        for position, ((kind, method, target, wrong), right) in enumerate(zip(listed, sides, strict=True)):
+        for position, ((kind, method, target, wrong), right) in enumerate(
+            zip(listed, sides, strict=True)
+        ):
             own, other = f"a-{method}-{target}", f"b-{method}-{wrong}"
-            rows.append((slot, position, kind, method, "subj00", target, target, wrong, wrong, -1, f"photo-{target}",
-                         *((other, own) if right else (own, other)), ("left", "right")[right]))  # fmt: skip
+            rows.append(
+                (
+                    slot,
+                    position,
+                    kind,
+                    method,
+                    "subj00",
+                    target,
+                    target,
+                    wrong,
+                    wrong,
+                    -1,
+                    f"photo-{target}",
+                    *((other, own) if right else (own, other)),
+                    ("left", "right")[right],
+                )
+            )
     names = list(plan(case.pool, case.methods, case.sizes, (0, "")).columns)
     return pd.DataFrame(rows, columns=names)
 
@@ -210,8 +260,14 @@ def marked(trials: list[Trial], correct: dict) -> tuple[list[Trial], dict]:
     for trial in trials:
         where = (trial.slot, trial.position)
         wrong, right = trial.candidates if correct[where] == "right" else trial.candidates[::-1]
-        right = replace(right, id="0" + right.id[1:], headers="('etag', '1')", length=right.length - 1,
-                        compressed=right.compressed - 40, entropy=wrong.entropy - 1)  # fmt: skip
+        right = replace(
+            right,
+            id="0" + right.id[1:],
+            headers="('etag', '1')",
+            length=right.length - 1,
+            compressed=right.compressed - 40,
+            entropy=wrong.entropy - 1,
+        )
         wrong = replace(wrong, id="f" + wrong.id[1:])
         sides[where] = "left" if trial.position % 2 == 0 else "right"
         left, other = (right, wrong) if sides[where] == "left" else (wrong, right)
@@ -220,16 +276,30 @@ def marked(trials: list[Trial], correct: dict) -> tuple[list[Trial], dict]:
 
 
 BY_CONTENT = (
-    "common to raters", "common within the list", "one photograph per picture", "one photograph per picture, own list",
-    "alike across methods", "alike across methods and raters", "stays on its side",
-)  # fmt: skip
+    "common to raters",
+    "common within the list",
+    "one photograph per picture",
+    "one photograph per picture, own list",
+    "alike across methods",
+    "alike across methods and raters",
+    "stays on its side",
+)
 BY_FREQUENCY = (
-    "most photographs", "most photographs, own list", "shown most often", "shown most often, own list", "shown lately",
+    "most photographs",
+    "most photographs, own list",
+    "shown most often",
+    "shown most often, own list",
+    "shown lately",
     "id used again",
-)  # fmt: skip
+)
 BY_MARK = (
-    "id order", "headers", "file size", "compressed file size", "entropy of the pixels", "sides take turns",
-)  # fmt: skip
+    "id order",
+    "headers",
+    "file size",
+    "compressed file size",
+    "entropy of the pixels",
+    "sides take turns",
+)
 FIXED = {"left", "left first"}  # would win only on a list that nobody would draw up
 
 
@@ -251,4 +321,6 @@ def test_strategies_of_frequency_win_where_few_pictures_are_distractors(leaky_wi
 def test_strategies_of_marks_win_on_marked_pictures(leaky):
     outcomes = attack([(*marked(trials, correct), units) for trials, correct, units in leaky])
     for name in BY_MARK:
-        assert outcomes[name].right in (0, outcomes[name].opinions) and outcomes[name].p < RARE, name
+        assert outcomes[name].right in (0, outcomes[name].opinions) and outcomes[name].p < RARE, (
+            name
+        )

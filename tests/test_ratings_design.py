@@ -26,7 +26,9 @@ def pool(n_images: int, n_subjects: int = 1, kind: str = SHARED) -> pd.DataFrame
     for subject in range(n_subjects):
         for item in range(n_images):
             own = kind == OWN or (kind == MIXED and item % 2)
-            rows.append((f"subj{subject:02d}", item, 7 * item + 11 + (100_000 * subject if own else 0)))
+            rows.append(
+                (f"subj{subject:02d}", item, 7 * item + 11 + (100_000 * subject if own else 0))
+            )
     return pd.DataFrame(rows, columns=["subject", "item", "image"])
 
 
@@ -34,8 +36,12 @@ def pool(n_images: int, n_subjects: int = 1, kind: str = SHARED) -> pd.DataFrame
 def studies(draw):
     """A pool of pictures, methods and sizes, small enough to be many."""
     n_subjects = draw(st.integers(1, 4))
-    some = pool(draw(st.integers(4 * FEWEST, 60)), n_subjects, draw(st.sampled_from([SHARED, OWN, MIXED])))
-    sizes = Sizes(*(draw(st.integers(low, high)) for low, high in ((1, 9), (4, 50), (0, 15), (0, 15))))
+    some = pool(
+        draw(st.integers(4 * FEWEST, 60)), n_subjects, draw(st.sampled_from([SHARED, OWN, MIXED]))
+    )
+    sizes = Sizes(
+        *(draw(st.integers(low, high)) for low, high in ((1, 9), (4, 50), (0, 15), (0, 15)))
+    )
     return some, METHODS[: draw(st.integers(1, 3))], sizes, (draw(st.integers(0, 2**31)), "hash")
 
 
@@ -64,25 +70,36 @@ def test_every_trial_can_be_shown(study):
     some, methods, sizes, key = study
     found = plan(some, methods, sizes, key)
     assert list(found.columns) == list(COLUMNS)
-    assert (found.groupby("slot")["position"].apply(list).map(lambda p: p == list(range(len(p))))).all()
+    assert (
+        found.groupby("slot")["position"].apply(list).map(lambda p: p == list(range(len(p))))
+    ).all()
     known = set(zip(some["subject"], some["item"], some["image"], strict=True))
     assert set(zip(found["subject"], found["item"], found["image"], strict=True)) <= known
-    assert set(zip(found["subject"], found["distractor_item"], found["distractor_image"], strict=True)) <= known
     assert (
-        set(found["method"]) <= {*methods, "catch"} and (found["method"] == "catch").eq(found["kind"] == "catch").all()
+        set(zip(found["subject"], found["distractor_item"], found["distractor_image"], strict=True))
+        <= known
+    )
+    assert (
+        set(found["method"]) <= {*methods, "catch"}
+        and (found["method"] == "catch").eq(found["kind"] == "catch").all()
     )
     assert (found["repeat_of"] >= 0).eq(found["kind"] == "repeat").all()
 
 
-@pytest.mark.parametrize(("n_images", "n_subjects", "raters"), [(100, 1, 6), (982, 4, 6), (24, 1, 30)])
+@pytest.mark.parametrize(
+    ("n_images", "n_subjects", "raters"), [(100, 1, 6), (982, 4, 6), (24, 1, 30)]
+)
 def test_a_usual_study_has_all_that_was_asked_for(n_images, n_subjects, raters):
     some = pool(n_images, n_subjects)
     found = plan(some, METHODS, Sizes(raters, 100, 10, 10), KEY)
     first = found[found["slot"] == 0]
     catch = min(10, n_images // 10)
     trials = min(100, n_images // 2 - catch)
-    assert first["kind"].value_counts().to_dict() == {"trial": 3 * trials, "catch": catch,
-                                                      "repeat": min(10, 3 * trials // 4)}  # fmt: skip
+    assert first["kind"].value_counts().to_dict() == {
+        "trial": 3 * trials,
+        "catch": catch,
+        "repeat": min(10, 3 * trials // 4),
+    }
     measured = balance(found, some)
     assert measured["sides"] <= 1 and measured["repeated"] <= 1 and measured["gap"] <= 2.5
     assert measured["distractors"] <= 1 and measured["images"] <= 1
@@ -95,11 +112,18 @@ def test_a_rater_sees_the_same_two_candidates_with_every_method():
     found = plan(pool(982, 4), METHODS, Sizes(6, 100, 10, 10), KEY)
     trials = found[found["kind"] == "trial"]
     for _, own in trials.groupby("slot"):
-        sets = [set(zip(rows["subject"], rows["item"], strict=True)) for _, rows in own.groupby("method")]
+        sets = [
+            set(zip(rows["subject"], rows["item"], strict=True))
+            for _, rows in own.groupby("method")
+        ]
         assert sets[0] == sets[1] == sets[2] and len(sets[0]) == 100
         assert (own.groupby(["subject", "item"])["distractor_item"].nunique() == 1).all()
     # the same photograph comes again after half a round at least
-    place = trials[trials["slot"] == 0].groupby("image")["position"].apply(lambda p: int(np.diff(sorted(p)).min()))
+    place = (
+        trials[trials["slot"] == 0]
+        .groupby("image")["position"]
+        .apply(lambda p: int(np.diff(sorted(p)).min()))
+    )
     assert place.min() > 50
 
 
@@ -119,7 +143,10 @@ def test_a_catch_trial_shows_a_pair_of_its_own():
     catch = trials["kind"] == "catch"
     assert set(trials[catch].groupby("slot").size()) == {2}
     for _, own in trials.groupby("slot"):
-        images = {kind: set(rows[["image", "distractor_image"]].stack()) for kind, rows in own.groupby("kind")}
+        images = {
+            kind: set(rows[["image", "distractor_image"]].stack())
+            for kind, rows in own.groupby("kind")
+        }
         assert images["catch"].isdisjoint(images["trial"]) and len(images["catch"]) == 4
     times = trials[catch].groupby("image").size()
     assert len(times) == 20 and times.max() - times.min() <= 1
@@ -148,7 +175,9 @@ def test_the_same_key_gives_the_same_list_and_another_one_another():
     some, sizes = pool(12), Sizes(3, 12, 2, 2)
     first = plan(some, METHODS, sizes, KEY)
     pd.testing.assert_frame_equal(first, plan(some, METHODS, sizes, KEY))
-    pd.testing.assert_frame_equal(first, plan(some.sample(frac=1, random_state=1), METHODS, sizes, KEY))
+    pd.testing.assert_frame_equal(
+        first, plan(some.sample(frac=1, random_state=1), METHODS, sizes, KEY)
+    )
     for key in ((4, KEY[1]), (KEY[0], "other")):
         other = plan(some, METHODS, sizes, key)
         assert set(other["photo"]).isdisjoint(first["photo"])
@@ -160,7 +189,10 @@ def test_an_id_is_of_one_picture_of_one_trial():
     ids = found[["photo", "left", "right"]]
     assert ids.map(lambda name: bool(re.fullmatch("[0-9a-f]{32}", name))).all(axis=None)
     right = (found["correct"] == "right").to_numpy()
-    target, other = np.where(right, found["right"], found["left"]), np.where(right, found["left"], found["right"])
+    target, other = (
+        np.where(right, found["right"], found["left"]),
+        np.where(right, found["left"], found["right"]),
+    )
     assert not ids.stack().duplicated().any()
     table = pictures(found)
     assert table["id"].is_unique and set(table["id"]) == set(ids.to_numpy().ravel())
@@ -169,9 +201,15 @@ def test_an_id_is_of_one_picture_of_one_trial():
     assert (of.loc[target, "item"].to_numpy() == found["item"]).all()
     assert (of.loc[other, "item"].to_numpy() == found["distractor_item"]).all()
     assert (of.loc[found["photo"], "method"] == "").all()
-    assert (of.loc[[*target, *other], "subject"].to_numpy() == [*found["subject"], *found["subject"]]).all()
+    assert (
+        of.loc[[*target, *other], "subject"].to_numpy() == [*found["subject"], *found["subject"]]
+    ).all()
     files = table.groupby(["method", "subject", "item"])["file"].agg(["nunique", "first"])
-    assert (files["nunique"] == 1).all() and files["first"].is_unique and set(files["first"]) <= set(table["id"])
+    assert (
+        (files["nunique"] == 1).all()
+        and files["first"].is_unique
+        and set(files["first"]) <= set(table["id"])
+    )
 
 
 def test_sizes_are_cut_to_what_keeps_a_list_blind():
@@ -184,7 +222,9 @@ def test_sizes_are_cut_to_what_keeps_a_list_blind():
 
 
 def test_too_few_pictures_are_refused():
-    with pytest.raises(PhospheneError, match="3 pairs of test images; expected 4 or more.*8 test images"):
+    with pytest.raises(
+        PhospheneError, match="3 pairs of test images; expected 4 or more.*8 test images"
+    ):
         plan(pool(7), METHODS, Sizes(2, 100), KEY)
     with pytest.raises(PhospheneError, match="2 trials per method"):
         plan(pool(30), METHODS, Sizes(2, 2), KEY)
@@ -222,7 +262,15 @@ def test_faults_are_counted(good):
     assert balance(good.assign(distractor_image=18), some)["distractors"] == 80
     assert balance(good[good["image"] != good["image"].iloc[0]], some)["images"] == 2
     assert balance(changed(good, one, distractor_image=-1), some)["partners"] == 1
-    assert balance(changed(good, one, distractor_image=good.loc[one + 2, "image"]), some)["both"] == 1
+    assert (
+        balance(changed(good, one, distractor_image=good.loc[one + 2, "image"]), some)["both"] == 1
+    )
     assert balance(changed(good, one, left=good.loc[repeat, "left"]), some)["ids"] == 1
-    assert balance(good[(good["kind"] != "catch") | (good["position"] < 30)], some)["gap"] > balance(good, some)["gap"]
-    assert balance(changed(good, repeat, repeat_of=good.loc[repeat, "position"] - 1), some)["distance"] == 1
+    assert (
+        balance(good[(good["kind"] != "catch") | (good["position"] < 30)], some)["gap"]
+        > balance(good, some)["gap"]
+    )
+    assert (
+        balance(changed(good, repeat, repeat_of=good.loc[repeat, "position"] - 1), some)["distance"]
+        == 1
+    )

@@ -15,7 +15,16 @@ OVERFLOW = """() => { const e = document.scrollingElement;
   return [e.scrollWidth - innerWidth, e.scrollHeight - innerHeight]; }"""
 
 
-SIZES = [(1920, 1080), (1280, 720), (390, 844), (360, 640), (320, 568), (640, 360), (740, 360), (1024, 400)]
+SIZES = [
+    (1920, 1080),
+    (1280, 720),
+    (390, 844),
+    (360, 640),
+    (320, 568),
+    (640, 360),
+    (740, 360),
+    (1024, 400),
+]
 
 
 def test_a_trial_fits_every_window(browser, loop, study):
@@ -39,10 +48,20 @@ def test_a_trial_fits_every_window(browser, loop, study):
     for (width, height), (sideways, down), (photo, left, right) in loop(work()):
         assert sideways <= 0 and down <= 0, (width, height)
         for box in (photo, left, right):
-            assert min(box["x"], box["y"], width - box["x"] - box["width"], height - box["y"] - box["height"]) >= 0
+            assert (
+                min(
+                    box["x"],
+                    box["y"],
+                    width - box["x"] - box["width"],
+                    height - box["y"] - box["height"],
+                )
+                >= 0
+            )
             assert box["width"] == box["height"] >= 130, (width, height)
         assert left["width"] == right["width"] and left["y"] == right["y"]
-        assert abs(left["x"] - (width - right["x"] - right["width"])) <= 1  # the middle is the middle
+        assert (
+            abs(left["x"] - (width - right["x"] - right["width"])) <= 1
+        )  # the middle is the middle
 
 
 def test_on_a_phone_by_taps(browser, loop, study):
@@ -98,7 +117,9 @@ def test_a_keyboard_is_enough(browser, loop, study):
         keys = window.page.keyboard
         await press_tab_to("I agree")
         await keys.press("Enter")
-        await window.page.wait_for_function("() => document.querySelector('#begin')?.disabled === false")
+        await window.page.wait_for_function(
+            "() => document.querySelector('#begin')?.disabled === false"
+        )
         await keys.press("ArrowLeft")
         await window.page.get_by_text("Look again").wait_for()
         await keys.press("ArrowRight")
@@ -139,7 +160,9 @@ def test_neither_side_stays_marked(browser, loop, study):
         await window.choose(0, "left", "click")
         await window.choose(1, "right", "key")
         await window.ready(2)
-        marked = await window.page.evaluate("document.querySelectorAll('.candidate:focus, .chosen').length")
+        marked = await window.page.evaluate(
+            "document.querySelectorAll('.candidate:focus, .chosen').length"
+        )
         await window.close()
         return marked
 

@@ -80,7 +80,9 @@ def test_two_windows_of_one_rater_go_on_together(browser, loop, study):
         await two.open()
         await two.page.get_by_role("button", name="Begin").click()
         await one.trials(0, 3, ["key"], 1)
-        await two.choose(0, "left", "key")  # has its answer; the window goes on where the answers end
+        await two.choose(
+            0, "left", "key"
+        )  # has its answer; the window goes on where the answers end
         await two.page.get_by_role("button", name="Go on").click()
         await two.choose(3, "right", "click")
         await one.page.get_by_role("button", name="Go on").click()
@@ -111,7 +113,9 @@ def test_pictures_are_there_before_the_clock_starts(browser, loop, study):
         for position in range(2):
             await window.choose(position, "left", "key")
         ahead = list(asked)
-        widths = await window.page.eval_on_selector_all("#trial img", "all => all.map(one => one.naturalWidth)")
+        widths = await window.page.eval_on_selector_all(
+            "#trial img", "all => all.map(one => one.naturalWidth)"
+        )
         await window.ready(2)
         await window.close()
         return ahead, widths

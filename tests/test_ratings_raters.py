@@ -14,7 +14,16 @@ from phosphene.ratings.analysis import accuracy, compare, consistency
 from phosphene.ratings.raters import People, average, crossing, expected, intercept, power, simulate
 
 NONE = dict.fromkeys(
-    ("rater_sd", "image_sd", "rater_method_sd", "image_method_sd", "percept_sd", "side_sd", "lapse"), 0.0
+    (
+        "rater_sd",
+        "image_sd",
+        "rater_method_sd",
+        "image_method_sd",
+        "percept_sd",
+        "side_sd",
+        "lapse",
+    ),
+    0.0,
 )
 
 
@@ -35,7 +44,9 @@ def with_extras(trials: pd.DataFrame, catch: int = 0, repeats: int = 0) -> pd.Da
 def test_average_is_the_integral():
     for centre, sd in ((0.3, 0.5), (2.0, 1.4), (-1.0, 0.0), (4.0, 2.0)):
         if sd:
-            exact = integrate.quad(lambda z, c=centre, s=sd: expit(c + s * z) * norm.pdf(z), -10, 10, epsabs=1e-12)[0]
+            exact = integrate.quad(
+                lambda z, c=centre, s=sd: expit(c + s * z) * norm.pdf(z), -10, 10, epsabs=1e-12
+            )[0]
         else:
             exact = expit(centre)
         assert average(centre, sd) == pytest.approx(exact, abs=1e-6)
@@ -60,17 +71,37 @@ def test_effects_spread_raters_and_images_as_asked():
     second = integrate.quad(lambda z: expit(centre + 0.6 * z) ** 2 * norm.pdf(z), -9, 9)[0]
     between, within = second - 0.64, (0.8 - second) / 300
     assert by_rater.var() == pytest.approx(between + within, rel=0.25)
-    assert by_image.var() == pytest.approx((0.8 - second) / 300, rel=0.3)  # raters only: images differ by chance alone
+    assert by_image.var() == pytest.approx(
+        (0.8 - second) / 300, rel=0.3
+    )  # raters only: images differ by chance alone
     flipped = simulate(trials, 0.8, np.random.default_rng(1), **{**NONE, "image_sd": 0.6})
     assert flipped.groupby("image")["hit"].mean().var() > 5 * by_image.var()
 
 
 def test_the_table_is_the_export():
-    trials = with_extras(crossing(3, 20, ["z", "c"]), catch=4, repeats=5).sample(frac=1, random_state=0)
+    trials = with_extras(crossing(3, 20, ["z", "c"]), catch=4, repeats=5).sample(
+        frac=1, random_state=0
+    )
     trials = trials.assign(photo="p", left="l", right="r")
     answers = simulate(trials, 0.8, np.random.default_rng(0))
-    columns = {"rater", "slot", "position", "kind", "method", "subject", "item", "image", "distractor_item",
-               "distractor_image", "repeat_of", "correct", "choice", "hit", "milliseconds", "server_at"}  # fmt: skip
+    columns = {
+        "rater",
+        "slot",
+        "position",
+        "kind",
+        "method",
+        "subject",
+        "item",
+        "image",
+        "distractor_item",
+        "distractor_image",
+        "repeat_of",
+        "correct",
+        "choice",
+        "hit",
+        "milliseconds",
+        "server_at",
+    }
     assert set(answers) == columns
     assert len(answers) == len(trials)
     assert (answers["hit"] == (answers["choice"] == answers["correct"])).all()
@@ -95,7 +126,9 @@ def test_careless_raters_are_fast_and_guess():
 def test_what_is_seen_again_is_seen_alike():
     trials = with_extras(crossing(30, 60, ["z"]), repeats=60)
     alike = [
-        consistency(simulate(trials, 0.75, np.random.default_rng(2), **{**NONE, "percept_sd": sd}))["alike"].mean()
+        consistency(simulate(trials, 0.75, np.random.default_rng(2), **{**NONE, "percept_sd": sd}))[
+            "alike"
+        ].mean()
         for sd in (0.0, 3.0)
     ]
     assert alike[0] == pytest.approx(0.75**2 + 0.25**2, abs=0.03)
@@ -105,7 +138,8 @@ def test_what_is_seen_again_is_seen_alike():
 def test_a_rater_may_lean():
     trials = crossing(20, 300, ["z"])
     straight, leaning = (
-        consistency(simulate(trials, 0.7, np.random.default_rng(3), **{**NONE, "side_sd": sd})) for sd in (0.0, 1.5)
+        consistency(simulate(trials, 0.7, np.random.default_rng(3), **{**NONE, "side_sd": sd}))
+        for sd in (0.0, 1.5)
     )
     assert (straight["p_side"] < 0.001).sum() == 0
     assert (leaning["p_side"] < 0.001).sum() >= 10
@@ -131,7 +165,9 @@ def test_refusals():
 def test_power_is_the_share_of_simulated_studies_that_compare_finds():
     """The vectorised studies of `power` against simulate and compare, study by study."""
     traits = {"image_sd": 0.5, "image_method_sd": 0.3}
-    found = power([14], [40], [0.1], base=0.7, comparisons=1, n_simulations=200, rng=1, **traits).iloc[0]
+    found = power(
+        [14], [40], [0.1], base=0.7, comparisons=1, n_simulations=200, rng=1, **traits
+    ).iloc[0]
     trials, tests = crossing(14, 40, ["a", "b"]), {"image": 0, "rater": 0, "both": 0}
     widths, rng, n = [], np.random.default_rng(2), 60
     for _ in range(n):
@@ -142,7 +178,9 @@ def test_power_is_the_share_of_simulated_studies_that_compare_finds():
             tests[name] += row[f"p_{name}"] <= 0.05
     for name, k in tests.items():
         share = found[f"power_{name}"]
-        assert abs(k / n - share) < 4 * np.sqrt(share * (1 - share) * (1 / n + 1 / 200)) + 0.01, name
+        assert abs(k / n - share) < 4 * np.sqrt(share * (1 - share) * (1 / n + 1 / 200)) + 0.01, (
+            name
+        )
         assert found[f"power_{name}_low"] <= share <= found[f"power_{name}_high"]
     assert found["width_difference"] == pytest.approx(np.median(widths), rel=0.1)
 
@@ -155,9 +193,14 @@ def test_six_raters_cannot_win_over_raters():
 
 
 def test_more_raters_and_trials_help():
-    found = power([4, 30], [30, 200], [0.05], n_simulations=100, rng=0).set_index(["raters", "trials"])
+    found = power([4, 30], [30, 200], [0.05], n_simulations=100, rng=0).set_index(
+        ["raters", "trials"]
+    )
     assert found["power_both"][30, 200] > found["power_both"][4, 30] + 0.3
     widths = found["width_difference"].unstack()
     assert (np.diff(widths, axis=0) < 0).all() and (np.diff(widths, axis=1) < 0).all()
     assert found["width_accuracy"][30, 200] < found["width_accuracy"][4, 30]
-    assert accuracy(simulate(crossing(30, 200, ["b"]), 0.75, np.random.default_rng(0)))["accuracy"][0] > 0.6
+    assert (
+        accuracy(simulate(crossing(30, 200, ["b"]), 0.75, np.random.default_rng(0)))["accuracy"][0]
+        > 0.6
+    )

@@ -87,14 +87,20 @@ def answers(made):
 @pytest.fixture
 def apart(study, made, tmp_path):
     """The same results in a folder of their own, for answers of their own."""
-    shutil.copytree(study.root, tmp_path / "runs", ignore=shutil.ignore_patterns("answers", "rating_scores", "report"))
+    shutil.copytree(
+        study.root,
+        tmp_path / "runs",
+        ignore=shutil.ignore_patterns("answers", "rating_scores", "report"),
+    )
     shutil.copy(study.folder / "small.toml", tmp_path)
     (tmp_path / "data").symlink_to(study.folder / "data")
     return Study.load(tmp_path / "small.toml", root=tmp_path / "runs")
 
 
 def rate(study: Study, *words: str):
-    return CliRunner().invoke(app, ["rate", str(study.folder / "small.toml"), *words, "--threads", "1"])
+    return CliRunner().invoke(
+        app, ["rate", str(study.folder / "small.toml"), *words, "--threads", "1"]
+    )
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -107,16 +113,25 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_the_list_is_balanced_blind_and_made_of_all_test_pictures(study, made):
     trials, pool = made.table("trials"), stage.pool(study)
     measured = balance(trials, pool)
-    assert measured["images"] == 1 and measured["twice"] == measured["in_a_row"] == measured["unswapped"] == 0
+    assert (
+        measured["images"] == 1
+        and measured["twice"] == measured["in_a_row"] == measured["unswapped"] == 0
+    )
     assert measured["partners"] == measured["both"] == measured["ids"] == 0
-    assert trials.groupby(["slot", "kind"]).size().unstack().loc[0].to_dict() == {"catch": 4, "repeat": 5, "trial": 48}
+    assert trials.groupby(["slot", "kind"]).size().unstack().loc[0].to_dict() == {
+        "catch": 4,
+        "repeat": 5,
+        "trial": 48,
+    }
     assert set(trials["image"]) == set(items(study, dataset(study, "subj01"))["image"])
     pd.testing.assert_frame_equal(made.table("picture_ids"), design.pictures(trials))
 
 
 def test_sizes_that_had_to_be_cut_are_told(study, apart):
     other = apart.replace("rate.methods", ["c"])
-    with pytest.warns(UserWarning, match=rf"40 test images make 20 pairs{CUT}: 16 .*trials: 100.* 4 catch"):
+    with pytest.warns(
+        UserWarning, match=rf"40 test images make 20 pairs{CUT}: 16 .*trials: 100.* 4 catch"
+    ):
         stage.make_list(other, QUIET)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -129,7 +144,9 @@ def test_made_again_it_is_the_same_to_the_last_byte(study, made, apart):
     again = stage.make_list(apart, QUIET)
     again.clear()
     again = stage.make_list(apart, Compute(threads=1, progress=False, jobs=2, backend="serial"))
-    assert {name: data for name, data in files(again.path).items() if name != "manifest.json"} == before
+    assert {
+        name: data for name, data in files(again.path).items() if name != "manifest.json"
+    } == before
     assert len(before) == 2 + made.table("picture_ids")["file"].nunique()
 
 
@@ -146,7 +163,9 @@ def test_pictures_are_what_the_list_says(study, made):
         elif row.method == "":
             np.testing.assert_array_equal(shown, photograph)
         else:  # changed, but nearer to its photograph than any other photograph is
-            distance = np.abs(ldm.resize(data.images(images), side).astype(int) - shown).mean((1, 2, 3))
+            distance = np.abs(ldm.resize(data.images(images), side).astype(int) - shown).mean(
+                (1, 2, 3)
+            )
             assert distance.argmin() == row.item and distance.min() > 0
     assert set(table["method"]) == {"", "z", "c", "zc", "catch"}
 
@@ -180,7 +199,9 @@ def test_large_pictures_are_jpeg_without_a_word():
     assert ending == "jpg" and stage.encoded(picture)[1] == data
     image = Image.open(io.BytesIO(data))
     assert image.size == (256, 256) and not image.getexif() and "comment" not in image.info
-    smooth = np.asarray(Image.fromarray(picture[:8, :8]).resize((256, 256), Image.Resampling.BICUBIC))
+    smooth = np.asarray(
+        Image.fromarray(picture[:8, :8]).resize((256, 256), Image.Resampling.BICUBIC)
+    )
     back = np.asarray(Image.open(io.BytesIO(stage.encoded(smooth)[1]))).astype(int)
     assert np.abs(back - smooth).mean() < 1.5
 
@@ -194,7 +215,10 @@ def test_nobody_can_try_out_all_lists(study, made):
     assert len(recipe.digest) == 128 and recipe.digest[:10] != recipe.hash
     sizes = design.Sizes(study.rate.raters, study.rate.trials, study.rate.catch, study.rate.repeats)
     keys = (recipe.digest, recipe.hash)
-    lists = [design.plan(stage.pool(study), stage.methods(study), sizes, (study.seed, key)) for key in keys]
+    lists = [
+        design.plan(stage.pool(study), stage.methods(study), sizes, (study.seed, key))
+        for key in keys
+    ]
     table = made.table("trials")
     assert lists[0]["photo"].tolist() == table["photo"].tolist()
     assert not set(lists[1]["photo"]) & set(table["photo"])
@@ -202,12 +226,24 @@ def test_nobody_can_try_out_all_lists(study, made):
 
 def test_what_the_list_depends_on(study):
     own = ratings_recipe(study).hash
-    for key, value in (("rate.title", "x"), ("rate.database", "sqlite:///x"), ("rate.least_catch", 0.5),
-                       ("evaluate.bootstrap", 9), ("rate.break_every", 5),
-                       ("rate.methods", ["z", "c", "zc"])):  # fmt: skip
+    for key, value in (
+        ("rate.title", "x"),
+        ("rate.database", "sqlite:///x"),
+        ("rate.least_catch", 0.5),
+        ("evaluate.bootstrap", 9),
+        ("rate.break_every", 5),
+        ("rate.methods", ["z", "c", "zc"]),
+    ):
         assert ratings_recipe(study.replace(key, value)).hash == own, key
-    for key, value in (("rate.raters", 5), ("rate.trials", 6), ("rate.catch", 0), ("seed", 1), ("rate.sample", 1),
-                       ("rate.methods", ["zc"]), ("reconstruct.steps", 3)):  # fmt: skip
+    for key, value in (
+        ("rate.raters", 5),
+        ("rate.trials", 6),
+        ("rate.catch", 0),
+        ("seed", 1),
+        ("rate.sample", 1),
+        ("rate.methods", ["zc"]),
+        ("reconstruct.steps", 3),
+    ):
         assert ratings_recipe(study.replace(key, value)).hash != own, key
 
 
@@ -216,7 +252,9 @@ def test_another_sample_is_shown_when_asked_for(apart):
     found = stage.make_list(other, QUIET)
     row = design.pictures(found.table("trials")).query("method == 'c'").iloc[0]
     expected = evaluation.reconstructed(other, "subj01", "c")[1][row["item"]]
-    np.testing.assert_array_equal(np.asarray(Image.open(found.file(f"pictures/{row['file']}.png"))), expected)
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(found.file(f"pictures/{row['file']}.png"))), expected
+    )
     with pytest.raises(PhospheneError, match="rate.sample: found 2, but c of subj01 has 2 samples"):
         stage.make_list(apart.replace("rate.sample", 2).replace("rate.methods", ["c"]), QUIET)
 
@@ -233,7 +271,10 @@ def test_without_photographs_there_is_nothing_to_compare_with(study, monkeypatch
 def test_the_secret_is_for_its_owner_alone_and_links_come_again(tmp_path):
     path = tmp_path / "answers" / "secret"
     first = links.secret(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert (
+        stat.S_IMODE(path.stat().st_mode) == 0o600
+        and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    )
     assert links.secret(path) == first != links.secret(tmp_path / "other")
     path.chmod(0o644)
     links.secret(path)
@@ -245,11 +286,16 @@ def test_the_secret_is_for_its_owner_alone_and_links_come_again(tmp_path):
 
 def test_tokens_cannot_be_told_from_each_other(tmp_path):
     one, other = links.secret(tmp_path / "a"), links.secret(tmp_path / "b")
-    tokens = [links.token(key, name) for key in (one, other) for name in ("rater/0", "rater/1", "admin")]
+    tokens = [
+        links.token(key, name) for key in (one, other) for name in ("rater/0", "rater/1", "admin")
+    ]
     assert len(set(tokens)) == 6 and {len(token) for token in tokens} == {32}
     found = links.addresses("https://rate.example/", {0: "t0", 11: "t1"}, "ad")
-    assert found == {"rater00": "https://rate.example/r/t0", "rater11": "https://rate.example/r/t1",
-                     "admin": "https://rate.example/a/ad"}  # fmt: skip
+    assert found == {
+        "rater00": "https://rate.example/r/t0",
+        "rater11": "https://rate.example/r/t1",
+        "admin": "https://rate.example/a/ad",
+    }
     links.write(tmp_path / "links.csv", found)
     links.write(tmp_path / "links.csv", found)
     assert stat.S_IMODE((tmp_path / "links.csv").stat().st_mode) == 0o600
@@ -271,10 +317,18 @@ def test_answers_go_through_to_the_scores_and_the_report(apart, answers):
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     counted = answers[answers["kind"] == "trial"].groupby("method")["hit"].mean()
-    assert {row["method"]: row["accuracy"] for row in found["accuracy"]} == pytest.approx(counted.to_dict())
+    assert {row["method"]: row["accuracy"] for row in found["accuracy"]} == pytest.approx(
+        counted.to_dict()
+    )
     assert [row["method"] for row in found["accuracy"]] == ["z", "c", "zc"]
-    assert [(row["a"], row["b"]) for row in found["compare"]][:3] == [("z", "c"), ("z", "zc"), ("c", "zc")]
-    assert {row["method"] for row in found["predicts"]} == {"z", "c", "zc"} and found["absent"] == []
+    assert [(row["a"], row["b"]) for row in found["compare"]][:3] == [
+        ("z", "c"),
+        ("z", "zc"),
+        ("c", "zc"),
+    ]
+    assert {row["method"] for row in found["predicts"]} == {"z", "c", "zc"} and found[
+        "absent"
+    ] == []
     printed = rate(apart, "score").output
     assert "Raters: 4 of 4 stay" in printed and f"{100 * counted['zc']:.1f}" in printed
 
@@ -288,7 +342,9 @@ def test_answers_go_through_to_the_scores_and_the_report(apart, answers):
 
 
 def test_an_import_gives_the_same_scores_as_the_database_would(apart, answers, tmp_path):
-    renamed = answers.rename(columns={"rater": "participant", "method": "condition"}).drop(columns=["slot"])
+    renamed = answers.rename(columns={"rater": "participant", "method": "condition"}).drop(
+        columns=["slot"]
+    )
     renamed.to_csv(tmp_path / "them.csv", index=False)
     words = ["score", "--import", str(tmp_path / "them.csv"), "--json"]
     done = rate(apart, *words, "--column", "rater=participant", "--column", "method=condition")
@@ -297,8 +353,12 @@ def test_an_import_gives_the_same_scores_as_the_database_would(apart, answers, t
     for name in ("accuracy", "compare", "odds", "consistency", "exclusions", "predicts"):
         theirs, ours = pd.DataFrame(found[name]), direct.table(name)
         assert len(ours) == len(theirs) > 0
-        numbers = [c for c in ours if pd.api.types.is_numeric_dtype(ours[c]) and ours[c].notna().all()]
-        np.testing.assert_allclose(theirs[numbers].to_numpy(float), ours[numbers].to_numpy(float), rtol=1e-6, atol=1e-9)
+        numbers = [
+            c for c in ours if pd.api.types.is_numeric_dtype(ours[c]) and ours[c].notna().all()
+        ]
+        np.testing.assert_allclose(
+            theirs[numbers].to_numpy(float), ours[numbers].to_numpy(float), rtol=1e-6, atol=1e-9
+        )
 
 
 def test_other_answers_or_rules_are_other_scores(apart, answers):
@@ -316,7 +376,10 @@ def test_when_everyone_is_left_out_it_says_so(apart, made, tmp_path):
     careless.to_csv(tmp_path / "careless.csv", index=False)
     done = rate(apart, "score", "--import", str(tmp_path / "careless.csv"))
     assert done.exit_code == 0, done.output
-    assert "Raters: 0 of 4 stay" in done.stdout and "Left out: accuracy: answers: none of the" in done.stderr
+    assert (
+        "Raters: 0 of 4 stay" in done.stdout
+        and "Left out: accuracy: answers: none of the" in done.stderr
+    )
     assert people.section(people.gather(apart), pd.DataFrame()) is None
 
 
@@ -353,20 +416,36 @@ def test_the_section_stands_only_where_people_were_asked(tables):
 
 
 def test_the_best_metric_is_the_one_that_agrees_most_with_people():
-    predicts = pd.DataFrame([
-        ("z", "scenes", "pixels", "takagi2023", 0.5), ("c", "scenes", "pixels", "takagi2023", 0.1),
-        ("z", "scenes", "judge-late", "takagi2023", 0.4), ("c", "scenes", "judge-late", "takagi2023", 0.4),
-        ("z", "mindeye", "Eff", "", 0.9), ("c", "mindeye", "Eff", "", 0.9),
-    ], columns=["method", "preset", "metric", "direction", "r"])  # fmt: skip
-    assert people.best_metric(predicts) == ("scenes", "judge-late", "takagi2023", pytest.approx(0.4))
-    assert people.best_metric(predicts.assign(r=np.nan)) is None and people.best_metric(predicts.iloc[:0]) is None
+    predicts = pd.DataFrame(
+        [
+            ("z", "scenes", "pixels", "takagi2023", 0.5),
+            ("c", "scenes", "pixels", "takagi2023", 0.1),
+            ("z", "scenes", "judge-late", "takagi2023", 0.4),
+            ("c", "scenes", "judge-late", "takagi2023", 0.4),
+            ("z", "mindeye", "Eff", "", 0.9),
+            ("c", "mindeye", "Eff", "", 0.9),
+        ],
+        columns=["method", "preset", "metric", "direction", "r"],
+    )
+    assert people.best_metric(predicts) == (
+        "scenes",
+        "judge-late",
+        "takagi2023",
+        pytest.approx(0.4),
+    )
+    assert (
+        people.best_metric(predicts.assign(r=np.nan)) is None
+        and people.best_metric(predicts.iloc[:0]) is None
+    )
 
 
 def test_machine_and_people_stand_beside_each_other_with_their_own_numbers(tables):
     content = example(["subj01", "subj02"])
     found = people.section(tables, content.scores)
     preset, metric = found["metric"].split(" ", 1)
-    rows = content.scores[(content.scores["preset"] == preset) & (content.scores["metric"] == metric)]
+    rows = content.scores[
+        (content.scores["preset"] == preset) & (content.scores["metric"] == metric)
+    ]
     rows = rows[(rows["source"] == "brain") & (rows["direction"] == found["direction"])]
     own = "mean" if preset == "scenes" else "single"
     for line in found["rows"]:
@@ -424,9 +503,24 @@ def test_a_dry_run_does_nothing(study, made):
 
 def test_the_server_prints_links_that_open_and_stops_when_told(apart):
     (apart.folder / "agree.txt").write_text("We store nothing but clicks.")
-    command = [sys.executable, "-m", "phosphene.cli", "rate", "small.toml", "serve", "--port", "0", "--json",
-               "--set", "rate.consent=agree.txt", "--set", "rate.title=Look"]  # fmt: skip
-    server = subprocess.Popen(command, cwd=apart.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "phosphene.cli",
+        "rate",
+        "small.toml",
+        "serve",
+        "--port",
+        "0",
+        "--json",
+        "--set",
+        "rate.consent=agree.txt",
+        "--set",
+        "rate.title=Look",
+    ]
+    server = subprocess.Popen(
+        command, cwd=apart.folder, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+    )
     try:
         found = json.loads(server.stdout.readline())
         assert list(found) == [*(f"rater{k:02d}" for k in range(4)), "admin"]

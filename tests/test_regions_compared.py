@@ -75,10 +75,14 @@ def compared(path: Path) -> list[str]:
 def test_a_region_without_data_is_left_out(study_file: Path) -> None:
     checked = call("check", study_file)
     assert "early 0 with data (left out)" in " ".join(checked.output.split())
-    with pytest.warns(UserWarning, match="region 'early' is left out of the comparison .*none of the 8 voxels"):
+    with pytest.warns(
+        UserWarning, match="region 'early' is left out of the comparison .*none of the 8 voxels"
+    ):
         result = call("run", study_file)
     assert result.exit_code == 0, result.output
-    assert compared(study_file) == ["V1"]  # where a region is called "early", the streams and the study's own
+    assert compared(study_file) == [
+        "V1"
+    ]  # where a region is called "early", the streams and the study's own
     states = {row["state"] for row in json.loads(call("status", study_file, "--json").stdout)}
     assert states == {"done"}
     assert call("run", study_file).exit_code == 0
@@ -88,7 +92,10 @@ def test_a_region_without_data_is_left_out(study_file: Path) -> None:
 @pytest.mark.parametrize("key", ["decode.z.rois", "evaluate.rois"])
 def test_a_region_that_somebody_chose_is_an_error(study_file: Path, key: str) -> None:
     result = call("run", study_file, "--set", f'{key}=["early"]')
-    assert result.exit_code == 1 and "none of the 8 voxels asked for has data in every session" in result.stderr
+    assert (
+        result.exit_code == 1
+        and "none of the 8 voxels asked for has data in every session" in result.stderr
+    )
     assert call("run", study_file).exit_code == 0  # left out where nobody chose it
     result = call("run", study_file, "--set", f'{key}=["early"]')
     assert result.exit_code == 1 and "none of the 8 voxels" in result.stderr
@@ -126,6 +133,8 @@ def test_own_regions_are_compared_beside_the_streams(tmp_path: Path) -> None:
     study = Study.load(tmp_path / "s.toml")
     rois = evaluation.compared_rois(study, dataset(study, "subj01"))
     assert rois[-2:] == ["V1v", "V1d"] and "early" in rois
-    assert evaluation.compared_rois(study.replace("evaluate.rois", ["V1v"]), dataset(study, "subj01")) == ["V1v"]
+    assert evaluation.compared_rois(
+        study.replace("evaluate.rois", ["V1v"]), dataset(study, "subj01")
+    ) == ["V1v"]
     result = call("run", tmp_path / "s.toml", "--set", 'evaluate.rois=["V1v"]')
     assert result.exit_code == 0, result.output

@@ -78,7 +78,9 @@ def script(drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
     """Predictions and penalties of the released script: its calls of scikit-learn and himalaya, in float32."""
     images = drawn.data.trials["image"].to_numpy()
     train = images < N_TRAIN
-    means = np.stack([drawn.X[images == image].mean(axis=0) for image in range(N_TRAIN, N_TRAIN + N_TEST)])
+    means = np.stack(
+        [drawn.X[images == image].mean(axis=0) for image in range(N_TRAIN, N_TRAIN + N_TEST)]
+    )
     set_backend("numpy")
     ridge = HimalayaRidgeCV(alphas=[0.000001, 0.00001, 0.0001, 0.001, 0.01, 0.1, 1])
     pipeline = make_pipeline(StandardScaler(with_mean=True, with_std=True), ridge)
@@ -86,7 +88,9 @@ def script(drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
     return pipeline.predict(means), ridge.best_alphas_
 
 
-def compare(study: Study, drawn: Drawn, script: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+def compare(
+    study: Study, drawn: Drawn, script: tuple[np.ndarray, np.ndarray]
+) -> tuple[float, float]:
     """Return the largest difference of predictions, in s.d. of the targets, and the share of equal penalties."""
     parts = decoding.decompose(study, drawn.data, drawn.X)
     predicted = decoding.predict(study, drawn.data, drawn.X, drawn.Y, False, parts)
@@ -138,7 +142,9 @@ def test_without_an_intercept_far_targets_choose_the_largest_penalty(drawn):
 
     def share(intercept: bool, mean: float) -> float:
         study = RELEASED.replace("decode.intercept", intercept)
-        alphas = decoding.predict(study, drawn.data, drawn.X, centred + np.float32(mean), False).alphas
+        alphas = decoding.predict(
+            study, drawn.data, drawn.X, centred + np.float32(mean), False
+        ).alphas
         return float(np.mean(alphas == 1))
 
     assert share(False, 0) < 0.6
@@ -166,8 +172,12 @@ def test_left_out_runs_are_scaled_by_the_others(drawn):
     for run in np.unique(runs):
         rest = runs != run
         scaler = StandardScaler().fit(drawn.X[rest])
-        ridge = Ridge(10.0, fit_intercept=False).fit(scaler.transform(drawn.X[rest]), drawn.Y[images[rest]])
-        np.testing.assert_allclose(predicted[~rest], ridge.predict(scaler.transform(drawn.X[~rest])), atol=1e-4)
+        ridge = Ridge(10.0, fit_intercept=False).fit(
+            scaler.transform(drawn.X[rest]), drawn.Y[images[rest]]
+        )
+        np.testing.assert_allclose(
+            predicted[~rest], ridge.predict(scaler.transform(drawn.X[~rest])), atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("intercept", [True, False])
@@ -176,7 +186,9 @@ def test_held_out_clusters_are_judged_without_the_mean_that_was_taught(monkeypat
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1], 40)
     targets = random.standard_normal((80, 5)) + 5 * labels[:, None]
-    X = (targets @ random.standard_normal((5, 10)) + random.standard_normal((80, 10)) + 3).astype(np.float32)
+    X = (targets @ random.standard_normal((5, 10)) + random.standard_normal((80, 10)) + 3).astype(
+        np.float32
+    )
     means = []
 
     def held_out(fit_predict, targets, labels):
@@ -195,7 +207,9 @@ def test_the_presets_select_what_they_say():
     paper = Study.load(STUDIES / "nsd-paper.toml")
     for study in (RELEASED, paper):
         assert study.model.latent == "sample"
-        assert study.reconstruct.sampler == "paper"  # noise at 801, grey levels cut: tests/test_sampling.py
+        assert (
+            study.reconstruct.sampler == "paper"
+        )  # noise at 801, grey levels cut: tests/test_sampling.py
         assert study.reconstruct.same_noise and study.encode.same_noise
         assert study.reconstruct.samples == 5
         assert study.data.zscore == "none"
@@ -214,6 +228,8 @@ def test_results_of_the_defaults_keep_their_names(monkeypatch):
     assert stages.decompose_recipe(Study(), "subj01", ["early"]).settings == settings
     assert stages.decode_recipe(Study(), "subj01", "z").settings == settings
     own = {"preset": "paper", "intercept": False, "zscore": "none"} | settings
-    assert stages.decompose_recipe(RELEASED, "subj01", ["early"]).settings == own  # no score is needed for it
+    assert (
+        stages.decompose_recipe(RELEASED, "subj01", ["early"]).settings == own
+    )  # no score is needed for it
     own["scoring"] = "neg_mean_squared_error"
     assert stages.decode_recipe(RELEASED, "subj01", "z").settings == own

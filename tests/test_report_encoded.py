@@ -22,10 +22,14 @@ from phosphene.reporting import contents, encoded, galleries, render
 from phosphene.reporting.encoded import Drawing, Encoded
 from phosphene.reporting.encoded_words import by_region, meaning, ordered, words
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 Z, C, NOISY = Model.of("z"), Model.of("c"), Model.of("zc@0.8")
 NOISE = [Model.of("z", f"zc@{strength}") for strength in (0.2, 0.5, 0.8)]
-LAYERS = [Model.of(f"unet/{layer}@0.8/step={step}") for step in (4, 40) for layer in ("down0", "mid")]
+LAYERS = [
+    Model.of(f"unet/{layer}@0.8/step={step}") for step in (4, 40) for layer in ("down0", "mid")
+]
 
 
 def table(r: dict[str, float], q: float = 0.001, **unique: dict[str, float]) -> pd.DataFrame:
@@ -33,18 +37,39 @@ def table(r: dict[str, float], q: float = 0.001, **unique: dict[str, float]) -> 
     regions = [region for region in r for _ in range(6)]
     places = {"x": range(len(regions)), "y": 0, "z": 0}
     more = {
-        f"unique {name.replace('_', '@0.')}": [values[region] for region in regions] for name, values in unique.items()
+        f"unique {name.replace('_', '@0.')}": [values[region] for region in regions]
+        for name, values in unique.items()
     }
-    return pd.DataFrame({**places, "r": [r[region] for region in regions], "q": q, **more, "region": regions})
+    return pd.DataFrame(
+        {**places, "r": [r[region] for region in regions], "q": q, **more, "region": regions}
+    )
 
 
 def rows(model: Model, analysis: str, r: float, **more: float) -> list[dict[str, Any]]:
-    usual = {"analysis": analysis, "model": str(model), "ci_low": r - 0.02, "ci_high": r + 0.02,
-             "r_of_ceiling": r / 0.8, "significant": 0.5}  # fmt: skip
+    usual = {
+        "analysis": analysis,
+        "model": str(model),
+        "ci_low": r - 0.02,
+        "ci_high": r + 0.02,
+        "r_of_ceiling": r / 0.8,
+        "significant": 0.5,
+    }
     found = []
-    for atlas, regions in (("streams", ("ventral", "early", "elsewhere")), ("floc-faces", ("FFA-1", "OFA"))):
-        found += [{**usual, "atlas": atlas, "region": region, "n_voxels": 10 + k, "r": r - 0.1 * k, **more}
-                  for k, region in enumerate(regions)]  # fmt: skip
+    for atlas, regions in (
+        ("streams", ("ventral", "early", "elsewhere")),
+        ("floc-faces", ("FFA-1", "OFA")),
+    ):
+        found += [
+            {
+                **usual,
+                "atlas": atlas,
+                "region": region,
+                "n_voxels": 10 + k,
+                "r": r - 0.1 * k,
+                **more,
+            }
+            for k, region in enumerate(regions)
+        ]
     return found
 
 
@@ -53,20 +78,33 @@ def rows(model: Model, analysis: str, r: float, **more: float) -> list[dict[str,
 
 def test_panels_are_named_in_words_that_depend_on_all_that_is_planned() -> None:
     assert list(study_maps.panel_names("noise", NOISE).values()) == [
-        "low noise (0.2)", "medium noise (0.5)", "high noise (0.8)",
-    ]  # fmt: skip
+        "low noise (0.2)",
+        "medium noise (0.5)",
+        "high noise (0.8)",
+    ]
     steps = [Model.of("z", f"zc@0.8/step={step}") for step in (20, 4)]
-    assert list(study_maps.panel_names("steps", steps).values()) == ["late (step 20)", "early (step 4)"]
-    assert set(study_maps.panel_names("layers", LAYERS).values()) == {"early (step 4)", "late (step 40)"}
+    assert list(study_maps.panel_names("steps", steps).values()) == [
+        "late (step 20)",
+        "early (step 4)",
+    ]
+    assert set(study_maps.panel_names("layers", LAYERS).values()) == {
+        "early (step 4)",
+        "late (step 40)",
+    }
     four = [Model.of("z", f"zc@0.{k}") for k in range(1, 5)]
     assert list(study_maps.panel_names("noise", four).values()) == ["0.1", "0.2", "0.3", "0.4"]
     assert list(study_maps.panel_names("features", [Z, C, NOISY]).values()) == [
-        "z, how it looked", "c, what it was", "zc, both (noise 0.8)",
-    ]  # fmt: skip
+        "z, how it looked",
+        "c, what it was",
+        "zc, both (noise 0.8)",
+    ]
 
 
 def test_the_caption_says_which_part_each_feature_predicts_best() -> None:
-    tables = {Z: table({"early": 0.5, "ventral": 0.2, "elsewhere": 0.9}), C: table({"early": -0.0001, "ventral": 0.3})}
+    tables = {
+        Z: table({"early": 0.5, "ventral": 0.2, "elsewhere": 0.9}),
+        C: table({"early": -0.0001, "ventral": 0.3}),
+    }
     said, alt = words("features", study_maps.panel_names("features", [Z, C]), tables)
     assert said == "z predicts early cortex best (mean r 0.50) and c ventral cortex (mean r 0.30)."
     assert "early 0.50, ventral 0.20." in alt and "early 0.00" in alt and "elsewhere" not in alt
@@ -75,10 +113,14 @@ def test_the_caption_says_which_part_each_feature_predicts_best() -> None:
 
 def test_the_caption_of_joint_models_says_what_only_one_explains() -> None:
     first = table(
-        {"early": 0.5, "ventral": 0.2}, z={"early": 0.01, "ventral": 0.0}, zc_2={"early": 0.0, "ventral": 0.02}
+        {"early": 0.5, "ventral": 0.2},
+        z={"early": 0.01, "ventral": 0.0},
+        zc_2={"early": 0.0, "ventral": 0.02},
     )
     last = table(
-        {"early": 0.5, "ventral": 0.2}, z={"early": 0.04, "ventral": 0.05}, zc_8={"early": 0.06, "ventral": 0.02}
+        {"early": 0.5, "ventral": 0.2},
+        z={"early": 0.04, "ventral": 0.05},
+        zc_8={"early": 0.06, "ventral": 0.02},
     )
     tables = {NOISE[0]: first, NOISE[2]: last}
     said, alt = words("noise", study_maps.panel_names("noise", NOISE), tables)
@@ -87,7 +129,10 @@ def test_the_caption_of_joint_models_says_what_only_one_explains() -> None:
         "(ventral cortex); only zc explains up to 0.020 at noise 0.2 (ventral cortex) and 0.060 at noise 0.8 (early "
         "cortex)."
     )
-    assert "high noise (0.8): only z early 0.040, ventral 0.050; only zc early 0.060, ventral 0.020" in alt
+    assert (
+        "high noise (0.8): only z early 0.040, ventral 0.050; only zc early 0.060, ventral 0.020"
+        in alt
+    )
 
 
 def test_the_caption_of_noise_says_what_its_control_means() -> None:
@@ -99,18 +144,30 @@ def test_the_caption_of_noise_says_what_its_control_means() -> None:
     control = shared.drop(columns="unique zc@0.8").assign(**{"unique zc:own-noise@0.8": 0.004})
     tables = {NOISE[2]: shared, own: control}
     said, alt = words("noise", names, tables)
-    assert said.endswith("; with separate noise for each picture, zc alone explains at most 0.004 at noise 0.8.")
+    assert said.endswith(
+        "; with separate noise for each picture, zc alone explains at most 0.004 at noise 0.8."
+    )
     assert "only zc explains up to 0.060 at noise 0.8 (ventral cortex)" in said
     assert "separate noise: high (0.8): only z early 0.040" in alt
-    assert "reads far less of it" in meaning("noise", tables) and meaning("noise", {NOISE[2]: shared}) == ""
+    assert (
+        "reads far less of it" in meaning("noise", tables)
+        and meaning("noise", {NOISE[2]: shared}) == ""
+    )
 
 
 def test_the_caption_of_text_names_its_references() -> None:
-    models = [Model.of("z", "zc:other@0.8"), Model.of("z", "zc:empty@0.8"), Model.of("zc:empty@0.8", "zc@0.8")]
+    models = [
+        Model.of("z", "zc:other@0.8"),
+        Model.of("z", "zc:empty@0.8"),
+        Model.of("zc:empty@0.8", "zc@0.8"),
+    ]
     names = study_maps.panel_names("text", models)
     tables = {
         model: table({"early": 0.5, "ventral": 0.2}).assign(
-            **{f"unique {model.spaces[0]}": 0.1, f"unique {model.spaces[1]}": [k / 100] * 6 + [(k + 1) / 100] * 6}
+            **{
+                f"unique {model.spaces[0]}": 0.1,
+                f"unique {model.spaces[1]}": [k / 100] * 6 + [(k + 1) / 100] * 6,
+            }
         )
         for k, model in enumerate(models)
     }
@@ -133,8 +190,14 @@ def test_the_caption_of_layers_says_who_wins() -> None:
     tables[LAYERS[3]].loc[11, "r"] = 0.45
     said, alt = words("layers", study_maps.panel_names("layers", LAYERS), tables)
     assert said == "Best for most voxels: down0 at step 4 (58 %) and mid at step 40 (58 %)."
-    assert "late (step 40): mid 58 %, down0 42 %; most often best in early mid, ventral down0" in alt
-    assert words("layers", study_maps.panel_names("layers", LAYERS), {m: t.assign(q=0.9) for m, t in tables.items()})[1]
+    assert (
+        "late (step 40): mid 58 %, down0 42 %; most often best in early mid, ventral down0" in alt
+    )
+    assert words(
+        "layers",
+        study_maps.panel_names("layers", LAYERS),
+        {m: t.assign(q=0.9) for m, t in tables.items()},
+    )[1]
 
 
 def test_only_steps_with_all_their_layers_are_drawn() -> None:
@@ -149,13 +212,19 @@ def test_only_steps_with_all_their_layers_are_drawn() -> None:
 
 
 def test_regions_stand_in_the_order_of_their_atlas() -> None:
-    assert ordered(["ventral", "mine", "elsewhere", "early"]) == ["early", "ventral", "mine", "elsewhere"]
+    assert ordered(["ventral", "mine", "elsewhere", "early"]) == [
+        "early",
+        "ventral",
+        "mine",
+        "elsewhere",
+    ]
     assert ordered(["FFA-1", "OFA"], "floc-faces") == ["OFA", "FFA-1"]
 
 
 def test_numbers_by_region_are_those_of_the_table() -> None:
     found = by_region(
-        pd.DataFrame(rows(Z, "features", 0.5) + rows(C, "features", 0.4)), {Z: "z in words", C: "c in words"}
+        pd.DataFrame(rows(Z, "features", 0.5) + rows(C, "features", 0.4)),
+        {Z: "z in words", C: "c in words"},
     )
     streams, faces = found
     assert (streams.atlas, faces.atlas) == ("streams", "floc-faces")
@@ -175,19 +244,36 @@ def test_numbers_by_region_are_those_of_the_table() -> None:
 
 def test_unique_variance_has_a_line_for_every_space_and_layers_one_group_for_every_step() -> None:
     some = pd.DataFrame(
-        rows(NOISE[0], "noise", 0.5, **{"unique z": 0.1, "unique zc@0.2": 0.02,
-                                        "ci_low unique z": 0.05, "ci_high unique z": 0.15})
+        rows(
+            NOISE[0],
+            "noise",
+            0.5,
+            **{
+                "unique z": 0.1,
+                "unique zc@0.2": 0.02,
+                "ci_low unique z": 0.05,
+                "ci_high unique z": 0.15,
+            },
+        )
         + rows(NOISE[2], "noise", 0.5, **{"unique z": 0.2, "unique zc@0.8": -0.0001})
     )
     groups = dict(by_region(some, {NOISE[0]: "low", NOISE[2]: "high"})[0].groups)
     lines = groups["Unique variance: R² lost without the space"]
     assert [cells[0].interval for _, cells in lines] == ["0.050 to 0.150", "", "", ""]
     assert [(name, cells[0].text) for name, cells in lines] == [
-        ("z, low", "0.100"), ("zc, low", "0.020"), ("z, high", "0.200"), ("zc, high", "0.000"),
-    ]  # fmt: skip
-    layers = pd.DataFrame([row for k, model in enumerate(LAYERS) for row in rows(model, "layers", 0.5 + 0.01 * k)])
+        ("z, low", "0.100"),
+        ("zc, low", "0.020"),
+        ("z, high", "0.200"),
+        ("zc, high", "0.000"),
+    ]
+    layers = pd.DataFrame(
+        [row for k, model in enumerate(LAYERS) for row in rows(model, "layers", 0.5 + 0.01 * k)]
+    )
     first, second = by_region(layers, study_maps.panel_names("layers", LAYERS))[0].groups
-    assert first[0].endswith("early (step 4)") and [name for name, _ in second[1]] == ["down0", "mid"]
+    assert first[0].endswith("early (step 4)") and [name for name, _ in second[1]] == [
+        "down0",
+        "mid",
+    ]
     assert [cells[0].best for _, cells in second[1]] == [False, True]
     assert by_region(pd.DataFrame(columns=["analysis", "model", "atlas", "region"]), {}) == []
 
@@ -195,30 +281,43 @@ def test_unique_variance_has_a_line_for_every_space_and_layers_one_group_for_eve
 # What the page is made of
 
 
-def test_a_study_without_encodings_loads_no_model(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_without_encodings_loads_no_model(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(encoded.sources, "load_model", lambda *_: pytest.fail("a model was loaded"))
     study = SimpleNamespace(root=tmp_path)
-    assert encoded.planned(study) == {} and encoded.inputs(study) == {} and encoded.gather(study) == []  # type: ignore[arg-type]
+    assert (
+        encoded.planned(study) == {} and encoded.inputs(study) == {} and encoded.gather(study) == []
+    )  # type: ignore[arg-type]
     assert encoded.spin(study, []) == "" and encoded.megabytes([], "") == 0  # type: ignore[arg-type]
 
 
-def test_finished_models_are_part_of_what_the_page_is_made_from(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_models_are_part_of_what_the_page_is_made_from(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done: list[tuple[str, Model]] = []
     (tmp_path / "encode").mkdir()
     study = SimpleNamespace(
-        root=tmp_path, data=SimpleNamespace(subjects=["subj01"]), model=SimpleNamespace(name="bundled")
+        root=tmp_path,
+        data=SimpleNamespace(subjects=["subj01"]),
+        model=SimpleNamespace(name="bundled"),
     )
     monkeypatch.setattr(encoded.sources, "load_model", lambda *_: None)
     monkeypatch.setattr(encoded.encoding, "planned", lambda *_: [("features", Z), ("features", C)])
     monkeypatch.setattr(encoded.encoding, "finished", lambda *_: list(done))
-    monkeypatch.setattr(encoded.encoding, "encode_recipe", lambda _, s, m: SimpleNamespace(hash=f"hash of {s} {m}"))
+    monkeypatch.setattr(
+        encoded.encoding, "encode_recipe", lambda _, s, m: SimpleNamespace(hash=f"hash of {s} {m}")
+    )
     ready = SimpleNamespace(done=True, hash="numbers")
     monkeypatch.setattr(encoded, "statistics_recipe", lambda *_: None)
     monkeypatch.setattr(encoded, "_transforms", lambda *_: None)
     monkeypatch.setattr(encoded, "Store", lambda _: SimpleNamespace(artefact=lambda _: ready))
     assert encoded.inputs(study) == {}  # type: ignore[arg-type]
     done.append(("features", Z))
-    assert encoded.inputs(study) == {"subj01-encode-z": "hash of subj01 z", "subj01-statistics-z": "numbers"}  # type: ignore[arg-type]
+    assert encoded.inputs(study) == {
+        "subj01-encode-z": "hash of subj01 z",
+        "subj01-statistics-z": "numbers",
+    }  # type: ignore[arg-type]
     ready.done = False
     assert encoded.inputs(study) == {"subj01-encode-z": "hash of subj01 z"}  # type: ignore[arg-type]
     monkeypatch.setattr(encoded, "_transforms", lambda *_: tmp_path)
@@ -229,9 +328,13 @@ def test_finished_models_are_part_of_what_the_page_is_made_from(tmp_path: Any, m
     assert hashes[0] != hashes[1]
 
 
-def test_maps_take_their_share_of_the_page_from_the_gallery(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maps_take_their_share_of_the_page_from_the_gallery(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     given: list[float] = []
-    monkeypatch.setattr(contents, "Album", lambda study, subject, scores: SimpleNamespace(images=np.arange(4)))
+    monkeypatch.setattr(
+        contents, "Album", lambda study, subject, scores: SimpleNamespace(images=np.arange(4))
+    )
     monkeypatch.setattr(galleries, "fill", lambda album, scores, budget: given.append(budget) or [])
     monkeypatch.setattr(contents, "_examples", lambda *_: [])
     bare = replace(example(n=12), examples={})
@@ -244,11 +347,19 @@ def test_maps_take_their_share_of_the_page_from_the_gallery(monkeypatch: pytest.
 
 
 def planted(subjects: list[str]) -> list[Encoded]:
-    numbers = by_region(pd.DataFrame(rows(Z, "features", 0.5) + rows(C, "features", 0.4)), {Z: "z", C: "c"})
-    joint = by_region(pd.DataFrame(rows(NOISE[0], "noise", 0.5, **{"unique z": 0.1})), {NOISE[0]: "low noise (0.2)"})
-    wide, narrow = (galleries.url(np.full((h, w, 3), 230, np.uint8)) for h, w in ((60, 90), (90, 30)))
+    numbers = by_region(
+        pd.DataFrame(rows(Z, "features", 0.5) + rows(C, "features", 0.4)), {Z: "z", C: "c"}
+    )
+    joint = by_region(
+        pd.DataFrame(rows(NOISE[0], "noise", 0.5, **{"unique z": 0.1})),
+        {NOISE[0]: "low noise (0.2)"},
+    )
+    wide, narrow = (
+        galleries.url(np.full((h, w, 3), 230, np.uint8)) for h, w in ((60, 90), (90, 30))
+    )
     drawings = [
-        Drawing(name, wide, narrow, f"Flat map, {name}.", f"What is seen in {name}.") for name in encoded.TITLES
+        Drawing(name, wide, narrow, f"Flat map, {name}.", f"What is seen in {name}.")
+        for name in encoded.TITLES
     ]
     tables = {"features": numbers, "noise": joint, "text": [], "steps": [], "layers": []}
     return [Encoded(s, drawings, tables, 2 * k, [], "On slices.") for k, s in enumerate(subjects)]
@@ -258,11 +369,18 @@ def planted(subjects: list[str]) -> list[Encoded]:
 def content() -> Any:
     n = 2 * 10242
     one = Turned(
-        "subj01", "r of z", np.ones((n, 3)), np.ones(n, bool), {"r": np.full(n, 0.5)}, Legend("r", ("#fff", "#000"))
+        "subj01",
+        "r of z",
+        np.ones((n, 3)),
+        np.ones(n, bool),
+        {"r": np.full(n, 0.5)},
+        Legend("r", ("#fff", "#000")),
     )
     page = surface_page("example", [one], {"subj01": {"early": np.zeros(n, bool)}})
     packed = base64.b64encode(gzip.compress(page.encode(), 6)).decode()
-    return replace(example(["subj01", "subj02"], n=12), encoded=planted(["subj01", "subj02"]), surface=packed)
+    return replace(
+        example(["subj01", "subj02"], n=12), encoded=planted(["subj01", "subj02"]), surface=packed
+    )
 
 
 def test_without_encodings_nothing_of_them_is_on_the_page(content: Any) -> None:
@@ -275,17 +393,24 @@ def test_the_section_holds_figures_captions_and_numbers(content: Any) -> None:
     section = page[page.index('<section id="brain"') :]
     section = section[: section.index("</section>")]
     for drawing in content.encoded[0].drawings:
-        assert section.count(drawing.alt) == 4 and section.count(drawing.caption) == 2  # wide and narrow, two subjects
+        assert (
+            section.count(drawing.alt) == 4 and section.count(drawing.caption) == 2
+        )  # wide and narrow, two subjects
     assert section.count("On slices.") == 2
     assert section.count("<iframe") == 1 and 'sandbox="allow-scripts"' in section
     assert "2 of the study’s models are not fitted yet" in section
     assert section.index("<table") < section.index("<details>")  # the streams stand open
-    assert "Numbers by region: floc-faces" in section and "Numbers by region: streams, floc-faces" in section
+    assert (
+        "Numbers by region: floc-faces" in section
+        and "Numbers by region: streams, floc-faces" in section
+    )
     assert "The cortex, to turn" not in render(replace(content, surface=""))
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_the_section_fits_can_be_read_and_unpacks_the_cortex_only_when_asked(content: Any, tmp_path: Any) -> None:
+def test_the_section_fits_can_be_read_and_unpacks_the_cortex_only_when_asked(
+    content: Any, tmp_path: Any
+) -> None:
     api = pytest.importorskip("playwright.sync_api")
     from test_report_page import CONTRASTS
 
@@ -300,7 +425,12 @@ def test_the_section_fits_can_be_read_and_unpacks_the_cortex_only_when_asked(con
             tab.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
             tab.on("pageerror", lambda error: said.append(str(error)))
             tab.on(
-                "request", lambda r: said.append(r.url) if r.url.split(":")[0] not in ("file", "data", "blob") else None
+                "request",
+                lambda r: (
+                    said.append(r.url)
+                    if r.url.split(":")[0] not in ("file", "data", "blob")
+                    else None
+                ),
             )
             tab.goto(path.as_uri())
             tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")

@@ -10,7 +10,9 @@ from report_example import example
 from phosphene.reporting import render
 
 sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
 # text that is seen against what is behind it, by the formula of WCAG 2
@@ -61,7 +63,9 @@ def open_page(browser, address):
     contexts = []
 
     def opened(width: int = 1280, scheme: str = "light", **options):
-        context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme, **options)
+        context = browser.new_context(
+            viewport={"width": width, "height": 844}, color_scheme=scheme, **options
+        )
         contexts.append(context)
         page = context.new_page()
         page.said = []
@@ -69,7 +73,9 @@ def open_page(browser, address):
         page.on("pageerror", lambda error: page.said.append(str(error)))
         page.on(
             "request",
-            lambda request: page.said.append(request.url) if request.url[:5] not in ("file:", "data:") else None,
+            lambda request: (
+                page.said.append(request.url) if request.url[:5] not in ("file:", "data:") else None
+            ),
         )
         page.goto(address)
         return page
@@ -84,7 +90,9 @@ def images(page) -> list[tuple[str, int]]:
     tiles = page.locator("#tiles > figure:visible")
     return [
         tuple(pair)
-        for pair in tiles.evaluate_all("some => some.map(t => [t.dataset.subject, Number(t.dataset.image)])")
+        for pair in tiles.evaluate_all(
+            "some => some.map(t => [t.dataset.subject, Number(t.dataset.image)])"
+        )
     ]
 
 
@@ -97,15 +105,22 @@ def test_it_is_quiet_and_fits_and_can_be_read(open_page, width, scheme):
     found = page.evaluate(CONTRASTS)
     assert len(found) > 300
     assert [(round(ratio, 2), text) for ratio, text in found if ratio < 4.5] == []
-    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt)")
+    assert page.evaluate(
+        "[...document.images].every(i => i.complete && i.naturalWidth > 0 && i.alt)"
+    )
     assert page.said == []
 
 
 def test_figures_are_readable_on_a_phone(open_page):
     page = open_page(390)
-    sizes = page.locator("svg text:visible").evaluate_all("some => some.map(t => t.getBoundingClientRect().height)")
+    sizes = page.locator("svg text:visible").evaluate_all(
+        "some => some.map(t => t.getBoundingClientRect().height)"
+    )
     assert len(sizes) > 20 and min(sizes) >= 9
-    assert page.locator(".plot .broad:visible").count() == 0 and page.locator(".plot .narrow:visible").count() == 1
+    assert (
+        page.locator(".plot .broad:visible").count() == 0
+        and page.locator(".plot .narrow:visible").count() == 1
+    )
 
 
 def test_the_button_turns_the_page_dark_and_light(open_page):
@@ -130,7 +145,11 @@ def test_filters_do_what_they_say(open_page, content):
 
     word = content.gallery[3].caption.split()[1]
     page.fill("[name=text]", f"{word.upper()} ")
-    assert set(images(page)) == expected(lambda one: word in f"{one.caption} {' '.join(one.categories)}") != set()
+    assert (
+        set(images(page))
+        == expected(lambda one: word in f"{one.caption} {' '.join(one.categories)}")
+        != set()
+    )
     page.fill("[name=text]", "no such thing")
     assert images(page) == [] and page.locator("#count").inner_text() == "0 of 32 shown"
     page.click("button[type=reset]")
@@ -139,12 +158,16 @@ def test_filters_do_what_they_say(open_page, content):
     page.select_option("[name=category]", category)
     assert set(images(page)) == expected(lambda one: category in one.categories)
     page.select_option("[name=subject]", "subj02")
-    assert set(images(page)) == expected(lambda one: category in one.categories and one.subject == "subj02")
+    assert set(images(page)) == expected(
+        lambda one: category in one.categories and one.subject == "subj02"
+    )
     page.select_option("[name=category]", "")
     page.select_option("[name=mode]", "z")
     page.fill("[name=low]", "80")
     page.fill("[name=high]", "90")
-    some = expected(lambda one: one.subject == "subj02" and 80 <= round(100 * one.scores["z"], 2) <= 90)
+    some = expected(
+        lambda one: one.subject == "subj02" and 80 <= round(100 * one.scores["z"], 2) <= 90
+    )
     assert set(images(page)) == some != set()
     assert page.locator("#count").inner_text() == f"{len(some)} of 32 shown"
 
@@ -166,7 +189,10 @@ def test_sorting_does_what_it_says(open_page, content):
 def test_without_scripts_everything_is_there(open_page, content):
     page = open_page(java_script_enabled=False)
     assert page.locator("#tiles > figure:visible").count() == len(content.gallery)
-    assert page.locator("#controls:visible").count() == 0 and page.locator("#theme:visible").count() == 0
+    assert (
+        page.locator("#controls:visible").count() == 0
+        and page.locator("#theme:visible").count() == 0
+    )
     dark = open_page(scheme="dark", java_script_enabled=False)
     assert dark.locator("h1").evaluate("e => getComputedStyle(e).color") == "rgb(233, 233, 231)"
 
@@ -186,7 +212,9 @@ def test_print_is_light_and_leaves_out_what_paper_cannot_do(open_page):
     page = open_page(scheme="dark")
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert page.locator("nav:visible").count() == 0 and page.locator("#controls:visible").count() == 0
+    assert (
+        page.locator("nav:visible").count() == 0 and page.locator("#controls:visible").count() == 0
+    )
     folded = page.locator("details:not([open])").count()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open])").count() == 0

@@ -18,7 +18,13 @@ from phosphene.ridge.folds import row_splits
 from phosphene.ridge.scores import quadratic, split_pairs
 
 ALPHAS = np.logspace(-1, 5, 9)
-SHAPES = {"n<p": (30, 70), "n=p": (40, 40), "train<p<n": (50, 45), "n>p": (90, 40), "n>>p": (300, 12)}
+SHAPES = {
+    "n<p": (30, 70),
+    "n=p": (40, 40),
+    "train<p<n": (50, 45),
+    "n>p": (90, 40),
+    "n>>p": (300, 12),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +51,9 @@ def textbook_scores(X, Y, alphas, splits, scoring="r2", standardize=True, fit_in
             elif scoring == "neg_mean_squared_error":
                 total[i] -= errors
             else:
-                total[i] += [np.corrcoef(a, b)[0, 1] for a, b in zip(measured.T, predicted.T, strict=True)]
+                total[i] += [
+                    np.corrcoef(a, b)[0, 1] for a, b in zip(measured.T, predicted.T, strict=True)
+                ]
     return total / len(splits)
 
 
@@ -56,7 +64,10 @@ def draw(n, p, t=5, kind="plain", seed=0):
         X[:, p // 2 : 2 * (p // 2)] = X[:, : p // 2]
     if kind == "constant columns":
         X[:, 0], X[:, 1] = 3.3, 0.0
-        X[: n // 3, 2], X[n // 3 :, 3] = 1.0, -2.0  # the latter is constant in the first training part only
+        X[: n // 3, 2], X[n // 3 :, 3] = (
+            1.0,
+            -2.0,
+        )  # the latter is constant in the first training part only
     if kind == "repeated rows":
         X = X[np.repeat(np.arange(n), 3)[:n]]
     if kind == "large means":
@@ -65,13 +76,17 @@ def draw(n, p, t=5, kind="plain", seed=0):
     return X, Y
 
 
-@pytest.mark.parametrize("kind", ["plain", "duplicated columns", "constant columns", "repeated rows", "large means"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "duplicated columns", "constant columns", "repeated rows", "large means"]
+)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_scores_and_predictions_are_the_textbook_ones(shape, kind):
     X, Y = draw(*shape, kind=kind)
     splits = list(KFold(3).split(X))
     model = RidgeCV(ALPHAS, cv=3, target_block=2).fit(X, Y)
-    np.testing.assert_allclose(model.cv_scores_, textbook_scores(X, Y, ALPHAS, splits), rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(
+        model.cv_scores_, textbook_scores(X, Y, ALPHAS, splits), rtol=1e-8, atol=1e-9
+    )
     np.testing.assert_array_equal(model.best_alphas_, ALPHAS[model.cv_scores_.argmax(axis=0)])
     new, _ = draw(7, shape[1], seed=1)
     for target, alpha in enumerate(model.best_alphas_):
@@ -87,7 +102,9 @@ def test_settings_mean_what_the_textbook_means(shape, fit_intercept, standardize
     X, Y = draw(*shape)
     splits = list(KFold(4).split(X))
     model = RidgeCV(ALPHAS, cv=4, fit_intercept=fit_intercept, standardize=standardize).fit(X, Y)
-    expected = textbook_scores(X, Y, ALPHAS, splits, standardize=standardize, fit_intercept=fit_intercept)
+    expected = textbook_scores(
+        X, Y, ALPHAS, splits, standardize=standardize, fit_intercept=fit_intercept
+    )
     np.testing.assert_allclose(model.cv_scores_, expected, rtol=1e-8, atol=1e-9)
     reference = textbook(model.best_alphas_[0], standardize, fit_intercept).fit(X, Y[:, 0])
     np.testing.assert_allclose(model.predict(X)[:, 0], reference.predict(X), atol=1e-9)
@@ -107,7 +124,9 @@ def test_scorings(shape, scoring):
 def test_few_alphas_or_small_folds_take_the_prediction_path_with_equal_answers():
     X, Y = draw(90, 40)
     one = RidgeCV(ALPHAS[4:5], cv=30).fit(X, Y).cv_scores_
-    np.testing.assert_allclose(one, textbook_scores(X, Y, ALPHAS[4:5], list(KFold(30).split(X))), rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(
+        one, textbook_scores(X, Y, ALPHAS[4:5], list(KFold(30).split(X))), rtol=1e-8, atol=1e-9
+    )
     many = RidgeCV(np.r_[ALPHAS[4], np.logspace(0, 4, 60)], cv=30).fit(X, Y).cv_scores_
     np.testing.assert_allclose(many[:1], one, rtol=1e-8, atol=1e-9)
 
@@ -115,10 +134,18 @@ def test_few_alphas_or_small_folds_take_the_prediction_path_with_equal_answers()
 def test_uneven_explicit_and_partial_splits():
     X, Y = draw(120, 30)
     rows = np.random.default_rng(3).permutation(120)
-    splits = [(rows[:80], rows[80:]), (rows[50:], rows[:9]), (rows[:35], rows[60:110])]  # the last leaves rows out
+    splits = [
+        (rows[:80], rows[80:]),
+        (rows[50:], rows[:9]),
+        (rows[:35], rows[60:110]),
+    ]  # the last leaves rows out
     expected = textbook_scores(X, Y, ALPHAS, splits)
-    np.testing.assert_allclose(RidgeCV(ALPHAS, cv=splits).fit(X, Y).cv_scores_, expected, rtol=1e-8, atol=1e-9)
-    np.testing.assert_allclose(RidgeCV(ALPHAS, cv=iter(splits)).fit(X, Y).cv_scores_, expected, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(
+        RidgeCV(ALPHAS, cv=splits).fit(X, Y).cv_scores_, expected, rtol=1e-8, atol=1e-9
+    )
+    np.testing.assert_allclose(
+        RidgeCV(ALPHAS, cv=iter(splits)).fit(X, Y).cv_scores_, expected, rtol=1e-8, atol=1e-9
+    )
 
 
 def test_a_column_nearly_silent_in_training_is_not_lost_to_down_dating():
@@ -135,10 +162,14 @@ def test_groups_stay_whole_and_splitters_get_them():
     for train, test in row_splits(90, 5, groups):
         assert not set(groups[train]) & set(groups[test])
     expected = textbook_scores(X, Y, ALPHAS, list(GroupKFold(5).split(X, groups=groups)))
-    np.testing.assert_allclose(RidgeCV(ALPHAS).fit(X, Y, groups).cv_scores_, expected, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(
+        RidgeCV(ALPHAS).fit(X, Y, groups).cv_scores_, expected, rtol=1e-8, atol=1e-9
+    )
     runs = np.arange(90) // 30
     leave_one = RidgeCV(ALPHAS, cv=LeaveOneGroupOut()).fit(X, Y, runs).cv_scores_
-    np.testing.assert_allclose(leave_one, textbook_scores(X, Y, ALPHAS, list(KFold(3).split(X))), rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(
+        leave_one, textbook_scores(X, Y, ALPHAS, list(KFold(3).split(X))), rtol=1e-8, atol=1e-9
+    )
 
 
 def test_one_alpha_for_all_targets_maximises_the_mean_score():
@@ -170,7 +201,10 @@ def test_float32_in_float32_out_and_close_to_float64():
     single = RidgeCV(ALPHAS).fit(X, Y)
     double = RidgeCV(ALPHAS).fit(X.astype(float), Y.astype(float))
     assert single.coef_.dtype == single.intercept_.dtype == single.predict(X).dtype == np.float32
-    assert double.coef_.dtype == np.float64 and RidgeCV(ALPHAS).fit(X, Y.astype(float)).coef_.dtype == np.float64
+    assert (
+        double.coef_.dtype == np.float64
+        and RidgeCV(ALPHAS).fit(X, Y.astype(float)).coef_.dtype == np.float64
+    )
     np.testing.assert_allclose(single.cv_scores_, double.cv_scores_, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(single.coef_, double.coef_, rtol=1e-4, atol=1e-5)
 
@@ -190,7 +224,8 @@ def test_quadratic_forms_survive_equal_and_nearly_equal_eigenvalues(dtype, rtol)
     base = np.repeat(np.logspace(-8, 6, 30), 4)
     values = np.sort(base * (1 + np.tile([0, 0, 1e-12, 1e-6], 30)))
     P, q = (
-        rng.normal(size=shape) * size for shape, size in (((50, 120), values**0.5), ((120, 3), values[:, None] ** 0.5))
+        rng.normal(size=shape) * size
+        for shape, size in (((50, 120), values**0.5), ((120, 3), values[:, None] ** 0.5))
     )
     expected = [((P @ (q / (values + a)[:, None])) ** 2).sum(axis=0) for a in ALPHAS]
     w, M, projected, alphas = (torch.from_numpy(a).to(dtype) for a in (values, P.T @ P, q, ALPHAS))
@@ -247,7 +282,9 @@ def test_agrees_with_himalaya(shape):
     himalaya = pytest.importorskip("himalaya.ridge")
     X, Y = draw(*shape)
     X -= X.mean(axis=0)
-    peer = himalaya.RidgeCV(alphas=ALPHAS, fit_intercept=True, cv=KFold(4), solver_params={"warn": False}).fit(X, Y)
+    peer = himalaya.RidgeCV(
+        alphas=ALPHAS, fit_intercept=True, cv=KFold(4), solver_params={"warn": False}
+    ).fit(X, Y)
     ours = RidgeCV(ALPHAS, cv=4, standardize=False, scoring="neg_mean_squared_error").fit(X, Y)
     np.testing.assert_allclose(ours.best_alphas_, peer.best_alphas_)
     np.testing.assert_allclose(ours.predict(X), peer.predict(X), atol=1e-8)
@@ -260,7 +297,9 @@ def test_coefficients_of_rows_are_kept_where_samples_are_not_more_than_features(
     primal = RidgeCV(ALPHAS, standardize=standardize).fit(X, Y, coef=np.empty((70, 5)))
     assert dual.dual_coef_.shape == (30, 5) and primal.dual_coef_ is None
     np.testing.assert_allclose(dual.coef_, primal.coef_, rtol=1e-10, atol=1e-12)
-    np.testing.assert_allclose(dual.predict(X[:9] + 1), (X[:9] + 1) @ primal.coef_ + primal.intercept_, rtol=1e-10)
+    np.testing.assert_allclose(
+        dual.predict(X[:9] + 1), (X[:9] + 1) @ primal.coef_ + primal.intercept_, rtol=1e-10
+    )
     taller = RidgeCV(ALPHAS).fit(*draw(90, 40))
     assert taller.dual_coef_ is None and taller.coef_.shape == (40, 5)
 

@@ -12,29 +12,43 @@ from sklearn.preprocessing import StandardScaler
 
 from phosphene import scoring
 from phosphene.errors import PhospheneError
-from phosphene.ridge import BandedRidgeCV, RidgeCV, leave_one_out, product_measure, variance_by_space
+from phosphene.ridge import (
+    BandedRidgeCV,
+    RidgeCV,
+    leave_one_out,
+    product_measure,
+    variance_by_space,
+)
 from phosphene.ridge import variance as variance_module
 
 ALPHAS = np.logspace(0, 4, 6)
-MIXES = np.array([[0.5, 0.5, 0.0], [0.1, 0.2, 0.7], [0.3, 0.6, 0.1], [0.0, 0.0, 1.0], [0.9, 0.05, 0.05]])
+MIXES = np.array(
+    [[0.5, 0.5, 0.0], [0.1, 0.2, 0.7], [0.3, 0.6, 0.1], [0.0, 0.0, 1.0], [0.9, 0.05, 0.05]]
+)
 
 
 def draw(n: int, sizes: tuple[int, ...] = (7, 12, 20), t: int = 6, seed: int = 0):
     rng = np.random.default_rng(seed)
     spaces = {
-        name: rng.normal(size=(n, p)) * (k + 1) + k for k, (name, p) in enumerate(zip("abc", sizes, strict=False))
+        name: rng.normal(size=(n, p)) * (k + 1) + k
+        for k, (name, p) in enumerate(zip("abc", sizes, strict=False))
     }
     weights = {"a": np.ones(t), "b": np.linspace(0, 1, t), "c": np.r_[np.zeros(t - 2), 1, 1]}
     Y = rng.normal(size=(n, t)) + 2
     for name, X in spaces.items():
-        Y += weights[name] * (X @ np.random.default_rng(5).normal(size=(X.shape[1], t))) / X.shape[1] ** 0.5
+        Y += (
+            weights[name]
+            * (X @ np.random.default_rng(5).normal(size=(X.shape[1], t)))
+            / X.shape[1] ** 0.5
+        )
     return spaces, Y
 
 
 def scaled(spaces, train, mix):
     """Standardised by the training rows, then weighted: what one penalty for all columns has to see."""
     parts = [
-        StandardScaler().fit(X[train]).transform(X) * np.sqrt(m) for X, m in zip(spaces.values(), mix, strict=True)
+        StandardScaler().fit(X[train]).transform(X) * np.sqrt(m)
+        for X, m in zip(spaces.values(), mix, strict=True)
     ]
     return np.concatenate(parts, axis=1)
 
@@ -60,10 +74,16 @@ def test_every_target_gets_the_mix_and_penalty_of_the_textbook_loop(n):
     for target, (k, alpha) in enumerate(chosen):
         Z = scaled(spaces, np.arange(n), MIXES[k])
         expected = Ridge(alpha).fit(Z, Y[:, target]).predict(Z)
-        np.testing.assert_allclose(model.predict(spaces)[:, target], expected, atol=1e-9 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            model.predict(spaces)[:, target], expected, atol=1e-9 * np.abs(expected).max()
+        )
 
 
-SCORES = {"r2": "r2_score", "neg_mean_squared_error": "l2_neg_loss", "correlation": "correlation_score"}
+SCORES = {
+    "r2": "r2_score",
+    "neg_mean_squared_error": "l2_neg_loss",
+    "correlation": "correlation_score",
+}
 
 
 @pytest.mark.parametrize("scoring_name", SCORES)
@@ -80,15 +100,27 @@ def test_agrees_with_himalaya(n, scoring_name):
         folds[test] = number
     mixes = np.maximum(MIXES, 1e-3)  # it takes logarithms
     mixes /= mixes.sum(axis=1, keepdims=True)
-    settings = {"n_iter": mixes, "alphas": ALPHAS, "progress_bar": False, "warn": False, "local_alpha": True}
+    settings = {
+        "n_iter": mixes,
+        "alphas": ALPHAS,
+        "progress_bar": False,
+        "warn": False,
+        "local_alpha": True,
+    }
     settings["score_func"] = getattr(himalaya_scoring, SCORES[scoring_name])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        peer = GroupRidgeCV(groups="input", cv=PredefinedSplit(folds), fit_intercept=True, solver_params=settings)
+        peer = GroupRidgeCV(
+            groups="input", cv=PredefinedSplit(folds), fit_intercept=True, solver_params=settings
+        )
         peer.fit(list(spaces.values()), Y)
-    ours = BandedRidgeCV(ALPHAS, mixes, cv=4, standardize=False, scoring=scoring_name).fit(spaces, Y, images)
+    ours = BandedRidgeCV(ALPHAS, mixes, cv=4, standardize=False, scoring=scoring_name).fit(
+        spaces, Y, images
+    )
     np.testing.assert_allclose(ours.best_scores_, np.max(peer.cv_scores_, axis=0), rtol=1e-6)
-    np.testing.assert_allclose(np.log(ours.best_mixes_ / ours.best_alphas_[:, None]).T, peer.deltas_, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.log(ours.best_mixes_ / ours.best_alphas_[:, None]).T, peer.deltas_, rtol=1e-6
+    )
     others, _ = draw(15, seed=1)
     np.testing.assert_allclose(ours.predict(others), peer.predict(list(others.values())), atol=1e-6)
 
@@ -101,7 +133,9 @@ def test_one_space_agrees_with_himalaya(n):
     spaces, Y = draw(n, (40,))
     X = spaces["a"] - spaces["a"].mean(axis=0)
     settings = {"score_func": r2_score, "warn": False}
-    peer = ridge.RidgeCV(alphas=ALPHAS, fit_intercept=True, cv=KFold(4), solver_params=settings).fit(X, Y)
+    peer = ridge.RidgeCV(
+        alphas=ALPHAS, fit_intercept=True, cv=KFold(4), solver_params=settings
+    ).fit(X, Y)
     ours = BandedRidgeCV(ALPHAS, cv=4, standardize=False).fit({"a": X}, Y)
     np.testing.assert_allclose(ours.best_scores_, peer.cv_scores_, rtol=1e-6)
     np.testing.assert_allclose(ours.best_alphas_, peer.best_alphas_)
@@ -121,18 +155,26 @@ def test_what_the_spaces_add_sums_to_the_prediction():
     model = BandedRidgeCV(ALPHAS, MIXES).fit(spaces, Y)
     parts = model.predict_spaces(spaces)
     assert list(parts) == ["a", "b", "c"]
-    np.testing.assert_allclose(sum(parts.values()) + model.intercept_, model.predict(spaces), atol=1e-10)
+    np.testing.assert_allclose(
+        sum(parts.values()) + model.intercept_, model.predict(spaces), atol=1e-10
+    )
     assert np.abs(parts["c"][:, model.best_mixes_[:, 2] == 0]).max(initial=0) < 1e-12
 
 
 def test_unique_variance_is_found_where_it_was_put_and_nowhere_else():
     spaces, Y = draw(900)
-    train, test = ({name: X[rows] for name, X in spaces.items()} for rows in (slice(600), slice(600, 900)))
+    train, test = (
+        {name: X[rows] for name, X in spaces.items()} for rows in (slice(600), slice(600, 900))
+    )
     found = leave_one_out(BandedRidgeCV(ALPHAS, mixes=8), train, Y[:600], test, Y[600:])
     assert set(found) == {"all", "a", "b", "c"}
     assert (found["a"] > 0.03).all()  # the first space drives every target
-    assert (np.diff(found["b"][:4]) > 0).all() and abs(found["b"][0]) < 0.02  # the second more and more of them
-    assert (found["c"][-2:] > 0.2).all() and np.abs(found["c"][:-2]).max() < 0.02  # the third only the last two
+    assert (np.diff(found["b"][:4]) > 0).all() and abs(
+        found["b"][0]
+    ) < 0.02  # the second more and more of them
+    assert (found["c"][-2:] > 0.2).all() and np.abs(
+        found["c"][:-2]
+    ).max() < 0.02  # the third only the last two
     shuffled = np.random.default_rng(1).permutation(600)
     broken = leave_one_out(BandedRidgeCV(ALPHAS, mixes=8), train, Y[:600][shuffled], test, Y[600:])
     assert max(abs(broken[name].mean()) for name in ("all", *"abc")) < 0.04
@@ -142,7 +184,9 @@ def split(n: int, **settings):
     """A model fitted to two thirds of `n` rows, and the other rows."""
     spaces, Y = draw(n)
     cut = 2 * n // 3
-    train, test = ({name: X[rows] for name, X in spaces.items()} for rows in (slice(cut), slice(cut, n)))
+    train, test = (
+        {name: X[rows] for name, X in spaces.items()} for rows in (slice(cut), slice(cut, n))
+    )
     return BandedRidgeCV(ALPHAS, MIXES, **settings).fit(train, Y[:cut]), test, Y[cut:]
 
 
@@ -168,10 +212,14 @@ def test_product_measure_by_hand():
     y = np.array([1.0, -1.0, 1.0, -1.0])
     other = np.array([1.0, 1.0, -1.0, -1.0])
     # y = 0.6 of a and 0.4 of b, and b predicts something beside it that is worth minus 0.25
-    shares = product_measure(y[:, None] + 3, np.stack([0.6 * y, 0.4 * y + 0.5 * other])[..., None] - 1)
+    shares = product_measure(
+        y[:, None] + 3, np.stack([0.6 * y, 0.4 * y + 0.5 * other])[..., None] - 1
+    )
     np.testing.assert_allclose(shares[:, 0], [0.6, 0.4 - 0.25])
     # orthogonal spaces in the proportions of the truth: shares are the variances
-    shares = product_measure((0.8 * y + 0.6 * other)[:, None], np.stack([0.8 * y, 0.6 * other])[..., None])
+    shares = product_measure(
+        (0.8 * y + 0.6 * other)[:, None], np.stack([0.8 * y, 0.6 * other])[..., None]
+    )
     np.testing.assert_allclose(shares[:, 0], [0.64, 0.36])
     assert np.isnan(product_measure(np.full((4, 1), 0.1), np.ones((2, 4, 1)))).all()
 
@@ -184,13 +232,19 @@ def test_variance_by_space_adds_up_to_what_the_predictions_explain(monkeypatch, 
     found = variance_by_space(model, test, truth)
     assert list(found) == ["all", "a", "b", "c", "mean"]
     np.testing.assert_allclose(found["all"], scoring.r2(truth, model.predict(test)), atol=1e-10)
-    np.testing.assert_allclose(found["all"], sum(found[name] for name in ("a", "b", "c", "mean")), atol=1e-10)
+    np.testing.assert_allclose(
+        found["all"], sum(found[name] for name in ("a", "b", "c", "mean")), atol=1e-10
+    )
     assert (
-        np.isnan(found["all"][1]) and np.nanmax(found["mean"]) <= 0 and np.isfinite(found["a"][[0, 2, 3, 4, 5]]).all()
+        np.isnan(found["all"][1])
+        and np.nanmax(found["mean"]) <= 0
+        and np.isfinite(found["a"][[0, 2, 3, 4, 5]]).all()
     )
     by_r = variance_by_space(model, test, truth, "correlation")
     assert list(by_r) == ["all", "a", "b", "c"]
-    np.testing.assert_allclose(by_r["all"], scoring.correlation(truth, model.predict(test)), atol=1e-10)
+    np.testing.assert_allclose(
+        by_r["all"], scoring.correlation(truth, model.predict(test)), atol=1e-10
+    )
     np.testing.assert_allclose(by_r["all"], by_r["a"] + by_r["b"] + by_r["c"], atol=1e-10)
 
 
@@ -198,9 +252,13 @@ def test_both_ways_find_the_variances_that_independent_spaces_were_given():
     rng = np.random.default_rng(0)
     n, t, given = 6000, 40, {"a": 0.3, "b": 0.2, "c": 0.0}
     spaces = {name: rng.normal(size=(n, 8)) for name in given}
-    drive = [np.sqrt(given[name] / 8) * X @ rng.choice([-1, 1], (8, t)) for name, X in spaces.items()]
+    drive = [
+        np.sqrt(given[name] / 8) * X @ rng.choice([-1, 1], (8, t)) for name, X in spaces.items()
+    ]
     Y = np.sum(drive, axis=0) + np.sqrt(0.5) * rng.normal(size=(n, t))
-    train, test = ({name: X[rows] for name, X in spaces.items()} for rows in (slice(4000), slice(4000, n)))
+    train, test = (
+        {name: X[rows] for name, X in spaces.items()} for rows in (slice(4000), slice(4000, n))
+    )
     model = BandedRidgeCV(ALPHAS, mixes=6).fit(train, Y[:4000])
     for found in (
         variance_by_space(model, test, Y[4000:]),
@@ -216,9 +274,13 @@ def test_shared_variance_is_split_by_the_product_measure_and_left_out_by_the_oth
     X = rng.normal(size=(900, 5))
     Y = X @ rng.normal(size=(5, 4)) + rng.normal(size=(900, 4))
     spaces = {"a": X, "b": X + 0.01 * rng.normal(size=X.shape)}
-    train, test = ({name: x[rows] for name, x in spaces.items()} for rows in (slice(600), slice(600, 900)))
+    train, test = (
+        {name: x[rows] for name, x in spaces.items()} for rows in (slice(600), slice(600, 900))
+    )
     lost = leave_one_out(BandedRidgeCV(ALPHAS, [[0.5, 0.5]]), train, Y[:600], test, Y[600:])
-    shares = variance_by_space(BandedRidgeCV(ALPHAS, [[0.5, 0.5]]).fit(train, Y[:600]), test, Y[600:])
+    shares = variance_by_space(
+        BandedRidgeCV(ALPHAS, [[0.5, 0.5]]).fit(train, Y[:600]), test, Y[600:]
+    )
     for name in spaces:
         assert np.abs(lost[name]).max() < 0.02
         np.testing.assert_allclose(shares[name], lost["all"] / 2, atol=0.05)
@@ -234,14 +296,19 @@ def test_mixes_that_repeat_are_tried_once():
 def test_more_mixes_never_score_worse_and_a_seed_repeats_them():
     spaces, Y = draw(90)
     few, many = (BandedRidgeCV(ALPHAS, mixes=m, seed=3).fit(spaces, Y) for m in (4, 20))
-    assert (many.best_scores_ >= few.best_scores_).all() and (many.best_scores_ > few.best_scores_).any()
+    assert (many.best_scores_ >= few.best_scores_).all() and (
+        many.best_scores_ > few.best_scores_
+    ).any()
     np.testing.assert_allclose(few.mixes_, many.mixes_[:4])
     np.testing.assert_allclose(many.mixes_.sum(axis=1), 1)
 
 
 def test_groups_stay_whole_and_blocks_change_nothing():
     spaces, Y = draw(30)
-    spaces, Y = {name: np.repeat(X, 3, axis=0) for name, X in spaces.items()}, np.repeat(Y, 3, axis=0)
+    spaces, Y = (
+        {name: np.repeat(X, 3, axis=0) for name, X in spaces.items()},
+        np.repeat(Y, 3, axis=0),
+    )
     groups = np.repeat(np.arange(30), 3)
     leaking = BandedRidgeCV(ALPHAS, MIXES, cv=KFold(5, shuffle=True, random_state=0)).fit(spaces, Y)
     honest = BandedRidgeCV(ALPHAS, MIXES).fit(spaces, Y, groups)

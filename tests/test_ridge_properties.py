@@ -142,7 +142,9 @@ def clear_winners(scores, tolerance):
 
 def assert_relatively_close(actual, expected, tolerance):
     """The largest difference is at most `tolerance` of the largest expected value."""
-    assert np.abs(actual - expected).max(initial=0.0) <= tolerance * np.abs(expected).max(initial=0.0)
+    assert np.abs(actual - expected).max(initial=0.0) <= tolerance * np.abs(expected).max(
+        initial=0.0
+    )
 
 
 # ---- the textbook and himalaya ---------------------------------------------------------------------------------------
@@ -151,8 +153,14 @@ def assert_relatively_close(actual, expected, tolerance):
 @pytest.mark.parametrize("standardize", [True, False])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @drawn
-@given(problem=problems(), scoring=st.sampled_from(["r2", "neg_mean_squared_error"]), block=st.integers(0, 3))
-def test_scores_alphas_and_predictions_are_the_textbook_ones(problem, scoring, block, fit_intercept, standardize):
+@given(
+    problem=problems(),
+    scoring=st.sampled_from(["r2", "neg_mean_squared_error"]),
+    block=st.integers(0, 3),
+)
+def test_scores_alphas_and_predictions_are_the_textbook_ones(
+    problem, scoring, block, fit_intercept, standardize
+):
     how = {"standardize": standardize, "fit_intercept": fit_intercept}
     model = RidgeCV(ALPHAS, cv=problem.cv, scoring=scoring, target_block=block, **how)
     model.fit(problem.X, problem.Y, problem.groups)
@@ -162,7 +170,9 @@ def test_scores_alphas_and_predictions_are_the_textbook_ones(problem, scoring, b
     np.testing.assert_array_equal(model.best_alphas_[clear], ALPHAS[expected.argmax(axis=0)][clear])
     for target, alpha in enumerate(model.best_alphas_):
         reference = textbook(alpha, standardize, fit_intercept).fit(problem.X, problem.Y[:, target])
-        assert_relatively_close(model.predict(problem.new)[:, target], reference.predict(problem.new), 1e-9)
+        assert_relatively_close(
+            model.predict(problem.new)[:, target], reference.predict(problem.new), 1e-9
+        )
 
 
 @pytest.mark.parametrize(
@@ -173,17 +183,23 @@ def test_scores_alphas_and_predictions_are_the_textbook_ones(problem, scoring, b
 def test_without_an_intercept_columns_are_divided_as_the_textbook_scaler_divides(column):
     rng = np.random.default_rng(0)
     X, Y = 0.1 * rng.normal(size=(40, 6)), rng.normal(size=(40, 3)) + 3
-    X[:, 3] = column  # without an intercept it still predicts, so the number it is divided by matters
+    X[:, 3] = (
+        column  # without an intercept it still predicts, so the number it is divided by matters
+    )
     splits = [(np.arange(10, 40), np.arange(10)), (np.arange(30), np.arange(30, 40))]
     how = {"standardize": True, "fit_intercept": False}
     model = RidgeCV(ALPHAS, cv=splits, **how).fit(X, Y)
-    np.testing.assert_allclose(model.cv_scores_, textbook_scores(X, Y, ALPHAS, splits, **how), rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(
+        model.cv_scores_, textbook_scores(X, Y, ALPHAS, splits, **how), rtol=1e-8, atol=1e-9
+    )
     for target, alpha in enumerate(model.best_alphas_):
         reference = textbook(alpha, **how).fit(X, Y[:, target])
         assert_relatively_close(model.predict(X)[:, target], reference.predict(X), 1e-9)
 
 
-@pytest.mark.parametrize("shape", [(4200, 5), (900, 530), (540, 1100)], ids=["rows", "columns", "rows of a kernel"])
+@pytest.mark.parametrize(
+    "shape", [(4200, 5), (900, 530), (540, 1100)], ids=["rows", "columns", "rows of a kernel"]
+)
 def test_shapes_that_are_worked_on_in_several_chunks_have_the_textbook_scores(shape):
     X, Y = plain(*shape, t=3)
     model = RidgeCV(ALPHAS[3:5], cv=2).fit(X, Y)
@@ -200,15 +216,21 @@ def test_shapes_that_are_worked_on_in_several_chunks_have_the_textbook_scores(sh
 def test_one_target_alone_is_as_good_as_among_others(problem):
     together = RidgeCV(ALPHAS, cv=problem.cv).fit(problem.X, problem.Y, problem.groups)
     alone = RidgeCV(ALPHAS, cv=problem.cv).fit(problem.X, problem.Y[:, -1], problem.groups)
-    np.testing.assert_allclose(alone.cv_scores_[:, 0], together.cv_scores_[:, -1], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        alone.cv_scores_[:, 0], together.cv_scores_[:, -1], rtol=1e-9, atol=1e-9
+    )
     assert alone.coef_.shape == problem.X.shape[1:] and alone.predict(problem.new).shape == (7,)
     if alone.best_alphas_[0] == together.best_alphas_[-1]:  # otherwise two are equally good
-        assert_relatively_close(alone.predict(problem.new), together.predict(problem.new)[:, -1], 1e-9)
+        assert_relatively_close(
+            alone.predict(problem.new), together.predict(problem.new)[:, -1], 1e-9
+        )
 
 
 @drawn
 @given(problems(), st.integers(0, 3), st.sampled_from(["r2", "neg_mean_squared_error"]))
-def test_one_alpha_for_all_targets_has_the_best_mean_score_and_the_textbook_predictions(problem, block, scoring):
+def test_one_alpha_for_all_targets_has_the_best_mean_score_and_the_textbook_predictions(
+    problem, block, scoring
+):
     model = RidgeCV(ALPHAS, cv=problem.cv, per_target=False, scoring=scoring, target_block=block)
     model.fit(problem.X, problem.Y, problem.groups)
     mean = problem.oracle(ALPHAS, scoring).mean(axis=1, keepdims=True)
@@ -216,39 +238,56 @@ def test_one_alpha_for_all_targets_has_the_best_mean_score_and_the_textbook_pred
     if clear_winners(mean, 1e-7):
         assert model.best_alphas_[0] == ALPHAS[mean.argmax()]
     reference = textbook(model.best_alphas_[0], True, True).fit(problem.X, problem.Y)
-    expected = reference.predict(problem.new).reshape(7, -1)  # scikit-learn may drop the axis of a single target
+    expected = reference.predict(problem.new).reshape(
+        7, -1
+    )  # scikit-learn may drop the axis of a single target
     assert_relatively_close(model.predict(problem.new), expected, 1e-9)
 
 
 @drawn
 @given(problems())
 def test_float32_agrees_with_himalaya_in_float32(problem):
-    X = problem.X - problem.X.mean(axis=0)  # himalaya does not standardise; columns of one size suit its float32
+    X = problem.X - problem.X.mean(
+        axis=0
+    )  # himalaya does not standardise; columns of one size suit its float32
     scale = np.where(X.std(axis=0) > 1e-9, X.std(axis=0), 1.0)
     new = (problem.new - problem.X.mean(axis=0)) / scale
-    problem = Problem(X / scale, problem.Y, new, problem.cv, problem.groups, problem.splits).astype(np.float32)
+    problem = Problem(X / scale, problem.Y, new, problem.cv, problem.groups, problem.splits).astype(
+        np.float32
+    )
     alphas = np.logspace(0, 4, 5)
-    peer = HimalayaRidgeCV(alphas=alphas, fit_intercept=True, cv=problem.splits, solver_params={"warn": False})
+    peer = HimalayaRidgeCV(
+        alphas=alphas, fit_intercept=True, cv=problem.splits, solver_params={"warn": False}
+    )
     peer.fit(problem.X, problem.Y)
     ours = RidgeCV(alphas, cv=problem.cv, standardize=False, scoring="neg_mean_squared_error")
     ours.fit(problem.X, problem.Y, problem.groups)
     assert peer.coef_.dtype == ours.coef_.dtype == np.float32
     clear = clear_winners(problem.oracle(alphas, "neg_mean_squared_error", standardize=False), 1e-4)
-    same = np.isclose(ours.best_alphas_, peer.best_alphas_, rtol=1e-5)  # himalaya rounds its alphas to float32
+    same = np.isclose(
+        ours.best_alphas_, peer.best_alphas_, rtol=1e-5
+    )  # himalaya rounds its alphas to float32
     assert same[clear].all()
-    assert_relatively_close(ours.predict(problem.new)[:, same], peer.predict(problem.new)[:, same], 1e-4)
+    assert_relatively_close(
+        ours.predict(problem.new)[:, same], peer.predict(problem.new)[:, same], 1e-4
+    )
 
 
 # ---- correlation, which is computed without predictions --------------------------------------------------------------
 
 
 @drawn
-@given(problems(flaws=("constant", "duplicated", "collinear")), st.sampled_from([np.float64, np.float32]))
+@given(
+    problems(flaws=("constant", "duplicated", "collinear")),
+    st.sampled_from([np.float64, np.float32]),
+)
 def test_correlation_is_the_textbook_one_in_both_precisions_and_under_large_alphas(problem, dtype):
     problem = problem.astype(dtype)
     # two or three test rows with nearly equal predictions have no stable correlation in any arithmetic
     assume(min(len(np.unique(problem.Y[test], axis=0)) for _, test in problem.splits) > 3)
-    model = RidgeCV(WIDE, cv=problem.cv, scoring="correlation").fit(problem.X, problem.Y, problem.groups)
+    model = RidgeCV(WIDE, cv=problem.cv, scoring="correlation").fit(
+        problem.X, problem.Y, problem.groups
+    )
     # rounding of the features by eps moves the answer by eps * eigenvalue / alpha, and n * p is the sum of eigenvalues
     amplified = 1 + problem.X.size / WIDE[:, None]
     tolerance = 1e-9 if dtype == np.float64 else 1e-5 + EPS32 * amplified
@@ -282,7 +321,9 @@ class ColumnsOnly:
 
     def __getitem__(self, key):
         found = self.values[key]
-        assert key[0] == slice(None) or found.size == 1, "only columns, and one value to learn the type"
+        assert key[0] == slice(None) or found.size == 1, (
+            "only columns, and one value to learn the type"
+        )
         if key[0] == slice(None):
             self.asked.append(key[1])
         return found
@@ -344,7 +385,9 @@ def test_features_of_every_form_give_the_answers_of_a_plain_array(dtype, form, t
     features = FORMS[form](X, tmp_path)
     model = RidgeCV(ALPHAS).fit(features, Y)
     tolerance = 1e-11 if dtype == np.float64 or form == "lists" else 1e-5
-    expected = RidgeCV(ALPHAS).fit(X.astype(float) if form == "lists" else X, Y)  # lists are float64
+    expected = RidgeCV(ALPHAS).fit(
+        X.astype(float) if form == "lists" else X, Y
+    )  # lists are float64
     assert_same_fit(model, expected, tolerance)
     assert_relatively_close(np.asarray(model.predict(features)), expected.predict(X), tolerance)
 
@@ -358,7 +401,9 @@ def test_tensors_in_tensors_out_with_the_answers_of_arrays(problem, dtype):
     for found, shape in ((model.coef_, (X.shape[1], Y.shape[1])), (model.intercept_, Y.shape[1:])):
         assert isinstance(found, torch.Tensor) and found.dtype == X.dtype and found.shape == shape
     assert isinstance(model.predict(new), torch.Tensor)
-    assert_same_to_the_bit(model, RidgeCV(ALPHAS, cv=problem.cv).fit(problem.X, problem.Y, problem.groups))
+    assert_same_to_the_bit(
+        model, RidgeCV(ALPHAS, cv=problem.cv).fit(problem.X, problem.Y, problem.groups)
+    )
 
 
 @pytest.mark.parametrize("per_target", [True, False])
@@ -383,7 +428,9 @@ def test_a_memory_map_is_not_searched_for_repeats_as_that_reads_it_whole(tmp_pat
     images = np.arange(60) // 3
     targets = mapped(Y[images], tmp_path)
     assert Targets(targets, 60, images).values is targets
-    assert_same_fit(RidgeCV(ALPHAS).fit(X, targets, images), RidgeCV(ALPHAS).fit(X, Y[images], images))
+    assert_same_fit(
+        RidgeCV(ALPHAS).fit(X, targets, images), RidgeCV(ALPHAS).fit(X, Y[images], images)
+    )
 
 
 def test_blocks_have_a_limit_when_no_size_is_asked_for():
@@ -400,7 +447,9 @@ def test_coefficients_on_disk_predict_as_those_in_memory(shape, place, per_targe
     X, Y = plain(*shape)
     empty = np.zeros((shape[1], Y.shape[1]))
     if place == "zarr":
-        coef = zarr.create_array(tmp_path / "z", shape=empty.shape, chunks=(7, 3), dtype=empty.dtype)
+        coef = zarr.create_array(
+            tmp_path / "z", shape=empty.shape, chunks=(7, 3), dtype=empty.dtype
+        )
     else:
         coef = np.memmap(tmp_path / "c", mode="w+", dtype=empty.dtype, shape=empty.shape)
     coef = ColumnsOnly(coef) if place == "columns only" else coef
@@ -409,7 +458,12 @@ def test_coefficients_on_disk_predict_as_those_in_memory(shape, place, per_targe
     assert model.coef_ is coef
     new = X[:9] + 0.5
     blocks = list(model.predict_blocks(new, size=2))
-    assert [(columns.start, columns.stop) for columns, _ in blocks] == [(0, 2), (2, 4), (4, 6), (6, 8)]
+    assert [(columns.start, columns.stop) for columns, _ in blocks] == [
+        (0, 2),
+        (2, 4),
+        (4, 6),
+        (6, 8),
+    ]
     assert_relatively_close(np.hstack([block for _, block in blocks]), expected.predict(new), 1e-11)
     if place == "columns only":
         assert coef.widest == 3  # also while they were written
@@ -422,7 +476,9 @@ def test_coefficients_of_a_tensor_fit_on_disk_predict_tensors(tmp_path):
     X, Y = (torch.from_numpy(a) for a in plain(60, 20))
     coef = np.memmap(tmp_path / "c", mode="w+", dtype=np.float64, shape=(20, 8))
     model = RidgeCV(ALPHAS).fit(X, Y, coef=coef)
-    assert_relatively_close(model.predict(X).numpy(), RidgeCV(ALPHAS).fit(X, Y).predict(X).numpy(), 1e-11)
+    assert_relatively_close(
+        model.predict(X).numpy(), RidgeCV(ALPHAS).fit(X, Y).predict(X).numpy(), 1e-11
+    )
 
 
 # ---- repeats ---------------------------------------------------------------------------------------------------------
@@ -444,11 +500,16 @@ def repeats(draw):
 
 
 @drawn
-@given(repeats(), st.integers(0, 2), st.sampled_from(["r2", "neg_mean_squared_error", "correlation"]))
+@given(
+    repeats(), st.integers(0, 2), st.sampled_from(["r2", "neg_mean_squared_error", "correlation"])
+)
 def test_repeated_targets_equal_those_written_out(drawn_repeats, block, scoring):
     problem, values, rows = drawn_repeats
     # two rows with equal or nearly equal predictions have no stable correlation in any arithmetic
-    assume(scoring != "correlation" or all(len(np.unique(rows[test])) > 2 for _, test in problem.splits))
+    assume(
+        scoring != "correlation"
+        or all(len(np.unique(rows[test])) > 2 for _, test in problem.splits)
+    )
     model = RidgeCV(ALPHAS, cv=problem.cv, scoring=scoring, target_block=block)
     groups = problem.groups
     written = ColumnsOnly(values[rows])  # so that nothing looks for repeats there
@@ -472,7 +533,8 @@ def test_repeats_that_groups_reveal_change_no_answer(problem, as_tensor, data):
     Y[row, column] += data.draw(st.sampled_from([1e-14, 1.0])) * np.abs(Y[row, column])
     assert len(Targets(Y, len(Y), images).values) == len(Y)
     assert_same_fit(
-        model.fit(problem.X, Y, images), RidgeCV(ALPHAS, cv=problem.cv).fit(problem.X, ColumnsOnly(Y), images)
+        model.fit(problem.X, Y, images),
+        RidgeCV(ALPHAS, cv=problem.cv).fit(problem.X, ColumnsOnly(Y), images),
     )
 
 
@@ -495,7 +557,15 @@ def test_rows_of_repeats_may_be_integers_of_any_kind(dtype):
         (np.ones((20, 4)), np.arange(59) // 3),
         (np.ones(20), np.arange(60) // 3),
     ],
-    ids=["beyond the values", "negative", "fractions", "a mask", "a matrix", "one too few", "values of one dimension"],
+    ids=[
+        "beyond the values",
+        "negative",
+        "fractions",
+        "a mask",
+        "a matrix",
+        "one too few",
+        "values of one dimension",
+    ],
 )
 def test_rows_of_repeats_that_cannot_be_are_refused_in_one_sentence(values, rows):
     X, _ = plain(60, 20)
@@ -509,7 +579,11 @@ def test_rows_of_repeats_that_cannot_be_are_refused_in_one_sentence(values, rows
 FOLDS = {
     "contiguous": 4,
     "many small": 15,  # so few test rows that predictions are cheaper
-    "partial": [(np.arange(10, 60), np.arange(10)), (np.arange(25), np.arange(40, 60)), (np.arange(40), [41, 40, 44])],
+    "partial": [
+        (np.arange(10, 60), np.arange(10)),
+        (np.arange(25), np.arange(40, 60)),
+        (np.arange(40), [41, 40, 44]),
+    ],
 }
 ROWS = {
     "distinct": None,
@@ -520,13 +594,21 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize(("dtype", "fit_intercept"), [(np.float64, True), (np.float64, False), (np.float32, True)])
+@pytest.mark.parametrize(
+    ("dtype", "fit_intercept"), [(np.float64, True), (np.float64, False), (np.float32, True)]
+)
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 @pytest.mark.parametrize("cv", FOLDS.values(), ids=FOLDS)
 @pytest.mark.parametrize("p", [40, 90])
-def test_a_saved_decomposition_gives_the_same_answers_to_the_bit(p, cv, rows, dtype, fit_intercept, tmp_path):
+def test_a_saved_decomposition_gives_the_same_answers_to_the_bit(
+    p, cv, rows, dtype, fit_intercept, tmp_path
+):
     X, Y = (a.astype(dtype) for a in plain(60, p))
-    Y = Y if rows is None else Repeated(np.random.default_rng(2).normal(size=(70, 6)).astype(dtype), rows)
+    Y = (
+        Y
+        if rows is None
+        else Repeated(np.random.default_rng(2).normal(size=(70, 6)).astype(dtype), rows)
+    )
     model = RidgeCV(ALPHAS, cv=cv, fit_intercept=fit_intercept)
     parts = model.decompose(X, rows=rows)
     save(parts, tmp_path / "parts.safetensors")
@@ -537,7 +619,9 @@ def test_a_saved_decomposition_gives_the_same_answers_to_the_bit(p, cv, rows, dt
 
 @drawn
 @given(repeats(), st.booleans(), st.booleans(), st.data())
-def test_two_halves_of_the_targets_from_one_decomposition_equal_all(drawn_repeats, fit_intercept, standardize, data):
+def test_two_halves_of_the_targets_from_one_decomposition_equal_all(
+    drawn_repeats, fit_intercept, standardize, data
+):
     problem, values, rows = drawn_repeats
     model = RidgeCV(ALPHAS, cv=problem.cv, fit_intercept=fit_intercept, standardize=standardize)
     values = np.concatenate([values, values[::-1] ** 2], axis=1)
@@ -546,9 +630,13 @@ def test_two_halves_of_the_targets_from_one_decomposition_equal_all(drawn_repeat
     cut = data.draw(st.integers(1, values.shape[1] - 1))
     for columns in (slice(None, cut), slice(cut, None)):
         half = model.fit(parts, Repeated(values[:, columns], rows))
-        np.testing.assert_allclose(half.cv_scores_, whole.cv_scores_[:, columns], rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            half.cv_scores_, whole.cv_scores_[:, columns], rtol=1e-9, atol=1e-9
+        )
         np.testing.assert_array_equal(half.best_alphas_, whole.best_alphas_[columns])
-        assert_relatively_close(half.predict(problem.new), whole.predict(problem.new)[:, columns], 1e-9)
+        assert_relatively_close(
+            half.predict(problem.new), whole.predict(problem.new)[:, columns], 1e-9
+        )
 
 
 def damaged(whole, how, path):
@@ -581,10 +669,21 @@ def damaged(whole, how, path):
 @pytest.mark.parametrize(
     "how",
     [
-        "empty", "text", "cut in the header", "cut in the data", "longer", "broken header", "another safetensors file",
-        "other metadata", "metadata that is a list", "too few arrays", "a later version", "a folder", "missing",
+        "empty",
+        "text",
+        "cut in the header",
+        "cut in the data",
+        "longer",
+        "broken header",
+        "another safetensors file",
+        "other metadata",
+        "metadata that is a list",
+        "too few arrays",
+        "a later version",
+        "a folder",
+        "missing",
     ],
-)  # fmt: skip
+)
 def test_a_wrong_or_damaged_file_is_refused_in_one_sentence_that_names_it(how, tmp_path):
     X, _ = plain(60, 20)
     save(RidgeCV(ALPHAS).decompose(X, rows=ROWS["repeated"]), tmp_path / "good")
@@ -595,7 +694,9 @@ def test_a_wrong_or_damaged_file_is_refused_in_one_sentence_that_names_it(how, t
 
 
 @pytest.mark.parametrize(
-    "rows", [np.arange(59), np.arange(60) - 1, np.arange(60) / 2], ids=["one too few", "negative", "fractions"]
+    "rows",
+    [np.arange(59), np.arange(60) - 1, np.arange(60) / 2],
+    ids=["one too few", "negative", "fractions"],
 )
 def test_a_decomposition_for_impossible_rows_is_refused_in_one_sentence(rows):
     with pytest.raises(PhospheneError, match="RidgeCV") as caught:
@@ -603,7 +704,9 @@ def test_a_decomposition_for_impossible_rows_is_refused_in_one_sentence(rows):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("targets", [np.ones((60, 2)), Repeated(np.ones((60, 2)), np.arange(60)[::-1])])
+@pytest.mark.parametrize(
+    "targets", [np.ones((60, 2)), Repeated(np.ones((60, 2)), np.arange(60)[::-1])]
+)
 def test_a_decomposition_is_refused_for_targets_that_repeat_other_rows(targets):
     parts = RidgeCV(ALPHAS).decompose(plain(60, 20)[0], rows=ROWS["repeated"])
     with pytest.raises(PhospheneError, match="repeats other rows"):
@@ -614,15 +717,24 @@ def test_a_decomposition_is_refused_for_targets_that_repeat_other_rows(targets):
 
 
 @drawn
-@given(st.data(), st.sampled_from([np.nan, np.inf, -np.inf]), st.sampled_from([np.float64, np.float32]))
+@given(
+    st.data(), st.sampled_from([np.nan, np.inf, -np.inf]), st.sampled_from([np.float64, np.float32])
+)
 def test_one_value_that_is_not_finite_is_refused_with_a_sentence_wherever_it_is(data, value, dtype):
     X, Y = (a.astype(dtype) for a in plain(1100, 3, t=7))  # X is checked 1024 rows at a time
     where = data.draw(st.sampled_from(["X", "Y", "repeated values"]))
     bad = X if where == "X" else Y
-    row, column = data.draw(st.sampled_from([0, 1, 1023, 1024, 1099])), data.draw(st.integers(0, bad.shape[1] - 1))
+    row, column = (
+        data.draw(st.sampled_from([0, 1, 1023, 1024, 1099])),
+        data.draw(st.integers(0, bad.shape[1] - 1)),
+    )
     bad[row, column] = value
     targets = Repeated(Y, np.arange(1100)) if where == "repeated values" else Y
-    named = "X holds" if where == "X" else f"columns {column - column % 3} to {min(column - column % 3 + 2, 6)} of Y"
+    named = (
+        "X holds"
+        if where == "X"
+        else f"columns {column - column % 3} to {min(column - column % 3 + 2, 6)} of Y"
+    )
     for form in (lambda a: a, torch.from_numpy) if where != "repeated values" else (lambda a: a,):
         with pytest.raises(PhospheneError, match=f"{named}.*NaN or infinite") as caught:
             RidgeCV(ALPHAS, target_block=3).fit(form(X), targets if targets is not Y else form(Y))
@@ -638,11 +750,15 @@ EXPECTED_FAILURES = {
 
 
 @pytest.mark.parametrize(
-    "model", [RidgeCV(), RidgeCV(ALPHAS, per_target=False, standardize=False, target_block=1)], ids=["plain", "changed"]
+    "model",
+    [RidgeCV(), RidgeCV(ALPHAS, per_target=False, standardize=False, target_block=1)],
+    ids=["plain", "changed"],
 )
 def test_scikit_learn_checks_pass_but_for_those_that_have_a_reason(model):
     # on_skip: the check of array API inputs runs only where SCIPY_ARRAY_API is set before SciPy is imported
     results = check_estimator(model, expected_failed_checks=EXPECTED_FAILURES, on_skip=None)
     failed = {result["check_name"] for result in results if result["status"] == "xfail"}
     assert failed == set(EXPECTED_FAILURES), "a reason that is no longer needed"
-    assert {result["check_name"] for result in results if result["status"] == "skipped"} <= {"check_array_api_input"}
+    assert {result["check_name"] for result in results if result["status"] == "skipped"} <= {
+        "check_array_api_input"
+    }

@@ -18,7 +18,13 @@ SUBJECT, N_ITEMS, N_SAMPLES = "subj01", 4, 2
 VALUES: dict[str, Any] = {
     "data": {
         "root": "data",
-        "simulate": {"enabled": True, "images_shared": N_ITEMS, "images_own": 10, "repeats": 2, "sessions": 2},
+        "simulate": {
+            "enabled": True,
+            "images_shared": N_ITEMS,
+            "images_own": 10,
+            "repeats": 2,
+            "sessions": 2,
+        },
     },
     "reconstruct": {"steps": 4, "samples": N_SAMPLES, "same_noise": True},
 }
@@ -56,7 +62,9 @@ def test_pictures_start_from_the_same_noise_whatever_the_parts(
     monkeypatch.setattr(stages, "ITEMS_PER_PART", 1)
     (tmp_path / "data").symlink_to(study.data_root)
     other = ph.Study.from_dict(VALUES, root=tmp_path / "runs", folder=tmp_path)
-    again = reconstruct(other, SUBJECT, mode, Compute("cpu", batch=1, threads=1, progress=False), TRUE)
+    again = reconstruct(
+        other, SUBJECT, mode, Compute("cpu", batch=1, threads=1, progress=False), TRUE
+    )
     assert calls[1:] == [shared] * N_ITEMS
     np.testing.assert_array_equal(pictures(again, range(N_ITEMS)), whole)
 
@@ -71,6 +79,11 @@ def test_samples_of_the_posterior_are_shared_as_in_the_released_code(study: ph.S
 def test_the_setting_is_part_of_what_pictures_are_made_from(study: ph.Study) -> None:
     own = study.replace("reconstruct.same_noise", False)
     for mode in ("c", "zc"):
-        assert reconstruct_recipe(study, SUBJECT, mode).hash != reconstruct_recipe(own, SUBJECT, mode).hash
+        assert (
+            reconstruct_recipe(study, SUBJECT, mode).hash
+            != reconstruct_recipe(own, SUBJECT, mode).hash
+        )
         assert "same_noise" not in reconstruct_recipe(own, SUBJECT, mode).settings
-    assert reconstruct_recipe(study, SUBJECT, "z").hash == reconstruct_recipe(own, SUBJECT, "z").hash  # without noise
+    assert (
+        reconstruct_recipe(study, SUBJECT, "z").hash == reconstruct_recipe(own, SUBJECT, "z").hash
+    )  # without noise

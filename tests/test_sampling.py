@@ -12,7 +12,9 @@ from phosphene.errors import PhospheneError
 from phosphene.ldm.sampling import NoiseSchedule, ddim
 from phosphene.study import Compute, Study
 
-CONFIG = json.loads((ldm.BUNDLED / "scheduler/scheduler_config.json").read_text())  # that of Stable Diffusion 1.4
+CONFIG = json.loads(
+    (ldm.BUNDLED / "scheduler/scheduler_config.json").read_text()
+)  # that of Stable Diffusion 1.4
 CONFIGS = {
     "1.x": CONFIG,
     "2.x": CONFIG | {"prediction_type": "v_prediction"},
@@ -30,30 +32,54 @@ def bundled():
 @pytest.fixture(scope="module", params=["1.x", "2.x"])
 def small(request):
     """A small model of the kind of Stable Diffusion 1.x or 2.x, random weights, and the pipeline of diffusers."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionImg2ImgPipeline,
+        UNet2DConditionModel,
+    )
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(0)
     second = request.param == "2.x"
     width = 48 if second else 32
-    heads = {"attention_head_dim": (2, 4), "use_linear_projection": True} if second else {"attention_head_dim": 4}
+    heads = (
+        {"attention_head_dim": (2, 4), "use_linear_projection": True}
+        if second
+        else {"attention_head_dim": 4}
+    )
     unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8, cross_attention_dim=width,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        sample_size=8,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=width,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         **heads,
-    )  # fmt: skip
+    )
     vae = AutoencoderKL(
-        block_out_channels=(16, 32), down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, sample_size=16,
-    )  # fmt: skip
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        sample_size=16,
+    )
     tokenizer = CLIPTokenizer.from_pretrained(ldm.BUNDLED / "tokenizer", local_files_only=True)
     text = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=821, hidden_size=width, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-            max_position_embeddings=24, hidden_act="gelu" if second else "quick_gelu", bos_token_id=819,
-            eos_token_id=820, pad_token_id=820,
+            vocab_size=821,
+            hidden_size=width,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=24,
+            hidden_act="gelu" if second else "quick_gelu",
+            bos_token_id=819,
+            eos_token_id=820,
+            pad_token_id=820,
         )
-    )  # fmt: skip
+    )
     vae, unet, text = (net.eval().requires_grad_(False) for net in (vae, unet, text))
     scheduler = DDIMScheduler.from_config(CONFIGS[request.param])
     pipe = StableDiffusionImg2ImgPipeline(
@@ -79,19 +105,30 @@ def test_pictures_equal_the_pipeline_of_diffusers(small, monkeypatch, steps, str
         latents.append(given["latents"])
         return {}
 
-    decoded = pipe(PROMPTS, image=torch.from_numpy(z).reshape(3, *shape), strength=strength, num_inference_steps=steps,
-                   guidance_scale=5.0, callback_on_step_end=see, output_type="pt").images  # fmt: skip
+    decoded = pipe(
+        PROMPTS,
+        image=torch.from_numpy(z).reshape(3, *shape),
+        strength=strength,
+        num_inference_steps=steps,
+        guidance_scale=5.0,
+        callback_on_step_end=see,
+        output_type="pt",
+    ).images
 
     c = model.text_to_context([[prompt] for prompt in PROMPTS])
     ours = model._sampled(z, c, strength, steps, 5.0, seeds, "consistent")
     assert len(latents) == int(steps * strength)
     torch.testing.assert_close(ours, latents[-1], rtol=0, atol=1e-4)
     with torch.inference_mode():
-        torch.testing.assert_close((model._decoded(ours) / 2 + 0.5).clamp(0, 1), decoded, rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            (model._decoded(ours) / 2 + 0.5).clamp(0, 1), decoded, rtol=0, atol=1e-4
+        )
     assert decoded.std() > 0.05  # neither black nor white all over
     if steps < 50:
         pictures = model.denoise(z, c, strength=strength, steps=steps, guidance=5.0, seeds=seeds)
-        assert np.abs(pictures / 255 - decoded.permute(0, 2, 3, 1).numpy()).max() <= 0.5 / 255 + 1e-4
+        assert (
+            np.abs(pictures / 255 - decoded.permute(0, 2, 3, 1).numpy()).max() <= 0.5 / 255 + 1e-4
+        )
 
 
 def test_prompts_from_noise_equal_the_pipeline_of_diffusers(small):
@@ -102,10 +139,24 @@ def test_prompts_from_noise_equal_the_pipeline_of_diffusers(small):
     parts = pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, pipe.scheduler
     generate = StableDiffusionPipeline(*parts, None, None, requires_safety_checker=False)
     generate.set_progress_bar_config(disable=True)
-    noise = np.stack([np.random.default_rng(s).standard_normal(model.latent_shape(), np.float32) for s in range(3)])
-    theirs = generate(PROMPTS, latents=torch.from_numpy(noise), num_inference_steps=10, guidance_scale=5.0,
-                      height=16, width=16, output_type="np").images  # fmt: skip
-    ours = model.denoise(None, model.text_to_context([[p] for p in PROMPTS]), steps=10, seeds=range(3))
+    noise = np.stack(
+        [
+            np.random.default_rng(s).standard_normal(model.latent_shape(), np.float32)
+            for s in range(3)
+        ]
+    )
+    theirs = generate(
+        PROMPTS,
+        latents=torch.from_numpy(noise),
+        num_inference_steps=10,
+        guidance_scale=5.0,
+        height=16,
+        width=16,
+        output_type="np",
+    ).images
+    ours = model.denoise(
+        None, model.text_to_context([[p] for p in PROMPTS]), steps=10, seeds=range(3)
+    )
     assert np.abs(ours / 255 - theirs).max() <= 0.5 / 255 + 1e-4
 
 
@@ -138,7 +189,9 @@ def test_noise_is_added_as_diffusers_does(name):
     x, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     ours = NoiseSchedule.from_config(CONFIGS[name])
     for t in (1, 381, 781, 981):
-        torch.testing.assert_close(ours.add_noise(x, noise, t), scheduler(name).add_noise(x, noise, torch.tensor([t])))
+        torch.testing.assert_close(
+            ours.add_noise(x, noise, t), scheduler(name).add_noise(x, noise, torch.tensor([t]))
+        )
     first = ours.timesteps(50, 0.8)[0]
     assert torch.equal(ours.begin(x, noise, 50, 0.8), ours.add_noise(x, noise, first))
 
@@ -159,7 +212,10 @@ def released(predict, x0, noise, t_enc=40):
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     cumulative = np.cumprod(1.0 - betas)
     timesteps = np.arange(0, 1000, 20) + 1
-    alphas, alphas_before = cumulative[timesteps], np.append(cumulative[0], cumulative[timesteps[:-1]])
+    alphas, alphas_before = (
+        cumulative[timesteps],
+        np.append(cumulative[0], cumulative[timesteps[:-1]]),
+    )
     x = np.sqrt(alphas[t_enc]) * x0 + np.sqrt(1.0 - alphas[t_enc]) * noise
     for index in reversed(range(t_enc)):
         e = predict(x, timesteps[index])
@@ -170,13 +226,19 @@ def released(predict, x0, noise, t_enc=40):
 
 @pytest.mark.parametrize("name", ["1.x", "to one"])
 def test_sampler_paper_equals_the_released_code(name):
-    x0, noise = torch.randn(2, 2, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    x0, noise = torch.randn(
+        2, 2, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
     schedule = NoiseSchedule.from_config(CONFIGS[name]).of("paper")
     ours = ddim(made_up, schedule.begin(x0, noise, 50, 0.8), schedule, 50, 0.8)
     theirs = torch.from_numpy(
-        released(lambda x, t: made_up(torch.from_numpy(x), int(t)).numpy(), x0.numpy(), noise.numpy())
+        released(
+            lambda x, t: made_up(torch.from_numpy(x), int(t)).numpy(), x0.numpy(), noise.numpy()
+        )
     )
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)  # our betas are float32, as those of diffusers
+    torch.testing.assert_close(
+        ours, theirs, rtol=0, atol=1e-4
+    )  # our betas are float32, as those of diffusers
     consistent = NoiseSchedule.from_config(CONFIGS[name])
     other = ddim(made_up, consistent.begin(x0, noise, 50, 0.8), consistent, 50, 0.8)
     assert (other - theirs).abs().max() > 1e-2  # the step of difference is seen
@@ -184,10 +246,17 @@ def test_sampler_paper_equals_the_released_code(name):
 
 def test_pictures_of_sampler_paper_equal_the_released_code(bundled):
     """All of it with the bundled model in float64, pictures cut to 8 bits as the released code does."""
-    z = bundled.image_to_latent(np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8))
+    z = bundled.image_to_latent(
+        np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
+    )
     c = bundled.text_to_context([PROMPTS[:1]])
     unet, vae = copy.deepcopy(bundled.unet).double(), copy.deepcopy(bundled.vae).double()
-    both = torch.cat([bundled.empty_context.double(), torch.from_numpy(c).double().reshape(1, *bundled.context_shape)])
+    both = torch.cat(
+        [
+            bundled.empty_context.double(),
+            torch.from_numpy(c).double().reshape(1, *bundled.context_shape),
+        ]
+    )
 
     def predict(x, t):
         one = torch.from_numpy(x)
@@ -198,8 +267,16 @@ def test_pictures_of_sampler_paper_equal_the_released_code(bundled):
     with torch.inference_mode():
         x = released(predict, z.reshape(noise.shape).astype(float), noise.astype(float))
         pixels = vae.decode(torch.from_numpy(x) / vae.config.scaling_factor).sample
-    theirs = (255.0 * ((pixels + 1) / 2).clamp(0, 1)).permute(0, 2, 3, 1).numpy().astype(np.uint8).astype(int)
-    ours = bundled.denoise(z, c, strength=0.8, steps=50, guidance=5.0, seeds=[7], sampler="paper").astype(int)
+    theirs = (
+        (255.0 * ((pixels + 1) / 2).clamp(0, 1))
+        .permute(0, 2, 3, 1)
+        .numpy()
+        .astype(np.uint8)
+        .astype(int)
+    )
+    ours = bundled.denoise(
+        z, c, strength=0.8, steps=50, guidance=5.0, seeds=[7], sampler="paper"
+    ).astype(int)
     assert np.abs(ours - theirs).max() <= 1 and (ours == theirs).mean() > 0.99
 
 
@@ -211,9 +288,14 @@ def test_sampler_paper_needs_a_step_before_the_first():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("beta_schedule", "squaredcos_cap_v2"), ("prediction_type", "sample"), ("timestep_spacing", "trailing"),
-     ("clip_sample", True), ("rescale_betas_zero_snr", True)],
-)  # fmt: skip
+    [
+        ("beta_schedule", "squaredcos_cap_v2"),
+        ("prediction_type", "sample"),
+        ("timestep_spacing", "trailing"),
+        ("clip_sample", True),
+        ("rescale_betas_zero_snr", True),
+    ],
+)
 def test_other_schedules_are_refused(name, value):
     with pytest.raises(PhospheneError, match=f"found {name} {value!r}"):
         NoiseSchedule.from_config(CONFIG | {name: value})
@@ -266,4 +348,12 @@ def test_a_picture_that_cannot_be_written_ends_the_part(bundled):
 
     study = Study.from_dict({"reconstruct": {"samples": 1, "steps": 2}})
     with pytest.raises(OSError, match="disk full"):
-        stages._sample(bundled, study, None, bundled.text_to_context([["a cat"]]), [("s", 0, 0)], Compute(), write)
+        stages._sample(
+            bundled,
+            study,
+            None,
+            bundled.text_to_context([["a cat"]]),
+            [("s", 0, 0)],
+            Compute(),
+            write,
+        )

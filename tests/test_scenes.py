@@ -15,7 +15,9 @@ def scene(seed: int, n_objects: int | None = None) -> scenes.Scene:
 
 def test_the_world_is_as_large_as_promised():
     assert len(scenes.CATEGORIES) >= 16 and len(scenes.COLOURS) >= 8 and len(scenes.PLACES) >= 8
-    assert {"face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambled"} <= set(scenes.CATEGORIES)
+    assert {"face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambled"} <= set(
+        scenes.CATEGORIES
+    )
 
 
 def test_the_judge_and_the_scenes_speak_of_the_same_things():

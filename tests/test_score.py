@@ -20,11 +20,22 @@ from phosphene.errors import PhospheneError
 from phosphene.identification import two_way_identification
 from phosphene.perceptual import PRESETS, Metric, Preset
 from phosphene.perceptual.weights import wanted
-from phosphene.picture_scores import COLUMNS, GENERAL, Draws, own_selection, score_pictures, score_sets
+from phosphene.picture_scores import (
+    COLUMNS,
+    GENERAL,
+    Draws,
+    own_selection,
+    score_pictures,
+    score_sets,
+)
 from phosphene.score_views import RULES
 from phosphene.study import rng
 
-N, S, SIDE = 8, 2, 64  # 64: the side at which pixels are compared, so that the oracle need not resize
+N, S, SIDE = (
+    8,
+    2,
+    64,
+)  # 64: the side at which pixels are compared, so that the oracle need not resize
 FEW = Draws(50, 50)
 DIRECTIONS = ("takagi2023", "braindiffuser")
 OPTIONS = ("--by-order", "--weights", "--cache", "--csv", "--html", "--json")
@@ -39,7 +50,9 @@ def no_weights_of_this_machine(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def originals():
-    return np.stack([scenes.render(scenes.sample_scene(np.random.default_rng([5, k])), SIDE) for k in range(N)])
+    return np.stack(
+        [scenes.render(scenes.sample_scene(np.random.default_rng([5, k])), SIDE) for k in range(N)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +76,9 @@ CHOSEN = np.arange(N) % S
 
 
 def value(found, metric: str, selection: str, direction: str | None = None) -> float:
-    some = found.scores[(found.scores["metric"] == metric) & (found.scores["selection"] == selection)]
+    some = found.scores[
+        (found.scores["metric"] == metric) & (found.scores["selection"] == selection)
+    ]
     some = some if direction is None else some[some["direction"] == direction]
     assert len(some) == 1
     return float(some["value"].iloc[0])
@@ -75,10 +90,16 @@ def r(a, b) -> float:
 
 def loop(recons, originals, direction: str, selection: str) -> float:
     """Two-way identification in pixels as the papers define it, picture by picture."""
-    similarity = np.array([[[r(recons[i, s], originals[j]) for j in range(N)] for i in range(N)] for s in range(S)])
+    similarity = np.array(
+        [[[r(recons[i, s], originals[j]) for j in range(N)] for i in range(N)] for s in range(S)]
+    )
     picked = np.empty((N, N))
     for i in range(N):
-        sample = {"single": 0, "decoded": CHOSEN[i], "oracle": int(np.argmax(similarity[:, i, i]))}.get(selection)
+        sample = {
+            "single": 0,
+            "decoded": CHOSEN[i],
+            "oracle": int(np.argmax(similarity[:, i, i])),
+        }.get(selection)
         picked[i] = similarity[:, i].mean(axis=0) if sample is None else similarity[sample, i]
     won = 0.0
     for i in range(N):
@@ -100,7 +121,9 @@ def test_identification_is_the_loop(pixel, recons, originals, selection):
 @pytest.mark.parametrize("metric", ["PixCorr", "SSIM"])
 def test_pixel_measures_are_the_loop(pixel, recons, originals, metric):
     def resized(picture):
-        return np.asarray(Image.fromarray(picture).resize((425, 425), Image.Resampling.BICUBIC)) / 255
+        return (
+            np.asarray(Image.fromarray(picture).resize((425, 425), Image.Resampling.BICUBIC)) / 255
+        )
 
     def ssim(a, b):
         gray = [x @ (0.2125, 0.7154, 0.0721) for x in (a, b)]
@@ -110,13 +133,21 @@ def test_pixel_measures_are_the_loop(pixel, recons, originals, metric):
 
     measure = r if metric == "PixCorr" else ssim
     shown = [resized(picture) for picture in originals]
-    values = np.array([[measure(resized(recons[k, s]), shown[k]) for k in range(N)] for s in range(S)])
-    expected = {"mean": values.mean(), "single": values[0].mean(), "oracle": values.max(axis=0).mean(),
-                "decoded": values[CHOSEN, np.arange(N)].mean()}  # fmt: skip
+    values = np.array(
+        [[measure(resized(recons[k, s]), shown[k]) for k in range(N)] for s in range(S)]
+    )
+    expected = {
+        "mean": values.mean(),
+        "single": values[0].mean(),
+        "oracle": values.max(axis=0).mean(),
+        "decoded": values[CHOSEN, np.arange(N)].mean(),
+    }
     found = {selection: value(pixel, metric, selection) for selection in expected}
     assert found == pytest.approx(expected, abs=1e-6)
     own = own_selection(pixel.per_image)
-    np.testing.assert_allclose(own[own["metric"] == metric]["value"], values.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(
+        own[own["metric"] == metric]["value"], values.mean(axis=0), atol=1e-6
+    )
 
 
 def test_rows_say_everything_and_images_average_to_them(pixel):
@@ -129,7 +160,9 @@ def test_rows_say_everything_and_images_average_to_them(pixel):
     assert (pixel.scores["ci_low"] <= pixel.scores["value"]).all()
     assert (pixel.scores["value"] <= pixel.scores["ci_high"]).all()
     two_way = pixel.scores["kind"] == "two-way"
-    assert (pixel.scores["chance"][two_way] == 0.5).all() and pixel.scores["p"][two_way].between(0, 1).all()
+    assert (pixel.scores["chance"][two_way] == 0.5).all() and pixel.scores["p"][two_way].between(
+        0, 1
+    ).all()
     assert pixel.scores["p"][~two_way].isna().all()
     assert pixel.names == [str(k) for k in range(N)]
 
@@ -139,7 +172,9 @@ def test_one_sample_has_one_rule_the_presets_own(recons, originals):
     rules = found.scores.groupby("preset")["selection"].unique().map(list).to_dict()
     assert rules == {"braindiffuser": ["single"], "pixel": ["mean"]}
     assert len(own_selection(found.scores)) == len(found.scores)
-    assert set(found.absent) == {f"braindiffuser/{m}" for m in ("Alex(2)", "Alex(5)", "Inc", "CLIP", "Eff", "SwAV")}
+    assert set(found.absent) == {
+        f"braindiffuser/{m}" for m in ("Alex(2)", "Alex(5)", "Inc", "CLIP", "Eff", "SwAV")
+    }
     assert all("alexnet-owt" in found.absent[f"braindiffuser/Alex({k})"] for k in (2, 5))
 
 
@@ -150,26 +185,52 @@ def test_scenes_keep_the_random_numbers_of_older_studies(recons, originals):
     assert len(own) == 8
     for row in own.itertuples():
         space = next(m.space for m in PRESETS["scenes"].metrics if m.name == row.metric)
-        shown, made = (perceptual.features(p, [space])[space] for p in (originals, recons.reshape(-1, SIDE, SIDE, 3)))
+        shown, made = (
+            perceptual.features(p, [space])[space]
+            for p in (originals, recons.reshape(-1, SIDE, SIDE, 3))
+        )
         expected = two_way_identification(
-            made.reshape(N, S, -1), shown, direction=row.direction, n_bootstrap=50, n_permutations=50,
+            made.reshape(N, S, -1),
+            shown,
+            direction=row.direction,
+            n_bootstrap=50,
+            n_permutations=50,
             rng=rng(3, "subj01", "evaluate", row.metric, row.direction),
-        )  # fmt: skip
-        assert (row.value, row.ci_low, row.ci_high, row.p) == (expected.accuracy, *expected.ci, expected.p)
+        )
+        assert (row.value, row.ci_low, row.ci_high, row.p) == (
+            expected.accuracy,
+            *expected.ci,
+            expected.p,
+        )
 
 
 def test_distance_is_scipys(recons, originals, monkeypatch):
     space = next(m.space for m in PRESETS["pixel"].metrics if m.name == "pixels")
-    monkeypatch.setitem(PRESETS, "far", Preset("far", "this test", "single", (Metric("Far", "distance", space),)))
-    found = score_pictures([recons[:, s] for s in range(S)], originals, ["far"], draws=Draws(50, 400))
-    d = np.array([[[correlation(np.ravel(a) / 255, np.ravel(b) / 255) for b in originals] for a in recons[:, s]]
-                  for s in range(S)])  # fmt: skip
+    monkeypatch.setitem(
+        PRESETS, "far", Preset("far", "this test", "single", (Metric("Far", "distance", space),))
+    )
+    found = score_pictures(
+        [recons[:, s] for s in range(S)], originals, ["far"], draws=Draws(50, 400)
+    )
+    d = np.array(
+        [
+            [
+                [correlation(np.ravel(a) / 255, np.ravel(b) / 255) for b in originals]
+                for a in recons[:, s]
+            ]
+            for s in range(S)
+        ]
+    )
     own = np.diagonal(d, axis1=1, axis2=2)
     expected = {"single": own[0].mean(), "mean": own.mean(), "oracle": own.min(axis=0).mean()}
-    assert {rule: value(found, "Far", rule) for rule in expected} == pytest.approx(expected, abs=1e-5)
+    assert {rule: value(found, "Far", rule) for rule in expected} == pytest.approx(
+        expected, abs=1e-5
+    )
     single = found.scores.set_index("selection").loc["single"]
     assert single["chance"] == pytest.approx(d[0].mean(), abs=1e-5) and single["better"] == "lower"
-    pairings = np.array([d[0][np.arange(N), np.random.default_rng(k).permutation(N)].mean() for k in range(4000)])
+    pairings = np.array(
+        [d[0][np.arange(N), np.random.default_rng(k).permutation(N)].mean() for k in range(4000)]
+    )
     assert single["p"] == pytest.approx((pairings <= own[0].mean()).mean(), abs=0.03)
 
 
@@ -191,7 +252,9 @@ def test_perfect_and_shuffled(originals):
     found = score_pictures([originals], originals, ["pixel"], draws=Draws(50, 200))
     assert (found.scores["value"][found.scores["kind"] == "two-way"] == 1).all()
     assert value(found, "PixCorr", "mean") == pytest.approx(1)
-    moved = score_pictures([np.roll(originals, 1, axis=0)], originals, ["scenes"], draws=Draws(50, 200))
+    moved = score_pictures(
+        [np.roll(originals, 1, axis=0)], originals, ["scenes"], draws=Draws(50, 200)
+    )
     assert moved.scores["value"][moved.scores["kind"] == "two-way"].between(0.2, 0.8).all()
 
 
@@ -249,15 +312,34 @@ def test_a_tensor_scores_as_its_pngs_do(folders, recons, originals, tmp_path):
 def test_score_says_and_writes_everything(folders, tmp_path):
     csv, html = tmp_path / "s.csv", tmp_path / "s.html"
     done = run(
-        "score", folders / "r", folders / "o", "--preset", "pixel,braindiffuser", "--csv", csv, "--html", html, *QUICK
+        "score",
+        folders / "r",
+        folders / "o",
+        "--preset",
+        "pixel,braindiffuser",
+        "--csv",
+        csv,
+        "--html",
+        html,
+        *QUICK,
     )
     assert done.exit_code == 0, done.output
     assert f"{N} pictures, {S} samples each, mean over samples" in done.output
     assert f"{N} pictures, {S} samples each, first sample" in done.output
-    for word in ("PixCorr", "takagi2023", "braindiffuser", "95 % interval", "oracle", "chosen by looking"):
+    for word in (
+        "PixCorr",
+        "takagi2023",
+        "braindiffuser",
+        "95 % interval",
+        "oracle",
+        "chosen by looking",
+    ):
         assert word in done.output
     absent = done.output[done.output.index("Absent") :]
-    assert "braindiffuser/Alex(2), braindiffuser/Alex(5)" in absent and "alexnet-owt-7be5be79.pth" in absent
+    assert (
+        "braindiffuser/Alex(2), braindiffuser/Alex(5)" in absent
+        and "alexnet-owt-7be5be79.pth" in absent
+    )
     assert max(len(line) for line in done.output.splitlines() if "Written" not in line) <= 100
     written = pd.read_csv(csv)
     assert list(written.columns) == COLUMNS and set(written["preset"]) == {"pixel", "braindiffuser"}
@@ -277,7 +359,9 @@ def test_json_holds_every_picture(folders):
     assert "torch" in found["versions"] and set(found["scores"][0]) == set(COLUMNS)
     assert len(found["per_image"]) == len(found["scores"])
     for images, row in zip(found["per_image"], found["scores"], strict=True):
-        assert all(images[key] == row[key] for key in ("preset", "metric", "direction", "selection"))
+        assert all(
+            images[key] == row[key] for key in ("preset", "metric", "direction", "selection")
+        )
         assert np.mean(images["values"]) == pytest.approx(row["value"], abs=1e-6)
 
 
@@ -300,9 +384,9 @@ def test_notes_are_said_and_kept(folders, tmp_path):
     for name in ("r", "o"):
         (tmp_path / name).mkdir()
         for k in range(3):
-            Image.open(folders / "o" / f"shared{k}.png").convert("L" if name == "r" else "RGB").save(
-                tmp_path / name / f"{k}.png"
-            )
+            Image.open(folders / "o" / f"shared{k}.png").convert(
+                "L" if name == "r" else "RGB"
+            ).save(tmp_path / name / f"{k}.png")
     done = run("score", tmp_path / "r", tmp_path / "o", "--preset", "pixel", "--json", *QUICK)
     assert "3 of 3 pictures are grey" in done.stderr
     assert "3 of 3 pictures are grey" in json.loads(done.stdout)["notes"][0]
@@ -310,7 +394,12 @@ def test_notes_are_said_and_kept(folders, tmp_path):
 
 def test_the_page_of_documentation_names_every_preset_rule_and_file():
     page = (Path(__file__).parents[1] / "docs" / "scoring.md").read_text(encoding="utf-8")
-    networks = {m.space.network for name in GENERAL for m in PRESETS[name].metrics if m.space} - {"formula"}
+    networks = {m.space.network for name in GENERAL for m in PRESETS[name].metrics if m.space} - {
+        "formula"
+    }
     files = [Path(file) for network in networks for file in wanted(network).files[0]]
     words = [*PRESETS, *RULES, *DIRECTIONS, *(file.name for file in files), *OPTIONS]
-    assert len(files) == 7 and [word for word in words if f"`{word}" not in page and f"{word} " not in page] == []
+    assert (
+        len(files) == 7
+        and [word for word in words if f"`{word}" not in page and f"{word} " not in page] == []
+    )

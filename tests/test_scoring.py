@@ -14,8 +14,12 @@ from phosphene.scoring import as_floats, correlation, max_correlation, merge_tie
 def test_correlation_is_scipys_on_either_axis():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 30, 7)) + 100
-    np.testing.assert_allclose(correlation(a, b), [pearsonr(x, y)[0] for x, y in zip(a.T, b.T, strict=True)])
-    np.testing.assert_allclose(correlation(a, b, axis=1), [pearsonr(x, y)[0] for x, y in zip(a, b, strict=True)])
+    np.testing.assert_allclose(
+        correlation(a, b), [pearsonr(x, y)[0] for x, y in zip(a.T, b.T, strict=True)]
+    )
+    np.testing.assert_allclose(
+        correlation(a, b, axis=1), [pearsonr(x, y)[0] for x, y in zip(a, b, strict=True)]
+    )
     assert correlation(a[:, 0], 3 * a[:, 0] + 1) == pytest.approx(1)
 
 
@@ -42,12 +46,15 @@ def test_noise_ceiling_formula_and_median_of_nsd():
     assert noise_ceiling(0.361, 3) == pytest.approx(28.1, abs=0.05)
     assert noise_ceiling(0.7, [3] * 10) == pytest.approx(float(noise_ceiling(0.7, 3)))
     assert noise_ceiling(0.7, [1] * 4) == noise_ceiling(0.7, 1)
-    assert noise_ceiling(0.5, [3, 3, 2, 1]) == pytest.approx(100 * 0.25 / (0.25 + (2 / 3 + 1 / 2 + 1) / 4))
+    assert noise_ceiling(0.5, [3, 3, 2, 1]) == pytest.approx(
+        100 * 0.25 / (0.25 + (2 / 3 + 1 / 2 + 1) / 4)
+    )
     np.testing.assert_array_equal(noise_ceiling([0.0, np.nan, np.inf]), [0, np.nan, 100])
 
 
 @pytest.mark.parametrize(
-    ("trials", "percent"), [([1, 2, 3, 4, 5, 5], 37.66), ([1, 1, 1, 4, 4, 4], 28.57), ([1, 1, 1, 2, 3, 4], 26.87)]
+    ("trials", "percent"),
+    [([1, 2, 3, 4, 5, 5], 37.66), ([1, 1, 1, 4, 4, 4], 28.57), ([1, 1, 1, 2, 3, 4], 26.87)],
 )
 def test_noise_ceiling_of_any_number_of_repeats(trials, percent):
     """The variance of an average is the mean of 1/n, whatever the numbers of trials are."""
@@ -65,7 +72,10 @@ def test_equal_scores_that_rounding_keeps_apart_become_one():
     assert len(np.unique(merged)) == 4
     np.testing.assert_allclose(merged, values, atol=1e-15)
     tie = 0.5**11  # 0.00048828125: decimals would be rounded up or down here
-    assert len(np.unique(merge_ties([tie, np.nextafter(tie, 0), np.nextafter(tie, 1)], scale=1.0))) == 1
+    assert (
+        len(np.unique(merge_ties([tie, np.nextafter(tie, 0), np.nextafter(tie, 1)], scale=1.0)))
+        == 1
+    )
 
 
 def test_masked_entries_are_missing():

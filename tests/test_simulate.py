@@ -21,7 +21,9 @@ from phosphene.data.trials import ncsnr
 from phosphene.errors import PhospheneError
 from phosphene.study import rng
 
-SMALL = dict(images_shared=6, images_own=24, repeats=3, sessions=3, picture_size=32, voxel_size=9.0, seed=5)
+SMALL = dict(
+    images_shared=6, images_own=24, repeats=3, sessions=3, picture_size=32, voxel_size=9.0, seed=5
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,11 @@ def some_scenes(n: int):
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_same_seed_same_bytes_other_seed_other_data(two: Path, tmp_path: Path) -> None:
@@ -52,7 +58,9 @@ def test_same_seed_same_bytes_other_seed_other_data(two: Path, tmp_path: Path) -
     assert NSD(two, "subj01").fingerprint() == NSD(again, "subj01").fingerprint()
     one, other = (Settings(("subj01",), 2, 4, 3, 1, 1.0, False, seed, 16, 9.0) for seed in (5, 6))
     assert draw_world(one).scenes != draw_world(other).scenes
-    assert not np.array_equal(draw_design(one)["masterordering"], draw_design(other)["masterordering"])
+    assert not np.array_equal(
+        draw_design(one)["masterordering"], draw_design(other)["masterordering"]
+    )
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -87,15 +95,24 @@ def test_tables_have_nsd_form(two: Path) -> None:
     table = pd.read_csv(two / "nsddata/experiments/nsd/nsd_stim_info_merged.csv")
     assert table.shape == (6 + 2 * 24, 41) and table.columns[0] == "Unnamed: 0"
     log = pd.read_csv(two / "nsddata/ppdata/subj01/behav/responses.tsv", sep="\t")
-    assert log.shape == (90, 19) and log["MEMORYRECENT"].isna().sum() == 30 and log["BUTTON"].isna().any()
+    assert (
+        log.shape == (90, 19)
+        and log["MEMORYRECENT"].isna().sum() == 30
+        and log["BUTTON"].isna().any()
+    )
     design = scipy.io.loadmat(two / "nsddata/experiments/nsd/nsd_expdesign.mat")
     order, own = (design[name].astype(int) for name in ("masterordering", "subjectim"))
     assert (np.bincount(order.ravel())[1:] == 3).all()
     assert np.array_equal(log["73KID"], own[0, order.ravel() - 1])
-    for trial, row in log.iterrows():  # a stimulus table that names the 1-based trial of every presentation
+    for (
+        trial,
+        row,
+    ) in log.iterrows():  # a stimulus table that names the 1-based trial of every presentation
         at = table.set_index("nsdId").loc[row["73KID"] - 1]
         assert trial + 1 in [at[f"subject1_rep{repeat}"] for repeat in range(3)]
-    assert (design["basiccnt"] * np.array([[1], [2], [3]])).sum() == 90  # every trial is counted once
+    assert (
+        design["basiccnt"] * np.array([[1], [2], [3]])
+    ).sum() == 90  # every trial is counted once
     assert design["stimpattern"].sum() == 90 and design["stimpattern"].shape == (3, 12, 75)
 
 
@@ -105,7 +122,9 @@ def test_some_shared_images_come_in_the_last_session_only(two: Path) -> None:
 
 
 def test_coco_masks_lie_where_the_scene_says(two: Path) -> None:
-    content = json.loads((two / "nsddata_stimuli/stimuli/nsd/annotations/instances_train2017.json").read_text())
+    content = json.loads(
+        (two / "nsddata_stimuli/stimuli/nsd/annotations/instances_train2017.json").read_text()
+    )
     for entry in content["annotations"]:
         run = entry["segmentation"]
         height, width = run["size"]
@@ -117,7 +136,9 @@ def test_coco_masks_lie_where_the_scene_says(two: Path) -> None:
 
 
 def test_transforms_lead_to_the_labels(two: Path) -> None:
-    streams = np.asanyarray(nib.load(two / "nsddata/ppdata/subj01/func1pt8mm/roi/streams.nii.gz").dataobj)
+    streams = np.asanyarray(
+        nib.load(two / "nsddata/ppdata/subj01/func1pt8mm/roi/streams.nii.gz").dataobj
+    )
     folder = two / "nsddata/ppdata/subj01/transforms"
     label = nib.load(two / "nsddata/freesurfer/subj01/label/lh.streams.mgz").get_fdata().squeeze()
     points = nib.load(folder / "lh.func1pt8-to-layerB2.mgz").get_fdata().squeeze()
@@ -164,10 +185,17 @@ def test_truth_is_what_was_shown(two: Path) -> None:
     for image in (0, 7, 30):
         assert np.array_equal(data.images([image])[0], render(scenes[image], 32))
     truth = read_truth(two, "subj02")
-    assert set(truth.images) == set(data.trials.image) and truth.responses.shape == (30, len(truth.voxels))
+    assert set(truth.images) == set(data.trials.image) and truth.responses.shape == (
+        30,
+        len(truth.voxels),
+    )
     again = draw_brain(draw_anatomy(5, "subj02", 9.0), 5, "subj02")
-    answers = again.respond([scenes[i] for i in truth.images[::-1]], data.images(truth.images[::-1]))
-    assert np.allclose(answers[::-1], truth.responses, atol=1e-4)  # a picture's answer depends on that picture alone
+    answers = again.respond(
+        [scenes[i] for i in truth.images[::-1]], data.images(truth.images[::-1])
+    )
+    assert np.allclose(
+        answers[::-1], truth.responses, atol=1e-4
+    )  # a picture's answer depends on that picture alone
 
 
 def test_early_voxels_tell_colours_apart_and_are_retinotopic(brain) -> None:
@@ -178,17 +206,23 @@ def test_early_voxels_tell_colours_apart_and_are_retinotopic(brain) -> None:
     assert 600 <= early.shape[1] <= 900 and 600 <= (streams == "ventral").sum() <= 1000
     blocks = pictures.reshape(400, 8, 8, 8, 8, 3).mean((2, 4)).reshape(400, -1)
     predicted = Ridge(3.0).fit(early[:320], blocks[:320]).predict(early[320:])
-    error = ((blocks[320:] - predicted) ** 2).sum(0) / ((blocks[320:] - blocks[320:].mean(0)) ** 2).sum(0)
+    error = ((blocks[320:] - predicted) ** 2).sum(0) / (
+        (blocks[320:] - blocks[320:].mean(0)) ** 2
+    ).sum(0)
     assert 1 - error.mean() > 0.8
     left = brain.voxels["x"][brain.active].to_numpy() < 18
     x = brain.fields[:, 0]
-    assert x[(streams == "early") & left].mean() > 0.6 and x[(streams == "early") & ~left].mean() < 0.4
+    assert (
+        x[(streams == "early") & left].mean() > 0.6 and x[(streams == "early") & ~left].mean() < 0.4
+    )
     assert 0.7 < np.std(answers, axis=0).mean() < 1.3
 
 
 def test_ventral_voxels_care_for_what_and_early_for_pixels(brain) -> None:
     scenes, pictures = some_scenes(60)
     streams = brain.voxels["stream"][brain.active].to_numpy()
-    mirrored = brain.respond(scenes, pictures[:, :, ::-1])  # same things in the same places, other pixels
+    mirrored = brain.respond(
+        scenes, pictures[:, :, ::-1]
+    )  # same things in the same places, other pixels
     change = ((mirrored - brain.respond(scenes, pictures)) ** 2).mean(0)
     assert change[streams == "early"].mean() > 3 * change[streams == "ventral"].mean()

@@ -27,7 +27,9 @@ from phosphene.stats import (
 def test_bootstrap_agrees_with_scipy_and_is_repeatable():
     values = np.random.default_rng(0).exponential(size=200)
     low, high = bootstrap_ci(values, n_bootstrap=4000)
-    expected = scipy_stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1)
+    expected = scipy_stats.bootstrap(
+        (values,), np.mean, n_resamples=4000, method="percentile", rng=1
+    )
     np.testing.assert_allclose([low, high], expected.confidence_interval, atol=0.02)
     assert (low, high) == bootstrap_ci(values, n_bootstrap=4000, rng=0)
     assert bootstrap_ci(values, np.median, rng=np.random.default_rng(2))[1] < high
@@ -71,7 +73,9 @@ def test_holm_by_hand():
 
 
 def test_fdr_by_hand_with_nan():
-    np.testing.assert_allclose(fdr_bh([0.01, np.nan, 0.04, 0.03, 0.005]), [0.02, np.nan, 0.04, 0.04, 0.02])
+    np.testing.assert_allclose(
+        fdr_bh([0.01, np.nan, 0.04, 0.03, 0.005]), [0.02, np.nan, 0.04, 0.04, 0.02]
+    )
     assert np.isnan(fdr_bh([np.nan])).all()
 
 
@@ -113,8 +117,13 @@ def test_signed_rank_does_not_depend_on_the_unit(seed):
     assert expected == pytest.approx(scipy_signed_rank(a - b))
     for unit in (9.0, 39.0, 981.0, 1e7, 1e-7):
         assert signed_rank(a / unit, b / unit) == expected
-        assert signed_rank(1 - a / unit / 100, 1 - b / unit / 100) == pytest.approx(expected) or unit < 1
-    assert compare_methods({"a": a / 39, "b": b / 39}, n_bootstrap=10)["p_signed_rank"][0] == expected
+        assert (
+            signed_rank(1 - a / unit / 100, 1 - b / unit / 100) == pytest.approx(expected)
+            or unit < 1
+        )
+    assert (
+        compare_methods({"a": a / 39, "b": b / 39}, n_bootstrap=10)["p_signed_rank"][0] == expected
+    )
 
 
 def scipy_signed_rank(difference):
@@ -131,7 +140,9 @@ def scipy_signed_rank(difference):
 
 
 def test_signed_rank_is_exact_with_ties_up_to_fifty():
-    difference = np.repeat([3.0, 2.0, -1.0, 0.0], [4, 5, 4, 2])  # 15 images: scipy approximates from 14 on
+    difference = np.repeat(
+        [3.0, 2.0, -1.0, 0.0], [4, 5, 4, 2]
+    )  # 15 images: scipy approximates from 14 on
     ranks = scipy_stats.rankdata(np.abs(difference))
     own, positive = ranks[:13], ranks[:9].sum()
     sums = np.array(list(product([0, 1], repeat=13))) @ own
@@ -181,8 +192,12 @@ def test_compare_methods():
         difference = scores[row.a] - scores[row.b]
         half = 1.96 * difference.std(ddof=1) / np.sqrt(60)
         assert row.difference == pytest.approx(difference.mean())
-        np.testing.assert_allclose([row.ci_low, row.ci_high], row.difference + np.array([-half, half]), atol=0.02)
-        assert row.p_signed_rank == pytest.approx(scipy_stats.wilcoxon(scores[row.a], scores[row.b]).pvalue)
+        np.testing.assert_allclose(
+            [row.ci_low, row.ci_high], row.difference + np.array([-half, half]), atol=0.02
+        )
+        assert row.p_signed_rank == pytest.approx(
+            scipy_stats.wilcoxon(scores[row.a], scores[row.b]).pvalue
+        )
     small, large = found["p_signed_rank"].iloc[[0, 2]], found["p_signed_rank"].iloc[1]
     assert small.max() < 1e-6 and large > 0.05
     np.testing.assert_allclose(found["p_holm"], holm(found["p_signed_rank"]))
@@ -194,7 +209,9 @@ def test_subject_summary():
     values = [0.8, 0.7, 0.9, 0.6]
     found = subject_summary(values)
     assert found.mean == pytest.approx(0.75) and found.n == 4
-    assert found.sem == pytest.approx(np.sqrt(0.05 / 3) / 2)  # squares of .05, .05, .15, .15 sum to .05
+    assert found.sem == pytest.approx(
+        np.sqrt(0.05 / 3) / 2
+    )  # squares of .05, .05, .15, .15 sum to .05
     np.testing.assert_allclose(found.ci, 0.75 + np.array([-1, 1]) * 3.182446 * found.sem, rtol=1e-6)
     np.testing.assert_allclose(
         subject_summary(values, level=0.9).ci, scipy_stats.t.interval(0.9, 3, found.mean, found.sem)
@@ -223,7 +240,9 @@ def test_hierarchical_bootstrap_has_the_variance_of_both_levels(same_images):
 def test_reliability_is_that_of_the_analysis_of_variance():
     rng = np.random.default_rng(0)
     groups = rng.permutation(np.repeat(np.arange(15), rng.integers(1, 5, 15)))
-    values = rng.normal(size=(15, 6))[groups] * [0, 0.3, 1, 2, 5, 1] + rng.normal(size=(len(groups), 6))
+    values = rng.normal(size=(15, 6))[groups] * [0, 0.3, 1, 2, 5, 1] + rng.normal(
+        size=(len(groups), 6)
+    )
     f = scipy_stats.f_oneway(*[values[groups == g] for g in range(15)]).statistic
     np.testing.assert_allclose(reliability(values, groups), np.clip(1 - 1 / f, 0, 1))
     values[:, 0], values[3, 1] = 0.1, np.nan
@@ -247,7 +266,9 @@ def test_reliability_that_cannot_be_known():
     values = np.random.default_rng(0).normal(size=(6, 2))
     assert np.isnan(reliability(values, np.arange(6))).all()  # no repeats
     assert np.isnan(reliability(values, np.zeros(6))).all()  # one image
-    np.testing.assert_array_equal(reliability(np.repeat([[1.0], [2]], 3, axis=0), [0, 0, 0, 1, 1, 1]), [1])
+    np.testing.assert_array_equal(
+        reliability(np.repeat([[1.0], [2]], 3, axis=0), [0, 0, 0, 1, 1, 1]), [1]
+    )
 
 
 def test_bad_input_is_refused():

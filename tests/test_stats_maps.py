@@ -42,7 +42,9 @@ def test_correlation_p_is_the_simulation_of_gaussian_pairs(n, v):
     null = pairs(n, v, rng)
     assert scipy_stats.kstest(correlation_p(null, n), "uniform").pvalue > 0.05
     assert scipy_stats.kstest(correlation_p(null, n, two_sided=True), "uniform").pvalue > 0.05
-    found = np.quantile(null, [0.5, 0.9, 0.99])  # observed values, and how many of the simulated ones reach them
+    found = np.quantile(
+        null, [0.5, 0.9, 0.99]
+    )  # observed values, and how many of the simulated ones reach them
     simulated = (null >= found[:, None]).mean(axis=1)
     np.testing.assert_allclose(correlation_p(found, n), simulated, atol=4 * np.sqrt(0.25 / v))
 
@@ -55,7 +57,9 @@ def test_correlation_p_is_that_of_scipy():
             r = np.corrcoef(x, y)[0, 1]
             for two_sided, alternative in ((False, "greater"), (True, "two-sided")):
                 expected = scipy_stats.pearsonr(x, y, alternative=alternative).pvalue
-                np.testing.assert_allclose(correlation_p(r, n, two_sided=two_sided), expected, rtol=1e-6)
+                np.testing.assert_allclose(
+                    correlation_p(r, n, two_sided=two_sided), expected, rtol=1e-6
+                )
     found = correlation_p([[np.nan, 1.0], [0.0, -1.0]], 982)
     np.testing.assert_allclose(found, [[np.nan, 0.0], [0.5, 1.0]], rtol=1e-12)
     r, n = 0.9, 982  # far tails keep their digits: Student's t
@@ -80,7 +84,11 @@ def test_false_discoveries_over_a_hundred_null_maps():
     for smooth in any_found:
         for _ in range(100):
             shared = np.repeat(rng.normal(size=(50, 40)), 10, axis=1)
-            truth = correlated(shared, np.sqrt(1 - smooth), rng) if smooth else rng.normal(size=(50, 400))
+            truth = (
+                correlated(shared, np.sqrt(1 - smooth), rng)
+                if smooth
+                else rng.normal(size=(50, 400))
+            )
             q = fdr_bh(correlation_p(correlation_map(rng.normal(size=(50, 400)), truth), 50))
             any_found[smooth] += bool((q <= 0.05).any())
     low, high = scipy_stats.binom.ppf([0.001, 0.999], 100, 0.05)
@@ -108,7 +116,9 @@ def test_permuted_p_against_all_permutations():
     prediction[:, 3] = [0, 0, 1, 1, 1, 0]  # many permutations tie with the observed order
     prediction[:, 4] = 0.1
     observed = correlation_map(prediction, truth)
-    every = np.array([correlation_map(prediction[list(order)], truth) for order in permutations(range(6))])
+    every = np.array(
+        [correlation_map(prediction[list(order)], truth) for order in permutations(range(6))]
+    )
     exact = np.where(np.isnan(observed), np.nan, (every >= observed - 1e-9).mean(axis=0))
     found = permuted_correlation_p(prediction, truth, n_permutations=4000, rng=1)
     np.testing.assert_allclose(found, exact, atol=4 * np.sqrt(0.25 / 4000))
@@ -124,7 +134,9 @@ def test_permuted_p_agrees_with_the_exact_null_and_is_never_zero():
     exact = correlation_p(correlation_map(prediction, truth), 40)
     np.testing.assert_allclose(found, exact, atol=0.05)
     assert found[0] == 1 / 2000
-    np.testing.assert_array_equal(found, permuted_correlation_p(prediction, truth, n_permutations=1999, rng=0))
+    np.testing.assert_array_equal(
+        found, permuted_correlation_p(prediction, truth, n_permutations=1999, rng=0)
+    )
 
 
 def test_difference_is_that_of_a_plain_loop():
@@ -136,11 +148,15 @@ def test_difference_is_that_of_a_plain_loop():
     draws = []
     for count in counts:
         rows = np.repeat(np.arange(25), count)
-        draws.append(scoring.correlation(a[rows], truth[rows]) - scoring.correlation(b[rows], truth[rows]))
+        draws.append(
+            scoring.correlation(a[rows], truth[rows]) - scoring.correlation(b[rows], truth[rows])
+        )
     draws = np.array(draws)
     difference = scoring.correlation(a, truth) - scoring.correlation(b, truth)
     np.testing.assert_allclose(found.difference, difference, atol=1e-9)
-    np.testing.assert_allclose([found.ci_low, found.ci_high], np.quantile(draws, [0.025, 0.975], axis=0), atol=1e-9)
+    np.testing.assert_allclose(
+        [found.ci_low, found.ci_high], np.quantile(draws, [0.025, 0.975], axis=0), atol=1e-9
+    )
     smaller = [min((one <= 0).sum(), (one >= 0).sum()) for one in draws.T]
     np.testing.assert_allclose(found.p, [min(1, 2 * (1 + k) / 100) for k in smaller])
     t = np.abs(difference) / draws.std(axis=0, ddof=1) * np.sqrt(24 / 25)
@@ -190,13 +206,20 @@ class OnDisk:
 def test_blocks_of_stored_columns_give_what_whole_arrays_give(monkeypatch):
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(30, 50))
-    a, b, y = (OnDisk(values) for values in (correlated(truth, 0.5, rng), rng.normal(size=(30, 50)), truth))
+    a, b, y = (
+        OnDisk(values) for values in (correlated(truth, 0.5, rng), rng.normal(size=(30, 50)), truth)
+    )
     labels = np.repeat(["V1", "FFA"], 25)
 
     def everything():
         summary = roi_draws(a, y, labels, n_bootstrap=20).to_numpy()
         difference = difference_of_correlations(a, b, y, n_bootstrap=20)
-        return correlation_map(a, y), permuted_correlation_p(a, y, n_permutations=20), difference.ci_low, summary
+        return (
+            correlation_map(a, y),
+            permuted_correlation_p(a, y, n_permutations=20),
+            difference.ci_low,
+            summary,
+        )
 
     whole = everything()
     np.testing.assert_allclose(whole[0], scoring.correlation(a.values, y.values), rtol=1e-12)
@@ -231,13 +254,23 @@ def test_normalised_correlation_is_that_with_the_signal():
 def test_roi_summary_by_hand():
     values = np.array([1.0, 2.0, 6.0, np.nan, 5.0, 7.0, np.nan])
     labels = np.array(["b", "b", "b", "b", "a", "", "c"])
-    found = roi_summary(values, labels, q=[0.01, 0.2, 0.05, np.nan, 0.9, 0.0, np.nan]).set_index("roi")
+    found = roi_summary(values, labels, q=[0.01, 0.2, 0.05, np.nan, 0.9, 0.0, np.nan]).set_index(
+        "roi"
+    )
     assert list(found.index) == ["a", "b", "c"]  # "" is no region
     assert found.loc["b", ["mean", "median", "n_voxels"]].tolist() == [3, 2, 3]
-    assert found.loc["b", "significant"] == pytest.approx(2 / 3) and found.loc["a", "significant"] == 0
+    assert (
+        found.loc["b", "significant"] == pytest.approx(2 / 3) and found.loc["a", "significant"] == 0
+    )
     assert found.loc["a", ["ci_low", "ci_high"]].tolist() == [5, 5]
-    assert found.loc["c", "n_voxels"] == 0 and np.isnan(found.loc["c", "mean"]) and np.isnan(found.loc["c", "ci_low"])
-    expected = scipy_stats.bootstrap((values[:3],), np.mean, n_resamples=5000, method="percentile", rng=0)
+    assert (
+        found.loc["c", "n_voxels"] == 0
+        and np.isnan(found.loc["c", "mean"])
+        and np.isnan(found.loc["c", "ci_low"])
+    )
+    expected = scipy_stats.bootstrap(
+        (values[:3],), np.mean, n_resamples=5000, method="percentile", rng=0
+    )
     np.testing.assert_allclose(
         found.loc["b", ["ci_low", "ci_high"]].astype(float), expected.confidence_interval, atol=0.35
     )
@@ -253,7 +286,9 @@ def test_only_resampled_images_cover_where_voxels_share_their_noise():
     for _ in range(tried):
         common = rng.normal(size=(60, 1))
         truth = 0.9 * common + np.sqrt(1 - 0.81) * rng.normal(size=(60, 30))
-        prediction = np.repeat(correlated(common, 0.5, rng), 30, axis=1)  # true r: 0.45 in every voxel
+        prediction = np.repeat(
+            correlated(common, 0.5, rng), 30, axis=1
+        )  # true r: 0.45 in every voxel
         r = correlation_map(prediction, truth)
         draws = roi_draws(prediction, truth, labels, n_bootstrap=200, rng=rng)
         for table in (roi_summary(r, labels, n_bootstrap=200), roi_summary(r, labels, draws=draws)):
@@ -270,7 +305,9 @@ def test_draws_of_regions_are_those_of_a_plain_loop():
     labels = np.array(["x", "y", "", "x", "x", "y", "y", "", "z"])
     found = roi_draws(prediction, truth, labels, n_bootstrap=8, rng=5)
     assert list(found) == ["x", "y", "z"]
-    for k, count in enumerate(np.random.default_rng(5).multinomial(20, np.full(20, 1 / 20), size=8)):
+    for k, count in enumerate(
+        np.random.default_rng(5).multinomial(20, np.full(20, 1 / 20), size=8)
+    ):
         rows = np.repeat(np.arange(20), count)
         r = scoring.correlation(prediction[rows], truth[rows])
         for name in found:
@@ -295,7 +332,9 @@ def test_bad_input_is_refused_in_one_sentence():
         lambda: roi_draws(good, good, ["a"] * 5),
         lambda: roi_summary(good[0], ["a"] * 5),
         lambda: roi_summary(good[0], ["a"] * 4, q=[0.1]),
-        lambda: roi_summary(good[0], ["a"] * 4, draws=roi_draws(good, good, ["b"] * 4, n_bootstrap=3)),
+        lambda: roi_summary(
+            good[0], ["a"] * 4, draws=roi_draws(good, good, ["b"] * 4, n_bootstrap=3)
+        ),
     ):
         with pytest.raises(PhospheneError) as caught:
             call()

@@ -34,7 +34,9 @@ def make(root: Path, made: list[int] | None = None) -> Artefact:
             make_part(artefact, i)
             if made is not None:
                 made.append(i)
-        artefact.finish(files={"scores.parquet": parquet(pd.DataFrame({"r": [0.5]}))}, facts={"note": "small"})
+        artefact.finish(
+            files={"scores.parquet": parquet(pd.DataFrame({"r": [0.5]}))}, facts={"note": "small"}
+        )
     return artefact
 
 
@@ -48,7 +50,11 @@ def make_part(artefact: Artefact, i: int) -> None:
 
 def tree(root: Path) -> dict[str, bytes]:
     """Every file of a result but the manifest, whose facts hold the date; markers are no result."""
-    files = (f for f in root.rglob("*") if f.is_file() and f.name != "manifest.json" and f.parent.name != "parts")
+    files = (
+        f
+        for f in root.rglob("*")
+        if f.is_file() and f.name != "manifest.json" and f.parent.name != "parts"
+    )
     return {str(f.relative_to(root)): f.read_bytes() for f in files}
 
 
@@ -63,7 +69,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     artefact = make(tmp_path)
     assert artefact.done and artefact.path == tmp_path / "extract" / f"subj01-z-{RECIPE.hash}"
-    expected = np.concatenate([rng(0, i).standard_normal((min(4, ROWS - 4 * i), COLUMNS)) for i in range(N_PARTS)])
+    expected = np.concatenate(
+        [rng(0, i).standard_normal((min(4, ROWS - 4 * i), COLUMNS)) for i in range(N_PARTS)]
+    )
     np.testing.assert_array_equal(artefact.array("z")[:], expected.astype("float32"))
     assert artefact.table("scores").r.tolist() == [0.5]
     assert artefact.table("trials").part.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
@@ -163,7 +171,9 @@ def _killed_at(root: Path, step: int, after: bool) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_killed_at_every_step_it_ends_with_the_same_bits(tmp_path: Path, whole: dict[str, bytes], after: bool) -> None:
+def test_killed_at_every_step_it_ends_with_the_same_bits(
+    tmp_path: Path, whole: dict[str, bytes], after: bool
+) -> None:
     n_files = len(whole) + 1 + 1 + N_PARTS  # with plan, manifest and markers
     for step in range(n_files + 1):
         root = tmp_path / str(step)
@@ -227,7 +237,12 @@ def test_a_part_that_fails_is_not_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["truncated", "missing", "changed"])
 @pytest.mark.parametrize("name", ["z/c/1/0", "pictures/1.txt"])
 def test_a_damaged_file_is_found_named_and_redone(
-    tmp_path: Path, whole: dict[str, bytes], caplog: pytest.LogCaptureFixture, finished: bool, how: str, name: str
+    tmp_path: Path,
+    whole: dict[str, bytes],
+    caplog: pytest.LogCaptureFixture,
+    finished: bool,
+    how: str,
+    name: str,
 ) -> None:
     artefact = Store(tmp_path).artefact(RECIPE)
     if finished:
@@ -247,7 +262,9 @@ def test_a_damaged_file_is_found_named_and_redone(
 
 @pytest.mark.parametrize("how", ["truncated", "missing", "changed"])
 @pytest.mark.parametrize("name", ["scores.parquet", "z/zarr.json", "manifest.json"])
-def test_damage_outside_of_the_parts(tmp_path: Path, whole: dict[str, bytes], how: str, name: str) -> None:
+def test_damage_outside_of_the_parts(
+    tmp_path: Path, whole: dict[str, bytes], how: str, name: str
+) -> None:
     artefact = make(tmp_path)
     damage(artefact.path / name, how)
     made: list[int] = []
@@ -305,10 +322,14 @@ def test_two_processes_at_once_tear_nothing(tmp_path: Path, whole: dict[str, byt
             child.join(60)
         assert [child.exitcode for child in children] == [0, 0]
         artefact = Store(root).artefact(RECIPE)
-        assert artefact.done and tree(artefact.path.parent) == {n.split("/", 1)[1]: d for n, d in whole.items()}
+        assert artefact.done and tree(artefact.path.parent) == {
+            n.split("/", 1)[1]: d for n, d in whole.items()
+        }
 
 
-def test_another_process_may_finish_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_may_finish_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between any two file operations of `finish` and `progress` the other run may remove the folder of markers."""
     looked, entry = [], disk.entry
 
@@ -325,10 +346,14 @@ def test_another_process_may_finish_at_any_moment(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(disk, "entry", entry_while_the_other_finishes)
     artefact.finish()
     assert looked and artefact.done
-    assert "z/zarr.json" in artefact.manifest["files"] and artefact.manifest["arrays"]["z"]["shape"] == [ROWS, COLUMNS]
+    assert "z/zarr.json" in artefact.manifest["files"] and artefact.manifest["arrays"]["z"][
+        "shape"
+    ] == [ROWS, COLUMNS]
 
 
-def test_a_second_run_keeps_the_markers_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_keeps_the_markers_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both see that there is no plan; when the second one writes it, a part of the first is done already."""
     first, second = (Store(tmp_path).artefact(RECIPE) for _ in range(2))
     first.create_array("z", shape=(ROWS, COLUMNS), dtype="float32", chunks=(4, COLUMNS))

@@ -14,7 +14,9 @@ from phosphene.study import Compute, Study, parse_set, rng
 
 
 def test_a_saved_study_is_complete_and_comes_back_equal(tmp_path: Path) -> None:
-    study = Study().replace("decode.c.rois", ["ventral", "early"]).replace("reconstruct.guidance", 7)
+    study = (
+        Study().replace("decode.c.rois", ["ventral", "early"]).replace("reconstruct.guidance", 7)
+    )
     study.save(tmp_path / "one" / "study.toml")
     again = Study.load(tmp_path / "one" / "study.toml", root=tmp_path / "results")
     assert again == study
@@ -29,7 +31,9 @@ def test_results_are_kept_beside_the_study(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "demo" / "s.toml").write_text("")
     monkeypatch.chdir(tmp_path)
     for path in ("demo/s.toml", tmp_path / "demo" / "s.toml"):
-        assert Study.load(path).root == tmp_path / "demo" / "runs" == Options().study(Path(path)).root
+        assert (
+            Study.load(path).root == tmp_path / "demo" / "runs" == Options().study(Path(path)).root
+        )
     assert Study.load("demo/s.toml", root="elsewhere").root == tmp_path / "elsewhere"
 
 
@@ -42,19 +46,37 @@ def test_an_empty_file_is_the_default_study(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[decode]\nalpha = [1.0]", "unknown setting 'decode.alpha'; did you mean 'decode.alphas'?"),
-        ("alphas = [1.0]", "unknown setting 'alphas'; did you mean 'decode.alphas' or 'encode.alphas'?"),
+        (
+            "[decode]\nalpha = [1.0]",
+            "unknown setting 'decode.alpha'; did you mean 'decode.alphas'?",
+        ),
+        (
+            "alphas = [1.0]",
+            "unknown setting 'alphas'; did you mean 'decode.alphas' or 'encode.alphas'?",
+        ),
         ("[decod]\ncv = 3", "unknown setting 'decod'; did you mean 'decode'?"),
-        ("[decode.z]\nroi = ['early']", "unknown setting 'decode.z.roi'; did you mean 'decode.z.rois'?"),
+        (
+            "[decode.z]\nroi = ['early']",
+            "unknown setting 'decode.z.roi'; did you mean 'decode.z.rois'?",
+        ),
         ("root = 'x'", "unknown setting 'root'; did you mean 'data.root'?"),
-        ("qqqq = 1", "unknown setting 'qqqq'; known here: name, seed, data, decode, encode, evaluate, model"),
+        (
+            "qqqq = 1",
+            "unknown setting 'qqqq'; known here: name, seed, data, decode, encode, evaluate, model",
+        ),
         ("[decode]\ncv = 'five'", "'decode.cv' must be a whole number, found 'five'"),
         ("[decode]\ncv = true", "'decode.cv' must be a whole number, found True"),
         ("[decode]\ncv = 1", "'decode.cv' must be at least 2, found 1"),
         ("[decode]\npreset = 'papr'", "'decode.preset' is 'papr'; choose 'default' or 'paper'"),
-        ("[reconstruct]\nmodes = 'zc'", "'reconstruct.modes' must be a list such as [...], found 'zc'"),
+        (
+            "[reconstruct]\nmodes = 'zc'",
+            "'reconstruct.modes' must be a list such as [...], found 'zc'",
+        ),
         ("[reconstruct]\nmodes = ['zz']", "'reconstruct.modes' is 'zz'; choose 'z' or 'c' or 'zc'"),
-        ("[reconstruct]\nstrength = 1.5", "'reconstruct.strength' must be at least 0 and at most 1, found 1.5"),
+        (
+            "[reconstruct]\nstrength = 1.5",
+            "'reconstruct.strength' must be at least 0 and at most 1, found 1.5",
+        ),
         ("[decode]\nalphas = [nan]", "'decode.alphas' must be at least 0, found nan"),
         ("[data]\nsubjects = []", "'data.subjects' must not be empty"),
         ("data = 3", "'data' must be a table, found 3"),
@@ -93,7 +115,9 @@ def test_replace_makes_another_study_and_checks_it() -> None:
 
 
 def test_settings_are_those_that_differ_from_the_defaults() -> None:
-    study = Study.from_dict({"decode": {"cv": 5, "grouped": False, "c": {"rois": ["early"]}, "z": {"rois": ["early"]}}})
+    study = Study.from_dict(
+        {"decode": {"cv": 5, "grouped": False, "c": {"rois": ["early"]}, "z": {"rois": ["early"]}}}
+    )
     assert study.settings("decode") == {"grouped": False, "c": {"rois": ["early"]}}
     assert study.settings("decode.c") == {"rois": ["early"]}
     assert study.settings("decode", "cv", "grouped") == {"grouped": False}
@@ -113,9 +137,15 @@ def test_writing_a_default_out_does_not_change_a_hash() -> None:
     assert name(Study().replace("decode.cv", 4)) != name(Study())
 
 
-def test_data_root_is_relative_to_the_study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_root_is_relative_to_the_study_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
-    for given, expected in (("nsd", tmp_path / "nsd"), ("/nsd", Path("/nsd")), ("~/nsd", Path("/home/someone/nsd"))):
+    for given, expected in (
+        ("nsd", tmp_path / "nsd"),
+        ("/nsd", Path("/nsd")),
+        ("~/nsd", Path("/home/someone/nsd")),
+    ):
         (tmp_path / "s.toml").write_text(f"[data]\nroot = '{given}'")
         study = Study.load(tmp_path / "s.toml")
         assert study.data_root == expected
@@ -155,7 +185,12 @@ def test_rng_belongs_to_its_keys_alone() -> None:
     first = rng(0, "subj01", 7, 2).standard_normal(3)
     rng(0, "other").standard_normal(10)
     np.testing.assert_array_equal(first, rng(0, "subj01", np.int64(7), 2).standard_normal(3))
-    others = [rng(1, "subj01", 7, 2), rng(0, "subj01", "7", 2), rng(0, "subj017", 2), rng(0, "subj01", 2, 7)]
+    others = [
+        rng(1, "subj01", 7, 2),
+        rng(0, "subj01", "7", 2),
+        rng(0, "subj017", 2),
+        rng(0, "subj01", 2, 7),
+    ]
     assert all(not np.array_equal(first, other.standard_normal(3)) for other in others)
     # the stream itself: pictures of old runs hang on it
     assert rng(0, "a", 1).integers(0, 100, 5).tolist() == [32, 78, 95, 50, 84]

@@ -16,14 +16,24 @@ from phosphene.brain_maps.surface import NONE, STEP, UNIT, Legend, Turned, surfa
 from phosphene.errors import PhospheneError
 
 N = 10242
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 
-def planted(subject: str = "subj01", name: str = "r of z", colour: tuple[float, float, float] = (1, 0, 0)) -> Turned:
+def planted(
+    subject: str = "subj01", name: str = "r of z", colour: tuple[float, float, float] = (1, 0, 0)
+) -> Turned:
     """A map with one value, 0.25, on the vertices at the back of both hemispheres."""
     there = np.concatenate([surface._mesh(h)[0][:, 1] < -40 for h in ("lh", "rh")])
-    return Turned(subject, name, np.tile(np.array(colour, float), (2 * N, 1)), there,
-                  {"r": np.where(there, 0.25, np.nan)}, Legend("r", ("#ffffff", "#ff0000"), ("0", "≥ 1")))  # fmt: skip
+    return Turned(
+        subject,
+        name,
+        np.tile(np.array(colour, float), (2 * N, 1)),
+        there,
+        {"r": np.where(there, 0.25, np.nan)},
+        Legend("r", ("#ffffff", "#ff0000"), ("0", "≥ 1")),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +43,11 @@ def back() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def page(back: dict[str, np.ndarray]) -> str:
-    maps = [planted(), planted(name="r of c", colour=(0, 0, 1)), planted("subj02", "r of c", (0, 1, 0))]
+    maps = [
+        planted(),
+        planted(name="r of c", colour=(0, 0, 1)),
+        planted("subj02", "r of c", (0, 1, 0)),
+    ]
     return surface_page("A <study>", maps, {"subj01": back, "subj02": back})
 
 
@@ -51,7 +65,9 @@ def test_points_faces_values_and_colours_are_held_as_they_were_given(page: str) 
     content, one = held(page), planted()
     for k, (side, hemisphere) in enumerate(zip(content["sides"], ("lh", "rh"), strict=True)):
         points, faces = surface._mesh(hemisphere)
-        np.testing.assert_allclose(unpacked(side["points"], "<i2").reshape(-1, 3) * UNIT, points, atol=UNIT)
+        np.testing.assert_allclose(
+            unpacked(side["points"], "<i2").reshape(-1, 3) * UNIT, points, atol=UNIT
+        )
         np.testing.assert_array_equal(unpacked(side["faces"], "<u2").reshape(-1, 3), faces)
         assert side["name"] == ("left", "right")[k] and np.sign(points[:, 0]).max() == (-1, 1)[k]
     first = content["maps"][0]
@@ -63,26 +79,36 @@ def test_points_faces_values_and_colours_are_held_as_they_were_given(page: str) 
     np.testing.assert_array_equal(unpacked(first["there"], "u1"), one.there)
 
 
-def test_outlines_run_between_what_is_inside_and_what_is_not(page: str, back: dict[str, np.ndarray]) -> None:
+def test_outlines_run_between_what_is_inside_and_what_is_not(
+    page: str, back: dict[str, np.ndarray]
+) -> None:
     known = held(page)["regions"]["subj02"]
     assert known["names"] == ["early"]
     np.testing.assert_array_equal(unpacked(known["labels"], "u1"), back["early"])
     for lines in known["lines"]:
         points = unpacked(lines, "<i2").reshape(-1, 2, 3) * UNIT
         assert 50 < len(points) < 1000
-        assert np.abs(points[..., 1] + 40).max() < 6  # the border lies at y = -40, within an edge of it
+        assert (
+            np.abs(points[..., 1] + 40).max() < 6
+        )  # the border lies at y = -40, within an edge of it
         assert np.linalg.norm(points[:, 0] - points[:, 1], axis=-1).max() < 10
 
 
 def test_nothing_is_loaded_and_the_title_is_text(page: str) -> None:
     own = page.replace(surface._plotly(), "")
     assert "Plotly.react" in own and "A &lt;study&gt;" in own and "<study>" not in own
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", own) and "import(" not in own and "fetch(" not in own
+    assert (
+        not re.findall(r"(?:src|href)=\"(?!data:)", own)
+        and "import(" not in own
+        and "fetch(" not in own
+    )
     assert "default-src 'none'" in own
     assert len(page) < 3e6
 
 
-def test_no_map_is_refused_and_a_nilearn_without_plotly_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_no_map_is_refused_and_a_nilearn_without_plotly_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     with pytest.raises(PhospheneError, match="found no map"):
         surface_page("none", [], {})
     monkeypatch.setattr("nilearn.__file__", str(tmp_path / "__init__.py"))
@@ -93,7 +119,9 @@ def test_no_map_is_refused_and_a_nilearn_without_plotly_named(monkeypatch: pytes
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_a_browser_draws_the_chosen_map_and_asks_nothing_of_the_network(page: str, tmp_path: Any) -> None:
+def test_a_browser_draws_the_chosen_map_and_asks_nothing_of_the_network(
+    page: str, tmp_path: Any
+) -> None:
     api = pytest.importorskip("playwright.sync_api")
     path, said = tmp_path / "surface.html", []
     path.write_text(page)
@@ -104,7 +132,12 @@ def test_a_browser_draws_the_chosen_map_and_asks_nothing_of_the_network(page: st
         tab = browser.new_page(viewport={"width": 390, "height": 600})
         tab.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
         tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda r: said.append(r.url) if r.url.split(":")[0] not in ("file", "data", "blob") else None)
+        tab.on(
+            "request",
+            lambda r: (
+                said.append(r.url) if r.url.split(":")[0] not in ("file", "data", "blob") else None
+            ),
+        )
         tab.goto(path.as_uri())
         tab.wait_for_selector("#plot canvas")
         shown = "() => document.querySelector('#plot').data.filter(t => t.type === 'mesh3d')"

@@ -24,7 +24,9 @@ def build(config: dict[str, Any]) -> AutoencoderKL:
     ).to(memory_format=torch.channels_last)
 
 
-def loss_of(model: AutoencoderKL, pictures: torch.Tensor, kl: float, blend: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def loss_of(
+    model: AutoencoderKL, pictures: torch.Tensor, kl: float, blend: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Reconstruction error; for some batches also of blended latents against the blended pictures."""
     posterior = model.encode(pictures).latent_dist
     z = posterior.sample()
@@ -74,7 +76,10 @@ def train(config: dict[str, Any]) -> None:
         return
     with torch.inference_mode():
         latents = torch.cat(
-            [model.encode(scenes.tensor(np.arange(i, i + 100))).latent_dist.mean for i in range(0, 2000, 100)]
+            [
+                model.encode(scenes.tensor(np.arange(i, i + 100))).latent_dist.mean
+                for i in range(0, 2000, 100)
+            ]
         )
     model.register_to_config(scaling_factor=round(float(1 / latents.std()), 5))
     model.half().save_pretrained(BUNDLED / "vae")

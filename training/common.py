@@ -66,7 +66,10 @@ class Scenes:
     def tensor(self, ids: Any) -> torch.Tensor:
         """Pictures as float32 (n, 3, size, size) from -1 to 1."""
         pixels = torch.from_numpy(np.ascontiguousarray(self.pictures[ids]))
-        return pixels.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).float() / 127.5 - 1
+        return (
+            pixels.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last).float() / 127.5
+            - 1
+        )
 
     @cached_property
     def captions(self) -> list[list[str]]:
@@ -99,7 +102,9 @@ def rank() -> int:
 def warm_cosine(share: float, warm: float = 0.03) -> float:
     """Learning-rate factor after `share` (0..1) of the training: a short warm-up, then half a cosine."""
     return (
-        share / warm if share < warm else 0.5 * (1 + math.cos(math.pi * min(1.0, (share - warm) / (1 - warm)))) + 0.002
+        share / warm
+        if share < warm
+        else 0.5 * (1 + math.cos(math.pi * min(1.0, (share - warm) / (1 - warm)))) + 0.002
     )
 
 
@@ -107,11 +112,23 @@ class Run:
     """A training loop that survives being killed: checkpoints every few minutes, resumes by itself."""
 
     def __init__(
-        self, name: str, folder: str, modules: dict[str, torch.nn.Module], rate: float, every: float = 240
+        self,
+        name: str,
+        folder: str,
+        modules: dict[str, torch.nn.Module],
+        rate: float,
+        every: float = 240,
     ) -> None:
-        self.name, self.file, self.modules, self.rate = name, Path(folder) / f"{name}.pt", modules, rate
+        self.name, self.file, self.modules, self.rate = (
+            name,
+            Path(folder) / f"{name}.pt",
+            modules,
+            rate,
+        )
         parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-3, betas=(0.9, 0.98), fused=True)
+        self.optimiser = torch.optim.AdamW(
+            parameters, lr=rate, weight_decay=1e-3, betas=(0.9, 0.98), fused=True
+        )
         self.step, self.spent, self.every = 0, 0.0, every
         if self.file.exists():
             state = torch.load(self.file, weights_only=True)

@@ -16,10 +16,16 @@ from phosphene.perceptual import JUDGE_FILE, Judge
 def disturb(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Blur, noise and contrast of random strength, so that the judge reads a picture rather than its pixels."""
     if rng.random() < 0.3:
-        small = F.interpolate(pictures, scale_factor=float(rng.uniform(0.5, 0.9)), mode="bilinear", antialias=True)
+        small = F.interpolate(
+            pictures, scale_factor=float(rng.uniform(0.5, 0.9)), mode="bilinear", antialias=True
+        )
         pictures = F.interpolate(small, size=pictures.shape[-2:], mode="bilinear")
-    noise = torch.from_numpy(rng.standard_normal(pictures.shape, dtype=np.float32)) * float(rng.uniform(0, 0.12))
-    return (pictures * float(rng.uniform(0.85, 1.1)) + float(rng.uniform(-0.08, 0.08)) + noise).clamp(-1, 1)
+    noise = torch.from_numpy(rng.standard_normal(pictures.shape, dtype=np.float32)) * float(
+        rng.uniform(0, 0.12)
+    )
+    return (
+        pictures * float(rng.uniform(0.85, 1.1)) + float(rng.uniform(-0.08, 0.08)) + noise
+    ).clamp(-1, 1)
 
 
 def loss_of(said: dict[str, torch.Tensor], truth: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -33,7 +39,9 @@ def loss_of(said: dict[str, torch.Tensor], truth: dict[str, torch.Tensor]) -> to
 def right(said: torch.Tensor, truth: np.ndarray) -> float:
     """Share of pictures whose k true labels are the k that the judge thinks likeliest."""
     ranked = np.argsort(-said.numpy(), axis=1, kind="stable")
-    return float(np.mean([truth[i, ranked[i, : int(truth[i].sum())]].all() for i in range(len(truth))]))
+    return float(
+        np.mean([truth[i, ranked[i, : int(truth[i].sum())]].all() for i in range(len(truth))])
+    )
 
 
 def measure(judge: Judge, scenes: Scenes) -> dict[str, float]:
@@ -57,7 +65,8 @@ def train(config: dict[str, Any]) -> None:
         run.advance(loss, run.step / part["steps"])
         if run.step % 200 == 0:
             run.say(
-                loss=float(loss.detach()), **{name: right(said[name].detach(), truth[name].numpy()) for name in said}
+                loss=float(loss.detach()),
+                **{name: right(said[name].detach(), truth[name].numpy()) for name in said},
             )
     run.save()
     if rank():

@@ -45,13 +45,18 @@ def generated(model: LatentDiffusion, scenes: Scenes, count: int = 200) -> dict[
     rows = [np.concatenate(list(made[k : k + 12]), axis=1) for k in range(0, 96, 12)]
     Image.fromarray(np.concatenate(rows)).save(scenes.file.with_name("generated.png"))
     said = judge_labels(made)
-    return {f"generated_{name}": right(torch.from_numpy(said[name]), scenes.labels[name][ids]) for name in said}
+    return {
+        f"generated_{name}": right(torch.from_numpy(said[name]), scenes.labels[name][ids])
+        for name in said
+    }
 
 
 def psnr(model: LatentDiffusion, scenes: Scenes) -> float:
     """Mean peak signal-to-noise ratio in decibel after encoding and decoding, of 8-bit pictures as users get them."""
     pictures = np.array(scenes.pictures[scenes.held_out.start :])
-    out = np.concatenate([model.latent_to_image(model.image_to_latent(p)) for p in np.array_split(pictures, 20)])
+    out = np.concatenate(
+        [model.latent_to_image(model.image_to_latent(p)) for p in np.array_split(pictures, 20)]
+    )
     error = ((out.astype(float) - pictures) ** 2).mean(axis=(1, 2, 3))
     return float((10 * np.log10(255**2 / error)).mean())
 
@@ -59,9 +64,16 @@ def psnr(model: LatentDiffusion, scenes: Scenes) -> float:
 def measure(config: dict[str, Any]) -> None:
     scenes, model = Scenes(config), LatentDiffusion.load("bundled", "cpu")
     files = [f for part in PARTS for f in (BUNDLED / part).rglob("*.safetensors")] + [JUDGE_FILE]
-    figures = {"psnr_db": psnr(model, scenes), **measure_judge(load_judge(), scenes), **generated(model, scenes)}
+    figures = {
+        "psnr_db": psnr(model, scenes),
+        **measure_judge(load_judge(), scenes),
+        **generated(model, scenes),
+    }
     figures["weights_mb"] = sum(f.stat().st_size for f in files) / 1e6
-    z, c = model.image_to_latent(np.array(scenes.pictures[:8])), model.text_to_context(scenes.captions[:8])
+    z, c = (
+        model.image_to_latent(np.array(scenes.pictures[:8])),
+        model.text_to_context(scenes.captions[:8]),
+    )
     started = time.monotonic()
     model.denoise(z, c, strength=0.8, steps=50, seeds=range(8))
     figures["seconds_8_pictures_40_steps"] = time.monotonic() - started
@@ -69,6 +81,8 @@ def measure(config: dict[str, Any]) -> None:
     Path(__file__).with_name("figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     rows = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
     shape = "x".join(map(str, model.latent_shape()))
-    card = CARD.format(side=model.size, latent=shape, context="x".join(map(str, model.context_shape)), rows=rows)
+    card = CARD.format(
+        side=model.size, latent=shape, context="x".join(map(str, model.context_shape)), rows=rows
+    )
     (BUNDLED / "README.md").write_text(card)
     print(json.dumps(figures, indent=1))

@@ -51,7 +51,9 @@ def make_tokenizer(captions: list[list[str]], length: int) -> None:
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
     special = {"bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": END}
     (folder / "tokenizer_config.json").write_text(
-        json.dumps({**special, "model_max_length": length, "tokenizer_class": "CLIPTokenizer"}, indent=2)
+        json.dumps(
+            {**special, "model_max_length": length, "tokenizer_class": "CLIPTokenizer"}, indent=2
+        )
     )
     (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
 
@@ -100,9 +102,16 @@ def train(config: dict[str, Any]) -> None:
     if dist.is_initialized():
         dist.barrier()
     tokenizer = CLIPTokenizer.from_pretrained(BUNDLED / "tokenizer")
-    model, tower = build(config, tokenizer), PictureTower(part["width"]).to(memory_format=torch.channels_last)
-    scale = nn.ParameterDict({"log": nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))})
-    run = Run("text", config["folder"], {"text": model, "tower": tower, "scale": scale}, part["rate"])
+    model, tower = (
+        build(config, tokenizer),
+        PictureTower(part["width"]).to(memory_format=torch.channels_last),
+    )
+    scale = nn.ParameterDict(
+        {"log": nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))}
+    )
+    run = Run(
+        "text", config["folder"], {"text": model, "tower": tower, "scale": scale}, part["rate"]
+    )
     while run.step < part["steps"]:
         rng = np.random.default_rng([config["seed"], 2, run.step, rank()])
         ids = np.sort(rng.choice(scenes.n_train, part["batch"], replace=False))
@@ -114,7 +123,9 @@ def train(config: dict[str, Any]) -> None:
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         run.advance(loss, run.step / part["steps"])
         if run.step % 100 == 0:
-            run.say(loss=float(loss.detach()), right=float((logits.argmax(1) == target).float().mean()))
+            run.say(
+                loss=float(loss.detach()), right=float((logits.argmax(1) == target).float().mean())
+            )
     run.save()
     if not rank():
         model.half().save_pretrained(BUNDLED / "text_encoder")

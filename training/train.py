@@ -31,7 +31,9 @@ def work(rank: int, workers: int, part: str, config: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=[*PARTS, "measure"], help="which parts, by default all in order")
+    parser.add_argument(
+        "parts", nargs="*", default=[*PARTS, "measure"], help="which parts, by default all in order"
+    )
     parser.add_argument("--config", default=Path(__file__).with_name("config.toml"))
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
@@ -42,7 +44,9 @@ def main() -> None:
         if part == "measure":
             importlib.import_module("measure").measure(config)
         elif not (folder / f"{part}.done").exists():
-            torch.multiprocessing.spawn(work, (arguments.workers, part, config), nprocs=arguments.workers)
+            torch.multiprocessing.spawn(
+                work, (arguments.workers, part, config), nprocs=arguments.workers
+            )
             (folder / f"{part}.done").touch()
 
 

@@ -66,7 +66,9 @@ class Contexts:
         """One context per picture: one caption's states, the mean over several, or now and then the empty prompt's."""
         counts = np.where(rng.random(len(ids)) < self.average, rng.integers(2, 6, len(ids)), 1)
         chosen = [rng.choice(5, count, replace=False) for count in counts]
-        states = self._states([self.scenes.captions[i][k] for i, ks in zip(ids, chosen, strict=True) for k in ks])
+        states = self._states(
+            [self.scenes.captions[i][k] for i, ks in zip(ids, chosen, strict=True) for k in ks]
+        )
         contexts = torch.stack([group.mean(0) for group in states.split(counts.tolist())])
         contexts[torch.from_numpy(rng.random(len(ids)) < self.unconditional)] = self.empty
         return contexts
@@ -75,8 +77,16 @@ class Contexts:
 def train(config: dict[str, Any]) -> None:
     scenes, part = Scenes(config), config["unet"]
     torch.manual_seed(config["seed"] + 3)
-    vae = AutoencoderKL.from_pretrained(BUNDLED / "vae").float().eval().to(memory_format=torch.channels_last)
-    latents, contexts = all_latents(vae, scenes), Contexts(scenes, part["average"], part["unconditional"])
+    vae = (
+        AutoencoderKL.from_pretrained(BUNDLED / "vae")
+        .float()
+        .eval()
+        .to(memory_format=torch.channels_last)
+    )
+    latents, contexts = (
+        all_latents(vae, scenes),
+        Contexts(scenes, part["average"], part["unconditional"]),
+    )
     model, smooth = build(config), build(config).requires_grad_(False)
     smooth.load_state_dict(model.state_dict())
     run = Run("unet", config["folder"], {"unet": model, "ema": smooth}, part["rate"])

@@ -30,16 +30,49 @@ __version__ = "0.1.0"
 
 # Names are looked up when they are first used, so that `import phosphene` does not wait for torch.
 _HOME = {
-    "Study": "study", "Compute": "study", "rng": "study", "PhospheneError": "errors", "open_dataset": "data",
-    "LatentDiffusion": "ldm", "RidgeCV": "ridge", "BandedRidgeCV": "ridge", "two_way_identification": "identification",
-    "betas": "api", "extract": "api", "decode": "api", "reconstruct": "api", "evaluate": "api", "measures": "api",
-    "comparisons": "api", "audit": "api", "encode": "api", "report": "api", "score": "api",
-}  # fmt: skip
+    "Study": "study",
+    "Compute": "study",
+    "rng": "study",
+    "PhospheneError": "errors",
+    "open_dataset": "data",
+    "LatentDiffusion": "ldm",
+    "RidgeCV": "ridge",
+    "BandedRidgeCV": "ridge",
+    "two_way_identification": "identification",
+    "betas": "api",
+    "extract": "api",
+    "decode": "api",
+    "reconstruct": "api",
+    "evaluate": "api",
+    "measures": "api",
+    "comparisons": "api",
+    "audit": "api",
+    "encode": "api",
+    "report": "api",
+    "score": "api",
+}
 __all__ = [
-    "BandedRidgeCV", "Compute", "LatentDiffusion", "PhospheneError", "RidgeCV", "Study", "audit", "betas",
-    "comparisons", "decode", "encode", "evaluate", "extract", "measures", "open_dataset", "reconstruct", "report",
-    "rng", "score", "two_way_identification",
-]  # fmt: skip
+    "BandedRidgeCV",
+    "Compute",
+    "LatentDiffusion",
+    "PhospheneError",
+    "RidgeCV",
+    "Study",
+    "audit",
+    "betas",
+    "comparisons",
+    "decode",
+    "encode",
+    "evaluate",
+    "extract",
+    "measures",
+    "open_dataset",
+    "reconstruct",
+    "report",
+    "rng",
+    "score",
+    "two_way_identification",
+]
 
 
 def __getattr__(name: str) -> Any:

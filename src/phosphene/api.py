@@ -21,8 +21,11 @@ def betas(study: Study, compute: Compute | None = None) -> list[Artefact]:
     Arrays `betas/session01`, ... (n_trials, n_voxels) as stored, table `voxels`. Data that are small are read where
     they are used and give no artefact.
     """
-    found = [stages.betas(study, subject, getattr(study.decode, feature).rois, compute or Compute())
-             for subject in study.data.subjects for feature in evaluation.features_of(study)]  # fmt: skip
+    found = [
+        stages.betas(study, subject, getattr(study.decode, feature).rois, compute or Compute())
+        for subject in study.data.subjects
+        for feature in evaluation.features_of(study)
+    ]
     return [artefact for artefact in found if artefact is not None]
 
 
@@ -42,8 +45,11 @@ def extract(
         Cut them to that many principal components, fitted on the training pictures; 0 leaves them as they are.
     """
     if not features:
-        return [stages.extract(study, subject, feature, compute or Compute())
-                for subject in study.data.subjects for feature in evaluation.features_of(study)]  # fmt: skip
+        return [
+            stages.extract(study, subject, feature, compute or Compute())
+            for subject in study.data.subjects
+            for feature in evaluation.features_of(study)
+        ]
     from phosphene import features as named
 
     found = []
@@ -57,8 +63,11 @@ def extract(
 
 def decode(study: Study, compute: Compute | None = None) -> list[Artefact]:
     """Predict z and c from brain activity; one artefact per subject and feature."""
-    return [stages.decode(study, subject, feature, compute or Compute())
-            for subject in study.data.subjects for feature in evaluation.features_of(study)]  # fmt: skip
+    return [
+        stages.decode(study, subject, feature, compute or Compute())
+        for subject in study.data.subjects
+        for feature in evaluation.features_of(study)
+    ]
 
 
 def reconstruct(study: Study, mode: str = "zc", compute: Compute | None = None) -> list[Artefact]:
@@ -73,8 +82,13 @@ def reconstruct(study: Study, mode: str = "zc", compute: Compute | None = None) 
         How to compute; never changes a result.
     """
     if mode not in stages.MODE_FEATURES:
-        raise PhospheneError(f"mode: found {mode!r}, expected one of {', '.join(stages.MODE_FEATURES)}.")
-    return [stages.reconstruct(study, subject, mode, compute or Compute()) for subject in study.data.subjects]
+        raise PhospheneError(
+            f"mode: found {mode!r}, expected one of {', '.join(stages.MODE_FEATURES)}."
+        )
+    return [
+        stages.reconstruct(study, subject, mode, compute or Compute())
+        for subject in study.data.subjects
+    ]
 
 
 def evaluate(study: Study, compute: Compute | None = None) -> pd.DataFrame:
@@ -87,13 +101,28 @@ def evaluate(study: Study, compute: Compute | None = None) -> pd.DataFrame:
         selection (which of the samples counts): accuracy from 0 to 1, ci_low, ci_high (bootstrap over images), p
         (permuted pairing), n, samples. :func:`measures` has the other measures too.
     """
-    columns = ["subject", "mode", "source", "space", "preset", "direction", "selection", "accuracy", "ci_low",
-               "ci_high", "p", "n", "samples"]  # fmt: skip
+    columns = [
+        "subject",
+        "mode",
+        "source",
+        "space",
+        "preset",
+        "direction",
+        "selection",
+        "accuracy",
+        "ci_low",
+        "ci_high",
+        "p",
+        "n",
+        "samples",
+    ]
     found = measures(study, compute)
     if found.empty:
         return pd.DataFrame(columns=columns)
     two_way = found[found["kind"] == "two-way"].drop(columns="space")
-    return two_way.rename(columns={"value": "accuracy", "metric": "space"})[columns].reset_index(drop=True)
+    return two_way.rename(columns={"value": "accuracy", "metric": "space"})[columns].reset_index(
+        drop=True
+    )
 
 
 def measures(study: Study, compute: Compute | None = None) -> pd.DataFrame:
@@ -142,7 +171,9 @@ def audit(study: Study, compute: Compute | None = None) -> pd.DataFrame:
     return audit_table(study, compute or Compute())
 
 
-def encode(study: Study, features: Sequence[str], compute: Compute | None = None, joint: bool = False) -> pd.DataFrame:
+def encode(
+    study: Study, features: Sequence[str], compute: Compute | None = None, joint: bool = False
+) -> pd.DataFrame:
     """Predict every voxel from features of the diffusion model (paper, section E).
 
     Parameters
@@ -165,7 +196,9 @@ def encode(study: Study, features: Sequence[str], compute: Compute | None = None
     models = encoding.asked(features, joint)
     tables = []
     for subject in study.data.subjects:
-        encoding.analyse(study, subject, [("asked", model) for model in models], compute or Compute())
+        encoding.analyse(
+            study, subject, [("asked", model) for model in models], compute or Compute()
+        )
         for model in models:
             table = encoding.maps(study, subject, model).assign(subject=subject, model=str(model))
             if study.encode.permutations:
@@ -194,7 +227,9 @@ def _planned(study: Study) -> Iterator[Recipe]:
         conditions = evaluation.conditions(study)
         yield from (stages.extract_recipe(study, subject, f) for f in features)
         rois = evaluation.compared_rois(study, data)
-        wanted = dict.fromkeys([getattr(study.decode, f).rois for f in features] + [(roi,) for roi in rois])
+        wanted = dict.fromkeys(
+            [getattr(study.decode, f).rois for f in features] + [(roi,) for roi in rois]
+        )
         if isinstance(data, Scans):
             yield from (stages.betas_recipe(study, subject, some) for some in wanted)
         if study.decode.leave_out != "run":
@@ -202,7 +237,11 @@ def _planned(study: Study) -> Iterator[Recipe]:
         yield from (stages.decode_recipe(study, subject, f) for f in features)
         if any(source == stages.SHUFFLED for _, source in conditions):
             yield from (stages.decode_recipe(study, subject, f, stages.SHUFFLED) for f in features)
-        yield from (stages.reconstruct_recipe(study, subject, mode, source) for mode, source in conditions)
-        yield from (stages.decode_recipe(study, subject, f, rois=[roi]) for f in features for roi in rois)
+        yield from (
+            stages.reconstruct_recipe(study, subject, mode, source) for mode, source in conditions
+        )
+        yield from (
+            stages.decode_recipe(study, subject, f, rois=[roi]) for f in features for roi in rois
+        )
         yield evaluation.evaluate_recipe(study, subject)
     yield reporting.report_recipe(study)

@@ -48,7 +48,9 @@ def similarities(queries: ArrayLike, candidates: RowsOf) -> NDArray[np.float32]:
     ours = _standardised(np.asarray(queries))
     found = np.empty((len(ours), candidates.shape[0]), np.float32)
     for start in range(0, candidates.shape[0], ROWS):
-        found[:, start : start + ROWS] = ours @ _standardised(np.asarray(candidates[start : start + ROWS])).T
+        found[:, start : start + ROWS] = (
+            ours @ _standardised(np.asarray(candidates[start : start + ROWS])).T
+        )
     return np.clip(found, -1, 1, out=found)
 
 
@@ -82,12 +84,16 @@ def _standardised(rows: NDArray[Any]) -> NDArray[np.float32]:
     peak = np.abs(values).max(axis=1, keepdims=True)
     values -= values.mean(axis=1, keepdims=True)
     length = np.sqrt((values * values).sum(axis=1, keepdims=True))
-    length[length <= 1e-10 * peak * np.sqrt(values.shape[1])] = np.nan  # constant up to the rounding of the mean
+    length[length <= 1e-10 * peak * np.sqrt(values.shape[1])] = (
+        np.nan
+    )  # constant up to the rounding of the mean
     with np.errstate(invalid="ignore"):
         return np.asarray(values / np.where(length > 0, length, np.nan), np.float32)
 
 
-def same_contents(first: Iterable[NDArray[Any]], second: Iterable[NDArray[Any]]) -> list[tuple[int, int]]:
+def same_contents(
+    first: Iterable[NDArray[Any]], second: Iterable[NDArray[Any]]
+) -> list[tuple[int, int]]:
     """Places (i, j) of pictures of both sets that are equal to the last pixel, whatever they are called."""
     known: dict[str, list[int]] = {}
     for i, picture in enumerate(first):
@@ -97,7 +103,9 @@ def same_contents(first: Iterable[NDArray[Any]], second: Iterable[NDArray[Any]])
 
 def _digest(picture: NDArray[Any]) -> str:
     about = f"{picture.shape}{picture.dtype}".encode()
-    return hashlib.blake2b(about + np.ascontiguousarray(picture).tobytes(), digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        about + np.ascontiguousarray(picture).tobytes(), digest_size=16
+    ).hexdigest()
 
 
 # Collapse
@@ -150,7 +158,9 @@ def share_at_edges(alphas: ArrayLike, grid: ArrayLike) -> tuple[float, float]:
     chosen, known = np.asarray(alphas, np.float64), np.unique(np.asarray(grid, np.float64))
     if len(known) < 2 or not len(chosen):
         return 0.0, 0.0
-    return float(np.mean(np.isclose(chosen, known[0]))), float(np.mean(np.isclose(chosen, known[-1])))
+    return float(np.mean(np.isclose(chosen, known[0]))), float(
+        np.mean(np.isclose(chosen, known[-1]))
+    )
 
 
 def split_images(splits: Iterable[tuple[Ints, Ints]], images: Ints) -> Ints:
@@ -203,7 +213,9 @@ def rescaling(predicted: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Rescaling
 # Clusters held out
 
 
-def clusters(features: ArrayLike, n_clusters: int, n_components: int, seed: int) -> tuple[Doubles, Ints]:
+def clusters(
+    features: ArrayLike, n_clusters: int, n_components: int, seed: int
+) -> tuple[Doubles, Ints]:
     """Reduce features (n, d) to principal components and find clusters in them.
 
     Returns
@@ -215,7 +227,9 @@ def clusters(features: ArrayLike, n_clusters: int, n_components: int, seed: int)
     """
     rows = np.asarray(features, np.float32)
     k = min(n_components, len(rows) - 1, rows.shape[1])
-    reduced = np.asarray(PCA(k, svd_solver="randomized", random_state=seed).fit_transform(rows), np.float64)
+    reduced = np.asarray(
+        PCA(k, svd_solver="randomized", random_state=seed).fit_transform(rows), np.float64
+    )
     labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(reduced)
     return reduced, labels.astype(np.int64)
 

@@ -23,14 +23,21 @@ from phosphene.errors import PhospheneError
 from phosphene.study import Compute, Study, parse_set
 
 app = typer.Typer(
-    help="Brain activity in, pictures and scores out.", no_args_is_help=True, add_completion=False,
-    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
-)  # fmt: skip
+    help="Brain activity in, pictures and scores out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 # What each command makes, in order: the stages of its artefacts.
 STAGES = {
-    "betas": ("betas",), "extract": ("extract",), "decode": ("decompose", "decode"), "reconstruct": ("reconstruct",),
-    "evaluate": ("evaluate",), "report": ("report",),
-}  # fmt: skip
+    "betas": ("betas",),
+    "extract": ("extract",),
+    "decode": ("decompose", "decode"),
+    "reconstruct": ("reconstruct",),
+    "evaluate": ("evaluate",),
+    "report": ("report",),
+}
 app.add_typer(cli_data.fetch, name="fetch")
 app.command("check")(cli_data.check)
 app.command("score")(cli_score.score)
@@ -43,21 +50,36 @@ class Options:
     """What every command that takes a study understands."""
 
     set: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
     ] = None
-    subject: Annotated[list[str] | None, typer.Option(help="Only this subject; may be repeated.")] = None
-    root: Annotated[Path | None, typer.Option(help="Where results go; by default runs/ beside the study.")] = None
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Only this subject; may be repeated.")
+    ] = None
+    root: Annotated[
+        Path | None, typer.Option(help="Where results go; by default runs/ beside the study.")
+    ] = None
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
     jobs: Annotated[int, typer.Option(help="Workers; 0 is one per core.")] = 1
-    threads: Annotated[int, typer.Option(help="Threads of each worker; the last bits of results depend on it.")] = 2
+    threads: Annotated[
+        int, typer.Option(help="Threads of each worker; the last bits of results depend on it.")
+    ] = 2
     batch: Annotated[int, typer.Option(help="Pictures at once on a GPU; 0: what fits.")] = 0
     compile: Annotated[bool, typer.Option("--compile", help="Let torch compile the U-Net.")] = False
     backend: Annotated[str, typer.Option(help="auto, serial, loky or dask.")] = "auto"
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDR", help="Address of a Dask scheduler.")] = None
-    force: Annotated[bool, typer.Option("--force", help="Do this stage again even if it is done.")] = False
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")] = False
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="Address of a Dask scheduler.")
+    ] = None
+    force: Annotated[
+        bool, typer.Option("--force", help="Do this stage again even if it is done.")
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, do nothing.")
+    ] = False
     json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks and library messages.")] = False
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show tracebacks and library messages.")
+    ] = False
 
     def study(self, path: Path) -> Study:
         """Load a study with the options' changes made to it."""
@@ -65,7 +87,9 @@ class Options:
         for change in self.set or ():
             study = study.replace(*parse_set(change))
         if self.subject and study.data.simulate.enabled and not study.data_root.exists():
-            raise PhospheneError(f"--subject: nothing is simulated yet; run `phosphene simulate {path}` first.")
+            raise PhospheneError(
+                f"--subject: nothing is simulated yet; run `phosphene simulate {path}` first."
+            )
         return study.replace("data.subjects", self.subject) if self.subject else study
 
     @property
@@ -83,10 +107,16 @@ class Options:
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command all common options, gathered in its `options` argument, and turn errors into one sentence."""
-    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+    own = [
+        p
+        for p in inspect.signature(command, eval_str=True).parameters.values()
+        if p.name != "options"
+    ]
     hints = inspect.get_annotations(Options, eval_str=True)
     common = [
-        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        inspect.Parameter(
+            f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name]
+        )
         for f in fields(Options)
     ]
 
@@ -113,7 +143,11 @@ def _one_sentence(verbose: bool = False) -> Iterator[None]:
     except (PhospheneError, OSError, MemoryError) as error:
         if verbose:
             raise
-        typer.secho(f"Error: {error or 'out of memory; use a smaller --batch or fewer --jobs'}", err=True, fg="red")
+        typer.secho(
+            f"Error: {error or 'out of memory; use a smaller --batch or fewer --jobs'}",
+            err=True,
+            fg="red",
+        )
         raise typer.Exit(1) from None
 
 
@@ -121,7 +155,9 @@ def _quieten(verbose: bool) -> None:
     """Our own warnings as plain lines on stderr; other libraries speak only when asked to."""
     import warnings
 
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s"
+    )
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
@@ -143,21 +179,27 @@ def preset_file(name: str) -> Path:
 @app.command()
 @with_options
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder to work in.")] = Path("phosphene-demo"), *, options: Options
+    folder: Annotated[Path, typer.Argument(help="Folder to work in.")] = Path("phosphene-demo"),
+    *,
+    options: Options,
 ) -> None:
     """Reconstruct what a simulated brain saw: the whole path, on this machine, in minutes."""
     path = folder / "demo.toml"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(preset_file("demo"), path)
-    if options.jobs == 1:  # on few cores, workers with one thread each make more pictures than one with many threads
+    if (
+        options.jobs == 1
+    ):  # on few cores, workers with one thread each make more pictures than one with many threads
         options = replace(options, jobs=min(os.cpu_count() or 1, 4), threads=1)
     _run(path, options, None)
 
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder for the study; made when it is not there.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder for the study; made when it is not there.")
+    ],
     preset: Annotated[
         str, typer.Option(help="demo, nsd-subject, nsd-paper, nsd-released, haxby or own-data.")
     ] = "demo",
@@ -176,7 +218,10 @@ def init(
 @app.command()
 @with_options
 def run(
-    study: STUDY, until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None, *, options: Options
+    study: STUDY,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.")] = None,
+    *,
+    options: Options,
 ) -> None:
     """Do everything that a study asks for and is not done yet."""
     _run(study, options, until)
@@ -195,7 +240,9 @@ def simulate(study: STUDY, *, options: Options) -> None:
     """Write the simulated brain and its pictures to disk, in the layout of the Natural Scenes Dataset."""
     chosen = options.study(study)
     if not chosen.data.simulate.enabled:
-        raise PhospheneError(f"{study}: data.simulate.enabled is false; set it to true to simulate data.")
+        raise PhospheneError(
+            f"{study}: data.simulate.enabled is false; set it to true to simulate data."
+        )
     if not options.dry_run:
         from phosphene import sources
 
@@ -216,9 +263,14 @@ def betas(study: STUDY, *, options: Options) -> None:
 def extract(
     study: STUDY,
     features: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="In place of z and c, such as zc@0.5,unet/mid@0.8/step=20.")
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="In place of z and c, such as zc@0.5,unet/mid@0.8/step=20."
+        ),
     ] = None,
-    components: Annotated[int, typer.Option(min=0, help="Cut them to principal components; 0: do not.")] = 0,
+    components: Annotated[
+        int, typer.Option(min=0, help="Cut them to principal components; 0: do not.")
+    ] = 0,
     *,
     options: Options,
 ) -> None:
@@ -287,7 +339,14 @@ def _run(path: Path, options: Options, until: str | None, only: bool = False) ->
     elif last == "decode":
         _say_paths([a.path for a in api.decode(study, compute)], options)
     elif last == "reconstruct":
-        _say_paths([a.path for mode in study.reconstruct.modes for a in api.reconstruct(study, mode, compute)], options)
+        _say_paths(
+            [
+                a.path
+                for mode in study.reconstruct.modes
+                for a in api.reconstruct(study, mode, compute)
+            ],
+            options,
+        )
     else:
         page = api.report(study, compute) if last == "report" else None
         _say_scores(study, page, options)
@@ -319,7 +378,9 @@ def _say_scores(study: Study, page: Path | None, options: Options) -> None:
 
     scores = api.measures(study, options.compute)
     preset = evaluation.headline_preset(study, scores)
-    names, absent = (evaluation.all_tables(study, name, options.compute) for name in ("names", "absent"))
+    names, absent = (
+        evaluation.all_tables(study, name, options.compute) for name in ("names", "absent")
+    )
     if options.json:
         tables = (("scores", scores), ("names", names), ("absent", absent))
         shown = {name: json.loads(table.to_json(orient="records")) for name, table in tables}
@@ -344,7 +405,10 @@ def _say_scores(study: Study, page: Path | None, options: Options) -> None:
 def _show_plan(study: Study, options: Options, last: str = "report") -> None:
     """Every artefact of a study and how far it is."""
     if study.data.simulate.enabled and not study.data_root.exists():
-        typer.echo(f"The data are not simulated yet; `phosphene simulate` writes them to {study.data_root}.", err=True)
+        typer.echo(
+            f"The data are not simulated yet; `phosphene simulate` writes them to {study.data_root}.",
+            err=True,
+        )
         typer.echo("[]" if options.json else "", nl=options.json)
         return
     from phosphene import api
@@ -357,7 +421,9 @@ def _show_plan(study: Study, options: Options, last: str = "report") -> None:
         artefact = store.artefact(recipe)
         done, planned = artefact.progress
         state = "done" if artefact.done else f"{done} of {planned} parts" if planned else "to do"
-        rows.append({"stage": recipe.stage, "name": recipe.name, "hash": recipe.hash, "state": state})
+        rows.append(
+            {"stage": recipe.stage, "name": recipe.name, "hash": recipe.hash, "state": state}
+        )
     if options.json:
         typer.echo(json.dumps(rows))
     else:
@@ -366,7 +432,9 @@ def _show_plan(study: Study, options: Options, last: str = "report") -> None:
         if options.dry_run:
             from phosphene.planning import costs
 
-            cli_data.show_costs(costs(study, options.compute), "Estimated cost of everything, one worker")
+            cli_data.show_costs(
+                costs(study, options.compute), "Estimated cost of everything, one worker"
+            )
             cli_data.show_data(study)
 
 

@@ -12,7 +12,12 @@ from rich.markup import escape
 if TYPE_CHECKING:
     import pandas as pd
 
-COLOURS = {"fault": "red", "look": "yellow", "not asked": "bright_black", "ok": "green"}  # in the order of the table
+COLOURS = {
+    "fault": "red",
+    "look": "yellow",
+    "not asked": "bright_black",
+    "ok": "green",
+}  # in the order of the table
 MEANINGS = {
     "fault": "cannot be published like this",
     "look": "a reader will ask",
@@ -22,7 +27,9 @@ MEANINGS = {
 
 
 def audit(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")], *, options: Any
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")],
+    *,
+    options: Any,
 ) -> None:
     """Ask of a study's results what a sceptical reader would: baselines, leaks, overlap, collapse."""
     chosen = options.study(study)
@@ -30,7 +37,8 @@ def audit(
     from phosphene.store import Store
 
     artefacts = {
-        subject: Store(chosen.root).artefact(audit_recipe(chosen, subject)) for subject in chosen.data.subjects
+        subject: Store(chosen.root).artefact(audit_recipe(chosen, subject))
+        for subject in chosen.data.subjects
     }
     if options.dry_run:
         for subject, artefact in artefacts.items():
@@ -60,9 +68,15 @@ def show(subject: str, lines: pd.DataFrame) -> None:
         some = lines[lines["verdict"] == verdict]
         if some.empty:
             continue
-        table = Table(title=f"[{colour}]{verdict}[/]: {MEANINGS[verdict]}", title_justify="left", show_lines=False)
+        table = Table(
+            title=f"[{colour}]{verdict}[/]: {MEANINGS[verdict]}",
+            title_justify="left",
+            show_lines=False,
+        )
         for name in ("asked", "found", "expected", "what it means"):
             table.add_column(name, overflow="fold")
         for row in some.itertuples():
-            table.add_row(*(escape(text) for text in (row.check, row.found, row.expected, row.sentence)))
+            table.add_row(
+                *(escape(text) for text in (row.check, row.found, row.expected, row.sentence))
+            )
         console.print(table, highlight=False)

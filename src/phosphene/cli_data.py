@@ -32,16 +32,23 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 def check(
     data: Annotated[
-        Path | None, typer.Argument(metavar="[DATA]", help="A study file (TOML), or a folder with data.")
+        Path | None,
+        typer.Argument(metavar="[DATA]", help="A study file (TOML), or a folder with data."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A diffusion model: hub id, folder, or checkpoint file.")
+        str | None,
+        typer.Option(metavar="NAME", help="A diffusion model: hub id, folder, or checkpoint file."),
     ] = None,
-    subject: Annotated[list[str] | None, typer.Option(help="Only this subject; may be repeated.")] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Only this subject; may be repeated.")
+    ] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
     ] = None,
-    align: Annotated[bool, typer.Option(help="Test whether pictures predict early voxels, about a minute.")] = True,
+    align: Annotated[
+        bool, typer.Option(help="Test whether pictures predict early voxels, about a minute.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")] = False,
 ) -> None:
@@ -78,7 +85,9 @@ def _looked_at_data(
     from phosphene.study import Study
 
     if not data.exists():
-        raise PhospheneError(f"{data}: no such file or folder; expected a study file or a folder with data")
+        raise PhospheneError(
+            f"{data}: no such file or folder; expected a study file or a folder with data"
+        )
     if data.is_file():
         study = Options(set=changes).study(data)
     else:
@@ -98,7 +107,9 @@ def _looked_at_data(
             found["model"] = _looked_at_model(study.model.name)
         except PhospheneError as error:
             absent = "found no " in str(error)
-            found["model"] = [Line("model", "missing" if absent else "wrong", str(error), "extract, reconstruct")]
+            found["model"] = [
+                Line("model", "missing" if absent else "wrong", str(error), "extract, reconstruct")
+            ]
     return found, f"({kind}) in {root}"
 
 
@@ -111,10 +122,16 @@ def _looked_at_regions(study: Study, subject: str) -> list[Line]:
 
     data = open_dataset(study.data.kind, study.data_root, subject, **options(study))
     lines = [
-        looked(f"{feature} from", partial(_count_voxels, data, getattr(study.decode, feature).rois), "decode")
+        looked(
+            f"{feature} from",
+            partial(_count_voxels, data, getattr(study.decode, feature).rois),
+            "decode",
+        )
         for feature in features_of(study)
     ]
-    lines.append(looked("compared", lambda: _count_each(data, compared_rois(study, data)), "evaluate"))
+    lines.append(
+        looked("compared", lambda: _count_each(data, compared_rois(study, data)), "evaluate")
+    )
     return lines + [Line("left out", "note", reason) for reason in empty_rois(study, data).values()]
 
 
@@ -153,10 +170,23 @@ def _show_lines(title: str, lines: Sequence[Line]) -> None:
     from rich.table import Table
 
     colours = {"ok": "green", "note": "default", "missing": "yellow", "wrong": "red"}
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=False,
+        pad_edge=False,
+    )
     for line in lines:
-        needs = f" [dim](needed for: {line.needed_for})[/dim]" if line.state in ("missing", "wrong") else ""
-        table.add_row(line.item, f"[{colours[line.state]}]{line.state}[/]", escape(line.found) + needs)
+        needs = (
+            f" [dim](needed for: {line.needed_for})[/dim]"
+            if line.state in ("missing", "wrong")
+            else ""
+        )
+        table.add_row(
+            line.item, f"[{colours[line.state]}]{line.state}[/]", escape(line.found) + needs
+        )
     Console(width=None if sys.stdout.isatty() else 120).print(table, highlight=False)
 
 
@@ -175,7 +205,10 @@ def show_costs(costs: Iterable[Cost], title: str) -> None:
     sums = {"files": "sum", "read_gb": "sum", "gb": "sum", "memory_gb": "max", "hours": "sum"}
     by_stage = found.groupby("stage", sort=False).agg(sums)
     for stage, row in [*by_stage.iterrows(), ("together", found.agg(sums))]:
-        numbers = f"{row['files']:.0f}", *(f"{row[name]:.2f}" for name in ("read_gb", "gb", "memory_gb", "hours"))
+        numbers = (
+            f"{row['files']:.0f}",
+            *(f"{row[name]:.2f}" for name in ("read_gb", "gb", "memory_gb", "hours")),
+        )
         table.add_row(str(stage), *numbers, style="bold" if stage == "together" else "")
     Console(width=None if sys.stdout.isatty() else 100).print(table, highlight=False)
 
@@ -199,14 +232,23 @@ def nsd(
     yes: Annotated[bool, typer.Option("--yes", help="Accept NSD's terms beforehand.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Files at once.")] = 4,
     form: Annotated[str, typer.Option("--format", help="Of the betas: hdf5 or nii.gz.")] = "hdf5",
-    endpoint_url: Annotated[str | None, typer.Option(metavar="URL", help="Another server that speaks S3.")] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated.")
+    endpoint_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Another server that speaks S3.")
     ] = None,
-    subject: Annotated[list[str] | None, typer.Option(help="Only this subject; may be repeated.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List files and sizes, download nothing.")] = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; may be repeated."),
+    ] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Only this subject; may be repeated.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List files and sizes, download nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print every file as JSON.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="List every file; show tracebacks.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="List every file; show tracebacks.")
+    ] = False,
 ) -> None:
     """Download what a study reads of the Natural Scenes Dataset, once its terms are accepted."""
     from phosphene.cli import Options, _one_sentence
@@ -215,13 +257,17 @@ def nsd(
         chosen = Options(set=changes).study(study)
         if chosen.data.kind != "nsd" or chosen.data.simulate.enabled:
             kind = "simulated" if chosen.data.simulate.enabled else chosen.data.kind
-            raise PhospheneError(f"{study}: its data are {kind}; `phosphene fetch nsd` downloads the measured NSD only")
+            raise PhospheneError(
+                f"{study}: its data are {kind}; `phosphene fetch nsd` downloads the measured NSD only"
+            )
         chosen = chosen.replace("data.subjects", subject) if subject else chosen
         from phosphene.data.bucket import Bucket
         from phosphene.data.fetch import download, free_space, missing_annotations, plan
 
         root, data, bucket = chosen.data_root, chosen.data, Bucket(endpoint_url, jobs)
-        files, notes = plan(bucket, root, data.subjects, data.sessions, data.betas, data.resolution, form)
+        files, notes = plan(
+            bucket, root, data.subjects, data.sessions, data.betas, data.resolution, form
+        )
         for note in notes:
             typer.echo(f"Note: {note}", err=True)
         if not as_json:
@@ -234,14 +280,32 @@ def nsd(
                 size_only = download(bucket, files, root, jobs, report)
         lacking = missing_annotations(root)
         if as_json:
-            found = {"root": str(root), "free": free_space(root), "files": [asdict(file) for file in files]}
-            done = {"downloaded": [] if dry_run else [file.key for file in todo], "size_only": size_only}
-            typer.echo(json.dumps({**found, **done, "notes": notes, "missing_annotations": [str(p) for p in lacking]}))
+            found = {
+                "root": str(root),
+                "free": free_space(root),
+                "files": [asdict(file) for file in files],
+            }
+            done = {
+                "downloaded": [] if dry_run else [file.key for file in todo],
+                "size_only": size_only,
+            }
+            typer.echo(
+                json.dumps(
+                    {
+                        **found,
+                        **done,
+                        "notes": notes,
+                        "missing_annotations": [str(p) for p in lacking],
+                    }
+                )
+            )
             return
         if not dry_run:
             typer.echo(f"Downloaded {len(todo)} files; {len(files) - len(todo)} were there.")
         if size_only:
-            typer.echo(f"Size verified only, the checksum is of an unknown kind: {', '.join(size_only)}")
+            typer.echo(
+                f"Size verified only, the checksum is of an unknown kind: {', '.join(size_only)}"
+            )
         if lacking:
             typer.echo(
                 f"COCO's captions and categories are not in NSD's bucket: unzip annotations_trainval2017.zip from "
@@ -257,7 +321,9 @@ def _show(files: Sequence[RemoteFile], root: Path, free: int, verbose: bool) -> 
         begun = sum(file.state == "partial" for file in together)
         states = [f"{n} {word}" for n, word in ((there, "there"), (begun, "begun")) if n]
         said = f"  ({', '.join(states)})" if states else ""
-        typer.echo(f"{len(together):>5} {_size(sum(file.size for file in together)):>10}  {name}{said}")
+        typer.echo(
+            f"{len(together):>5} {_size(sum(file.size for file in together)):>10}  {name}{said}"
+        )
     total, remaining = sum(file.size for file in files), sum(file.remaining for file in files)
     where = f"to download to {root}, {_size(free)} free there"
     typer.echo(f"{len(files):>5} {_size(total):>10}  in all; {_size(remaining)} {where}")
@@ -280,7 +346,9 @@ def _accept(yes: bool) -> None:
     if yes:
         typer.echo("Accepted beforehand with --yes.", err=True)
     elif not sys.stdin.isatty():
-        raise PhospheneError("NSD's terms were not accepted; accept them at a terminal, or beforehand with --yes")
+        raise PhospheneError(
+            "NSD's terms were not accepted; accept them at a terminal, or beforehand with --yes"
+        )
     elif not typer.confirm("Have you accepted the terms and sent the agreement?", err=True):
         raise PhospheneError("NSD's terms were not accepted; nothing was downloaded")
 
@@ -291,7 +359,13 @@ def _progress(files: Sequence[RemoteFile]) -> Iterator[Callable[[int], None]]:
     total = sum(file.size for file in files)
     if sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
         columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
         with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -304,7 +378,9 @@ def _progress(files: Sequence[RemoteFile]) -> Iterator[Callable[[int], None]]:
         nonlocal said
         now = time.monotonic()
         if present == total or now - said >= _SECONDS_BETWEEN_LINES:
-            typer.echo(f"fetch nsd: {_size(present)} of {_size(total)}, {now - started:.0f} s", err=True)
+            typer.echo(
+                f"fetch nsd: {_size(present)} of {_size(total)}, {now - started:.0f} s", err=True
+            )
             said = now
 
     yield line

@@ -24,9 +24,12 @@ STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML
 def encode(
     study: STUDY,
     features: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="In place of the study's analyses, such as z,c,zc@0.5.")
+        str | None,
+        typer.Option(metavar="NAMES", help="In place of the study's analyses, such as z,c,zc@0.5."),
     ] = None,
-    joint: Annotated[bool, typer.Option("--joint", help="These features together, with a penalty for each.")] = False,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="These features together, with a penalty for each.")
+    ] = False,
     *,
     options: Any,
 ) -> None:
@@ -34,7 +37,11 @@ def encode(
     from phosphene import encoding
 
     chosen = options.study(study)
-    models = [("asked", model) for model in encoding.asked(features.split(","), joint)] if features else planned(chosen)
+    models = (
+        [("asked", model) for model in encoding.asked(features.split(","), joint)]
+        if features
+        else planned(chosen)
+    )
     if options.dry_run:
         return _show_plan(chosen, models, options)
     found: dict[str, list[pd.DataFrame]] = {"regions": [], "preferences": [], "seeds": []}
@@ -42,12 +49,17 @@ def encode(
         if options.force:
             encoding.clear(chosen, subject, models)
         encoding.analyse(chosen, subject, models, options.compute)
-        for name, table in (("regions", encoding.regions), ("preferences", encoding.preferences),
-                            ("seeds", encoding.agreement)):  # fmt: skip
+        for name, table in (
+            ("regions", encoding.regions),
+            ("preferences", encoding.preferences),
+            ("seeds", encoding.agreement),
+        ):
             found[name].append(table(chosen, subject, models).assign(subject=subject))
     if options.json:
-        rows = {name: [row for t in some for row in json.loads(t.to_json(orient="records"))]
-                for name, some in found.items()}  # fmt: skip
+        rows = {
+            name: [row for t in some for row in json.loads(t.to_json(orient="records"))]
+            for name, some in found.items()
+        }
         return typer.echo(json.dumps(rows))
     for regions, preferences, seeds in zip(*found.values(), strict=True):
         _show(regions, preferences, seeds)
@@ -55,7 +67,9 @@ def encode(
 
 def figures(
     study: STUDY,
-    folder: Annotated[Path | None, typer.Option(help="Where they go; by default figures/ beside the results.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where they go; by default figures/ beside the results.")
+    ] = None,
     *,
     options: Any,
 ) -> None:
@@ -72,7 +86,9 @@ def figures(
         encoding.analyse(chosen, subject, models, options.compute)
         written += study_maps.write(chosen, subject, models, place)
     if not options.dry_run:
-        typer.echo(json.dumps([str(p) for p in written]) if options.json else "\n".join(map(str, written)))
+        typer.echo(
+            json.dumps([str(p) for p in written]) if options.json else "\n".join(map(str, written))
+        )
 
 
 def planned(study: Study) -> list[tuple[str, Model]]:
@@ -90,8 +106,15 @@ def _show_plan(study: Study, models: list[tuple[str, Model]], options: Any) -> N
     rows = []
     for subject in study.data.subjects:
         done = encoding.finished(study, subject, models)
-        rows += [{"subject": subject, "analysis": analysis, "model": str(model),
-                  "state": "done" if (analysis, model) in done else "to do"} for analysis, model in models]  # fmt: skip
+        rows += [
+            {
+                "subject": subject,
+                "analysis": analysis,
+                "model": str(model),
+                "state": "done" if (analysis, model) in done else "to do",
+            }
+            for analysis, model in models
+        ]
     if options.json:
         return typer.echo(json.dumps(rows))
     for row in rows:
@@ -105,21 +128,35 @@ def _show(regions: pd.DataFrame, preferences: pd.DataFrame, seeds: pd.DataFrame)
     subject, atlas = regions["subject"].iloc[0], regions["atlas"].iloc[0]
     for analysis, some in regions[regions["atlas"] == atlas].groupby("analysis", sort=False):
         show_table(
-            f"{subject}: {analysis}, mean correlation x 100 with test responses", 100 * _wide(some, "r"), 1, WIDE
+            f"{subject}: {analysis}, mean correlation x 100 with test responses",
+            100 * _wide(some, "r"),
+            1,
+            WIDE,
         )
-        spaces = [column for column in some if column.startswith("unique ") and some[column].notna().any()]
-        long = some.melt(["model", "region"], spaces, "space", "value", ignore_index=False).dropna().sort_index()
+        spaces = [
+            column for column in some if column.startswith("unique ") and some[column].notna().any()
+        ]
+        long = (
+            some.melt(["model", "region"], spaces, "space", "value", ignore_index=False)
+            .dropna()
+            .sort_index()
+        )
         long["model"] = long["space"].str.removeprefix("unique ") + " in " + long["model"]
         if len(long):
             title = f"{subject}: {analysis}, unique variance x 100 (R² lost without it)"
             show_table(title, 100 * _wide(long, "value"), 1, WIDE)
     for (a, b), some in preferences[preferences["atlas"] == atlas].groupby(["a", "b"], sort=False):
-        shown = 100 * some.set_index("region")[["difference", "ci_low", "ci_high", "better_a", "better_b"]]
+        shown = (
+            100
+            * some.set_index("region")[["difference", "ci_low", "ci_high", "better_a", "better_b"]]
+        )
         shown.columns = [f"{a} - {b}", "low", "high", f"% better by {a}", f"% better by {b}"]
         title = f"{subject}: {a} less {b}, mean correlation x 100, 95 % interval, and voxels with q < 0.05"
         show_table(title, shown.loc[_ordered(shown.index)], 1, WIDE)
     if len(seeds):
-        again = seeds.assign(model=seeds["model"] + ", seed " + seeds["seed"].astype(str)).set_index("model")
+        again = seeds.assign(
+            model=seeds["model"] + ", seed " + seeds["seed"].astype(str)
+        ).set_index("model")
         title = f"{subject}: maps with other noise, over voxels with q < 0.05"
         show_table(title, again[["correlation", "difference"]], 3, WIDE)
 
@@ -127,7 +164,9 @@ def _show(regions: pd.DataFrame, preferences: pd.DataFrame, seeds: pd.DataFrame)
 def _wide(table: pd.DataFrame, values: str) -> pd.DataFrame:
     """A row per model and a column per region."""
     wide = table.pivot(index="model", columns="region", values=values)
-    return wide.reindex(index=list(dict.fromkeys(table["model"])), columns=_ordered(table["region"]))
+    return wide.reindex(
+        index=list(dict.fromkeys(table["model"])), columns=_ordered(table["region"])
+    )
 
 
 def _ordered(regions: Iterable[str]) -> list[str]:

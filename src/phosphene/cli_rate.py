@@ -41,26 +41,47 @@ def rate(
         ),
     ],
     raters: Annotated[
-        str, typer.Option(metavar="N", help="In place of rate.raters; for power several, such as 6,12,24.")
+        str,
+        typer.Option(
+            metavar="N", help="In place of rate.raters; for power several, such as 6,12,24."
+        ),
     ] = "",
     trials: Annotated[
-        str, typer.Option(metavar="N", help="Per method and rater, in place of rate.trials; for power several.")
+        str,
+        typer.Option(
+            metavar="N", help="Per method and rater, in place of rate.trials; for power several."
+        ),
     ] = "",
-    host: Annotated[str, typer.Option(help="serve: address to listen on; 0.0.0.0: all of this machine.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="serve: address to listen on; 0.0.0.0: all of this machine.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="serve: 0 takes a free one.")] = 8000,
     base_url: Annotated[
-        str, typer.Option(metavar="URL", help="serve: how raters reach the server, such as https://rate.lab.org.")
+        str,
+        typer.Option(
+            metavar="URL", help="serve: how raters reach the server, such as https://rate.lab.org."
+        ),
     ] = "",
     database: Annotated[
-        str, typer.Option(metavar="URL", help="In place of rate.database: where answers go (any of SQLAlchemy).")
+        str,
+        typer.Option(
+            metavar="URL", help="In place of rate.database: where answers go (any of SQLAlchemy)."
+        ),
     ] = "",
     import_: Annotated[
         list[Path] | None,
-        typer.Option("--import", metavar="FILE", help="score: CSV of answers from elsewhere; may be repeated."),
+        typer.Option(
+            "--import",
+            metavar="FILE",
+            help="score: CSV of answers from elsewhere; may be repeated.",
+        ),
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="OURS=THEIRS", help="score: how the CSV calls a column, such as rater=participant."),
+        typer.Option(
+            metavar="OURS=THEIRS",
+            help="score: how the CSV calls a column, such as rater=participant.",
+        ),
     ] = None,
     *,
     options: Any,
@@ -91,13 +112,17 @@ def _numbers(name: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")] if text else []
     except ValueError:
-        raise PhospheneError(f"--{name}: found {text!r}, expected a whole number, or several as in 6,12,24.") from None
+        raise PhospheneError(
+            f"--{name}: found {text!r}, expected a whole number, or several as in 6,12,24."
+        ) from None
 
 
 def _one(name: str, text: str) -> int:
     numbers = _numbers(name, text)
     if len(numbers) != 1:
-        raise PhospheneError(f"--{name}: found {text!r}, expected one number; only power takes several.")
+        raise PhospheneError(
+            f"--{name}: found {text!r}, expected one number; only power takes several."
+        )
     return numbers[0]
 
 
@@ -107,13 +132,17 @@ def _plan(study: Study, action: Action) -> None:
     from phosphene.store import Store
 
     artefact = Store(study.root).artefact(ratings_recipe(study))
-    typer.echo(f"ratings {artefact.recipe.name} {artefact.hash}  {'done' if artefact.done else 'to do'}")
+    typer.echo(
+        f"ratings {artefact.recipe.name} {artefact.hash}  {'done' if artefact.done else 'to do'}"
+    )
     if action is Action.serve:
         typer.echo(f"links and answers: {answers_folder(study)}")
     if action is Action.score:
         recipe = rating_scores_recipe(study)
         done = recipe is not None and Store(study.root).artefact(recipe).done
-        typer.echo(f"rating_scores {study.name}  {'done for the answers scored last' if done else 'to do'}")
+        typer.echo(
+            f"rating_scores {study.name}  {'done for the answers scored last' if done else 'to do'}"
+        )
 
 
 # make, serve
@@ -163,11 +192,20 @@ def _serve(study: Study, address: tuple[str, int], base_url: str, options: Any) 
     def say(links: dict[str, str]) -> None:
         if options.json:
             return typer.echo(json.dumps(links))
-        typer.echo("One link per rater; whoever has it answers as that rater. Ctrl-C stops, nothing is lost.")
+        typer.echo(
+            "One link per rater; whoever has it answers as that rater. Ctrl-C stops, nothing is lost."
+        )
         for name, link in links.items():
-            typer.echo(f"{name:<10} {link}" if name != "admin" else f"\nProgress and answers, for you alone:\n{link}")
+            typer.echo(
+                f"{name:<10} {link}"
+                if name != "admin"
+                else f"\nProgress and answers, for you alone:\n{link}"
+            )
         if address[0] in ("0.0.0.0", "::") and not base_url:
-            typer.echo("Raters need this machine's own name in place of the address: see --base-url.", err=True)
+            typer.echo(
+                "Raters need this machine's own name in place of the address: see --base-url.",
+                err=True,
+            )
         sys.stdout.flush()
 
     stage.serve(study, options.compute, address, base_url, say)
@@ -193,7 +231,9 @@ def _score(study: Study, files: list[Path], columns: list[str], options: Any) ->
         made = stage.score(study, answers, options.compute)
     tables = {name: made.table(name) for name in stage.TABLES}
     if options.json:
-        shown = {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+        shown = {
+            name: json.loads(table.to_json(orient="records")) for name, table in tables.items()
+        }
         return typer.echo(json.dumps(shown | {"path": str(made.path)}))
     for title, rows in _shown(tables):
         _print(title, rows)
@@ -210,7 +250,9 @@ def _score(study: Study, files: list[Path], columns: list[str], options: Any) ->
 def _column(text: str) -> tuple[str, str]:
     ours, equals, theirs = text.partition("=")
     if not (ours.strip() and equals and theirs.strip()):
-        raise PhospheneError(f"--column: found {text!r}, expected OURS=THEIRS, as in rater=participant.")
+        raise PhospheneError(
+            f"--column: found {text!r}, expected OURS=THEIRS, as in rater=participant."
+        )
     return ours.strip(), theirs.strip()
 
 
@@ -221,41 +263,93 @@ def _shown(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, Rows]]:
     """Tables for a terminal: title, and rows of texts."""
     out = tables["exclusions"]
     left, listed = int(out["excluded"].sum()), out if len(out) <= MANY else out[out["excluded"]]
-    yield f"Raters: {len(out) - left} of {len(out)} stay", [
-        {"rater": r.rater, "answers": str(r.answered), "catch trials right": f"{r.catch_hits} of {r.catch_n}",
-         "too fast, %": _percent(r.fast), "median, s": _number(r.median_ms / 1000, 2), "left out": r.reason or "no"}
-        for r in listed.itertuples()
-    ]  # fmt: skip
-    yield "Share of right choices, % (chance 50), 95 % intervals for other ...", [
-        {"method": r.method, "right": _percent(r.accuracy), "raters and images": _ends(r.ci_low, r.ci_high),
-         "raters": _ends(r.rater_low, r.rater_high), "images": _ends(r.image_low, r.image_high),
-         "N raters, images, trials": f"{r.n_raters}, {r.n_images}, {r.n_trials}"}
-        for r in tables["accuracy"].itertuples()
-    ]  # fmt: skip
-    yield "Differences, points of percent; p two-sided, Holm: t for other raters and images; signed-rank", [
-        {"": f"{r.a} − {r.b}", "difference": _signed(r.difference),
-         "95 %": f"{_signed(r.ci_low)} to {_signed(r.ci_high)}",
-         "p": _p(r.p_both_holm), "p over images": _p(r.p_image_holm), "p over raters": _p(r.p_rater_holm)}
-        for r in tables["compare"].itertuples()
-    ]  # fmt: skip
-    yield "Odds of a right choice", [
-        {"": f"{r.a} : {r.b}", "model": r.model, "odds ratio": _number(r.odds_ratio, 2),
-         "95 %": _between(r.or_low, r.or_high), "p, Holm": _p(r.p_holm),
-         "converged": "yes" if r.converged else "no"}
-        for r in tables["odds"].itertuples() if r.b != "chance"
-    ]  # fmt: skip
+    yield (
+        f"Raters: {len(out) - left} of {len(out)} stay",
+        [
+            {
+                "rater": r.rater,
+                "answers": str(r.answered),
+                "catch trials right": f"{r.catch_hits} of {r.catch_n}",
+                "too fast, %": _percent(r.fast),
+                "median, s": _number(r.median_ms / 1000, 2),
+                "left out": r.reason or "no",
+            }
+            for r in listed.itertuples()
+        ],
+    )
+    yield (
+        "Share of right choices, % (chance 50), 95 % intervals for other ...",
+        [
+            {
+                "method": r.method,
+                "right": _percent(r.accuracy),
+                "raters and images": _ends(r.ci_low, r.ci_high),
+                "raters": _ends(r.rater_low, r.rater_high),
+                "images": _ends(r.image_low, r.image_high),
+                "N raters, images, trials": f"{r.n_raters}, {r.n_images}, {r.n_trials}",
+            }
+            for r in tables["accuracy"].itertuples()
+        ],
+    )
+    yield (
+        "Differences, points of percent; p two-sided, Holm: t for other raters and images; signed-rank",
+        [
+            {
+                "": f"{r.a} − {r.b}",
+                "difference": _signed(r.difference),
+                "95 %": f"{_signed(r.ci_low)} to {_signed(r.ci_high)}",
+                "p": _p(r.p_both_holm),
+                "p over images": _p(r.p_image_holm),
+                "p over raters": _p(r.p_rater_holm),
+            }
+            for r in tables["compare"].itertuples()
+        ],
+    )
+    yield (
+        "Odds of a right choice",
+        [
+            {
+                "": f"{r.a} : {r.b}",
+                "model": r.model,
+                "odds ratio": _number(r.odds_ratio, 2),
+                "95 %": _between(r.or_low, r.or_high),
+                "p, Holm": _p(r.p_holm),
+                "converged": "yes" if r.converged else "no",
+            }
+            for r in tables["odds"].itertuples()
+            if r.b != "chance"
+        ],
+    )
     agreed = {str(r.method): r for r in tables["agreement"].itertuples()}
-    yield "Do raters agree about the same reconstruction?", [
-        {"method": name, "alike, %": _percent(r.agreement), "by chance, %": _percent(r.expected),
-         "kappa": _number(r.kappa, 2), "95 %": _between(r.kappa_low, r.kappa_high)}
-        for name, r in agreed.items()
-    ]  # fmt: skip
+    yield (
+        "Do raters agree about the same reconstruction?",
+        [
+            {
+                "method": name,
+                "alike, %": _percent(r.agreement),
+                "by chance, %": _percent(r.expected),
+                "kappa": _number(r.kappa, 2),
+                "95 %": _between(r.kappa_low, r.kappa_high),
+            }
+            for name, r in agreed.items()
+        ],
+    )
     best = tables["predicts"]
-    yield "Which metrics tell what people see? (rank correlation over images; the three best of each method)", [
-        {"method": r.method, "preset": r.preset, "metric": r.metric, "direction": r.direction, "r": _number(r.r, 2),
-         "95 %": _between(r.ci_low, r.ci_high), "ceiling": _number(r.ceiling, 2)}
-        for r in (best.groupby("method", sort=False).head(3).itertuples() if len(best) else ())
-    ]  # fmt: skip
+    yield (
+        "Which metrics tell what people see? (rank correlation over images; the three best of each method)",
+        [
+            {
+                "method": r.method,
+                "preset": r.preset,
+                "metric": r.metric,
+                "direction": r.direction,
+                "r": _number(r.r, 2),
+                "95 %": _between(r.ci_low, r.ci_high),
+                "ceiling": _number(r.ceiling, 2),
+            }
+            for r in (best.groupby("method", sort=False).head(3).itertuples() if len(best) else ())
+        ],
+    )
 
 
 def _percent(value: float) -> str:
@@ -291,11 +385,15 @@ def _print(title: str, rows: Rows) -> None:
 
     table = Table()
     for k, name in enumerate(rows[0]):
-        table.add_column(name, justify="left" if k == 0 or name in ("left out", "model") else "right")
+        table.add_column(
+            name, justify="left" if k == 0 or name in ("left out", "model") else "right"
+        )
     for row in rows:
         table.add_row(*map(escape, row.values()))
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    console.print(f"[bold]{escape(title)}[/]", highlight=False)  # above the table, as wide as it likes
+    console.print(
+        f"[bold]{escape(title)}[/]", highlight=False
+    )  # above the table, as wide as it likes
     console.print(table)
 
 
@@ -308,19 +406,27 @@ def _power(study: Study, raters: list[int], trials: list[int], options: Any) -> 
 
     n = len(methods(study))
     found = power(
-        raters or [study.rate.raters], trials or [study.rate.trials], comparisons=max(n * (n - 1) // 2, 1),
+        raters or [study.rate.raters],
+        trials or [study.rate.trials],
+        comparisons=max(n * (n - 1) // 2, 1),
         rng=study.seed,
-    )  # fmt: skip
+    )
     if options.json:
         return typer.echo(found.to_json(orient="records"))
     _print(
         "Chance of finding that one method is better, % (corrected p ≤ 0.05), for a method people get right "
         f"in {100 * found['accuracy'].iloc[0]:.0f} %; differences and widths of 95 % intervals in points",
         [
-            {"raters": str(r.raters), "trials": str(r.trials), "better by": f"{100 * r.effect:.0f}",
-             "raters and images": _percent(r.power_both), "over images": _percent(r.power_image),
-             "over raters": _percent(r.power_rater), "interval of a share": _percent(r.width_accuracy),
-             "of a difference": _percent(r.width_difference)}
+            {
+                "raters": str(r.raters),
+                "trials": str(r.trials),
+                "better by": f"{100 * r.effect:.0f}",
+                "raters and images": _percent(r.power_both),
+                "over images": _percent(r.power_image),
+                "over raters": _percent(r.power_rater),
+                "interval of a share": _percent(r.width_accuracy),
+                "of a difference": _percent(r.width_difference),
+            }
             for r in found.itertuples()
         ],
-    )  # fmt: skip
+    )

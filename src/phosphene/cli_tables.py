@@ -22,5 +22,7 @@ def show_table(title: str, frame: pd.DataFrame, digits: int = 1, width: int = 10
     for name, row in frame.iterrows():
         table.add_row(str(name), *(f"{value:.{digits}f}" for value in row))
     console = Console(width=None if sys.stdout.isatty() else width)
-    console.print(f"[bold]{escape(title)}[/]", highlight=False)  # above the table, as wide as it likes
+    console.print(
+        f"[bold]{escape(title)}[/]", highlight=False
+    )  # above the table, as wide as it likes
     console.print(table)

@@ -54,7 +54,9 @@ def items(study: Study, data: Dataset) -> pd.DataFrame:
                 "decode.leave_out: found 'run' for data with test pictures of their own, whose repeats would be in "
                 "other runs; expected ''."
             )
-        return pd.DataFrame({"image": trials["image"], "run": trials["run"], "n_trials": 1}).reset_index(drop=True)
+        return pd.DataFrame(
+            {"image": trials["image"], "run": trials["run"], "n_trials": 1}
+        ).reset_index(drop=True)
     counts = trials.loc[trials["split"] == "test", "image"].value_counts().sort_index()
     if counts.empty:
         raise PhospheneError(
@@ -79,7 +81,9 @@ def estimator(study: Study) -> RidgeCV:
     )
 
 
-def scaler(study: Study, X: Rows, train: NDArray[np.bool_] | NDArray[np.intp]) -> Callable[[Rows], Rows]:
+def scaler(
+    study: Study, X: Rows, train: NDArray[np.bool_] | NDArray[np.intp]
+) -> Callable[[Rows], Rows]:
     """Prepare to standardise voxels as over the training trials, where the regression has no intercept.
 
     With an intercept voxels stay as they are: the regression standardises them itself, in every fold anew.
@@ -129,7 +133,12 @@ def folds(study: Study, data: Dataset) -> list[tuple[NDArray[np.intp], NDArray[n
 
 
 def predict(
-    study: Study, data: Dataset, X: Rows, Y: Rows, shuffled: bool, parts: Decomposition | None = None
+    study: Study,
+    data: Dataset,
+    X: Rows,
+    Y: Rows,
+    shuffled: bool,
+    parts: Decomposition | None = None,
 ) -> Predicted:
     """Fit ridge regression on the training trials and predict the items.
 
@@ -153,9 +162,13 @@ def predict(
     train, trained = train_trials(data)
     scale = scaler(study, X, train)
     _, first, rows = np.unique(trained, return_index=True, return_inverse=True)
-    model = estimator(study).fit(parts or decompose(study, data, X), Repeated(Y[told[train][first]], rows))
+    model = estimator(study).fit(
+        parts or decompose(study, data, X), Repeated(Y[told[train][first]], rows)
+    )
     wanted = items(study, data)["image"].to_numpy()
-    prediction = model.predict(scale(np.stack([X[images == image].mean(axis=0) for image in wanted])))
+    prediction = model.predict(
+        scale(np.stack([X[images == image].mean(axis=0) for image in wanted]))
+    )
     tested = ~train & np.isin(images, wanted)
     ceiling = np.sqrt(reliability(model.predict(scale(X[tested])), images[tested]))
     return Predicted(prediction, model.best_alphas_, ceiling)
@@ -183,10 +196,14 @@ def mean_features(study: Study, data: Dataset, features: Columns) -> Rows:
     train, run_of = train_trials(data)[0], data.trials["run"].to_numpy()
     teach = [run_of != run if left_out else train for run in runs]
     n, d = features.shape
-    counts = np.stack([np.bincount(np.searchsorted(image_ids(data), images[some]), minlength=n) for some in teach])
+    counts = np.stack(
+        [np.bincount(np.searchsorted(image_ids(data), images[some]), minlength=n) for some in teach]
+    )
     total = np.zeros((len(runs), d))
     for start in range(0, n, 256):
-        total += counts[:, start : start + 256] @ np.asarray(features[start : start + 256], np.float64)
+        total += counts[:, start : start + 256] @ np.asarray(
+            features[start : start + 256], np.float64
+        )
     means = (total / counts.sum(axis=1, keepdims=True)).astype(np.float32)
     return np.asarray(means[pd.Index(runs).get_indexer(wanted["run"])])
 
@@ -201,14 +218,17 @@ def _grouped(study: Study) -> bool:
     return study.decode.grouped and study.decode.preset != "paper"
 
 
-def _predict_left_out(study: Study, X: Rows, Y: Rows, told: NDArray[np.int64],
-                      runs: NDArray[np.int64]) -> Predicted:  # fmt: skip
+def _predict_left_out(
+    study: Study, X: Rows, Y: Rows, told: NDArray[np.int64], runs: NDArray[np.int64]
+) -> Predicted:
     """Predict every run from a model fitted on all the others; alphas are the geometric mean over those models."""
     prediction, logs = np.empty((len(X), Y.shape[1]), np.float32), []
     for run in np.unique(runs):
         rest = runs != run
         scale = scaler(study, X, rest)
-        model = estimator(study).fit(scale(X[rest]), Y[told[rest]], groups=runs[rest] if _grouped(study) else None)
+        model = estimator(study).fit(
+            scale(X[rest]), Y[told[rest]], groups=runs[rest] if _grouped(study) else None
+        )
         prediction[runs == run] = model.predict(scale(X[runs == run]))
         logs.append(np.log(model.best_alphas_))
     return Predicted(prediction, np.exp(np.mean(logs, axis=0)), np.full(Y.shape[1], np.nan))

@@ -21,14 +21,21 @@ from typing import Any
 Entry = tuple[int, str]
 """Size in bytes and SHA-256 of a file."""
 
-_digests: dict[tuple[str, int, int], str] = {}  # (path, mtime_ns, size) -> sha256: a file is read once per process
+_digests: dict[
+    tuple[str, int, int], str
+] = {}  # (path, mtime_ns, size) -> sha256: a file is read once per process
 _hashes: dict[str, str] = {}  # name of `_remembered` -> content hash, of this process
-SMALL_FILE = 1 << 20  # files up to 1 MiB are read anew by every process, hashes of larger ones are kept on disk
+SMALL_FILE = (
+    1 << 20
+)  # files up to 1 MiB are read anew by every process, hashes of larger ones are kept on disk
 BLOCK = 1 << 24
 # Seconds: a younger file may change again without a change of its times, within their resolution or, through a memory
 # map, until the system has written its pages (30 s on Linux).
 SETTLED = 60.0
-FIRST_LINE, NEXT_LINE = 2.0, 10.0  # seconds of hashing before the first line of progress, and between lines
+FIRST_LINE, NEXT_LINE = (
+    2.0,
+    10.0,
+)  # seconds of hashing before the first line of progress, and between lines
 
 
 def fingerprint(start: str, root: Path, paths: Iterable[Path]) -> str:
@@ -36,7 +43,9 @@ def fingerprint(start: str, root: Path, paths: Iterable[Path]) -> str:
     files = sorted(path for path in paths if path.is_file())
     digest = hashlib.blake2b(start.encode(), digest_size=16)
     for path, content in zip(files, content_hashes(files), strict=True):
-        digest.update(f"\0{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{content}".encode())
+        digest.update(
+            f"\0{path.relative_to(root).as_posix()}\0{path.stat().st_size}\0{content}".encode()
+        )
     return digest.hexdigest()
 
 
@@ -49,7 +58,9 @@ def content_hashes(paths: Sequence[Path]) -> list[str]:
     stats = [path.stat() for path in paths]
     names = [_hash_name(path, stat) for path, stat in zip(paths, stats, strict=True)]
     known = [_remembered(name) for name in names]
-    progress = _Progress(sum(stat.st_size for stat, hash_ in zip(stats, known, strict=True) if not hash_))
+    progress = _Progress(
+        sum(stat.st_size for stat, hash_ in zip(stats, known, strict=True) if not hash_)
+    )
     hashes = []
     for path, stat, name, content in zip(paths, stats, names, known, strict=True):
         if not content:
@@ -74,8 +85,17 @@ def _hashed(path: Path, progress: _Progress) -> str:
 
 def _hash_name(path: Path, stat: os.stat_result) -> str:
     """Name under which the hash of a file in this state is kept."""
-    state = (os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
-    return hashlib.blake2b("\0".join(map(str, state)).encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    state = (
+        os.path.abspath(path),
+        stat.st_size,
+        stat.st_mtime_ns,
+        stat.st_ctime_ns,
+        stat.st_ino,
+        stat.st_dev,
+    )
+    return hashlib.blake2b(
+        "\0".join(map(str, state)).encode(errors="surrogateescape"), digest_size=16
+    ).hexdigest()
 
 
 def _remembered(name: str) -> str:

@@ -61,7 +61,9 @@ def richest_mode(study: Study) -> str:
 
 def conditions(study: Study) -> list[tuple[str, str]]:
     """Every kind of reconstruction that is scored: (mode, source); baselines use the richest mode of the study."""
-    modes = [mode for mode in MODE_FEATURES if mode in study.reconstruct.modes]  # in one order, however they are listed
+    modes = [
+        mode for mode in MODE_FEATURES if mode in study.reconstruct.modes
+    ]  # in one order, however they are listed
     sources = [name for name in (SHUFFLED, TRUE) if name in study.reconstruct.baselines]
     return [(mode, BRAIN) for mode in modes] + [(richest_mode(study), source) for source in sources]
 
@@ -100,7 +102,9 @@ def empty_rois(study: Study, data: Dataset) -> dict[str, str]:
 
 def features_of(study: Study) -> list[str]:
     """The features that the study's modes need."""
-    return [f for f in ("z", "c") if any(f in MODE_FEATURES[mode] for mode in study.reconstruct.modes)]
+    return [
+        f for f in ("z", "c") if any(f in MODE_FEATURES[mode] for mode in study.reconstruct.modes)
+    ]
 
 
 def measures_stamp(study: Study) -> str:
@@ -108,8 +112,13 @@ def measures_stamp(study: Study) -> str:
     metrics = [metric for name in study.evaluate.presets for metric in PRESETS[name].metrics]
     spaces = {metric.space for metric in metrics if metric.space is not None}
     known = [space for space in spaces if perceptual.missing(space, study.weights) is None]
-    parts = [perceptual.fingerprint(), *sorted(perceptual.stamp(space, study.weights) for space in known)]
-    parts += [f"{metric} {version('scikit-image')}" for metric in metrics if metric.space is None]  # PixCorr, SSIM
+    parts = [
+        perceptual.fingerprint(),
+        *sorted(perceptual.stamp(space, study.weights) for space in known),
+    ]
+    parts += [
+        f"{metric} {version('scikit-image')}" for metric in metrics if metric.space is None
+    ]  # PixCorr, SSIM
     return hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
 
 
@@ -117,7 +126,8 @@ def evaluate_recipe(study: Study, subject: str) -> Recipe:
     """What the scores of a subject are made from."""
     data = dataset(study, subject)
     inputs = {
-        f"{mode}-{source}": reconstruct_recipe(study, subject, mode, source).hash for mode, source in conditions(study)
+        f"{mode}-{source}": reconstruct_recipe(study, subject, mode, source).hash
+        for mode, source in conditions(study)
     }
     for feature in features_of(study):
         for source in _feature_sources(study):
@@ -162,7 +172,10 @@ def _decode_from(study: Study, subject: str, roi: str, compute: Compute) -> None
     except NoDataError as error:
         if chosen:
             raise
-        warnings.warn(f"{subject}: region {roi!r} is left out of the comparison of regions: {error}", stacklevel=2)
+        warnings.warn(
+            f"{subject}: region {roi!r} is left out of the comparison of regions: {error}",
+            stacklevel=2,
+        )
         if study.decode.leave_out != "run":  # last: while it is not done, all of this is done again
             recipes.append(decompose_recipe(study, subject, [roi]))
         for artefact in map(store.artefact, recipes):
@@ -172,26 +185,36 @@ def _decode_from(study: Study, subject: str, roi: str, compute: Compute) -> None
             artefact.finish(facts={LEFT_OUT: str(error)})
 
 
-def _evaluate_part(artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute) -> None:
+def _evaluate_part(
+    artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute
+) -> None:
     data, labels = dataset(study, subject), {"subject": subject}
     wanted = items(study, data)
     if index == len(conditions(study)):
         with artefact.part(index) as part:
-            part.table("features", pd.DataFrame(_feature_rows(study, data, wanted)).assign(**labels))
+            part.table(
+                "features", pd.DataFrame(_feature_rows(study, data, wanted)).assign(**labels)
+            )
             part.table("rois", pd.DataFrame(_roi_rows(study, data)).assign(**labels))
         return
     mode, source = conditions(study)[index]
     made = reconstructed(study, subject, mode, source)
     labels |= {"mode": mode, "source": source}
     with artefact.part(index) as part:
-        part.table(f"names/{index}", pd.DataFrame([_name_row(study, data, wanted, made)]).assign(**labels))
+        part.table(
+            f"names/{index}", pd.DataFrame([_name_row(study, data, wanted, made)]).assign(**labels)
+        )
         if data.photographs:
             chosen = decoded_choice(study, data, mode, source, compute)
             found = score_made(study, data, made, chosen, compute.device)
             part.table(f"scores/{index}", found.scores.assign(**labels))
-            images = found.per_image.assign(image=wanted["image"].to_numpy()[found.per_image["item"]])
+            images = found.per_image.assign(
+                image=wanted["image"].to_numpy()[found.per_image["item"]]
+            )
             part.table(f"per_image/{index}", images.assign(**labels))
-            absent = pd.DataFrame(list(found.absent.items()), columns=["measure", "reason"], dtype=str)
+            absent = pd.DataFrame(
+                list(found.absent.items()), columns=["measure", "reason"], dtype=str
+            )
             part.table(f"absent/{index}", absent.assign(**labels))
 
 
@@ -216,12 +239,18 @@ def reconstructed(study: Study, subject: str, mode: str, source: str = BRAIN) ->
     artefact = Store(study.root).artefact(reconstruct_recipe(study, subject, mode, source))
     n = len(items(study, dataset(study, subject)))
     samples = len(list((artefact.path / "pictures").glob("item00000_*.png")))
-    names = [[f"pictures/item{item:05d}_{sample}.png" for item in range(n)] for sample in range(samples)]
+    names = [
+        [f"pictures/item{item:05d}_{sample}.png" for item in range(n)] for sample in range(samples)
+    ]
     return [Files([artefact.file(name) for name in some]) for some in names]
 
 
 def score_made(
-    study: Study, data: Dataset, made: Sequence[Pictures], chosen: NDArray[np.int64] | None = None, device: str = "cpu"
+    study: Study,
+    data: Dataset,
+    made: Sequence[Pictures],
+    chosen: NDArray[np.int64] | None = None,
+    device: str = "cpu",
 ) -> PictureScores:
     """Score pictures of the items of a study, made by whatever means, with the study's presets.
 
@@ -235,13 +264,22 @@ def score_made(
         Which sample the decoded features would choose (:func:`decoded_choice`).
     device : str
     """
-    draws = Draws(study.evaluate.bootstrap, study.evaluate.permutations, study.seed, (data.subject, "evaluate"))
+    draws = Draws(
+        study.evaluate.bootstrap,
+        study.evaluate.permutations,
+        study.seed,
+        (data.subject, "evaluate"),
+    )
     places = Places(study.weights, study.root / "perceptual", own_device(device))
     seen = Seen(data, items(study, data)["image"].tolist())
-    return score_pictures(made, seen, study.evaluate.presets, chosen=chosen, draws=draws, places=places)
+    return score_pictures(
+        made, seen, study.evaluate.presets, chosen=chosen, draws=draws, places=places
+    )
 
 
-def decoded_choice(study: Study, data: Dataset, mode: str, source: str, compute: Compute) -> NDArray[np.int64] | None:
+def decoded_choice(
+    study: Study, data: Dataset, mode: str, source: str, compute: Compute
+) -> NDArray[np.int64] | None:
     """Choose among the samples without looking at what was seen: whose latent is closest to the decoded one.
 
     None where no z was decoded or there is one sample only. The latent is correlated with the decoded z over its
@@ -251,18 +289,26 @@ def decoded_choice(study: Study, data: Dataset, mode: str, source: str, compute:
     if "z" not in MODE_FEATURES[mode] or source == TRUE or len(made) < 2:
         return None
     model = load_model(study.model.name, compute.device)
-    decoded = Store(study.root).artefact(decode_recipe(study, data.subject, "z", source)).array("prediction")
+    decoded = (
+        Store(study.root)
+        .artefact(decode_recipe(study, data.subject, "z", source))
+        .array("prediction")
+    )
     r = np.empty((len(made[0]), len(made)))
     for rows in np.array_split(np.arange(len(r)), -(-len(r) // 48)):
         predicted = np.asarray(decoded[rows[0] : rows[-1] + 1], np.float64)
         for sample, pictures in enumerate(made):
             block = np.stack([pictures[k] for k in rows])
             latents = model.image_to_latent(block, study.model.latent_size).astype(np.float64)
-            r[rows, sample] = [np.corrcoef(a, b)[0, 1] for a, b in zip(latents, predicted, strict=True)]
+            r[rows, sample] = [
+                np.corrcoef(a, b)[0, 1] for a, b in zip(latents, predicted, strict=True)
+            ]
     return np.asarray(np.nan_to_num(r, nan=-2.0).argmax(axis=1))
 
 
-def _name_row(study: Study, data: Dataset, wanted: pd.DataFrame, made: Sequence[Pictures]) -> dict[str, float]:
+def _name_row(
+    study: Study, data: Dataset, wanted: pd.DataFrame, made: Sequence[Pictures]
+) -> dict[str, float]:
     """Ask the judge for the likeliest category, out of those of the data set; right if the seen picture has it."""
     truth = data.categories(wanted["image"].to_numpy())
     choices = sorted({name for names in truth for name in names})
@@ -273,14 +319,24 @@ def _name_row(study: Study, data: Dataset, wanted: pd.DataFrame, made: Sequence[
     among = [perceptual.CATEGORIES.index(name) for name in choices]
     logits = [perceptual.judge_labels(pictures)["category"][:, among] for pictures in made]
     said = np.stack([sample.argmax(axis=1) for sample in logits], axis=1)
-    right = np.array([[choices[k] in names for k in row] for row, names in zip(said, truth, strict=True)])
+    right = np.array(
+        [[choices[k] in names for k in row] for row, names in zip(said, truth, strict=True)]
+    )
     # rows of one run are not independent: where runs were left out in turn, whole runs are resampled
     groups = wanted["run"] if study.decode.leave_out == "run" else wanted.index
     units = pd.Series(right.mean(axis=1)).groupby(np.asarray(groups)).mean().to_numpy()
-    low, high = bootstrap_ci(units, n_bootstrap=study.evaluate.bootstrap, rng=rng(study.seed, "names"))
+    low, high = bootstrap_ci(
+        units, n_bootstrap=study.evaluate.bootstrap, rng=rng(study.seed, "names")
+    )
     chance = float(np.mean([len(set(names)) for names in truth])) / len(choices)
-    return {"accuracy": float(right.mean()), "ci_low": low, "ci_high": high, "chance": chance,
-            "choices": len(choices), "n": len(truth)}  # fmt: skip
+    return {
+        "accuracy": float(right.mean()),
+        "ci_low": low,
+        "ci_high": high,
+        "chance": chance,
+        "choices": len(choices),
+        "n": len(truth),
+    }
 
 
 # Features
@@ -294,8 +350,15 @@ def _feature_rows(study: Study, data: Dataset, wanted: pd.DataFrame) -> Iterator
     """
     for feature in features_of(study):
         for source in _feature_sources(study):
-            decoded = Store(study.root).artefact(decode_recipe(study, data.subject, feature, source))
-            row: dict[str, object] = {"feature": feature, "source": source, "n": len(wanted), **_ceiling(decoded)}
+            decoded = Store(study.root).artefact(
+                decode_recipe(study, data.subject, feature, source)
+            )
+            row: dict[str, object] = {
+                "feature": feature,
+                "source": source,
+                "n": len(wanted),
+                **_ceiling(decoded),
+            }
             if data.photographs:
                 row |= _found_again(study, data, wanted, feature, source)
             yield row
@@ -308,30 +371,54 @@ def _feature_sources(study: Study) -> tuple[str, ...]:
 
 def _ceiling(decoded: Artefact) -> dict[str, float]:
     r, ceiling = (np.asarray(decoded.array(name)[:]) for name in ("r", "ceiling"))
-    low, high = np.percentile(np.nan_to_num(r), (25, 75))  # a feature predicted as constant knows nothing
+    low, high = np.percentile(
+        np.nan_to_num(r), (25, 75)
+    )  # a feature predicted as constant knows nothing
     found = {"r": float(np.nan_to_num(r).mean()), "q25": float(low), "q75": float(high)}
     top = float(np.nanmean(ceiling)) if np.isfinite(ceiling).any() else np.nan
     return found | {"ceiling": top, "normalised": found["r"] / top if top > 0 else np.nan}
 
 
-def _found_again(study: Study, data: Dataset, wanted: pd.DataFrame, feature: str, source: str) -> dict[str, object]:
+def _found_again(
+    study: Study, data: Dataset, wanted: pd.DataFrame, feature: str, source: str
+) -> dict[str, object]:
     """Two-way identification and retrieval of the true features by the decoded ones."""
     store, n_bootstrap = Store(study.root), study.evaluate.bootstrap
-    decoded = store.artefact(decode_recipe(study, data.subject, feature, source)).array("prediction")[:]
+    decoded = store.artefact(decode_recipe(study, data.subject, feature, source)).array(
+        "prediction"
+    )[:]
     rows = np.searchsorted(image_ids(data), wanted["image"].to_numpy())
-    true = store.artefact(extract_recipe(study, data.subject, feature)).array("features").oindex[rows]
+    true = (
+        store.artefact(extract_recipe(study, data.subject, feature)).array("features").oindex[rows]
+    )
     random = rng(study.seed, data.subject, "features", feature, source)
-    two_way = identify(correlations(np.asarray(decoded), np.asarray(true))[0], direction="braindiffuser",
-                       n_bootstrap=n_bootstrap, n_permutations=study.evaluate.permutations, rng=random)  # fmt: skip
+    two_way = identify(
+        correlations(np.asarray(decoded), np.asarray(true))[0],
+        direction="braindiffuser",
+        n_bootstrap=n_bootstrap,
+        n_permutations=study.evaluate.permutations,
+        rng=random,
+    )
     found = retrieval(np.asarray(decoded), np.asarray(true), n_bootstrap=n_bootstrap, rng=random)
     # one shuffled decoder is a random map of real activity, alike for all pictures: permuting pictures cannot judge it
     p = two_way.p if source == BRAIN else float("nan")
     row: dict[str, object] = {
-        "accuracy": two_way.accuracy, "ci_low": two_way.ci[0], "ci_high": two_way.ci[1], "p": p,
-        "candidates": found.n_candidates, "retrieval_chance": found.chance,
-    }  # fmt: skip
-    for name, share, ci in (("image", found.image, found.image_ci), ("brain", found.brain, found.brain_ci)):
-        row |= {f"{name}_retrieval": share, f"{name}_retrieval_low": ci[0], f"{name}_retrieval_high": ci[1]}
+        "accuracy": two_way.accuracy,
+        "ci_low": two_way.ci[0],
+        "ci_high": two_way.ci[1],
+        "p": p,
+        "candidates": found.n_candidates,
+        "retrieval_chance": found.chance,
+    }
+    for name, share, ci in (
+        ("image", found.image, found.image_ci),
+        ("brain", found.brain, found.brain_ci),
+    ):
+        row |= {
+            f"{name}_retrieval": share,
+            f"{name}_retrieval_low": ci[0],
+            f"{name}_retrieval_high": ci[1],
+        }
     return row
 
 
@@ -339,7 +426,9 @@ def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
     """Mean over features of the correlation between predicted and true values, per part of the brain."""
     for feature in features_of(study):
         for roi in compared_rois(study, data):
-            artefact = Store(study.root).artefact(decode_recipe(study, data.subject, feature, rois=[roi]))
+            artefact = Store(study.root).artefact(
+                decode_recipe(study, data.subject, feature, rois=[roi])
+            )
             if LEFT_OUT not in artefact.manifest["facts"]:
                 with without_warnings():
                     n_voxels = len(data.voxels(roi))
@@ -364,7 +453,10 @@ def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame(columns=["subject", "condition"])
     table = pd.concat(tables, ignore_index=True)
-    names = [condition_name(mode, source) for mode, source in zip(table["mode"], table["source"], strict=True)]
+    names = [
+        condition_name(mode, source)
+        for mode, source in zip(table["mode"], table["source"], strict=True)
+    ]
     return table.assign(condition=names)
 
 
@@ -392,8 +484,12 @@ def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
         return pd.DataFrame(columns=["subject", *KEYS])
     images = own_selection(images[images["source"] == BRAIN])
     for key, some in images.groupby(["subject", *KEYS], sort=False, dropna=False):
-        values = some.pivot(index="item", columns="mode", values="value")[list(study.reconstruct.modes)]
-        found = compare_methods({str(m): values[m].to_numpy() for m in values}, rng=rng(study.seed, "comparisons"))
+        values = some.pivot(index="item", columns="mode", values="value")[
+            list(study.reconstruct.modes)
+        ]
+        found = compare_methods(
+            {str(m): values[m].to_numpy() for m in values}, rng=rng(study.seed, "comparisons")
+        )
         rows.append(found.assign(**dict(zip(["subject", *KEYS], key, strict=True))))
     return pd.concat(rows, ignore_index=True)
 
@@ -401,6 +497,8 @@ def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
 def across_subjects(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean over subjects of every score, its standard error and interval (t), as papers report it."""
     keys = ["mode", "source", *KEYS, "selection"]
-    rows = [dict(zip(keys, key, strict=True)) | asdict(subject_summary(some["value"].to_numpy()))
-            for key, some in scores.groupby(keys, sort=False, dropna=False)]  # fmt: skip
+    rows = [
+        dict(zip(keys, key, strict=True)) | asdict(subject_summary(some["value"].to_numpy()))
+        for key, some in scores.groupby(keys, sort=False, dropna=False)
+    ]
     return pd.DataFrame(rows)

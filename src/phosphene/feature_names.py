@@ -54,9 +54,15 @@ class Feature:
 
     def __post_init__(self) -> None:
         found = _NAME.fullmatch(str(self))
-        named = self.kind in PLAIN and (self.strength, self.step) == (None, None) or found is not None
+        named = (
+            self.kind in PLAIN and (self.strength, self.step) == (None, None) or found is not None
+        )
         fits = bool(self.layer) == (self.kind == "unet") and not (self.layer and self.step is None)
-        if not (named and fits) or self.step == 0 or (self.strength is not None and not 0 < self.strength <= 1):
+        if (
+            not (named and fits)
+            or self.step == 0
+            or (self.strength is not None and not 0 < self.strength <= 1)
+        ):
             raise PhospheneError(f"feature {str(self)!r}: no such name; {_KNOWN}")
 
     @classmethod
@@ -68,7 +74,9 @@ class Feature:
         if not found:
             raise PhospheneError(f"feature {name!r}: no such name; {_KNOWN}")
         layer, step = found["layer"] or "", found["step"]
-        return cls(found["kind"] or "unet", float(found["strength"]), int(step) if step else None, layer)
+        return cls(
+            found["kind"] or "unet", float(found["strength"]), int(step) if step else None, layer
+        )
 
     def __str__(self) -> str:
         place = f"unet/{self.layer}" if self.kind == "unet" else self.kind

@@ -55,7 +55,10 @@ def feature_recipe(study: Study, subject: str, feature: Feature) -> Recipe:
     """What a feature of all seen pictures is made from; ``z`` and ``c`` are those that decoding predicts."""
     if feature.kind in _EXTRACTED:
         return extract_recipe(study, subject, feature.kind)
-    inputs = {"data": data_fingerprint(study, subject), "model": model_fingerprint(study.model.name)}
+    inputs = {
+        "data": data_fingerprint(study, subject),
+        "model": model_fingerprint(study.model.name),
+    }
     settings: dict[str, Any] = {"feature": str(feature)}
     if feature.kind != "c:category" and study.model.latent != "mean":
         settings |= {"seed": study.seed, **study.settings("model", "latent")}
@@ -75,7 +78,9 @@ def same_noise(study: Study, feature: Feature) -> bool:
     return study.encode.same_noise and feature.kind != OWN_NOISE
 
 
-def features(study: Study, subject: str, names: Sequence[str | Feature], compute: Compute) -> list[Artefact]:
+def features(
+    study: Study, subject: str, names: Sequence[str | Feature], compute: Compute
+) -> list[Artefact]:
     """Compute features of every seen picture, those of one strength in one pass.
 
     - ``c:category``: the context of the names of the things in a picture, largest first, as one prompt: "cat, house".
@@ -96,7 +101,9 @@ def features(study: Study, subject: str, names: Sequence[str | Feature], compute
         ``c``, which :func:`phosphene.stages.extract` makes in float32. The manifest's facts tell a layer's full width.
     """
     asked, store = parsed(names), Store(study.root)
-    artefacts = {feature: store.artefact(feature_recipe(study, subject, feature)) for feature in asked}
+    artefacts = {
+        feature: store.artefact(feature_recipe(study, subject, feature)) for feature in asked
+    }
     todo = [f for f in artefacts if f.kind not in _EXTRACTED and not artefacts[f].done]
     if todo:
         _check(study, dataset(study, subject), todo, load_model(study.model.name, compute.device))
@@ -153,10 +160,15 @@ def _run_pass(study: Study, subject: str, group: Sequence[Feature], compute: Com
         extract(study, subject, "c", compute)
     model, n = load_model(study.model.name, compute.device), len(image_ids(dataset(study, subject)))
     full, kept = _widths(study, model, group), kept_widths(study, model, group)
-    artefacts = {feature: Store(study.root).artefact(feature_recipe(study, subject, feature)) for feature in group}
+    artefacts = {
+        feature: Store(study.root).artefact(feature_recipe(study, subject, feature))
+        for feature in group
+    }
     todo: dict[int, list[Feature]] = defaultdict(list)
     for feature, artefact in artefacts.items():
-        artefact.create_array("features", (n, kept[feature]), "float16", (min(IMAGES_PER_PART, n), kept[feature]))
+        artefact.create_array(
+            "features", (n, kept[feature]), "float16", (min(IMAGES_PER_PART, n), kept[feature])
+        )
         for index in artefact.missing(-(-n // IMAGES_PER_PART)):
             todo[index].append(feature)
     work = partial(_features_part, study=study, subject=subject, todo=dict(todo), compute=compute)
@@ -173,17 +185,30 @@ def _widths(study: Study, model: LatentDiffusion, group: Sequence[Feature]) -> d
     plain = dict.fromkeys(contexts, model.context_shape) | dict.fromkeys(
         latents, model.latent_shape(study.model.latent_size)
     )
-    return {f: seen[_place(f)] if f.strength is not None else int(np.prod(plain[f.kind])) for f in group}
+    return {
+        f: seen[_place(f)] if f.strength is not None else int(np.prod(plain[f.kind])) for f in group
+    }
 
 
-def kept_widths(study: Study, model: LatentDiffusion, asked: Sequence[Feature]) -> dict[Feature, int]:
+def kept_widths(
+    study: Study, model: LatentDiffusion, asked: Sequence[Feature]
+) -> dict[Feature, int]:
     """Numbers per picture of each feature as it is on disk."""
     full = _widths(study, model, asked)
-    return {feature: min(full[feature], KEEP) if feature.strength else full[feature] for feature in asked}
+    return {
+        feature: min(full[feature], KEEP) if feature.strength else full[feature]
+        for feature in asked
+    }
 
 
-def _features_part(index: int, *, study: Study, subject: str, todo: Mapping[int, Sequence[Feature]],
-                   compute: Compute) -> None:  # fmt: skip
+def _features_part(
+    index: int,
+    *,
+    study: Study,
+    subject: str,
+    todo: Mapping[int, Sequence[Feature]],
+    compute: Compute,
+) -> None:
     data, wanted = dataset(study, subject), todo[index]
     rows = slice(index * IMAGES_PER_PART, min((index + 1) * IMAGES_PER_PART, len(image_ids(data))))
     with ExitStack() as stack:
@@ -200,10 +225,15 @@ def _features_part(index: int, *, study: Study, subject: str, todo: Mapping[int,
             parts[feature].array("features", rows, values)
 
 
-def _computed(study: Study, data: Dataset, rows: slice, wanted: Sequence[Feature],
-              compute: Compute) -> dict[Feature, NDArray[np.float16]]:  # fmt: skip
+def _computed(
+    study: Study, data: Dataset, rows: slice, wanted: Sequence[Feature], compute: Compute
+) -> dict[Feature, NDArray[np.float16]]:
     """Features of some rows; float16, with infinity for what does not fit."""
-    model, ids, kind = load_model(study.model.name, compute.device), image_ids(data)[rows], wanted[0].kind
+    model, ids, kind = (
+        load_model(study.model.name, compute.device),
+        image_ids(data)[rows],
+        wanted[0].kind,
+    )
     if wanted[0].strength is not None:
         return _denoised(study, data, rows, wanted, compute)
     values = []
@@ -221,22 +251,37 @@ def _latent_seeds(study: Study, data: Dataset, ids: NDArray[np.int64]) -> list[i
     return latent_seeds(study, [(data.subject, int(image)) for image in ids])
 
 
-def _denoised(study: Study, data: Dataset, rows: slice, wanted: Sequence[Feature],
-              compute: Compute) -> dict[Feature, NDArray[np.float16]]:  # fmt: skip
-    model, ids, strength = load_model(study.model.name, compute.device), image_ids(data)[rows], wanted[0].strength
+def _denoised(
+    study: Study, data: Dataset, rows: slice, wanted: Sequence[Feature], compute: Compute
+) -> dict[Feature, NDArray[np.float16]]:
+    model, ids, strength = (
+        load_model(study.model.name, compute.device),
+        image_ids(data)[rows],
+        wanted[0].strength,
+    )
     assert strength is not None
     last = _n_steps(study, model, strength)
     moments = {feature: (_place(feature), feature.step or last) for feature in wanted}
     kind = wanted[0].kind
     c = _contexts(study, data, rows, kind, model)
-    z = np.concatenate([model.image_to_latent(data.images(some.tolist()), 0, _latent_seeds(study, data, some))
-                        for some in _cut(ids, READ_AT_ONCE)])  # fmt: skip
-    seeds = noise_seeds(study, [(data.subject, int(image), 0, 0) for image in ids], same_noise(study, wanted[0]))
+    z = np.concatenate(
+        [
+            model.image_to_latent(data.images(some.tolist()), 0, _latent_seeds(study, data, some))
+            for some in _cut(ids, READ_AT_ONCE)
+        ]
+    )
+    seeds = noise_seeds(
+        study, [(data.subject, int(image), 0, 0) for image in ids], same_noise(study, wanted[0])
+    )
     settings = study.reconstruct
-    how = Denoising(strength, settings.steps, 1.0 if kind == EMPTY else settings.guidance, settings.sampler)
+    how = Denoising(
+        strength, settings.steps, 1.0 if kind == EMPTY else settings.guidance, settings.sampler
+    )
     found: dict[Feature, list[NDArray[np.float16]]] = {feature: [] for feature in wanted}
     for some in _cut(np.arange(len(ids)), model.batch(compute.batch)):
-        seen = record(model, z[some], c[some], [seeds[k] for k in some], how, set(moments.values()), KEEP)
+        seen = record(
+            model, z[some], c[some], [seeds[k] for k in some], how, set(moments.values()), KEEP
+        )
         for feature, moment in moments.items():
             found[feature].append(_half(seen[moment]))
     return {feature: np.concatenate(values) for feature, values in found.items()}
@@ -246,11 +291,15 @@ def _contexts(study: Study, data: Dataset, rows: slice, kind: str, model: Latent
     """Contexts that some pictures are denoised with: their own, the empty text's, or those of other pictures."""
     if kind == EMPTY:
         return np.repeat(model.text_to_context([[""]]), rows.stop - rows.start, axis=0)
-    contexts = Store(study.root).artefact(extract_recipe(study, data.subject, "c")).array("features")
+    contexts = (
+        Store(study.root).artefact(extract_recipe(study, data.subject, "c")).array("features")
+    )
     if kind != OTHER:
         return np.asarray(contexts[rows], np.float32)
     n = contexts.shape[0]
-    half_way_round = (np.arange(rows.start, rows.stop) + n // 2) % n  # neighbours stay neighbours: few chunks are read
+    half_way_round = (
+        np.arange(rows.start, rows.stop) + n // 2
+    ) % n  # neighbours stay neighbours: few chunks are read
     return np.asarray(contexts.oindex[half_way_round], np.float32)
 
 
@@ -266,15 +315,24 @@ def _half(values: NDArray[np.floating]) -> NDArray[np.float16]:
 # Features -> principal components
 
 
-def reduce_recipe(study: Study, subject: str, feature: Feature, components: int = COMPONENTS) -> Recipe:
+def reduce_recipe(
+    study: Study, subject: str, feature: Feature, components: int = COMPONENTS
+) -> Recipe:
     """What the principal components of a feature are made from."""
-    inputs = {"features": feature_recipe(study, subject, feature).hash, "data": data_fingerprint(study, subject)}
+    inputs = {
+        "features": feature_recipe(study, subject, feature).hash,
+        "data": data_fingerprint(study, subject),
+    }
     settings = {} if components == COMPONENTS else {"components": components}
     return Recipe("reduce", f"{subject}-{slug(feature)}", VERSION["reduce"], settings, inputs)
 
 
 def reduced(
-    study: Study, subject: str, names: Sequence[str | Feature], compute: Compute, components: int = COMPONENTS
+    study: Study,
+    subject: str,
+    names: Sequence[str | Feature],
+    compute: Compute,
+    components: int = COMPONENTS,
 ) -> list[Artefact]:
     """Cut features to principal components that are fitted on the training pictures (paper, section E).
 
@@ -294,15 +352,21 @@ def reduced(
             f"reduce: found {fitted.sum()} training pictures of {subject} and {components} components, expected at "
             "least 2 and 1; use more sessions, or other settings."
         )
-    found = {f: Store(study.root).artefact(reduce_recipe(study, subject, f, components)) for f in asked}
+    found = {
+        f: Store(study.root).artefact(reduce_recipe(study, subject, f, components)) for f in asked
+    }
     todo = [feature for feature, artefact in found.items() if not artefact.done]
     for feature, source in zip(todo, features(study, subject, todo, compute), strict=True):
         n, d = source.array("features").shape
         if d <= components:
             found[feature] = source
             continue
-        prepare = partial(_declare_reduced, n=n, d=d, k=pca.n_possible(int(fitted.sum()), d, components))
-        work = partial(_reduce_part, study=study, subject=subject, feature=feature, components=components)
+        prepare = partial(
+            _declare_reduced, n=n, d=d, k=pca.n_possible(int(fitted.sum()), d, components)
+        )
+        work = partial(
+            _reduce_part, study=study, subject=subject, feature=feature, components=components
+        )
         make(study, found[feature].recipe, 1, work, compute, prepare)
     return [found[feature] for feature in asked]
 

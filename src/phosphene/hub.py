@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CODE = ("auto_map", "quantization_config", "custom_pipelines", "trust_remote_code")
-PATHS = ("transformers_weights", "gguf_file", "vocab", "merges")  # name files to be read in place of the usual ones
+PATHS = (
+    "transformers_weights",
+    "gguf_file",
+    "vocab",
+    "merges",
+)  # name files to be read in place of the usual ones
 ATTENTION = "sdpa"  # PyTorch's own; a configuration may name a kernel of the hub in its place
 
 
@@ -40,7 +45,9 @@ def refuse_code(path: Path) -> None:
 def _entries(config: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(config, dict):
         yield from config.items()
-    for value in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+    for value in (
+        config.values() if isinstance(config, dict) else config if isinstance(config, list) else ()
+    ):
         yield from _entries(value)
 
 
@@ -50,7 +57,9 @@ def refuse_not_finite(where: str, weights: Mapping[str, Tensor]) -> None:
 
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise PhospheneError(f"{where} has NaN or infinite weights ({name}); copy or download the model again.")
+            raise PhospheneError(
+                f"{where} has NaN or infinite weights ({name}); copy or download the model again."
+            )
 
 
 @contextmanager

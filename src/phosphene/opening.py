@@ -95,7 +95,9 @@ def load_volume(path: Path) -> Any:
     try:
         return nib.load(path)
     except (OSError, *UNZIPPING, nib.filebasedimages.ImageFileError) as error:
-        raise PhospheneError(f"{path}: could not be read as NIfTI ({error}); copy or download it again") from error
+        raise PhospheneError(
+            f"{path}: could not be read as NIfTI ({error}); copy or download it again"
+        ) from error
 
 
 def read_volume(path: Path, like: Any = None) -> NDArray[Any]:
@@ -114,7 +116,9 @@ def read_volume(path: Path, like: Any = None) -> NDArray[Any]:
     try:
         return np.asanyarray(image.dataobj)
     except (OSError, ValueError, *UNZIPPING) as error:
-        raise PhospheneError(f"{path}: could not be read as NIfTI ({error}); copy or download it again") from error
+        raise PhospheneError(
+            f"{path}: could not be read as NIfTI ({error}); copy or download it again"
+        ) from error
 
 
 def check_grid(path: Path, image: Any, like: Any) -> None:
@@ -149,7 +153,9 @@ def _unzipped(path: Path, _size: int, _modified: int) -> None:
             while file.read(BLOCK):
                 pass
     except (OSError, *UNZIPPING) as error:
-        raise PhospheneError(f"{path}: could not be read ({error}); copy or download it again") from error
+        raise PhospheneError(
+            f"{path}: could not be read ({error}); copy or download it again"
+        ) from error
 
 
 def volumes(path: Path, shape: Sequence[int]) -> Iterator[NDArray[Any]]:
@@ -174,7 +180,9 @@ def volumes(path: Path, shape: Sequence[int]) -> Iterator[NDArray[Any]]:
     """
     image = load_volume(path)
     if tuple(image.shape) != tuple(shape):
-        raise PhospheneError(f"{path}: its shape is {image.shape}; expected {tuple(shape)}; copy or download it again")
+        raise PhospheneError(
+            f"{path}: its shape is {image.shape}; expected {tuple(shape)}; copy or download it again"
+        )
     volume = np.empty(int(np.prod(shape[:3])), image.dataobj.dtype)
     try:
         with open_unzipped(path) as file:
@@ -185,4 +193,6 @@ def volumes(path: Path, shape: Sequence[int]) -> Iterator[NDArray[Any]]:
                 yield volume
             file.read(1)  # beyond the last volume: the checksum is compared
     except (OSError, *UNZIPPING) as error:
-        raise PhospheneError(f"{path}: could not be read ({error}); copy or download it again") from error
+        raise PhospheneError(
+            f"{path}: could not be read ({error}); copy or download it again"
+        ) from error

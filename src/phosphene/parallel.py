@@ -57,19 +57,25 @@ def run_parts(work: Work, parts: Sequence[int], compute: Compute, label: str) ->
         _report(finished, len(parts), compute, label)
 
 
-def _serial(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Generator[None, None, None]:
+def _serial(
+    work: Work, parts: Sequence[int], compute: Compute, jobs: int
+) -> Generator[None, None, None]:
     for index in parts:
         _one(work, index, compute.threads)
         yield
 
 
-def _loky(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Generator[None, None, None]:
+def _loky(
+    work: Work, parts: Sequence[int], compute: Compute, jobs: int
+) -> Generator[None, None, None]:
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     started = {"initializer": _start_worker, "initargs": (os.getpid(),)}
     with parallel_config(backend="loky", inner_max_num_threads=compute.threads, **started):
-        run = Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs, return_as="generator_unordered")
+        run = Parallel(
+            n_jobs=jobs, batch_size=1, pre_dispatch=jobs, return_as="generator_unordered"
+        )
         try:
             yield from run(delayed(_one)(work, index, compute.threads) for index in parts)
         except BrokenProcessPool as error:
@@ -93,11 +99,15 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _dask(work: Work, parts: Sequence[int], compute: Compute, jobs: int) -> Generator[None, None, None]:
+def _dask(
+    work: Work, parts: Sequence[int], compute: Compute, jobs: int
+) -> Generator[None, None, None]:
     try:
         import distributed
     except ImportError as error:
-        raise PhospheneError("--backend dask: Dask is not installed; pip install 'phosphene[cluster]'") from error
+        raise PhospheneError(
+            "--backend dask: Dask is not installed; pip install 'phosphene[cluster]'"
+        ) from error
     api: Any = distributed  # typed in part only
 
     with _client(api, compute, compute.jobs or os.cpu_count() or 1) as client:
@@ -133,7 +143,9 @@ def _check_certificates(address: str) -> None:
     """Refuse an encrypted address without certificates before a client waits for it."""
     import dask
 
-    if address.startswith("tls://") and not dask.config.get("distributed.comm.tls.client.cert", None):
+    if address.startswith("tls://") and not dask.config.get(
+        "distributed.comm.tls.client.cert", None
+    ):
         raise PhospheneError(
             f"scheduler '{address}' needs certificates, and Dask's configuration names none (distributed.comm.tls); "
             "docs/studies.md, section Clusters, shows the file"
@@ -147,10 +159,17 @@ def _local_client(api: Any, jobs: int) -> Any:
 
     # Other users of this machine can connect to its ports. TLS with certificates of this cluster alone keeps them from
     # running code as this user; without routes nothing is served by HTTP, and then its ports are closed too.
-    without_pages: dict[str, list[str]] = {f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker")}
+    without_pages: dict[str, list[str]] = {
+        f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker")
+    }
     with dask.config.set(without_pages):
         # no memory limit: the system's own is the one that counts
-        options = {"n_workers": jobs, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}
+        options = {
+            "n_workers": jobs,
+            "threads_per_worker": 1,
+            "memory_limit": 0,
+            "dashboard_address": ":0",
+        }
         try:
             cluster = api.LocalCluster(security=True, **options)
         except ImportError as error:
@@ -214,5 +233,7 @@ def _report(finished: Iterable[None], total: int, compute: Compute, label: str) 
     for done, _ in enumerate(finished, start=1):
         now = time.monotonic()
         if compute.progress and (done == total or now - said >= _SECONDS_BETWEEN_LINES):
-            print(f"{label}: {done}/{total} parts, {now - started:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{label}: {done}/{total} parts, {now - started:.0f} s", file=sys.stderr, flush=True
+            )
             said = now

@@ -43,7 +43,9 @@ def n_possible(n_fitted: int, d: int, asked: int) -> int:
     return min(asked, d, n_fitted - 1)
 
 
-def principal_components(rows: NDArray[np.floating], fitted: NDArray[np.bool_], n_components: int) -> Scores:
+def principal_components(
+    rows: NDArray[np.floating], fitted: NDArray[np.bool_], n_components: int
+) -> Scores:
     """Fit principal components on some rows, and return the scores of all.
 
     Equal to ``sklearn.decomposition.PCA(k).fit(rows[fitted]).transform(rows)`` up to the signs of components; here the
@@ -77,8 +79,9 @@ def _blocks(indices: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     return np.split(indices, range(BLOCK, len(indices), BLOCK))
 
 
-def _by_rows(rows: NDArray[np.floating], fitted: NDArray[np.bool_], mean: Doubles,
-             k: int) -> tuple[Doubles, float, Doubles]:  # fmt: skip
+def _by_rows(
+    rows: NDArray[np.floating], fitted: NDArray[np.bool_], mean: Doubles, k: int
+) -> tuple[Doubles, float, Doubles]:
     """Eigenvectors u of X X' for the fitted rows X: the scores of rows a are a X' u / sqrt(eigenvalue)."""
     products = np.zeros((len(rows), int(fitted.sum())))
     for start in range(0, rows.shape[1], BLOCK):
@@ -92,8 +95,9 @@ def _by_rows(rows: NDArray[np.floating], fitted: NDArray[np.bool_], mean: Double
     return values, total, products @ vectors
 
 
-def _by_columns(rows: NDArray[np.floating], fitted: NDArray[np.bool_], mean: Doubles,
-                k: int) -> tuple[Doubles, float, Doubles]:  # fmt: skip
+def _by_columns(
+    rows: NDArray[np.floating], fitted: NDArray[np.bool_], mean: Doubles, k: int
+) -> tuple[Doubles, float, Doubles]:
     """Eigenvectors of X' X are the components themselves."""
     d = rows.shape[1]
     products = np.zeros((d, d))
@@ -103,12 +107,18 @@ def _by_columns(rows: NDArray[np.floating], fitted: NDArray[np.bool_], mean: Dou
     total = float(np.trace(products))
     values, vectors = _largest(products, k)
     blocks = _blocks(np.arange(len(rows)))
-    return values, total, np.concatenate([(rows[some].astype(np.float64) - mean) @ vectors for some in blocks])
+    return (
+        values,
+        total,
+        np.concatenate([(rows[some].astype(np.float64) - mean) @ vectors for some in blocks]),
+    )
 
 
 def _largest(products: Doubles, k: int) -> tuple[Doubles, Doubles]:
     """Return the k largest eigenvalues, those that are rounding errors as 0, and their vectors; spoils `products`."""
     m = len(products)
-    values, vectors = eigh(products, subset_by_index=(m - k, m - 1), overwrite_a=True, check_finite=False)
+    values, vectors = eigh(
+        products, subset_by_index=(m - k, m - 1), overwrite_a=True, check_finite=False
+    )
     values, vectors = values[::-1], np.ascontiguousarray(vectors[:, ::-1])
     return np.where(values > _NULL * values[0], values, 0.0), vectors

@@ -54,13 +54,17 @@ class PictureSet:
     samples: list[Pictures]
     ordered: bool = False
     notes: list[str] = field(default_factory=list)
-    files: dict[str, Path] = field(default_factory=dict, repr=False)  # of a folder without sub-folders: all of them
+    files: dict[str, Path] = field(
+        default_factory=dict, repr=False
+    )  # of a folder without sub-folders: all of them
 
     def flat(self) -> PictureSet:
         """The same files without reading the numbers at the ends of their names as samples."""
         if not self.files:
             return self
-        return PictureSet(self.source, list(self.files), [Files(list(self.files.values()))], False, self.notes)
+        return PictureSet(
+            self.source, list(self.files), [Files(list(self.files.values()))], False, self.notes
+        )
 
 
 class Files(Sequence[NDArray[np.uint8]]):
@@ -87,7 +91,9 @@ class Picked(Sequence[NDArray[Any]]):
 
     def __getitem__(self, index: Any) -> Any:
         return (
-            Picked(self.pictures, self.order[index]) if isinstance(index, slice) else self.pictures[self.order[index]]
+            Picked(self.pictures, self.order[index])
+            if isinstance(index, slice)
+            else self.pictures[self.order[index]]
         )
 
 
@@ -103,7 +109,9 @@ def opened(path: Path) -> NDArray[np.uint8]:
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PhospheneError(f"{path}: cannot be read as a picture ({error}); write it again or remove it") from None
+        raise PhospheneError(
+            f"{path}: cannot be read as a picture ({error}); write it again or remove it"
+        ) from None
 
 
 def read(source: Path | str | NDArray[np.uint8]) -> PictureSet:
@@ -132,14 +140,22 @@ def read(source: Path | str | NDArray[np.uint8]) -> PictureSet:
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
-        raise PhospheneError(f"{path}: no such folder or file; expected a folder of pictures or a .pt file")
+        raise PhospheneError(
+            f"{path}: no such folder or file; expected a folder of pictures or a .pt file"
+        )
     if path.suffix not in (".pt", ".pth"):
-        raise PhospheneError(f"{path}: found a single file; expected a folder of PNG or JPEG files, or a .pt file")
+        raise PhospheneError(
+            f"{path}: found a single file; expected a folder of PNG or JPEG files, or a .pt file"
+        )
     samples = load(path)
-    return PictureSet(str(path), [str(k) for k in range(len(samples[0]))], list(samples), ordered=True)
+    return PictureSet(
+        str(path), [str(k) for k in range(len(samples[0]))], list(samples), ordered=True
+    )
 
 
-def match(recons: PictureSet, originals: PictureSet, by_order: bool = False) -> tuple[PictureSet, PictureSet]:
+def match(
+    recons: PictureSet, originals: PictureSet, by_order: bool = False
+) -> tuple[PictureSet, PictureSet]:
     """Pair reconstructions with originals, by name; by order where one of them has no names or `by_order` says so.
 
     Returns
@@ -181,7 +197,9 @@ def _by_order(recons: PictureSet, originals: PictureSet) -> tuple[PictureSet, Pi
         )
     names = recons.names if originals.ordered else originals.names
     paired = PictureSet(recons.source, names, recons.samples, recons.ordered, recons.notes)
-    return paired, PictureSet(originals.source, names, originals.samples, originals.ordered, originals.notes)
+    return paired, PictureSet(
+        originals.source, names, originals.samples, originals.ordered, originals.notes
+    )
 
 
 def _refuse_unpaired(recons: PictureSet, originals: PictureSet) -> None:
@@ -241,14 +259,21 @@ def _read_folder(folder: Path) -> PictureSet:
             "expected one or the other, move one of them away"
         )
     if not here and not parts:
-        raise PhospheneError(f"{folder}: holds no PNG or JPEG file; expected one per picture{_hint(notes)}")
+        raise PhospheneError(
+            f"{folder}: holds no PNG or JPEG file; expected one per picture{_hint(notes)}"
+        )
     if here:
         notes += _looked_at(folder, list(here.values()))
         names, samples = _grouped(here)
         return PictureSet(str(folder), names, samples, False, notes, here)
     names = sorted({name for found, _ in parts.values() for name in found}, key=natural)
     ordered = [parts[name] for name in sorted(parts, key=natural)]
-    lacking = [f"{part}/{n}" for part in sorted(parts, key=natural) for n in names if n not in parts[part][0]]
+    lacking = [
+        f"{part}/{n}"
+        for part in sorted(parts, key=natural)
+        for n in names
+        if n not in parts[part][0]
+    ]
     if lacking:
         raise PhospheneError(
             f"{folder}: its sub-folders are samples, but {len(lacking)} of their pictures are missing "
@@ -284,7 +309,9 @@ def _pictures_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
             "expected PNG or JPEG, convert or remove them"
         )
     notes = (
-        [f"{folder}: left out {len(other)} of {len(files)} files, which are no PNG or JPEG ({first(other)})"]
+        [
+            f"{folder}: left out {len(other)} of {len(files)} files, which are no PNG or JPEG ({first(other)})"
+        ]
         if other
         else []
     )
@@ -331,14 +358,26 @@ def _looked_at(folder: Path, paths: Sequence[Path]) -> list[str]:
             broken.append(name)
     for names, wrong, todo in (
         (broken, "cannot be read as a picture", "write them again or remove them"),
-        (deep, "have more than 8 bits per channel", "convert them to 8 bits, so that it is known how they were scaled"),
+        (
+            deep,
+            "have more than 8 bits per channel",
+            "convert them to 8 bits, so that it is known how they were scaled",
+        ),
     ):
         if names:
-            raise PhospheneError(f"{folder}: {len(names)} of {len(paths)} files {wrong} ({first(names)}); {todo}")
-    said = {"are grey and were read as RGB": grey, "have transparency and were laid on white": clear,
-            "were turned as their EXIF entry says": turned}  # fmt: skip
-    return [f"{folder}: {len(names)} of {len(paths)} pictures {what} ({first(names)})" for what, names in said.items()
-            if names]  # fmt: skip
+            raise PhospheneError(
+                f"{folder}: {len(names)} of {len(paths)} files {wrong} ({first(names)}); {todo}"
+            )
+    said = {
+        "are grey and were read as RGB": grey,
+        "have transparency and were laid on white": clear,
+        "were turned as their EXIF entry says": turned,
+    }
+    return [
+        f"{folder}: {len(names)} of {len(paths)} pictures {what} ({first(names)})"
+        for what, names in said.items()
+        if names
+    ]
 
 
 def _bits(path: Path, image: Image.Image) -> int:
@@ -350,10 +389,17 @@ def _bits(path: Path, image: Image.Image) -> int:
 
 
 def _read_array(array: NDArray[Any]) -> PictureSet:
-    if array.ndim not in (4, 5) or array.shape[-1] != 3 or array.dtype != np.uint8 or 0 in array.shape:
+    if (
+        array.ndim not in (4, 5)
+        or array.shape[-1] != 3
+        or array.dtype != np.uint8
+        or 0 in array.shape
+    ):
         raise PhospheneError(
             f"pictures: found an array of shape {array.shape} and type {array.dtype}, expected uint8 "
             "(n, height, width, 3) or (n, n_samples, height, width, 3)"
         )
-    samples: list[Any] = [array] if array.ndim == 4 else [array[:, k] for k in range(array.shape[1])]
+    samples: list[Any] = (
+        [array] if array.ndim == 4 else [array[:, k] for k in range(array.shape[1])]
+    )
     return PictureSet("array", [str(k) for k in range(len(array))], samples, ordered=True)

@@ -21,11 +21,25 @@ from phosphene.stats import bootstrap_ci, permutation_p
 from phosphene.study import rng
 
 COLUMNS = [
-    "preset", "metric", "kind", "space", "direction", "selection", "value", "ci_low", "ci_high", "p", "chance",
-    "better", "n", "samples",
-]  # fmt: skip
+    "preset",
+    "metric",
+    "kind",
+    "space",
+    "direction",
+    "selection",
+    "value",
+    "ci_low",
+    "ci_high",
+    "p",
+    "chance",
+    "better",
+    "n",
+    "samples",
+]
 IMAGE_COLUMNS = ["preset", "metric", "direction", "selection", "item", "value"]
-GENERAL = tuple(name for name in PRESETS if name != "scenes")  # "all": the judge of `scenes` knows drawings only
+GENERAL = tuple(
+    name for name in PRESETS if name != "scenes"
+)  # "all": the judge of `scenes` knows drawings only
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,9 @@ def score_sets(
         As :func:`score_pictures` takes them.
     """
     presets = preset_names(preset)
-    sets = [given if isinstance(given, PictureSet) else read(given) for given in (recons, originals)]
+    sets = [
+        given if isinstance(given, PictureSet) else read(given) for given in (recons, originals)
+    ]
     made, shown = match(sets[0], sets[1], by_order)
     found = score_pictures(made.samples, shown.samples[0], presets, **options)
     return dataclasses.replace(found, names=shown.names, notes=[*made.notes, *shown.notes])
@@ -110,7 +126,9 @@ def preset_names(preset: str) -> list[str]:
     unknown = [name for name in names if name not in PRESETS]
     if unknown or not names:
         found = repr(unknown[0]) if unknown else "none"
-        raise PhospheneError(f"preset: found {found}, expected all, or some of {', '.join(PRESETS)} with commas")
+        raise PhospheneError(
+            f"preset: found {found}, expected all, or some of {', '.join(PRESETS)} with commas"
+        )
     return names
 
 
@@ -162,17 +180,27 @@ def score_pictures(
     """
     _check(recons, originals, presets)
     wanted = [PRESETS[name] for name in dict.fromkeys(presets)]
-    absent = {f"{preset.name}/{metric.name}": reason for preset in wanted for metric in preset.metrics
-              if metric.space is not None and (reason := perceptual.missing(metric.space, places.weights))}  # fmt: skip
-    todo = [(preset, metric) for preset in wanted for metric in preset.metrics
-            if f"{preset.name}/{metric.name}" not in absent]  # fmt: skip
+    absent = {
+        f"{preset.name}/{metric.name}": reason
+        for preset in wanted
+        for metric in preset.metrics
+        if metric.space is not None and (reason := perceptual.missing(metric.space, places.weights))
+    }
+    todo = [
+        (preset, metric)
+        for preset in wanted
+        for metric in preset.metrics
+        if f"{preset.name}/{metric.name}" not in absent
+    ]
     results: dict[tuple[str, Metric], list[_Result]] = {}
     spaces = [metric.space for _, metric in todo if metric.space is not None]
     for space, r in _similarities(recons, originals, spaces, places, say):
         for preset, metric in todo:
             if metric.space == space:
                 rules = _rules(preset, len(recons), chosen)
-                results[preset.name, metric] = [_of_features(r, metric, rule, chosen, draws) for rule in rules]
+                results[preset.name, metric] = [
+                    _of_features(r, metric, rule, chosen, draws) for rule in rules
+                ]
     pixel_metrics = [metric for _, metric in todo if metric.space is None]
     if pixel_metrics:
         say(f"PixCorr and SSIM of {len(recons) * len(originals)} pictures")
@@ -210,9 +238,13 @@ def _check(recons: Sequence[Pictures], originals: Pictures, presets: Sequence[st
     counts = [len(sample) for sample in recons]
     if not counts or set(counts) != {len(originals)}:
         found = " and ".join(map(str, sorted(set(counts)))) or "no"
-        raise PhospheneError(f"pictures: found {found} reconstructions for {len(originals)} originals, expected equal")
+        raise PhospheneError(
+            f"pictures: found {found} reconstructions for {len(originals)} originals, expected equal"
+        )
     if len(originals) < 2:
-        raise PhospheneError(f"pictures: found {len(originals)}, but identification needs two or more")
+        raise PhospheneError(
+            f"pictures: found {len(originals)}, but identification needs two or more"
+        )
 
 
 def _rules(preset: Preset, n_samples: int, chosen: NDArray[np.int64] | None) -> list[Rule]:
@@ -233,9 +265,17 @@ def _similarities(
     groups: dict[Any, list[Space]] = {}
     for space in dict.fromkeys(spaces):
         # features by formula are few: all at once, so that pictures are opened once for them
-        key = space.network if space.network in ("formula", "judge") else (space.network, space.preparation)
+        key = (
+            space.network
+            if space.network in ("formula", "judge")
+            else (space.network, space.preparation)
+        )
         groups.setdefault(key, []).append(space)
-    options: dict[str, Any] = {"weights": places.weights, "cache": places.cache, "device": places.device}
+    options: dict[str, Any] = {
+        "weights": places.weights,
+        "cache": places.cache,
+        "device": places.device,
+    }
     for group in groups.values():
         layers = ", ".join(space.name for space in group)
         say(f"{layers}: {len(originals)} originals")
@@ -252,15 +292,24 @@ def _similarities(
 
 
 def _of_features(
-    r: NDArray[np.float64], metric: Metric, rule: Rule, chosen: NDArray[np.int64] | None, draws: Draws
+    r: NDArray[np.float64],
+    metric: Metric,
+    rule: Rule,
+    chosen: NDArray[np.int64] | None,
+    draws: Draws,
 ) -> _Result:
     """Identification or distance out of the correlations (n_samples, n, n) in the metric's space."""
     assert metric.space is not None
     stream = (metric.space.name, metric.direction or metric.kind)
     if metric.kind == "two-way":
         assert metric.direction is not None
-        found = identify(choose(r, rule, chosen), direction=metric.direction, n_bootstrap=draws.bootstrap,
-                         n_permutations=draws.permutations, rng=_rng(draws, stream))  # fmt: skip
+        found = identify(
+            choose(r, rule, chosen),
+            direction=metric.direction,
+            n_bootstrap=draws.bootstrap,
+            n_permutations=draws.permutations,
+            rng=_rng(draws, stream),
+        )
         return _Result(rule, found.accuracy, found.ci, found.p, 0.5, found.per_image)
     n = r.shape[1]
     known = np.nan_to_num(r, nan=0.0)
@@ -329,12 +378,26 @@ def _tables(
                 "selection": found.rule,
             }
             rows.append(
-                key | {"kind": metric.kind, "space": metric.space.name if metric.space else None, "value": found.value,
-                       "ci_low": found.ci[0], "ci_high": found.ci[1], "p": found.p, "chance": found.chance,
-                       "better": metric.better, "n": len(found.per_image), "samples": n_samples}
-            )  # fmt: skip
+                key
+                | {
+                    "kind": metric.kind,
+                    "space": metric.space.name if metric.space else None,
+                    "value": found.value,
+                    "ci_low": found.ci[0],
+                    "ci_high": found.ci[1],
+                    "p": found.p,
+                    "chance": found.chance,
+                    "better": metric.better,
+                    "n": len(found.per_image),
+                    "samples": n_samples,
+                }
+            )
             items = np.arange(len(found.per_image))
             images.append(pd.DataFrame({**key, "item": items, "value": found.per_image}))
     scores = pd.DataFrame(rows, columns=COLUMNS)
-    per_image = pd.concat(images, ignore_index=True)[IMAGE_COLUMNS] if images else pd.DataFrame(columns=IMAGE_COLUMNS)
+    per_image = (
+        pd.concat(images, ignore_index=True)[IMAGE_COLUMNS]
+        if images
+        else pd.DataFrame(columns=IMAGE_COLUMNS)
+    )
     return PictureScores(scores, per_image, absent)

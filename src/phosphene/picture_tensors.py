@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from phosphene.errors import PhospheneError
 
 SHOWN = 5  # names in a message
-TOLERANCE = 1e-3  # how far floats may leave 0 to 1 (rounding of resizers); beyond, the scale is another one
+TOLERANCE = (
+    1e-3  # how far floats may leave 0 to 1 (rounding of resizers); beyond, the scale is another one
+)
 
 
 class Tensors(Sequence[NDArray[Any]]):
@@ -45,7 +47,11 @@ def load(path: Path) -> list[Tensors]:
     """
     tensor = _loaded(path)
     if tensor.ndim not in (4, 5) or tensor.shape[-3] != 3 or 0 in tensor.shape:
-        hint = "; its channels are last, permute them" if tensor.ndim in (4, 5) and tensor.shape[-1] == 3 else ""
+        hint = (
+            "; its channels are last, permute them"
+            if tensor.ndim in (4, 5) and tensor.shape[-1] == 3
+            else ""
+        )
         raise PhospheneError(
             f"{path}: found a tensor of shape {tuple(tensor.shape)}, expected (n, 3, height, width) or "
             f"(n, n_samples, 3, height, width){hint}"
@@ -68,14 +74,22 @@ def _loaded(path: Path) -> torch.Tensor:
             "alone, as torch.save(pictures, ...)"
         ) from None
     except (RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise PhospheneError(f"{path}: cannot be read as a .pt file ({str(error).splitlines()[0]})") from None
-    tensors = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
+        raise PhospheneError(
+            f"{path}: cannot be read as a .pt file ({str(error).splitlines()[0]})"
+        ) from None
+    tensors = (
+        {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}
+        if isinstance(found, dict)
+        else {}
+    )
     if len(tensors) == 1:
         found = next(iter(tensors.values()))
     if not isinstance(found, torch.Tensor):
         what = f"tensors {first([str(k) for k in tensors])}" if tensors else type(found).__name__
         raise PhospheneError(f"{path}: found {what}, expected one tensor of pictures")
-    if found.layout != torch.strided or (not found.is_floating_point() and found.dtype != torch.uint8):
+    if found.layout != torch.strided or (
+        not found.is_floating_point() and found.dtype != torch.uint8
+    ):
         raise PhospheneError(
             f"{path}: found a tensor of type {str(found.dtype).removeprefix('torch.')}, expected uint8, or float "
             "from 0 to 1"

@@ -22,11 +22,21 @@ from phosphene.feature_names import EMPTY, Feature
 from phosphene.features import kept_widths, passes
 from phosphene.opening import load_volume
 from phosphene.sources import dataset, load_model
-from phosphene.stages import BRAIN, IMAGES_PER_PART, MODE_FEATURES, TARGETS_PER_PART, TRUE, VOXELS_PER_CHUNK
+from phosphene.stages import (
+    BRAIN,
+    IMAGES_PER_PART,
+    MODE_FEATURES,
+    TARGETS_PER_PART,
+    TRUE,
+    VOXELS_PER_CHUNK,
+)
 from phosphene.store import peak_memory_mb
 from phosphene.study import Compute, Study
 
-STREAM, CHUNK = 0.65e9, 1.0e-5  # bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
+STREAM, CHUNK = (
+    0.65e9,
+    1.0e-5,
+)  # bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
 PICTURE = 4e5  # bytes of a PNG of 512 x 512 pixels
 TIMED, STEPS = 4, 4  # pictures (on a GPU) and steps that are timed
 
@@ -71,7 +81,9 @@ def measure_rates(study: Study, compute: Compute) -> Rates:
     seeds, guidance = list(range(timed)), study.reconstruct.guidance
     latent = _seconds(lambda: model.image_to_latent(pictures, study.model.latent_size)) / timed
     encoding_gb = _peak_gb()
-    step = _seconds(lambda: model.denoise(None, c, steps=STEPS, guidance=guidance, seeds=seeds)) / (STEPS * timed)
+    step = _seconds(lambda: model.denoise(None, c, steps=STEPS, guidance=guidance, seeds=seeds)) / (
+        STEPS * timed
+    )
     return Rates(
         flop=_seconds(lambda: square @ square) / (2 * 1024**3),
         eigh=_seconds(lambda: torch.linalg.eigh((square @ square.T).double())) / 1024**3,
@@ -108,20 +120,29 @@ def costs(study: Study, compute: Compute) -> list[Cost]:
         Its device is the one that is timed.
     """
     rates, model = measure_rates(study, compute), load_model(study.model.name, compute.device)
-    return [cost for subject in study.data.subjects for cost in _subject(study, subject, model, rates)]
+    return [
+        cost for subject in study.data.subjects for cost in _subject(study, subject, model, rates)
+    ]
 
 
-def _subject(study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rates) -> Iterator[Cost]:
+def _subject(
+    study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rates
+) -> Iterator[Cost]:
     data, features = dataset(study, subject), evaluation.features_of(study)
     own = [getattr(study.decode, feature).rois for feature in features]
     compared = [(roi,) for roi in evaluation.compared_rois(study, data)]
-    widths = {"z": int(np.prod(model.latent_shape(study.model.latent_size))), "c": int(np.prod(model.context_shape))}
+    widths = {
+        "z": int(np.prod(model.latent_shape(study.model.latent_size))),
+        "c": int(np.prod(model.context_shape)),
+    }
     n_images, n_items, n_trials = len(image_ids(data)), len(items(study, data)), len(data.trials)
     voxels = {rois: len(all_voxels(data, rois)) for rois in dict.fromkeys([*own, *compared])}
     if isinstance(data, Scans):
         yield _betas(subject, data, list(voxels.values()), rates)
     for feature in features:
-        seconds = n_images * (rates.latent if feature == "z" else 5 * rates.context)  # about five captions each
+        seconds = n_images * (
+            rates.latent if feature == "z" else 5 * rates.context
+        )  # about five captions each
         size = 4 * n_images * widths[feature] / 1e9
         yield Cost(subject, f"extract {feature}", 1, 0.0, size, rates.encoding_gb, seconds / 3600)
     folds, n_train = study.decode.cv, int((data.trials["split"] == "train").sum())
@@ -131,16 +152,26 @@ def _subject(study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rate
     else:
         models = 1
         for name, chosen in (("own regions", dict.fromkeys(own)), ("regions compared", compared)):
-            yield _decompose(subject, name, [(voxels[rois], n_train) for rois in chosen], folds, rates)
+            yield _decompose(
+                subject, name, [(voxels[rois], n_train) for rois in chosen], folds, rates
+            )
     shuffled = "shuffled" in study.reconstruct.baselines
     for feature, rois in zip(features, own, strict=True):
         fits = [voxels[rois]] * (2 if shuffled else 1) + [voxels[some] for some in compared]
-        flops = sum(_target_flops(n_train, n_distinct, p, widths[feature], folds) for p in fits) * models
+        flops = (
+            sum(_target_flops(n_train, n_distinct, p, widths[feature], folds) for p in fits)
+            * models
+        )
         width = max(voxels[rois], *fits)
         m = min(width, n_train)
-        memory = rates.gb + (8 * n_trials * width + 8 * folds * m * m + 12 * n_distinct * TARGETS_PER_PART) / 1e9
+        memory = (
+            rates.gb
+            + (8 * n_trials * width + 8 * folds * m * m + 12 * n_distinct * TARGETS_PER_PART) / 1e9
+        )
         size = len(fits) * 4 * n_items * widths[feature] / 1e9
-        yield Cost(subject, f"decode {feature}", len(fits), 0.0, size, memory, flops * rates.flop / 3600)
+        yield Cost(
+            subject, f"decode {feature}", len(fits), 0.0, size, memory, flops * rates.flop / 3600
+        )
     yield from _pictures(study, subject, n_items, model, rates)
 
 
@@ -156,7 +187,9 @@ def _betas(subject: str, data: Scans, n_voxels: list[int], rates: Rates) -> Cost
             seconds += len(n_voxels) * _unpacked(path) / STREAM
     session = max(data.trials["session"].value_counts()) if total else 0
     written, memory = sum(n_voxels) * total * item / 1e9, max(n_voxels) * session * item / 1e9
-    return Cost(subject, "betas", len(n_voxels), read / 1e9, written, rates.gb + memory, seconds / 3600)
+    return Cost(
+        subject, "betas", len(n_voxels), read / 1e9, written, rates.gb + memory, seconds / 3600
+    )
 
 
 def _unpacked(path: Path) -> int:
@@ -167,12 +200,16 @@ def _unpacked(path: Path) -> int:
     return int(np.prod(image.shape, dtype=np.int64)) * int(image.get_data_dtype().itemsize)
 
 
-def _decompose(subject: str, name: str, shapes: list[tuple[int, int]], folds: int, rates: Rates) -> Cost:
+def _decompose(
+    subject: str, name: str, shapes: list[tuple[int, int]], folds: int, rates: Rates
+) -> Cost:
     """Gram matrices, one eigendecomposition per fold and one of all rows (docs/ridge.md)."""
     seconds = size = memory = 0.0
     for p, n in shapes:
         m = min(n, p)
-        seconds += (2 * n * p * m + 4 * n * m * m) * 2 * rates.flop + (folds + 1) * m**3 * rates.eigh
+        seconds += (2 * n * p * m + 4 * n * m * m) * 2 * rates.flop + (
+            folds + 1
+        ) * m**3 * rates.eigh
         size += (4 * n * p + 4 * m * m + 8 * folds * m * m) / 1e9
         memory = max(memory, rates.gb + (12 * n * p + 8 * folds * m * m + 40 * m * m) / 1e9)
     return Cost(subject, f"decompose {name}", len(shapes), 0.0, size, memory, seconds / 3600)
@@ -181,7 +218,13 @@ def _decompose(subject: str, name: str, shapes: list[tuple[int, int]], folds: in
 def _target_flops(n: int, n_distinct: int, p: int, t: int, folds: int) -> float:
     """Operations of a fit that grow with the number of targets t (benchmarks/bench_ridge.py)."""
     m = min(n, p)
-    return 2 * n_distinct * p * t + folds * 4 * m * m * t + 2 * n_distinct * m * t + 2 * m * m * t + 2 * p * m * t
+    return (
+        2 * n_distinct * p * t
+        + folds * 4 * m * m * t
+        + 2 * n_distinct * m * t
+        + 2 * m * m * t
+        + 2 * p * m * t
+    )
 
 
 def _pictures(
@@ -190,13 +233,23 @@ def _pictures(
     settings, size = study.reconstruct, PICTURE * (model.size / 512) ** 2
     for mode, source in evaluation.conditions(study):
         samples = 1 if mode == "z" else settings.samples
-        steps = 0.0 if mode == "z" else settings.steps * (settings.strength if "z" in MODE_FEATURES[mode] else 1.0)
-        seconds = n_items * samples * steps * rates.step + n_items * rates.latent * (2 if "z" in mode else 1)
-        name = f"reconstruct {mode}" + {BRAIN: "", TRUE: ", true features"}.get(source, f", {source}")
+        steps = (
+            0.0
+            if mode == "z"
+            else settings.steps * (settings.strength if "z" in MODE_FEATURES[mode] else 1.0)
+        )
+        seconds = n_items * samples * steps * rates.step + n_items * rates.latent * (
+            2 if "z" in mode else 1
+        )
+        name = f"reconstruct {mode}" + {BRAIN: "", TRUE: ", true features"}.get(
+            source, f", {source}"
+        )
         files = n_items * samples
         yield Cost(subject, name, files, 0.0, files * size / 1e9, rates.drawing_gb, seconds / 3600)
     seen = len(evaluation.conditions(study)) * n_items * settings.samples
-    held = rates.gb + n_items * settings.samples * model.size**2 * 3 * 5 / 1e9  # as bytes and as floats
+    held = (
+        rates.gb + n_items * settings.samples * model.size**2 * 3 * 5 / 1e9
+    )  # as bytes and as floats
     yield Cost(subject, "evaluate", 1, 0.0, 0.001, held, seen * 0.005 / 3600)
 
 
@@ -214,16 +267,26 @@ def encoding_costs(study: Study, models: Sequence[encoding.Model], compute: Comp
         Its device is the one that is timed.
     """
     rates, model = measure_rates(study, compute), load_model(study.model.name, compute.device)
-    return [cost for subject in study.data.subjects for cost in _encoding(study, subject, models, model, rates)]
+    return [
+        cost
+        for subject in study.data.subjects
+        for cost in _encoding(study, subject, models, model, rates)
+    ]
 
 
 def _encoding(
-    study: Study, subject: str, models: Sequence[encoding.Model], model: ldm.LatentDiffusion, rates: Rates
+    study: Study,
+    subject: str,
+    models: Sequence[encoding.Model],
+    model: ldm.LatentDiffusion,
+    rates: Rates,
 ) -> Iterator[Cost]:
     data, settings = dataset(study, subject), study.encode
     assert isinstance(data, Scans)
     trials, n_images, v = data.trials, len(image_ids(data)), len(all_voxels(data, settings.rois))
-    n_train, n_test = (trials.loc[trials["split"] == split, "image"].nunique() for split in ("train", "test"))
+    n_train, n_test = (
+        trials.loc[trials["split"] == split, "image"].nunique() for split in ("train", "test")
+    )
     spaces = list(dict.fromkeys(space for one in models for space in one.spaces))
     widths = kept_widths(study, model, spaces)
     yield _betas(subject, data, [v], rates)
@@ -236,29 +299,51 @@ def _encoding(
     wide = [width for width in widths.values() if width > settings.components]
     yield _components(subject, wide, (n_images, n_train), settings.components, rates)
     kept = {space: min(widths[space], settings.components, n_train - 1) for space in spaces}
-    every = [sum(kept[space] for space, share in zip(one.spaces, mix, strict=True) if share > 0)
-             for one in models for mix in encoding.mixes(len(one.spaces), settings.mixes)]  # fmt: skip
+    every = [
+        sum(kept[space] for space, share in zip(one.spaces, mix, strict=True) if share > 0)
+        for one in models
+        for mix in encoding.mixes(len(one.spaces), settings.mixes)
+    ]
     yield _decompose(subject, "features", [(p, n_train) for p in every], settings.cv, rates)
-    flops, widest = sum(_target_flops(n_train, n_train, p, v, settings.cv) for p in every), max(every)
+    flops, widest = (
+        sum(_target_flops(n_train, n_train, p, v, settings.cv) for p in every),
+        max(every),
+    )
     block = 4 * min(VOXELS_PER_CHUNK, v)
     memory = rates.gb + (block * (len(trials) + 3 * widest) + 12 * n_train * widest) / 1e9
     kept_predictions = sum(1 if len(one.spaces) == 1 else 1 + len(one.spaces) for one in models)
     size = 2e-9 * n_test * v * kept_predictions
     yield Cost(subject, "encode", len(models), 0.0, size, memory, flops * rates.flop / 3600)
-    products = sum(4 if len(one.spaces) == 1 else 6 + len(one.spaces) for one in models)  # with resampling counts
+    products = sum(
+        4 if len(one.spaces) == 1 else 6 + len(one.spaces) for one in models
+    )  # with resampling counts
     flops = 2.0 * n_test * v * settings.bootstrap * products
-    yield Cost(subject, "statistics", len(models), 0.0, 4e-9 * n_test * v, rates.gb, flops * rates.flop / 3600)
+    yield Cost(
+        subject,
+        "statistics",
+        len(models),
+        0.0,
+        4e-9 * n_test * v,
+        rates.gb,
+        flops * rates.flop / 3600,
+    )
 
 
-def _components(subject: str, wide: Sequence[int], n: tuple[int, int], components: int, rates: Rates) -> Cost:
+def _components(
+    subject: str, wide: Sequence[int], n: tuple[int, int], components: int, rates: Rates
+) -> Cost:
     """Principal components of features of these widths; `n` pictures, and those that are trained on."""
     least = [min(n[1], d) for d in wide]
     flops = sum(4.0 * n[0] * d * m for d, m in zip(wide, least, strict=True))
     seconds = 2 * flops * rates.flop + sum(m**3 for m in least) * rates.eigh
     k = min(components, n[1] - 1)
-    memory = max((2 * n[0] * d + 24 * n[0] * (m + k) for d, m in zip(wide, least, strict=True)), default=0)
+    memory = max(
+        (2 * n[0] * d + 24 * n[0] * (m + k) for d, m in zip(wide, least, strict=True)), default=0
+    )
     size = 2 * len(wide) * n[0] * k
-    return Cost(subject, "components", len(wide), 0.0, size / 1e9, rates.gb + memory / 1e9, seconds / 3600)
+    return Cost(
+        subject, "components", len(wide), 0.0, size / 1e9, rates.gb + memory / 1e9, seconds / 3600
+    )
 
 
 def _seconds_of_features(
@@ -269,4 +354,6 @@ def _seconds_of_features(
     if strength is None:
         return sum(5 * rates.context if space.kind == "c" else rates.latent for space in group)
     n_steps = len(model.schedule.timesteps(encoding.denoised(study).reconstruct.steps, strength))
-    return rates.latent + n_steps * rates.step * (0.5 if group[0].kind == EMPTY else 1)  # no guidance: half the rows
+    return rates.latent + n_steps * rates.step * (
+        0.5 if group[0].kind == EMPTY else 1
+    )  # no guidance: half the rows

@@ -17,9 +17,28 @@ from phosphene.picture_scores import own_selection
 
 MARKS = {"V": "read in the named source", "R": "recalled, not yet checked against the named source"}
 HUMAN = "human raters"  # no preset of ours: people chose, no network
-PER_PAIR = ("PixCorr", "SSIM", "Eff", "SwAV")  # printed as they are; everything else is two-way, in percent
-SAME = {("takagi2023", "Inc"): "Inception"}  # a published name and the preset's own name of the same measure
-COLUMNS = ["preset", "method", "yours", "metric", "kind", "value", "n", "samples", "source", "mark", "note"]
+PER_PAIR = (
+    "PixCorr",
+    "SSIM",
+    "Eff",
+    "SwAV",
+)  # printed as they are; everything else is two-way, in percent
+SAME = {
+    ("takagi2023", "Inc"): "Inception"
+}  # a published name and the preset's own name of the same measure
+COLUMNS = [
+    "preset",
+    "method",
+    "yours",
+    "metric",
+    "kind",
+    "value",
+    "n",
+    "samples",
+    "source",
+    "mark",
+    "note",
+]
 NEEDED = ["preset", "metric", "kind", "direction", "selection", "value", "n", "samples"]
 
 
@@ -38,7 +57,18 @@ def rows() -> pd.DataFrame:
         for metric, printed in entry["values"].items():
             value = printed if metric in PER_PAIR else round(printed / 100, 6)
             found.append({**entry, "metric": metric, "value": value})
-    columns = ["method", "year", "preset", "metric", "value", "source", "mark", "note", "subjects", "pictures"]
+    columns = [
+        "method",
+        "year",
+        "preset",
+        "metric",
+        "value",
+        "source",
+        "mark",
+        "note",
+        "subjects",
+        "pictures",
+    ]
     return pd.DataFrame(found)[columns]
 
 
@@ -62,19 +92,34 @@ def beside(scores: pd.DataFrame) -> pd.DataFrame:
     blocks = []
     for preset, mine in own_selection(scores).groupby("preset", sort=False):
         blocks += [_yours(str(preset), mine), _theirs(str(preset))]
-    return pd.concat([b for b in blocks if len(b)], ignore_index=True) if blocks else pd.DataFrame(columns=COLUMNS)
+    return (
+        pd.concat([b for b in blocks if len(b)], ignore_index=True)
+        if blocks
+        else pd.DataFrame(columns=COLUMNS)
+    )
 
 
 def wide(table: pd.DataFrame, preset: str) -> pd.DataFrame:
     """One block of :func:`beside` for reading: methods as rows, measures as columns, text; else blank."""
     block = table[table["preset"] == preset]
-    shown = pd.Series([printed(row.value, row.kind) for row in block.itertuples()], index=block.index, dtype=object)
-    order = [name for m in PRESETS[preset].metrics for name in (m.name, f"{m.name} ({m.direction})")]
+    shown = pd.Series(
+        [printed(row.value, row.kind) for row in block.itertuples()],
+        index=block.index,
+        dtype=object,
+    )
+    order = [
+        name for m in PRESETS[preset].metrics for name in (m.name, f"{m.name} ({m.direction})")
+    ]
     there = list(dict.fromkeys(block["metric"]))
-    names = [name for name in order if name in there] + [name for name in there if name not in order]
-    return block.assign(shown=shown).pivot(index="method", columns="metric", values="shown").reindex(
-        index=list(dict.fromkeys(block["method"])), columns=names
-    ).fillna("")  # fmt: skip
+    names = [name for name in order if name in there] + [
+        name for name in there if name not in order
+    ]
+    return (
+        block.assign(shown=shown)
+        .pivot(index="method", columns="metric", values="shown")
+        .reindex(index=list(dict.fromkeys(block["method"])), columns=names)
+        .fillna("")
+    )
 
 
 def printed(value: float, kind: str) -> str:
@@ -88,7 +133,9 @@ def remarks(table: pd.DataFrame, preset: str) -> list[str]:
     """What to know about the published rows of a block: source, mark, subjects, pictures, note."""
     known = rows()
     known = known[known["preset"] == preset].drop_duplicates("method")
-    there = known[known["method"].isin(table.loc[~table["yours"].astype(bool), "method"]) | (preset == HUMAN)]
+    there = known[
+        known["method"].isin(table.loc[~table["yours"].astype(bool), "method"]) | (preset == HUMAN)
+    ]
     found = []
     for (source, mark, subjects, pictures), some in there.groupby(
         ["source", "mark", "subjects", "pictures"], sort=False
@@ -106,19 +153,32 @@ def read_scores(path: Path) -> pd.DataFrame:
         else:
             found = pd.read_csv(path)
     except (ValueError, KeyError, TypeError) as error:
-        raise PhospheneError(f"{path}: cannot be read as scores ({error}); expected what `score` wrote") from None
+        raise PhospheneError(
+            f"{path}: cannot be read as scores ({error}); expected what `score` wrote"
+        ) from None
     lacking = [name for name in NEEDED if name not in found]
     if lacking:
-        raise PhospheneError(f"{path}: has no column {', '.join(lacking)}; expected what `phosphene score` wrote")
+        raise PhospheneError(
+            f"{path}: has no column {', '.join(lacking)}; expected what `phosphene score` wrote"
+        )
     strange = sorted(set(found["preset"]) - set(PRESETS))
     if strange:
-        raise PhospheneError(f"{path}: found preset {strange[0]!r}, expected some of {', '.join(PRESETS)}")
+        raise PhospheneError(
+            f"{path}: found preset {strange[0]!r}, expected some of {', '.join(PRESETS)}"
+        )
     return found
 
 
 def _yours(preset: str, mine: pd.DataFrame) -> pd.DataFrame:
-    both = {m.name for m in PRESETS[preset].metrics if m.direction} if _directions(preset) > 1 else set()
-    metric = [f"{m} ({d})" if m in both else m for m, d in zip(mine["metric"], mine["direction"], strict=True)]
+    both = (
+        {m.name for m in PRESETS[preset].metrics if m.direction}
+        if _directions(preset) > 1
+        else set()
+    )
+    metric = [
+        f"{m} ({d})" if m in both else m
+        for m, d in zip(mine["metric"], mine["direction"], strict=True)
+    ]
     mine = mine.assign(metric=metric, method=[_label(row) for _, row in mine.iterrows()])
     if "subject" in mine and mine["subject"].nunique() > 1:
         mine = pd.concat([mine, _averaged(mine)])
@@ -143,7 +203,12 @@ def _averaged(mine: pd.DataFrame) -> pd.DataFrame:
     keys = [name for name in ("mode", "source") if name in mine] + ["metric", "kind"]
     everyone = mine["subject"].nunique()
     groups = mine.groupby(keys, sort=False, as_index=False)
-    mean = groups.agg(value=("value", "mean"), n=("n", "sum"), samples=("samples", "max"), k=("subject", "nunique"))
+    mean = groups.agg(
+        value=("value", "mean"),
+        n=("n", "sum"),
+        samples=("samples", "max"),
+        k=("subject", "nunique"),
+    )
     mean = mean[mean["k"] == everyone]
     return mean.assign(method=[_label(row, averaged=True) for _, row in mean.iterrows()])
 

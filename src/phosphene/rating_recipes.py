@@ -25,11 +25,19 @@ def methods(study: Study) -> list[str]:
 
 def ratings_recipe(study: Study) -> Recipe:
     """What the trial list and its pictures are made from."""
-    inputs = {f"{subject}-data": data_fingerprint(study, subject) for subject in study.data.subjects}
+    inputs = {
+        f"{subject}-data": data_fingerprint(study, subject) for subject in study.data.subjects
+    }
     for subject in study.data.subjects:
-        inputs |= {f"{subject}-{mode}": reconstruct_recipe(study, subject, mode).hash for mode in methods(study)}
+        inputs |= {
+            f"{subject}-{mode}": reconstruct_recipe(study, subject, mode).hash
+            for mode in methods(study)
+        }
     settings = study.settings("rate", "raters", "trials", "catch", "repeats", "sample")
-    settings |= study.settings("decode", "leave_out") | {"methods": methods(study), "seed": study.seed}
+    settings |= study.settings("decode", "leave_out") | {
+        "methods": methods(study),
+        "seed": study.seed,
+    }
     return Recipe("ratings", study.name, VERSION["ratings"], settings, inputs)
 
 
@@ -50,7 +58,11 @@ def rating_scores_recipe(study: Study) -> Recipe | None:
     if not answers.exists():
         return None
     inputs = {"ratings": ratings_recipe(study).hash, "answers": disk.entry(answers)[1]}
-    inputs |= {subject: evaluation.evaluate_recipe(study, subject).hash for subject in study.data.subjects}
-    settings = study.settings("rate", "least_catch", "least_seconds", "most_fast", "sample") | {"seed": study.seed}
+    inputs |= {
+        subject: evaluation.evaluate_recipe(study, subject).hash for subject in study.data.subjects
+    }
+    settings = study.settings("rate", "least_catch", "least_seconds", "most_fast", "sample") | {
+        "seed": study.seed
+    }
     settings |= study.settings("evaluate", "bootstrap")
     return Recipe("rating_scores", study.name, VERSION["rating_scores"], settings, inputs)

@@ -64,7 +64,11 @@ class Block:
     @property
     def said(self) -> str:
         """What every number of the block stands on."""
-        samples = "one sample each" if self.samples == 1 else f"{self.samples} samples each, {RULES[self.rule]}"
+        samples = (
+            "one sample each"
+            if self.samples == 1
+            else f"{self.samples} samples each, {RULES[self.rule]}"
+        )
         return f"{self.n} pictures, {samples}"
 
     @property
@@ -90,7 +94,9 @@ def blocks(scores: pd.DataFrame) -> list[Block]:
         known = theirs[theirs["preset"] == preset]
         lines = [_line(row, rows, others, known) for _, row in own.iterrows()]
         n, samples = int(rows["n"].iloc[0]), int(rows["samples"].iloc[0])
-        found.append(Block(str(preset), PRESETS[str(preset)].source, rule, n, samples, others, lines))
+        found.append(
+            Block(str(preset), PRESETS[str(preset)].source, rule, n, samples, others, lines)
+        )
     return found
 
 
@@ -123,11 +129,19 @@ def _bar(row: pd.Series, known: pd.DataFrame) -> dict[str, Any]:
         return float(round(100 * (value - start) / (stop - start), 2))
 
     return {
-        "low": place(min(ends)), "high": place(max(ends)), "value": place(row["value"]),
+        "low": place(min(ends)),
+        "high": place(max(ends)),
+        "value": place(row["value"]),
         "chance": None if pd.isna(row["chance"]) else place(row["chance"]),
-        "published": [{"at": place(r.value), "method": r.method, "value": published.printed(r.value, row["kind"])}
-                      for r in known.itertuples()],
-    }  # fmt: skip
+        "published": [
+            {
+                "at": place(r.value),
+                "method": r.method,
+                "value": published.printed(r.value, row["kind"]),
+            }
+            for r in known.itertuples()
+        ],
+    }
 
 
 def versions() -> dict[str, str]:
@@ -155,7 +169,11 @@ def ranking(found: PictureScores) -> tuple[str, str, pd.Series]:
     names = [metric] if two_way.empty else rows.loc[rows["preset"] == preset, "metric"].unique()
     some = table[(table["preset"] == preset) & table["metric"].isin(names)]
     mean = some.groupby("item")["value"].mean()
-    label = f"{metric} of {preset}" if two_way.empty else f"the identification measures of {preset}, mean in %"
+    label = (
+        f"{metric} of {preset}"
+        if two_way.empty
+        else f"the identification measures of {preset}, mean in %"
+    )
     return label, str(rows["kind"].iloc[0]), mean.sort_values(ascending=False, kind="stable")
 
 
@@ -171,7 +189,9 @@ def page(found: PictureScores, made: PictureSet, shown: PictureSet) -> str:
         name: {"table": published.wide(beside, name), "remarks": published.remarks(beside, name)}
         for name in dict.fromkeys(beside.loc[~beside["yours"].astype(bool), "preset"])
     }
-    environment = Environment(loader=PackageLoader("phosphene"), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("phosphene"), autoescape=True, undefined=StrictUndefined
+    )
     return environment.get_template("score.html").render(
         recons=made.source,
         originals=shown.source,
@@ -183,10 +203,19 @@ def page(found: PictureScores, made: PictureSet, shown: PictureSet) -> str:
         notes=found.notes,
         ranked_by=label,
         gallery=[
-            ("The best", [_pair(found, made, shown, int(item), published.printed(order[item], kind)) for item in best]),
+            (
+                "The best",
+                [
+                    _pair(found, made, shown, int(item), published.printed(order[item], kind))
+                    for item in best
+                ],
+            ),
             (
                 "The worst",
-                [_pair(found, made, shown, int(item), published.printed(order[item], kind)) for item in worst],
+                [
+                    _pair(found, made, shown, int(item), published.printed(order[item], kind))
+                    for item in worst
+                ],
             ),
         ],
         samples=len(made.samples),
@@ -202,7 +231,9 @@ def grouped(absent: dict[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def _pair(found: PictureScores, made: PictureSet, shown: PictureSet, item: int, value: str) -> dict[str, Any]:
+def _pair(
+    found: PictureScores, made: PictureSet, shown: PictureSet, item: int, value: str
+) -> dict[str, Any]:
     return {
         "name": found.names[item] if found.names else str(item),
         "value": value,

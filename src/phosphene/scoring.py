@@ -8,7 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from phosphene.errors import PhospheneError
 
 _EPS = np.finfo(np.float64).eps
-TIE_TOLERANCE = 1e-10  # relative difference below which two scores count as equal; rounding makes some 1e-16
+TIE_TOLERANCE = (
+    1e-10  # relative difference below which two scores count as equal; rounding makes some 1e-16
+)
 
 
 def as_floats(values: ArrayLike) -> NDArray[np.float64]:
@@ -18,7 +20,9 @@ def as_floats(values: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64)
 
 
-def merge_ties(values: ArrayLike, scale: float, tolerance: float = TIE_TOLERANCE) -> NDArray[np.float64]:
+def merge_ties(
+    values: ArrayLike, scale: float, tolerance: float = TIE_TOLERANCE
+) -> NDArray[np.float64]:
     """Make values equal that differ by rounding alone, so that they get one rank.
 
     Values that follow one another within ``tolerance * scale`` become the smallest of them. (Rounding to decimals would
@@ -136,7 +140,9 @@ def noise_ceiling(ncsnr: ArrayLike, repeats: ArrayLike = 3) -> NDArray[np.float6
     """
     snr = as_floats(ncsnr)
     if np.any(snr < 0):
-        raise PhospheneError(f"noise_ceiling: ncsnr must be zero or more, found {np.nanmin(snr):g}.")
+        raise PhospheneError(
+            f"noise_ceiling: ncsnr must be zero or more, found {np.nanmin(snr):g}."
+        )
     with np.errstate(divide="ignore"):
         return np.asarray(100.0 / (1.0 + _inverse_repeats(repeats) / snr**2), dtype=np.float64)
 
@@ -149,7 +155,11 @@ def max_correlation(ncsnr: ArrayLike, repeats: ArrayLike = 3) -> NDArray[np.floa
 def _inverse_repeats(repeats: ArrayLike) -> float:
     """Mean over images of 1 / trials: the share of the noise variance that averages keep."""
     trials = as_floats(repeats)
-    if trials.ndim > 1 or not trials.size or not np.all((trials >= 1) & (trials == np.floor(trials))):
+    if (
+        trials.ndim > 1
+        or not trials.size
+        or not np.all((trials >= 1) & (trials == np.floor(trials)))
+    ):
         raise PhospheneError(
             "noise_ceiling: repeats must be a number of trials (1 or more), or that number for each test image, found "
             f"{repeats!r}."
@@ -160,7 +170,9 @@ def _inverse_repeats(repeats: ArrayLike) -> float:
 def _pair(a: ArrayLike, b: ArrayLike, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     x, y = as_floats(a), as_floats(b)
     if x.shape != y.shape or x.ndim == 0:
-        raise PhospheneError(f"{name}: both arrays must have one shape of at least 1-d, found {x.shape} and {y.shape}.")
+        raise PhospheneError(
+            f"{name}: both arrays must have one shape of at least 1-d, found {x.shape} and {y.shape}."
+        )
     return x, y
 
 

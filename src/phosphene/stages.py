@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 VERSION = {"betas": 1, "extract": 1, "decompose": 1, "decode": 3, "reconstruct": 1}
 IMAGES_PER_PART, TARGETS_PER_PART, ITEMS_PER_PART, VOXELS_PER_CHUNK = 250, 4096, 8, 4096
 EXTRACTED_AT_ONCE = 48  # pictures that are read together; the model cuts them into its own blocks
-LEFT_OUT = "left_out"  # fact of results that hold nothing, since their region has no data: the reason
+LEFT_OUT = (
+    "left_out"  # fact of results that hold nothing, since their region has no data: the reason
+)
 # Where the features of a reconstruction come from. MEAN: of the training trials; CATEGORY: c of the names of things.
 BRAIN, SHUFFLED, TRUE, MEAN, CATEGORY = "brain", "shuffled", "true", "mean", "category"
 MODE_FEATURES = {"z": ("z",), "c": ("c",), "zc": ("z", "c")}
@@ -50,13 +52,24 @@ MODE_FEATURES = {"z": ("z",), "c": ("c",), "zc": ("z", "c")}
 # The one shape of a stage
 
 
-def make(study: Study, recipe: Recipe, n_parts: int, work: Callable[[Artefact, int], None], compute: Compute,
-          prepare: Callable[[Artefact], None] = lambda artefact: None) -> Artefact:  # fmt: skip
+def make(
+    study: Study,
+    recipe: Recipe,
+    n_parts: int,
+    work: Callable[[Artefact, int], None],
+    compute: Compute,
+    prepare: Callable[[Artefact], None] = lambda artefact: None,
+) -> Artefact:
     """Make the parts of an artefact that are missing, and finish it."""
     artefact = Store(study.root).artefact(recipe)
     if not artefact.done:
         prepare(artefact)
-        run_parts(partial(work, artefact), artefact.missing(n_parts), compute, f"{recipe.stage} {recipe.name}")
+        run_parts(
+            partial(work, artefact),
+            artefact.missing(n_parts),
+            compute,
+            f"{recipe.stage} {recipe.name}",
+        )
         artefact.finish()
     return artefact
 
@@ -99,10 +112,14 @@ def betas(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> 
             artefact.create_array(session_array(session), (n, n_voxels), data.dtype, chunks)
 
     work = partial(_betas_part, study=study, subject=subject, rois=tuple(rois))
-    return make(study, betas_recipe(study, subject, rois), len(data.sessions), work, compute, prepare)
+    return make(
+        study, betas_recipe(study, subject, rois), len(data.sessions), work, compute, prepare
+    )
 
 
-def _betas_part(artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]) -> None:
+def _betas_part(
+    artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]
+) -> None:
     data = dataset(study, subject)
     assert isinstance(data, Scans)
     session = data.sessions[index]
@@ -140,7 +157,10 @@ def assembled(
     """
     artefact = Store(study.root).artefact(betas_recipe(study, data.subject, rois))
     arrays = [artefact.array(session_array(number)) for number in data.sessions]
-    train, n_voxels = data.trials["split"] == "train", len(range(*columns.indices(arrays[0].shape[1])))
+    train, n_voxels = (
+        data.trials["split"] == "train",
+        len(range(*columns.indices(arrays[0].shape[1]))),
+    )
     blocks = (np.asarray(array[:, columns]) for array in arrays)
     return assemble(blocks, (len(train), n_voxels), train.to_numpy(), study.data.zscore, data.scale)
 
@@ -150,7 +170,10 @@ def assembled(
 
 def extract_recipe(study: Study, subject: str, feature: str) -> Recipe:
     """What the features of all seen pictures are made from."""
-    inputs = {"data": data_fingerprint(study, subject), "model": model_fingerprint(study.model.name)}
+    inputs = {
+        "data": data_fingerprint(study, subject),
+        "model": model_fingerprint(study.model.name),
+    }
     settings = study.settings("model", "latent_size", *(["latent"] if feature == "z" else []))
     if feature == "z" and study.model.latent == "sample":
         settings |= {"seed": study.seed}
@@ -162,17 +185,30 @@ def extract(study: Study, subject: str, feature: str, compute: Compute) -> Artef
     data = dataset(study, subject)
     ids = image_ids(data)
     model = load_model(study.model.name, compute.device)
-    width = int(np.prod(model.latent_shape(study.model.latent_size) if feature == "z" else model.context_shape))
+    width = int(
+        np.prod(
+            model.latent_shape(study.model.latent_size) if feature == "z" else model.context_shape
+        )
+    )
 
     def prepare(artefact: Artefact) -> None:
         if feature == "c":
             names = getattr(data, "names", None)  # of data whose images have names
-            check_captions(model, data.captions(ids.tolist()), [names[k] if names else k for k in ids.tolist()])
-        artefact.create_array("features", (len(ids), width), "float32", (min(IMAGES_PER_PART, len(ids)), width))
+            check_captions(
+                model, data.captions(ids.tolist()), [names[k] if names else k for k in ids.tolist()]
+            )
+        artefact.create_array(
+            "features", (len(ids), width), "float32", (min(IMAGES_PER_PART, len(ids)), width)
+        )
 
     work = partial(_extract_part, study=study, subject=subject, feature=feature, compute=compute)
     return make(
-        study, extract_recipe(study, subject, feature), part_count(len(ids), IMAGES_PER_PART), work, compute, prepare
+        study,
+        extract_recipe(study, subject, feature),
+        part_count(len(ids), IMAGES_PER_PART),
+        work,
+        compute,
+        prepare,
     )
 
 
@@ -184,10 +220,16 @@ def _extract_part(
     rows = part_slice(index, IMAGES_PER_PART, len(ids))
     values = []
     with artefact.part(index) as part:
-        for some in np.split(ids[rows], range(EXTRACTED_AT_ONCE, len(ids[rows]), EXTRACTED_AT_ONCE)):
+        for some in np.split(
+            ids[rows], range(EXTRACTED_AT_ONCE, len(ids[rows]), EXTRACTED_AT_ONCE)
+        ):
             if feature == "z":
                 seeds = latent_seeds(study, [(subject, int(image)) for image in some])
-                values.append(model.image_to_latent(data.images(some.tolist()), study.model.latent_size, seeds))
+                values.append(
+                    model.image_to_latent(
+                        data.images(some.tolist()), study.model.latent_size, seeds
+                    )
+                )
             else:
                 with without_warnings():  # of captions that are cut: `extract` has counted them
                     values.append(model.text_to_context(data.captions(some.tolist())))
@@ -199,7 +241,9 @@ def _extract_part(
 
 def decompose_recipe(study: Study, subject: str, rois: Sequence[str]) -> Recipe:
     """What the part of the regressions that all features share is made from."""
-    settings = study.settings("decode", "preset", "alphas", "cv", "grouped", "standardize", "intercept")
+    settings = study.settings(
+        "decode", "preset", "alphas", "cv", "grouped", "standardize", "intercept"
+    )
     settings |= {"rois": list(rois), **study.settings("data", "zscore")}
     inputs = {"data": data_fingerprint(study, subject)}
     return Recipe("decompose", _roi_name(subject, rois), VERSION["decompose"], settings, inputs)
@@ -214,7 +258,9 @@ def decompose(study: Study, subject: str, rois: Sequence[str], compute: Compute)
     return artefact
 
 
-def _decompose_part(artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]) -> None:
+def _decompose_part(
+    artefact: Artefact, index: int, *, study: Study, subject: str, rois: tuple[str, ...]
+) -> None:
     with artefact.part(index) as part:
         with without_warnings(rois not in (study.decode.z.rois, study.decode.c.rois)):
             X = responses(study, subject, rois)
@@ -222,23 +268,43 @@ def _decompose_part(artefact: Artefact, index: int, *, study: Study, subject: st
         part.file("decomposition.safetensors", partial(ridge.save, parts))
 
 
-def decode_recipe(study: Study, subject: str, feature: str, source: str = BRAIN, rois: Sequence[str] = ()) -> Recipe:
+def decode_recipe(
+    study: Study, subject: str, feature: str, source: str = BRAIN, rois: Sequence[str] = ()
+) -> Recipe:
     """What predicted features are made from; `rois` in place of the study's own answers "which part knows it?"."""
     own = getattr(study.decode, feature).rois
-    rois = () if tuple(rois) == own else tuple(rois)  # the study's own regions are one artefact, whoever asks
+    rois = (
+        () if tuple(rois) == own else tuple(rois)
+    )  # the study's own regions are one artefact, whoever asks
     settings = study.settings(
-        "decode", "preset", "alphas", "cv", "grouped", "standardize", "intercept", "scoring", "leave_out"
+        "decode",
+        "preset",
+        "alphas",
+        "cv",
+        "grouped",
+        "standardize",
+        "intercept",
+        "scoring",
+        "leave_out",
     )
     settings |= {"rois": list(rois or own), **study.settings("data", "zscore")}
     if source == SHUFFLED:
         settings |= {"shuffled": study.seed}
     name = _roi_name(f"{subject}-{feature}" + ("-shuffled" if source == SHUFFLED else ""), rois)
-    inputs = {"features": extract_recipe(study, subject, feature).hash, "data": data_fingerprint(study, subject)}
+    inputs = {
+        "features": extract_recipe(study, subject, feature).hash,
+        "data": data_fingerprint(study, subject),
+    }
     return Recipe("decode", name, VERSION["decode"], settings, inputs)
 
 
 def decode(
-    study: Study, subject: str, feature: str, compute: Compute, source: str = BRAIN, rois: Sequence[str] = ()
+    study: Study,
+    subject: str,
+    feature: str,
+    compute: Compute,
+    source: str = BRAIN,
+    rois: Sequence[str] = (),
 ) -> Artefact:
     """Predict features from brain activity with ridge regression (paper, section C).
 
@@ -251,7 +317,9 @@ def decode(
     chosen = rois or getattr(study.decode, feature).rois
     n = len(items(study, dataset(study, subject)))
     if not Store(study.root).artefact(recipe).done:
-        betas(study, subject, chosen, compute)  # first, so that a region is refused before anything is written
+        betas(
+            study, subject, chosen, compute
+        )  # first, so that a region is refused before anything is written
     features = extract(study, subject, feature, compute)
     if study.decode.leave_out != "run" and not Store(study.root).artefact(recipe).done:
         decompose(study, subject, chosen, compute)
@@ -263,7 +331,9 @@ def decode(
         for name in ("best_alphas", "r", "ceiling"):
             artefact.create_array(name, (width,), "float64", (block,))
 
-    work = partial(_decode_part, study=study, subject=subject, feature=feature, source=source, rois=tuple(rois))
+    work = partial(
+        _decode_part, study=study, subject=subject, feature=feature, source=source, rois=tuple(rois)
+    )
     return make(study, recipe, part_count(width, TARGETS_PER_PART), work, compute, prepare)
 
 
@@ -276,8 +346,16 @@ def without_warnings(when: bool = True) -> Iterator[None]:
         yield
 
 
-def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, feature: str, source: str,
-                 rois: tuple[str, ...]) -> None:  # fmt: skip
+def _decode_part(
+    artefact: Artefact,
+    index: int,
+    *,
+    study: Study,
+    subject: str,
+    feature: str,
+    source: str,
+    rois: tuple[str, ...],
+) -> None:
     data, wanted = dataset(study, subject), items(study, dataset(study, subject))
     features = Store(study.root).artefact(extract_recipe(study, subject, feature)).array("features")
     columns = part_slice(index, TARGETS_PER_PART, features.shape[1])
@@ -288,7 +366,9 @@ def _decode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
         if study.decode.leave_out != "run":
             decomposed = Store(study.root).artefact(decompose_recipe(study, subject, chosen))
             parts = ridge.load(decomposed.file("decomposition.safetensors"))
-        with without_warnings(bool(rois) or source == SHUFFLED or parts is not None):  # the decomposition said it
+        with without_warnings(
+            bool(rois) or source == SHUFFLED or parts is not None
+        ):  # the decomposition said it
             X = responses(study, subject, chosen)
         with without_warnings(bool(rois) or source == SHUFFLED):
             found = predict(study, data, X, Y, source == SHUFFLED, parts)
@@ -306,7 +386,9 @@ def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAI
     settings = {"mode": mode, "seed": study.seed, **study.settings("model", "latent_size")}
     settings |= study.settings("reconstruct", "sampler")
     if mode != "z":  # z alone is decoded without drawing any noise
-        settings |= study.settings("reconstruct", "samples", "strength", "steps", "guidance", "same_noise")
+        settings |= study.settings(
+            "reconstruct", "samples", "strength", "steps", "guidance", "same_noise"
+        )
     if mode == "zc":
         settings |= study.settings("model", "latent")
     inputs = {"model": model_fingerprint(study.model.name)}
@@ -322,22 +404,34 @@ def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAI
     return Recipe("reconstruct", name, VERSION["reconstruct"], settings, inputs)
 
 
-def reconstruct(study: Study, subject: str, mode: str, compute: Compute, source: str = BRAIN) -> Artefact:
+def reconstruct(
+    study: Study, subject: str, mode: str, compute: Compute, source: str = BRAIN
+) -> Artefact:
     """Make pictures from decoded features (paper, section C): files ``pictures/item00000_0.png`` (item, sample).
 
     Other sources are baselines: "shuffled" (a decoder that was told wrong pictures), "true" (the pictures' own
     features), "mean" (of the training trials, for every item), "category" (mode c: names of the things as the prompt).
     """
     if source == CATEGORY and mode != "c":
-        raise PhospheneError(f"source 'category': found mode {mode!r}, expected 'c'; names say nothing about z.")
+        raise PhospheneError(
+            f"source 'category': found mode {mode!r}, expected 'c'; names say nothing about z."
+        )
     for feature in MODE_FEATURES[mode]:
         if source in (BRAIN, SHUFFLED):
             decode(study, subject, feature, compute, source)
         else:
             extract(study, subject, feature, compute)
     n = len(items(study, dataset(study, subject)))
-    work = partial(_reconstruct_part, study=study, subject=subject, mode=mode, source=source, compute=compute)
-    return make(study, reconstruct_recipe(study, subject, mode, source), part_count(n, ITEMS_PER_PART), work, compute)
+    work = partial(
+        _reconstruct_part, study=study, subject=subject, mode=mode, source=source, compute=compute
+    )
+    return make(
+        study,
+        reconstruct_recipe(study, subject, mode, source),
+        part_count(n, ITEMS_PER_PART),
+        work,
+        compute,
+    )
 
 
 def _features(study: Study, subject: str, feature: str, source: str, rows: slice) -> Rows:
@@ -347,7 +441,10 @@ def _features(study: Study, subject: str, feature: str, source: str, rows: slice
         return np.asarray(decoded.array("prediction")[rows], np.float32)
     if source == MEAN:
         return _mean_features(study, str(study.root), subject, feature)[rows]
-    data, true = dataset(study, subject), Store(study.root).artefact(extract_recipe(study, subject, feature))
+    data, true = (
+        dataset(study, subject),
+        Store(study.root).artefact(extract_recipe(study, subject, feature)),
+    )
     wanted = np.searchsorted(image_ids(data), items(study, data)["image"].to_numpy()[rows])
     return np.asarray(true.array("features").oindex[wanted], np.float32)
 
@@ -361,16 +458,28 @@ def _mean_features(study: Study, root: str, subject: str, feature: str) -> Rows:
 
 def category_context(model: ldm.LatentDiffusion, data: Dataset, images: Sequence[int]) -> Rows:
     """Context of the names of the things in pictures as one prompt, largest first, each once: "cat, house"."""
-    return model.text_to_context([[", ".join(dict.fromkeys(found))] for found in data.categories(images)])
+    return model.text_to_context(
+        [[", ".join(dict.fromkeys(found))] for found in data.categories(images)]
+    )
 
 
-def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: str, mode: str, source: str,
-                      compute: Compute) -> None:  # fmt: skip
+def _reconstruct_part(
+    artefact: Artefact,
+    index: int,
+    *,
+    study: Study,
+    subject: str,
+    mode: str,
+    source: str,
+    compute: Compute,
+) -> None:
     model, sampler = load_model(study.model.name, compute.device), study.reconstruct.sampler
     wanted = items(study, dataset(study, subject))
     rows = part_slice(index, ITEMS_PER_PART, len(wanted))
     images = wanted["image"].to_numpy()[rows]
-    keys = [(subject, int(image), int(run)) for image, run in wanted[["image", "run"]].to_numpy()[rows]]
+    keys = [
+        (subject, int(image), int(run)) for image, run in wanted[["image", "run"]].to_numpy()[rows]
+    ]
     z = None
     with artefact.part(index) as part:
         if "z" in MODE_FEATURES[mode]:
@@ -386,7 +495,9 @@ def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: 
             return
         if mode == "zc":
             larger = ldm.resize(coarse, model.size, Image.Resampling.BICUBIC)
-            z = model.image_to_latent(larger, sample_seeds=latent_seeds(study, keys, study.reconstruct.same_noise))
+            z = model.image_to_latent(
+                larger, sample_seeds=latent_seeds(study, keys, study.reconstruct.same_noise)
+            )
         if source == CATEGORY:
             c = category_context(model, dataset(study, subject), images.tolist())
         else:
@@ -394,7 +505,9 @@ def _reconstruct_part(artefact: Artefact, index: int, *, study: Study, subject: 
         _sample(model, study, z, c, keys, compute, write)
 
 
-def latent_seeds(study: Study, keys: Sequence[tuple[str | int, ...]], same: bool = False) -> list[int] | None:
+def latent_seeds(
+    study: Study, keys: Sequence[tuple[str | int, ...]], same: bool = False
+) -> list[int] | None:
     """Seeds of samples of the autoencoder's posterior, one per key, or `same` for all; None where its mean is taken."""
     if study.model.latent == "mean":
         return None
@@ -412,26 +525,43 @@ def noise_seeds(study: Study, keys: Sequence[tuple[str | int, ...]], same: bool)
     same : bool
         Sample k of all images starts from the same noise, as in the paper's released code, which seeds each image anew.
     """
-    return [int(rng(study.seed, *(("noise", key[-1]) if same else key)).integers(2**62)) for key in keys]
+    return [
+        int(rng(study.seed, *(("noise", key[-1]) if same else key)).integers(2**62)) for key in keys
+    ]
 
 
-def _sample(model: ldm.LatentDiffusion, study: Study, z: Rows | None, c: Rows, keys: list[tuple[str, int, int]],
-            compute: Compute, write: Callable[..., None]) -> None:  # fmt: skip
+def _sample(
+    model: ldm.LatentDiffusion,
+    study: Study,
+    z: Rows | None,
+    c: Rows,
+    keys: list[tuple[str, int, int]],
+    compute: Compute,
+    write: Callable[..., None],
+) -> None:
     """Draw all samples of some items, known by their `keys`, and write each batch while the next one is made."""
     settings = study.reconstruct
     wanted = [(k, s) for k in range(len(c)) for s in range(settings.samples)]
     if compute.compile:
         model.compile()
-    batch = -(-len(wanted) // -(-len(wanted) // model.batch(compute.batch)))  # as many batches, but of equal sizes
+    batch = -(
+        -len(wanted) // -(-len(wanted) // model.batch(compute.batch))
+    )  # as many batches, but of equal sizes
     with ThreadPoolExecutor(1) as writer:
         writing: list[Future[None]] = []
         for start in range(0, len(wanted), batch):
             some = wanted[start : start + batch]
             index = [k for k, _ in some]
             seeds = noise_seeds(study, [(*keys[k], s) for k, s in some], settings.same_noise)
-            made = model.denoise_later(None if z is None else z[index], c[index], seeds=seeds, sampler=settings.sampler,
-                                       strength=settings.strength, steps=settings.steps,
-                                       guidance=settings.guidance)  # fmt: skip
+            made = model.denoise_later(
+                None if z is None else z[index],
+                c[index],
+                seeds=seeds,
+                sampler=settings.sampler,
+                strength=settings.strength,
+                steps=settings.steps,
+                guidance=settings.guidance,
+            )
             for before in writing:
                 before.result()  # one batch waits at most; an error ends the part
             writing = [writer.submit(write, made, some)]
@@ -439,17 +569,22 @@ def _sample(model: ldm.LatentDiffusion, study: Study, z: Rows | None, c: Rows, k
             last.result()
 
 
-def _write_picture(part: Part, name: str, picture: NDArray[np.uint8], recipe: Recipe, image: int) -> None:
+def _write_picture(
+    part: Part, name: str, picture: NDArray[np.uint8], recipe: Recipe, image: int
+) -> None:
     """Write a PNG that carries what it was made from."""
     about, stream = PngInfo(), io.BytesIO()
     about.add_text(
-        "phosphene", json.dumps({"recipe": json.loads(recipe.canonical), "hash": recipe.hash, "image": image})
+        "phosphene",
+        json.dumps({"recipe": json.loads(recipe.canonical), "hash": recipe.hash, "image": image}),
     )
     Image.fromarray(picture).save(stream, "PNG", pnginfo=about)
     part.file(name, stream.getvalue())
 
 
-def pictures(artefact: Artefact, rows: Sequence[int], samples: int | None = None) -> NDArray[np.uint8]:
+def pictures(
+    artefact: Artefact, rows: Sequence[int], samples: int | None = None
+) -> NDArray[np.uint8]:
     """Read some items' pictures, uint8 (n_rows, n_samples, height, width, 3); by default all samples."""
     count = samples or len(list((artefact.path / "pictures").glob(f"item{rows[0]:05d}_*.png")))
     names = [[f"pictures/item{row:05d}_{sample}.png" for sample in range(count)] for row in rows]

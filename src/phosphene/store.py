@@ -56,7 +56,17 @@ Content = bytes | Callable[[Path], object]
 """The bytes of a file, or a function that writes the file at the path it is given (same suffix as the final one)."""
 Where = slice | tuple[slice, ...]
 
-_PACKAGES = ("phosphene", "numpy", "scipy", "pandas", "pyarrow", "zarr", "torch", "diffusers", "transformers")
+_PACKAGES = (
+    "phosphene",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "zarr",
+    "torch",
+    "diffusers",
+    "transformers",
+)
 _log = logging.getLogger("phosphene")
 
 
@@ -85,12 +95,20 @@ class Recipe:
     def __post_init__(self) -> None:
         for text in (self.stage, self.name):
             if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", text):
-                raise PhospheneError(f"'{text}' cannot name a folder; use letters, digits and . _ - only")
+                raise PhospheneError(
+                    f"'{text}' cannot name a folder; use letters, digits and . _ - only"
+                )
 
     @property
     def canonical(self) -> str:
         """The recipe as JSON with sorted keys and no spaces: equal recipes give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False, default=disk.scalar)
+        return json.dumps(
+            asdict(self),
+            sort_keys=True,
+            separators=(",", ":"),
+            allow_nan=False,
+            default=disk.scalar,
+        )
 
     @property
     def digest(self) -> str:
@@ -148,7 +166,9 @@ class Artefact:
         return (
             manifest is not None
             and "files" in manifest
-            and not any(disk.fault(self.path / name, *entry) for name, entry in manifest["files"].items())
+            and not any(
+                disk.fault(self.path / name, *entry) for name, entry in manifest["files"].items()
+            )
         )
 
     @property
@@ -194,7 +214,9 @@ class Artefact:
 
     # writing
 
-    def create_array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike, chunks: tuple[int, ...]) -> None:
+    def create_array(
+        self, name: str, shape: tuple[int, ...], dtype: DTypeLike, chunks: tuple[int, ...]
+    ) -> None:
         """Declare a zarr v3 array; parts fill it, each whole chunks. Declaring the same array again changes nothing."""
         import zarr
         from zarr.storage import MemoryStore
@@ -242,7 +264,9 @@ class Artefact:
         marker = files | {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
         self._write(f"parts/{index}.json", disk.to_json(marker))
 
-    def finish(self, files: Mapping[str, Content] | None = None, facts: Mapping[str, Any] | None = None) -> None:
+    def finish(
+        self, files: Mapping[str, Content] | None = None, facts: Mapping[str, Any] | None = None
+    ) -> None:
         """Write the manifest, after which the artefact is done.
 
         Parameters
@@ -257,13 +281,23 @@ class Artefact:
             if markers and None not in markers:
                 own = {name: self._write(name, content) for name, content in (files or {}).items()}
                 arrays = {name for marker in markers if marker for name in marker["arrays"]}
-                own |= {f"{name}/zarr.json": disk.entry(self.path / name / "zarr.json") for name in sorted(arrays)}
+                own |= {
+                    f"{name}/zarr.json": disk.entry(self.path / name / "zarr.json")
+                    for name in sorted(arrays)
+                }
                 self._write(
-                    "manifest.json", disk.to_json(self._summary([m for m in markers if m], own, facts or {}), indent=1)
+                    "manifest.json",
+                    disk.to_json(
+                        self._summary([m for m in markers if m], own, facts or {}), indent=1
+                    ),
                 )
-            elif not self.done:  # asked again: the other process may have finished between the two questions
+            elif (
+                not self.done
+            ):  # asked again: the other process may have finished between the two questions
                 lacking = [i for i, marker in enumerate(markers) if marker is None]
-                raise PhospheneError(f"{self.path}: parts {lacking or 'unplanned'} are not there; run the study again")
+                raise PhospheneError(
+                    f"{self.path}: parts {lacking or 'unplanned'} are not there; run the study again"
+                )
         self._unmark()
         disk.sweep(self._temporary)
 
@@ -276,13 +310,17 @@ class Artefact:
 
     @property
     def _temporary(self) -> Path:
-        return self.path.parent / ".tmp"  # beside the artefacts: the same disk, and never part of a result
+        return (
+            self.path.parent / ".tmp"
+        )  # beside the artefacts: the same disk, and never part of a result
 
     def _write(self, name: str, content: Content) -> disk.Entry:
         """One file, whole or not at all: written aside, then moved over the name. The only way anything is written."""
         target = self.path / name
         if not target.resolve().is_relative_to(self.path.resolve()):
-            raise PhospheneError(f"'{name}' lies outside of {self.path}; give a name within the artefact")
+            raise PhospheneError(
+                f"'{name}' lies outside of {self.path}; give a name within the artefact"
+            )
         self._temporary.mkdir(parents=True, exist_ok=True)
         aside = self._temporary / _temporary_name(target.name)
         try:
@@ -313,7 +351,9 @@ class Artefact:
         if not isinstance(manifest, dict) or not {"recipe", "files", "parts"} <= manifest.keys():
             return {}
         if manifest["recipe"] != json.loads(self.recipe.canonical):
-            raise PhospheneError(f"{path}: belongs to another recipe than the one asked for; move this folder away")
+            raise PhospheneError(
+                f"{path}: belongs to another recipe than the one asked for; move this folder away"
+            )
         return manifest
 
     def _marker(self, index: int) -> dict[str, Any] | None:
@@ -334,7 +374,11 @@ class Artefact:
     def _intact(self, index: int) -> bool:
         """Whether a part is done and undamaged; names what is damaged."""
         marker = self._marker(index)
-        faults = [(n, disk.fault(self.path / n, *e)) for n, e in marker["files"].items()] if marker else []
+        faults = (
+            [(n, disk.fault(self.path / n, *e)) for n, e in marker["files"].items()]
+            if marker
+            else []
+        )
         for name, fault in faults:
             if fault:
                 _log.warning("%s %s; part %d is done again", self.path / name, fault, index)
@@ -347,7 +391,10 @@ class Artefact:
         if not manifest:
             _log.warning("%s is damaged; all parts are done again", self.path / "manifest.json")
         for index, part in enumerate(parts):
-            self._write(f"parts/{index}.json", disk.to_json(part | {"files": {n: files.pop(n) for n in part["files"]}}))
+            self._write(
+                f"parts/{index}.json",
+                disk.to_json(part | {"files": {n: files.pop(n) for n in part["files"]}}),
+            )
         if parts:
             self._write("parts/plan.json", disk.to_json({"n_parts": len(parts)}))
         for name, entry in files.items():
@@ -370,16 +417,22 @@ class Artefact:
             return
         shutil.rmtree(aside, ignore_errors=True)
 
-    def _summary(self, markers: list[dict[str, Any]], own: dict[str, disk.Entry], facts: Mapping[str, Any]) -> Any:
+    def _summary(
+        self, markers: list[dict[str, Any]], own: dict[str, disk.Entry], facts: Mapping[str, Any]
+    ) -> Any:
         files = {name: entry for marker in markers for name, entry in marker["files"].items()} | own
         arrays = [name.removesuffix("/zarr.json") for name in own if name.endswith("/zarr.json")]
-        metadata = {name: disk.parsed((self.path / name / "zarr.json").read_bytes()) for name in arrays}
+        metadata = {
+            name: disk.parsed((self.path / name / "zarr.json").read_bytes()) for name in arrays
+        }
         return {
             "recipe": json.loads(self.recipe.canonical),
             "hash": self.hash,
             "files": dict(sorted(files.items())),
             "parts": [marker | {"files": list(marker["files"])} for marker in markers],
-            "arrays": {n: {"shape": m["shape"], "dtype": m["data_type"]} for n, m in metadata.items()},
+            "arrays": {
+                n: {"shape": m["shape"], "dtype": m["data_type"]} for n, m in metadata.items()
+            },
             "facts": {
                 "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "seconds": round(sum(marker["seconds"] for marker in markers), 3),
@@ -417,7 +470,9 @@ class Part:
             Exactly the shape of the selection; cast to the array's dtype.
         """
         self.arrays.add(name)
-        for key, data in _chunks(self.artefact._existing(f"{name}/zarr.json"), where, values).items():
+        for key, data in _chunks(
+            self.artefact._existing(f"{name}/zarr.json"), where, values
+        ).items():
             self.file(f"{name}/{key}", data)
 
 
@@ -446,10 +501,14 @@ def _chunks(metadata: Path, where: Where, values: ArrayLike) -> dict[str, bytes]
     bounds = [w.indices(length) for w, length in zip(where, array.shape, strict=True)]
     for (low, high, step), length, chunk in zip(bounds, array.shape, array.chunks, strict=True):
         if step != 1 or low % chunk or (high % chunk and high != length):
-            raise ValueError(f"{metadata.parent}: {low}:{high}:{step} is not made of whole chunks of {chunk}")
+            raise ValueError(
+                f"{metadata.parent}: {low}:{high}:{step} is not made of whole chunks of {chunk}"
+            )
     values = np.asarray(values)
     if values.shape != tuple(high - low for low, high, _ in bounds):
-        raise ValueError(f"{metadata.parent}: values of shape {values.shape} do not fit the selection {where}")
+        raise ValueError(
+            f"{metadata.parent}: values of shape {values.shape} do not fit the selection {where}"
+        )
     array[where] = values
     return {key: data.to_bytes() for key, data in files.items() if key != "zarr.json"}
 
@@ -473,10 +532,22 @@ def _environment() -> dict[str, Any]:
     commit = ""
     try:
         git = ["git", "-C", str(here.parent)]
-        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True, timeout=10)
+        subprocess.run(
+            [*git, "ls-files", "--error-unmatch", here.name],
+            check=True,
+            capture_output=True,
+            timeout=10,
+        )
         describe = [*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-        commit = subprocess.run(describe, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+        commit = subprocess.run(
+            describe, check=True, capture_output=True, text=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         pass  # installed without git, or not a checkout
     machine = platform.platform(aliased=True)
-    return {"python": platform.python_version(), "platform": machine, "packages": packages, "commit": commit}
+    return {
+        "python": platform.python_version(),
+        "platform": machine,
+        "packages": packages,
+        "commit": commit,
+    }

@@ -110,7 +110,8 @@ class Decode:
     z: DecodeZ = DecodeZ()
     c: DecodeC = DecodeC()
     alphas: tuple[float, ...] = field(
-        default=tuple(10.0 ** (k / 2) for k in range(13)), metadata={"filled": True, "low": 0, "high": float("inf")}
+        default=tuple(10.0 ** (k / 2) for k in range(13)),
+        metadata={"filled": True, "low": 0, "high": float("inf")},
     )
     cv: int = _number(5, 2)
     grouped: bool = True
@@ -149,7 +150,9 @@ class Evaluate:
     from each; empty: the streams where they are drawn, else all regions, and those of `decode`.
     """
 
-    presets: tuple[Literal["scenes", "pixel", "takagi2023", "braindiffuser", "mindeye"], ...] = _filled("scenes")
+    presets: tuple[Literal["scenes", "pixel", "takagi2023", "braindiffuser", "mindeye"], ...] = (
+        _filled("scenes")
+    )
     weights: str = _folder()
     rois: tuple[str, ...] = ()
     bootstrap: int = _number(2000, 1)
@@ -174,12 +177,17 @@ class Encode:
     )
     same_noise: bool = True
     components: int = _number(6400, 1)
-    noise: tuple[float, ...] = field(default=(0.2, 0.5, 0.8), metadata={"filled": True, "low": 0, "high": 1})
-    steps: tuple[float, ...] = field(default=(0.1, 0.5, 1.0), metadata={"filled": True, "low": 0, "high": 1})
+    noise: tuple[float, ...] = field(
+        default=(0.2, 0.5, 0.8), metadata={"filled": True, "low": 0, "high": 1}
+    )
+    steps: tuple[float, ...] = field(
+        default=(0.1, 0.5, 1.0), metadata={"filled": True, "low": 0, "high": 1}
+    )
     layers: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     alphas: tuple[float, ...] = field(
-        default=tuple(10.0 ** (k / 2) for k in range(-2, 11)), metadata={"filled": True, "low": 0, "high": float("inf")}
+        default=tuple(10.0 ** (k / 2) for k in range(-2, 11)),
+        metadata={"filled": True, "low": 0, "high": float("inf")},
     )
     cv: int = _number(5, 2)
     mixes: int = _number(5, 1)
@@ -261,7 +269,9 @@ class Study:
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise PhospheneError(f"{path}: no such study file; `phosphene init DIR` writes one") from None
+            raise PhospheneError(
+                f"{path}: no such study file; `phosphene init DIR` writes one"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise PhospheneError(f"{path}: cannot be read as a text file ({error})") from None
         except tomllib.TOMLDecodeError as error:
@@ -270,11 +280,17 @@ class Study:
 
     @classmethod
     def from_dict(
-        cls, values: Mapping[str, Any], root: str | Path = "runs", folder: str | Path = ".", source: str = ""
+        cls,
+        values: Mapping[str, Any],
+        root: str | Path = "runs",
+        folder: str | Path = ".",
+        source: str = "",
     ) -> Study:
         """A study from nested tables; `source` (a file name) begins every error message."""
         try:
-            built = _build(cls, values, "", {"root": Path(root).absolute(), "folder": Path(folder).absolute()})
+            built = _build(
+                cls, values, "", {"root": Path(root).absolute(), "folder": Path(folder).absolute()}
+            )
         except PhospheneError as error:
             raise PhospheneError(f"{source}: {error}" if source else str(error)) from None
         assert isinstance(built, Study)
@@ -328,19 +344,29 @@ class Study:
         unknown = set(keys) - {f.name for f in fields(part)}
         if unknown:
             raise KeyError(f"no setting {sorted(unknown)} in section {section!r}")
-        chosen = {f.name for f in fields(part) if (not keys or f.name in keys) and not f.metadata.get("folder")}
+        chosen = {
+            f.name
+            for f in fields(part)
+            if (not keys or f.name in keys) and not f.metadata.get("folder")
+        }
         return {name: value for name, value in _differing(part).items() if name in chosen}
 
     @property
     def weights(self) -> Path | None:
         """`evaluate.weights` against the folder of the study file; None where it is not set."""
-        return self.folder / Path(self.evaluate.weights).expanduser() if self.evaluate.weights else None
+        return (
+            self.folder / Path(self.evaluate.weights).expanduser()
+            if self.evaluate.weights
+            else None
+        )
 
     @property
     def data_root(self) -> Path:
         """`data.root` against the folder of the study file; absolute paths stay, ``~`` is the home folder."""
         if not self.data.root:
-            raise PhospheneError(f"study '{self.name}': 'data.root' is not set; give the folder that holds the data")
+            raise PhospheneError(
+                f"study '{self.name}': 'data.root' is not set; give the folder that holds the data"
+            )
         return self.folder / Path(self.data.root).expanduser()
 
 
@@ -365,10 +391,14 @@ class Compute:
 
     def __post_init__(self) -> None:
         if self.backend not in ("auto", "serial", "loky", "dask"):
-            raise PhospheneError(f"unknown backend '{self.backend}'; choose 'auto', 'serial', 'loky' or 'dask'")
+            raise PhospheneError(
+                f"unknown backend '{self.backend}'; choose 'auto', 'serial', 'loky' or 'dask'"
+            )
         for name, low in (("jobs", 0), ("batch", 0), ("threads", 1)):
             if getattr(self, name) < low:
-                raise PhospheneError(f"'{name}' must be at least {low}, found {getattr(self, name)}")
+                raise PhospheneError(
+                    f"'{name}' must be at least {low}, found {getattr(self, name)}"
+                )
 
 
 def rng(seed: int, *keys: str | int) -> np.random.Generator:
@@ -380,7 +410,9 @@ def rng(seed: int, *keys: str | int) -> np.random.Generator:
 
     named = [key if isinstance(key, str) else operator.index(key) for key in (seed, *keys)]
     digest = hashlib.blake2b(json.dumps(named).encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(int.from_bytes(digest, "big"))))
+    return np.random.Generator(
+        np.random.PCG64(np.random.SeedSequence(int.from_bytes(digest, "big")))
+    )
 
 
 def parse_set(text: str) -> tuple[str, Any]:
@@ -427,15 +459,25 @@ def _unknown(key: str, section: str) -> str:
     names = list(_dotted(Study))
     tables = sorted({name.rpartition(".")[0] for name in names} - {""})
     last = key.rpartition(".")[2]
-    siblings = {name.rpartition(".")[2]: name for name in names + tables if name.rpartition(".")[0] == section}
+    siblings = {
+        name.rpartition(".")[2]: name
+        for name in names + tables
+        if name.rpartition(".")[0] == section
+    }
     near = [siblings[name] for name in difflib.get_close_matches(last, siblings, n=1)]
     near = near or [n for n in names if n.endswith(f".{last}")]
     near = near or difflib.get_close_matches(key, names + tables, n=1)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known here: {', '.join(siblings.values())}"
+    hint = (
+        f"did you mean {' or '.join(map(repr, near))}?"
+        if near
+        else f"known here: {', '.join(siblings.values())}"
+    )
     return f"unknown setting '{key}'; {hint}"
 
 
-def _build(cls: Any, values: Any, prefix: str, extra: Mapping[str, Any] = types.MappingProxyType({})) -> Any:
+def _build(
+    cls: Any, values: Any, prefix: str, extra: Mapping[str, Any] = types.MappingProxyType({})
+) -> Any:
     """Table -> frozen dataclass, every value checked against the type of its field."""
     if not isinstance(values, Mapping):
         raise PhospheneError(f"'{prefix.rstrip('.')}' must be a table, found {values!r}")

@@ -32,9 +32,17 @@ TITLES = {
     "steps": "What z and zc each explain, along the denoising",
     "layers": "The layer of the U-Net that predicts best, along the denoising",
 }
-SPACES = {"z": "z, how it looked", "c": "c, what it was", "c:category": "c of the category’s name",
-          "z:segmentation": "z of the segmentation"}  # fmt: skip
-TEXTS = {OTHER: "another picture’s text, over z", EMPTY: "empty text, over z", "zc": "zc over zc with empty text"}
+SPACES = {
+    "z": "z, how it looked",
+    "c": "c, what it was",
+    "c:category": "c of the category’s name",
+    "z:segmentation": "z of the segmentation",
+}
+TEXTS = {
+    OTHER: "another picture’s text, over z",
+    EMPTY: "empty text, over z",
+    "zc": "zc over zc with empty text",
+}
 RANKS: dict[str, dict[int, tuple[str, ...]]] = {
     "noise": {2: ("low", "high"), 3: ("low", "medium", "high")},
     "steps": {2: ("early", "late"), 3: ("early", "middle", "late")},
@@ -53,7 +61,9 @@ def panel_names(analysis: str, models: Sequence[Model]) -> dict[Model, str]:
     models : sequence of Model
         All of the analysis, whether finished or not: which noise is low depends on the others.
     """
-    if analysis in ("noise", "steps", "layers") and all(model.spaces[-1].strength is not None for model in models):
+    if analysis in ("noise", "steps", "layers") and all(
+        model.spaces[-1].strength is not None for model in models
+    ):
         ranked = "noise" if analysis == "noise" else "steps"
         at = {m: m.spaces[-1].strength if ranked == "noise" else m.spaces[-1].step for m in models}
         places_ = sorted({float(value) for value in at.values() if value is not None})
@@ -91,7 +101,9 @@ def tables_of(study: Study, subject: str, models: Sequence[Model]) -> dict[Model
     return found
 
 
-def steps_of(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> dict[str, dict[str, pd.DataFrame]]:
+def steps_of(
+    names: dict[Model, str], tables: dict[Model, pd.DataFrame]
+) -> dict[str, dict[str, pd.DataFrame]]:
     """Arrange layers: panel -> layer -> table; only panels with two layers or more, all that the fullest panel has."""
     found: dict[str, dict[str, pd.DataFrame]] = {}
     for model, table in tables.items():
@@ -103,8 +115,13 @@ def steps_of(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> dict
 # ---- drawing -------------------------------------------------------------------------------------------------------
 
 
-def figure(analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFrame], data: Any,
-           look: brain_maps.Look) -> Figure | None:  # fmt: skip
+def figure(
+    analysis: str,
+    names: dict[Model, str],
+    tables: dict[Model, pd.DataFrame],
+    data: Any,
+    look: brain_maps.Look,
+) -> Figure | None:
     """Draw one analysis.
 
     Parameters
@@ -144,8 +161,13 @@ def pair_of(analysis: str, tables: dict[Model, pd.DataFrame]) -> tuple[str, str]
     return (first.kind, second.kind) if first.kind != second.kind else (str(first), str(second))
 
 
-def turned(subject: str, analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFrame],
-           data: Any) -> list[surface.Turned]:  # fmt: skip
+def turned(
+    subject: str,
+    analysis: str,
+    names: dict[Model, str],
+    tables: dict[Model, pd.DataFrame],
+    data: Any,
+) -> list[surface.Turned]:
     """Maps of one analysis on a cortex that can be turned; none where the way to the surface is not known."""
     folder, look = brain_maps.transforms_of(data), panels.PLAIN
     if folder is None:
@@ -157,38 +179,62 @@ def turned(subject: str, analysis: str, names: dict[Model, str], tables: dict[Mo
     if joint(tables):
         pair = pair_of(analysis, tables)
         shown = panels.of_unique(named, on, data, pair, look, "unique")
-        legend = surface.Legend(f"Unique variance, R²; colours are full from {shown.top:g} on",
-                                patches=legends.words_of_square(pair))  # fmt: skip
+        legend = surface.Legend(
+            f"Unique variance, R²; colours are full from {shown.top:g} on",
+            patches=legends.words_of_square(pair),
+        )
         said = [f"only {name}" for name in pair]
-        return [surface.turned(subject, shown, panel, f"unique variance, {panel.name}", (said, legend))
-                for panel in shown.panels]  # fmt: skip
+        return [
+            surface.turned(subject, shown, panel, f"unique variance, {panel.name}", (said, legend))
+            for panel in shown.panels
+        ]
     shown = panels.of_accuracy(named, on, data, look)
-    legend = surface.Legend("r of predicted with measured responses", colours.ACCURACY, ("0", f"≥ {shown.top:g}"))
-    found = [surface.turned(subject, shown, panel, f"r of {panel.name}", (["r"], legend)) for panel in shown.panels]
+    legend = surface.Legend(
+        "r of predicted with measured responses", colours.ACCURACY, ("0", f"≥ {shown.top:g}")
+    )
+    found = [
+        surface.turned(subject, shown, panel, f"r of {panel.name}", (["r"], legend))
+        for panel in shown.panels
+    ]
     single = {str(model): table for model, table in tables.items()}
-    return found + (_turned_difference(subject, single, on, data) if {"z", "c"} <= set(single) else [])
+    return found + (
+        _turned_difference(subject, single, on, data) if {"z", "c"} <= set(single) else []
+    )
 
 
-def _turned_difference(subject: str, tables: dict[str, pd.DataFrame], on: surface.Cortex,
-                       data: Any) -> list[surface.Turned]:  # fmt: skip
-    shown = panels.of_difference("r of z less r of c", (tables["z"], tables["c"]), on, data, panels.PLAIN)
-    legend = surface.Legend("r of z less r of c, where either predicts", colours.DIVERGING,
-                            (f"c better, −{shown.top:g}", f"{shown.top:g}, z better"))  # fmt: skip
+def _turned_difference(
+    subject: str, tables: dict[str, pd.DataFrame], on: surface.Cortex, data: Any
+) -> list[surface.Turned]:
+    shown = panels.of_difference(
+        "r of z less r of c", (tables["z"], tables["c"]), on, data, panels.PLAIN
+    )
+    legend = surface.Legend(
+        "r of z less r of c, where either predicts",
+        colours.DIVERGING,
+        (f"c better, −{shown.top:g}", f"{shown.top:g}, z better"),
+    )
     panel = shown.panels[0]
     return [surface.turned(subject, shown, panel, panel.name, (["r of z less r of c"], legend))]
 
 
-def _turned_layers(subject: str, steps: dict[str, dict[str, pd.DataFrame]], on: surface.Cortex,
-                   data: Any) -> list[surface.Turned]:  # fmt: skip
+def _turned_layers(
+    subject: str, steps: dict[str, dict[str, pd.DataFrame]], on: surface.Cortex, data: Any
+) -> list[surface.Turned]:
     if not steps:
         return []
     layers = list(next(iter(steps.values())))
     best = {name: brain_maps.best_layer(tables) for name, tables in steps.items()}
     shown = panels.of_best(best, layers, on, data, panels.PLAIN)
-    legend = surface.Legend(f"The layer that predicts best; paler where its r is less than {shown.top:g} over the next",
-                            patches=dict(zip(colours.palette(len(layers)), layers, strict=True)))  # fmt: skip
-    return [surface.turned(subject, shown, panel, f"best layer, {panel.name}", (["r over second best"], legend))
-            for panel in shown.panels]  # fmt: skip
+    legend = surface.Legend(
+        f"The layer that predicts best; paler where its r is less than {shown.top:g} over the next",
+        patches=dict(zip(colours.palette(len(layers)), layers, strict=True)),
+    )
+    return [
+        surface.turned(
+            subject, shown, panel, f"best layer, {panel.name}", (["r over second best"], legend)
+        )
+        for panel in shown.panels
+    ]
 
 
 def outlined(data: Any) -> dict[str, NDArray[np.bool_]]:
@@ -197,7 +243,9 @@ def outlined(data: Any) -> dict[str, NDArray[np.bool_]]:
     if folder is None:
         return {}
     on = surface.Cortex(flatmap.read_transforms(folder, places.resolution(data)))
-    return {name: on.labels(mask.astype(float)) > 0 for name, mask in places.regions(data, None).items()}
+    return {
+        name: on.labels(mask.astype(float)) > 0 for name, mask in places.regions(data, None).items()
+    }
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------
@@ -229,7 +277,9 @@ def write(study: Study, subject: str, models: Named, folder: Path) -> list[Path]
     for analysis in dict.fromkeys(analysis for analysis, _ in models):
         mine = [model for name, model in models if name == analysis]
         names, tables = panel_names(analysis, mine), tables_of(study, subject, mine)
-        drawn = figure(analysis, names, tables, data, brain_maps.Look(f"{subject}: {TITLES[analysis]}"))
+        drawn = figure(
+            analysis, names, tables, data, brain_maps.Look(f"{subject}: {TITLES[analysis]}")
+        )
         for suffix in ("png", "pdf") if drawn else ():
             path = folder / f"{analysis}.{suffix}"
             assert drawn is not None
@@ -240,7 +290,10 @@ def write(study: Study, subject: str, models: Named, folder: Path) -> list[Path]
             written += _write_r(model, table, data, folder)
     if turnable:
         page = folder / "surface.html"
-        page.write_text(surface.surface_page(f"{study.name}, {subject}", turnable, {subject: outlined(data)}), "utf-8")
+        page.write_text(
+            surface.surface_page(f"{study.name}, {subject}", turnable, {subject: outlined(data)}),
+            "utf-8",
+        )
         written.append(page)
     return list(dict.fromkeys(written))
 

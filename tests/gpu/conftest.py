@@ -17,7 +17,9 @@ collect_ignore_glob = [] if DEVICE else ["test_*.py"]
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """State that the comparisons were not run, rather than count them as skipped tests."""
     if not DEVICE:
-        terminalreporter.write_line("tests/gpu: not collected, no CUDA device (docs/gpu.md).", yellow=True)
+        terminalreporter.write_line(
+            "tests/gpu: not collected, no CUDA device (docs/gpu.md).", yellow=True
+        )
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,9 @@ baselines = []
 samples = 1
 steps = 10
 """
-GREY_MEAN = 1.0  # z and c are decoded from features of the same device: what test_ldm.py allows, twice
+GREY_MEAN = (
+    1.0  # z and c are decoded from features of the same device: what test_ldm.py allows, twice
+)
 
 Pictures = NDArray[np.uint8]
 Record = Callable[[str, object], None]
@@ -73,14 +75,18 @@ def grey_mean(first: Pictures, second: Pictures) -> float:
     return float(np.abs(first.astype(int) - second.astype(int)).mean())
 
 
-def test_device_by_number(folder: Path, device: str, reference: Pictures, record_property: Record) -> None:
+def test_device_by_number(
+    folder: Path, device: str, reference: Pictures, record_property: Record
+) -> None:
     name = device if device == "cpu" else f"{device}:0"
     difference = grey_mean(run(folder, "numbered", name), reference)
     record_property("grey_mean", difference)
     assert difference <= GREY_MEAN
 
 
-def test_two_workers_on_one_device(folder: Path, device: str, reference: Pictures, record_property: Record) -> None:
+def test_two_workers_on_one_device(
+    folder: Path, device: str, reference: Pictures, record_property: Record
+) -> None:
     """Workers are processes with a CUDA context each; from the same z and c they make the pictures of one worker."""
     decoding = CliRunner().invoke(app, words(folder, "one", device, until="decode"))
     assert decoding.exit_code == 0, decoding.output

@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 from phosphene.ldm import CPU_PIXELS, GPU_PIXELS_DENOISED, LatentDiffusion
 from phosphene.ldm.activations import Denoising, layers, record
 
-CAPTIONS = [["a red cat in the snow"], ["a blue boat on the sea"], ["a green car", "a car on a road"]]
+CAPTIONS = [
+    ["a red cat in the snow"],
+    ["a blue boat on the sea"],
+    ["a green car", "a car on a road"],
+]
 SEEDS = [1, 2, 3]
 STEPS = 10
 GREY_MEAN = 0.5
@@ -83,13 +87,17 @@ def test_text_to_context(model: LatentDiffusion, contexts: Rows, record_property
     assert error < 1e-4
 
 
-def test_image_to_latent(model: LatentDiffusion, pictures: Pictures, latents: Rows, record_property: Record) -> None:
+def test_image_to_latent(
+    model: LatentDiffusion, pictures: Pictures, latents: Rows, record_property: Record
+) -> None:
     error = relative_error(model.image_to_latent(pictures), latents)
     record_property("relative_error", error)
     assert error < 1e-4
 
 
-def test_samples_of_the_posterior(reference: LatentDiffusion, model: LatentDiffusion, pictures: Pictures) -> None:
+def test_samples_of_the_posterior(
+    reference: LatentDiffusion, model: LatentDiffusion, pictures: Pictures
+) -> None:
     expected = reference.image_to_latent(pictures, sample_seeds=SEEDS)
     assert relative_error(model.image_to_latent(pictures, sample_seeds=SEEDS), expected) < 1e-4
 
@@ -97,13 +105,17 @@ def test_samples_of_the_posterior(reference: LatentDiffusion, model: LatentDiffu
 def test_latent_to_image(
     reference: LatentDiffusion, model: LatentDiffusion, latents: Rows, record_property: Record
 ) -> None:
-    assert_similar(model.latent_to_image(latents), reference.latent_to_image(latents), record_property)
+    assert_similar(
+        model.latent_to_image(latents), reference.latent_to_image(latents), record_property
+    )
 
 
 def test_denoise_from_noise(
     model: LatentDiffusion, contexts: Rows, pictures: Pictures, record_property: Record
 ) -> None:
-    assert_similar(model.denoise(None, contexts, steps=STEPS, seeds=SEEDS), pictures, record_property)
+    assert_similar(
+        model.denoise(None, contexts, steps=STEPS, seeds=SEEDS), pictures, record_property
+    )
 
 
 @pytest.mark.parametrize("sampler", ["consistent", "paper"])
@@ -162,7 +174,11 @@ def test_automatic_batch(model: LatentDiffusion, contexts: Rows, record_property
 
 
 def test_activations(
-    reference: LatentDiffusion, model: LatentDiffusion, latents: Rows, contexts: Rows, record_property: Record
+    reference: LatentDiffusion,
+    model: LatentDiffusion,
+    latents: Rows,
+    contexts: Rows,
+    record_property: Record,
 ) -> None:
     """float16 changes activations by 1e-3 of their norm, bfloat16 by 8e-3 (measured on the CPU)."""
     moments = [(name, 2) for name in (*layers(reference), "latent")]

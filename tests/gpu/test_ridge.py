@@ -20,7 +20,11 @@ from numpy.typing import NDArray
 from phosphene.ridge import BandedRidgeCV, RidgeCV, load, save
 
 ALPHAS = np.logspace(-1, 5, 7)
-SHAPES = {"more rows than columns": (600, 80), "more columns than rows": (120, 300), "repeats": (600, 80)}
+SHAPES = {
+    "more rows than columns": (600, 80),
+    "more columns than rows": (120, 300),
+    "repeats": (600, 80),
+}
 TARGETS = 300
 PRECISIONS = [torch.float32, torch.float64]
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-7}
@@ -46,7 +50,9 @@ def host(values: Any) -> Array:
     return np.asarray(torch.as_tensor(values).cpu())
 
 
-def assert_agree(model: Any, reference: Any, predicted: Array, expected: Array, tolerance: float) -> dict[str, float]:
+def assert_agree(
+    model: Any, reference: Any, predicted: Array, expected: Array, tolerance: float
+) -> dict[str, float]:
     same = np.isclose(host(model.best_alphas_), host(reference.best_alphas_))
     error = np.abs(predicted - expected)[:, same].max() / np.abs(expected).max()
     assert same.mean() >= (1 if tolerance < 1e-4 else 0.95)
@@ -66,7 +72,9 @@ def test_ridge(device: str, kind: str, dtype: torch.dtype, record_property: Reco
     assert predicted.device == model.coef_.device == model.intercept_.device == features.device
     assert predicted.dtype == model.coef_.dtype == dtype
     scores = np.abs(model.cv_scores_ - reference.cv_scores_).max()
-    figures = assert_agree(model, reference, host(predicted), reference.predict(X), TOLERANCE[dtype])
+    figures = assert_agree(
+        model, reference, host(predicted), reference.predict(X), TOLERANCE[dtype]
+    )
     assert scores < TOLERANCE[dtype]
     for name, value in (figures | {"score_error": float(scores)}).items():
         record_property(name, value)
@@ -77,7 +85,9 @@ def test_targets_and_new_features_in_host_memory(device: str) -> None:
     X, Y, _ = problem("more rows than columns")
     reference = RidgeCV(ALPHAS).fit(X, Y)
     model = RidgeCV(ALPHAS, target_block=64).fit(torch.from_numpy(X).to(device), Y)
-    assert_agree(model, reference, model.predict(X[:50]), reference.predict(X[:50]), TOLERANCE[torch.float64])
+    assert_agree(
+        model, reference, model.predict(X[:50]), reference.predict(X[:50]), TOLERANCE[torch.float64]
+    )
 
 
 def test_decomposition_is_saved_and_loaded(device: str, tmp_path: Path) -> None:
@@ -88,7 +98,9 @@ def test_decomposition_is_saved_and_loaded(device: str, tmp_path: Path) -> None:
     for place in (device, "cpu"):
         parts = load(tmp_path / "parts.safetensors", place)
         model = RidgeCV(ALPHAS).fit(parts, torch.from_numpy(Y).to(place))
-        assert_agree(model, reference, model.predict(X), reference.predict(X), TOLERANCE[torch.float64])
+        assert_agree(
+            model, reference, model.predict(X), reference.predict(X), TOLERANCE[torch.float64]
+        )
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS, ids=str)

@@ -18,7 +18,15 @@ from phosphene.auditing.baselines import compared, conditions
 from phosphene.auditing.judging import FAULT, LOOK, NOT_ASKED, OK, Line, Verdict
 from phosphene.evaluation import measures_stamp
 from phosphene.sources import data_fingerprint
-from phosphene.stages import betas, decode, decode_recipe, extract_recipe, make, reconstruct, reconstruct_recipe
+from phosphene.stages import (
+    betas,
+    decode,
+    decode_recipe,
+    extract_recipe,
+    make,
+    reconstruct,
+    reconstruct_recipe,
+)
 from phosphene.store import Artefact, Recipe
 from phosphene.study import Compute, Study
 
@@ -35,7 +43,18 @@ QUESTIONS = (
     compared,
 )
 
-__all__ = ["COLUMNS", "FAULT", "LOOK", "NOT_ASKED", "OK", "Line", "Verdict", "audit", "audit_recipe", "audit_table"]
+__all__ = [
+    "COLUMNS",
+    "FAULT",
+    "LOOK",
+    "NOT_ASKED",
+    "OK",
+    "Line",
+    "Verdict",
+    "audit",
+    "audit_recipe",
+    "audit_table",
+]
 
 
 def audit_recipe(study: Study, subject: str) -> Recipe:
@@ -61,17 +80,23 @@ def audit(study: Study, subject: str, compute: Compute) -> Artefact:
     case = Case(study, subject, compute)
     for feature in case.features:
         decode(study, subject, feature, compute)
-        betas(study, subject, getattr(study.decode, feature).rois, compute)  # the clusters are decoded from them
+        betas(
+            study, subject, getattr(study.decode, feature).rois, compute
+        )  # the clusters are decoded from them
     for mode, source in conditions(case):
         reconstruct(study, subject, mode, compute, source)
     work = partial(_audit_part, study=study, subject=subject, compute=compute)
     return make(study, audit_recipe(study, subject), len(QUESTIONS), work, compute)
 
 
-def _audit_part(artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute) -> None:
+def _audit_part(
+    artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute
+) -> None:
     with artefact.part(index) as part:
         found = QUESTIONS[index](Case(study, subject, compute))
-        part.table(f"audit/{index}", pd.DataFrame([asdict(line) for line in found.lines], dtype=str))
+        part.table(
+            f"audit/{index}", pd.DataFrame([asdict(line) for line in found.lines], dtype=str)
+        )
         for name, table in found.tables.items():
             part.table(name, table)
 
@@ -84,5 +109,8 @@ def audit_table(study: Study, compute: Compute) -> pd.DataFrame:
     DataFrame
         One row per subject and question: subject, check, found, expected, verdict, sentence.
     """
-    tables = [audit(study, subject, compute).table("audit").assign(subject=subject) for subject in study.data.subjects]
+    tables = [
+        audit(study, subject, compute).table("audit").assign(subject=subject)
+        for subject in study.data.subjects
+    ]
     return pd.concat(tables, ignore_index=True)[COLUMNS]

@@ -26,9 +26,13 @@ from phosphene.stages import decode_recipe, extract_recipe, responses, without_w
 from phosphene.store import Artefact, Store
 from phosphene.study import Compute, Study, rng
 
-NO_PHOTOGRAPHS = "it is not known which pictures were seen, or all of them were seen in training and test"
+NO_PHOTOGRAPHS = (
+    "it is not known which pictures were seen, or all of them were seen in training and test"
+)
 SAMPLED = 1000  # training pictures that stand for all where pairs of them are compared
-HELD_OUT = 2000  # training pictures that clusters are made of: regressions are fitted some twenty times
+HELD_OUT = (
+    2000  # training pictures that clusters are made of: regressions are fitted some twenty times
+)
 COMPONENTS = 100  # principal components of features that clusters are found in and that are decoded from them
 CLUSTERS = 10
 PER_CLUSTER = 20  # pictures at least, on average
@@ -83,7 +87,9 @@ class Case:
     def true(self, feature: str) -> audit_checks.RowsOf:
         """Features of all pictures, on disk."""
         array: audit_checks.RowsOf = (
-            Store(self.study.root).artefact(extract_recipe(self.study, self.subject, feature)).array("features")
+            Store(self.study.root)
+            .artefact(extract_recipe(self.study, self.subject, feature))
+            .array("features")
         )
         return array
 
@@ -105,7 +111,9 @@ def rows_of(features: audit_checks.RowsOf, chosen: NDArray[np.intp]) -> Rows:
     for start in range(0, features.shape[0], audit_checks.ROWS):
         here = (chosen >= start) & (chosen < start + audit_checks.ROWS)
         if here.any():
-            found[here] = np.asarray(features[start : start + audit_checks.ROWS])[chosen[here] - start]
+            found[here] = np.asarray(features[start : start + audit_checks.ROWS])[
+                chosen[here] - start
+            ]
     return found
 
 
@@ -124,9 +132,15 @@ def leaks(case: Case) -> Found:
     pairs = audit_checks.same_contents(*(_each(pictures) for pictures in shown))
     twins = {int(tested[i]) for i, j in pairs if tested[i] != taught[j]} - set(both.tolist())
     table = pd.DataFrame(
-        {"image": [*both.tolist(), *sorted(twins)], "by": ["name"] * len(both) + ["content"] * len(twins)}
+        {
+            "image": [*both.tolist(), *sorted(twins)],
+            "by": ["name"] * len(both) + ["content"] * len(twins),
+        }
     )
-    return Found([judging.leaks(check, len(both), len(twins), len(tested))], {"leaks": table.astype({"by": str})})
+    return Found(
+        [judging.leaks(check, len(both), len(twins), len(tested))],
+        {"leaks": table.astype({"by": str})},
+    )
 
 
 def _each(pictures: Seen) -> Iterator[NDArray[np.uint8]]:
@@ -139,19 +153,27 @@ def penalties(case: Case) -> Found:
     check = "repeats across folds"
     if study.decode.leave_out == "run":
         lines.append(
-            judging.not_asked(check, "runs are left out in turn, and every picture is in every run on purpose")
+            judging.not_asked(
+                check, "runs are left out in turn, and every picture is in every run on purpose"
+            )
         )
     else:
         images = decoding.train_trials(case.data)[1]
         torn = audit_checks.split_images(decoding.folds(study, case.data), images)
-        lines.append(judging.repeats(check, len(torn), len(case.taught), study.decode.preset == "paper"))
+        lines.append(
+            judging.repeats(check, len(torn), len(case.taught), study.decode.preset == "paper")
+        )
     grid = np.array(PAPER_ALPHAS if study.decode.preset == "paper" else study.decode.alphas)
     for feature in case.features:
         decoded = case.decoded(feature)
         r, alphas = (np.asarray(decoded.array(name)[:]) for name in ("r", "best_alphas"))
-        low, high = audit_checks.share_at_edges(alphas[np.isfinite(r)], grid)  # what is constant has no best penalty
+        low, high = audit_checks.share_at_edges(
+            alphas[np.isfinite(r)], grid
+        )  # what is constant has no best penalty
         lines.append(
-            judging.edges(f"alphas at the edges, {feature}", low, high, (float(grid.min()), float(grid.max())))
+            judging.edges(
+                f"alphas at the edges, {feature}", low, high, (float(grid.min()), float(grid.max()))
+            )
         )
     return Found(lines)
 
@@ -161,19 +183,31 @@ def statistics(case: Case) -> Found:
     trials, zscore = case.data.trials, case.study.data.zscore
     sessions = trials["session"].nunique() if "session" in trials else 0
     if not case.split:
-        why = "there are no test pictures of their own that predictions could have been rescaled over"
+        why = (
+            "there are no test pictures of their own that predictions could have been rescaled over"
+        )
         return Found([judging.not_asked("test-batch rescaling", why)])
     lines = []
     shares = (trials["split"] == "test").groupby(trials["session"]).mean()
     for feature in case.features:
         true, prediction = case.true(feature), case.prediction(feature)
-        references = {"the training pictures": audit_checks.moments(true, case.taught),
-                      "the true test features": audit_checks.moments(true, np.unique(case.tested))}  # fmt: skip
+        references = {
+            "the training pictures": audit_checks.moments(true, case.taught),
+            "the true test features": audit_checks.moments(true, np.unique(case.tested)),
+        }
         width = prediction.shape[1]
-        references["a standard score"] = np.zeros(width), (references["the training pictures"][1] > 0).astype(float)
-        found = {name: audit_checks.rescaling(prediction, *moments) for name, moments in references.items()}
+        references["a standard score"] = (
+            np.zeros(width),
+            (references["the training pictures"][1] > 0).astype(float),
+        )
+        found = {
+            name: audit_checks.rescaling(prediction, *moments)
+            for name, moments in references.items()
+        }
         test_only = zscore == "session" and bool((shares == 1).any())
-        lines.append(judging.rescaled(f"test-batch rescaling, {feature}", found, len(prediction), test_only))
+        lines.append(
+            judging.rescaled(f"test-batch rescaling, {feature}", found, len(prediction), test_only)
+        )
     lines.append(judging.zscored("z-scores of sessions", zscore, int((shares > 0).sum()), sessions))
     return Found(lines)
 
@@ -190,7 +224,9 @@ def variety(case: Case) -> Found:
         _, sd = audit_checks.moments(true, np.arange(len(true)))
         spread = audit_checks.spread(prediction, sd)
         lines.append(judging.dimension(f"effective dimension, {feature}", ours, most, spread))
-        rows.append({"feature": feature, "predicted": ours, "true": most, "spread": spread, "n": len(true)})
+        rows.append(
+            {"feature": feature, "predicted": ours, "true": most, "spread": spread, "n": len(true)}
+        )
     return Found(lines, {"dimensions": pd.DataFrame(rows)})
 
 
@@ -208,9 +244,20 @@ def overlap(case: Case) -> Found:
         for kind, rows in (("test", case.tested), ("training", some)):
             r = audit_checks.similarities(rows_of(true, rows), true)
             r[:, outside] = np.nan
-            best = audit_checks.nearest(r, exclude=rows)  # itself; a test picture is not among them unless it leaked
-            tables.append(pd.DataFrame({"feature": feature, "kind": kind, "image": ids[rows],
-                                        "nearest": ids[best.row], "r": best.r}))  # fmt: skip
+            best = audit_checks.nearest(
+                r, exclude=rows
+            )  # itself; a test picture is not among them unless it leaked
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "feature": feature,
+                        "kind": kind,
+                        "image": ids[rows],
+                        "nearest": ids[best.row],
+                        "r": best.r,
+                    }
+                )
+            )
         test, train = (table["r"].to_numpy() for table in tables[-2:])
         beyond = audit_checks.share_beyond(test, train, judging.OVERLAP_PERCENTILE)
         medians = float(np.nanmedian(test)), float(np.nanmedian(train))
@@ -226,13 +273,19 @@ def held_out(case: Case) -> Found:
     check = "clusters held out"
     n_clusters = min(CLUSTERS, len(case.taught) // PER_CLUSTER)
     if not case.split or n_clusters < 2:
-        why = NO_PHOTOGRAPHS if not case.split else f"{len(case.taught)} training pictures make no clusters"
+        why = (
+            NO_PHOTOGRAPHS
+            if not case.split
+            else f"{len(case.taught)} training pictures make no clusters"
+        )
         return Found([judging.not_asked(check, why)])
     lines, rows = [], []
     some = np.sort(case.rng("clusters").permutation(case.taught)[:HELD_OUT])
     for feature in case.features:
         seed = int(case.rng("clusters", feature).integers(2**31))
-        targets, labels = audit_checks.clusters(rows_of(case.true(feature), some), n_clusters, COMPONENTS, seed)
+        targets, labels = audit_checks.clusters(
+            rows_of(case.true(feature), some), n_clusters, COMPONENTS, seed
+        )
         with without_warnings():
             X = _mean_responses(case, feature, some)
         found = {}
@@ -242,9 +295,20 @@ def held_out(case: Case) -> Found:
         ):
             found[split] = _identified(case, X, targets, sets, feature)
             score = found[split]
-            rows.append({"feature": feature, "split": split, "accuracy": score.value, "ci_low": score.low,
-                         "ci_high": score.high, "n": len(some), "clusters": n_clusters})  # fmt: skip
-        line = judging.held_out(f"{check}, {feature}", found["clusters"], found["random"], n_clusters, len(some))
+            rows.append(
+                {
+                    "feature": feature,
+                    "split": split,
+                    "accuracy": score.value,
+                    "ci_low": score.low,
+                    "ci_high": score.high,
+                    "n": len(some),
+                    "clusters": n_clusters,
+                }
+            )
+        line = judging.held_out(
+            f"{check}, {feature}", found["clusters"], found["random"], n_clusters, len(some)
+        )
         lines.append(line)
     return Found(lines, {"clusters": pd.DataFrame(rows)})
 
@@ -257,12 +321,16 @@ def _mean_responses(case: Case, feature: str, rows: NDArray[np.intp]) -> Rows:
     return np.stack([X[trials[images == image]].mean(axis=0) for image in ids[rows]])
 
 
-def _identified(case: Case, X: Rows, targets: NDArray[np.float64], labels: NDArray[np.int64], feature: str) -> Score:
+def _identified(
+    case: Case, X: Rows, targets: NDArray[np.float64], labels: NDArray[np.int64], feature: str
+) -> Score:
     """Two-way identification among the same at most `SAMPLED` pictures, whatever sets were held out."""
 
     def fit_predict(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
         scale = decoding.scaler(case.study, X, train)
-        model = decoding.estimator(case.study).fit(scale(X[train]), targets[train].astype(np.float32))
+        model = decoding.estimator(case.study).fit(
+            scale(X[train]), targets[train].astype(np.float32)
+        )
         # without an intercept predictions lack the mean, which `held_out` takes off
         mean = 0.0 if case.study.decode.intercept else targets[train].mean(axis=0)
         return np.asarray(model.predict(scale(X[test])), np.float64) + mean
@@ -271,6 +339,11 @@ def _identified(case: Case, X: Rows, targets: NDArray[np.float64], labels: NDArr
         predicted = audit_checks.held_out(fit_predict, targets, labels)
     asked = np.sort(case.rng("candidates").permutation(len(targets))[:SAMPLED])
     r = correlations(predicted[asked], targets[asked])[0]
-    found = identify(r, direction="braindiffuser", n_bootstrap=case.study.evaluate.bootstrap, n_permutations=0,
-                     rng=case.rng("identify", feature))  # fmt: skip
+    found = identify(
+        r,
+        direction="braindiffuser",
+        n_bootstrap=case.study.evaluate.bootstrap,
+        n_permutations=0,
+        rng=case.rng("identify", feature),
+    )
     return Score(found.accuracy, *found.ci)

@@ -41,7 +41,11 @@ def conditions(case: Case) -> list[Condition]:
     """Every kind of picture that is compared, (mode, source); nothing where no photograph is known to compare with."""
     if not case.split:
         return []
-    halves = [mode for mode, needs in MODE_FEATURES.items() if set(needs) <= set(case.features) and mode != case.mode]
+    halves = [
+        mode
+        for mode, needs in MODE_FEATURES.items()
+        if set(needs) <= set(case.features) and mode != case.mode
+    ]
     found = [(case.mode, source) for source in (BRAIN, SHUFFLED, TRUE, MEAN)]
     found += [(mode, BRAIN) for mode in halves if len(MODE_FEATURES[mode]) == 1]
     if "c" in case.features:
@@ -57,11 +61,15 @@ def compared(case: Case) -> Found:
     """Score all conditions, and judge each against what it must be."""
     if not case.split:
         return Found([judging.not_asked(check, NO_PHOTOGRAPHS) for check in CHECKS])
-    tables = {key: _scored(case, reconstructed(case.study, case.subject, *key)) for key in conditions(case)}
+    tables = {
+        key: _scored(case, reconstructed(case.study, case.subject, *key))
+        for key in conditions(case)
+    }
     photographs = nearest_photographs(case)
     tables[case.mode, NEAREST] = _scored(case, [Seen(case.data, photographs.tolist())])
     all_scores = pd.concat(
-        [table.assign(mode=mode, source=source) for (mode, source), table in tables.items()], ignore_index=True
+        [table.assign(mode=mode, source=source) for (mode, source), table in tables.items()],
+        ignore_index=True,
     )
     preset = measured(case, all_scores)
     if not preset:
@@ -69,19 +77,30 @@ def compared(case: Case) -> Found:
         return Found([judging.not_asked(check, why) for check in CHECKS], {"scores": all_scores})
     found = {key: headline(table, preset) for key, table in tables.items()}
     ask: list[Callable[[], Line]] = [
-        lambda: judging.control(CHECKS[0], found[case.mode, MEAN], "a decoder that always predicts the mean"),
-        lambda: judging.control(CHECKS[1], found[case.mode, SHUFFLED], "a decoder that was told wrong pictures",
-                                judging.SHUFFLE_SCATTER),
+        lambda: judging.control(
+            CHECKS[0], found[case.mode, MEAN], "a decoder that always predicts the mean"
+        ),
+        lambda: judging.control(
+            CHECKS[1],
+            found[case.mode, SHUFFLED],
+            "a decoder that was told wrong pictures",
+            judging.SHUFFLE_SCATTER,
+        ),
         lambda: _half(case, found, "z"),
         lambda: _half(case, found, "c"),
         lambda: _words(case, found, TRUE, CHECKS[4]),
         lambda: _words(case, found, CATEGORY, CHECKS[5]),
         lambda: judging.ceiling(CHECKS[6], found[case.mode, TRUE], found[case.mode, BRAIN]),
-        lambda: judging.retrieved(NEAREST, found[case.mode, NEAREST], found[case.mode, BRAIN],
-                                  len(np.unique(photographs)), len(photographs)),
+        lambda: judging.retrieved(
+            NEAREST,
+            found[case.mode, NEAREST],
+            found[case.mode, BRAIN],
+            len(np.unique(photographs)),
+            len(photographs),
+        ),
         lambda: same_category(case, preset, CHECKS[8]),
         lambda: _oracle(tables[case.mode, BRAIN], preset, CHECKS[9]),
-    ]  # fmt: skip
+    ]
     nearest = pd.DataFrame({"image": case.wanted["image"].to_numpy(), "nearest": photographs})
     return Found([line() for line in ask], {"scores": all_scores, "nearest": nearest})
 
@@ -119,13 +138,19 @@ def headline(scores: pd.DataFrame, preset: str, selection: str | None = None) ->
 def _half(case: Case, found: Scores, mode: str) -> Line:
     check = f"{mode} only"
     if mode == case.mode or (mode, BRAIN) not in found:
-        return judging.not_asked(check, f"the study makes pictures from {' and '.join(case.features)} alone")
+        return judging.not_asked(
+            check, f"the study makes pictures from {' and '.join(case.features)} alone"
+        )
     return judging.half(check, found[mode, BRAIN], found[case.mode, BRAIN], case.mode)
 
 
 def _words(case: Case, found: Scores, source: str, check: str) -> Line:
     if ("c", source) not in found:
-        why = "the study decodes no c" if "c" not in case.features else "no things are named in the test pictures"
+        why = (
+            "the study decodes no c"
+            if "c" not in case.features
+            else "no things are named in the test pictures"
+        )
         return judging.not_asked(check, why)
     words, brain = found["c", source], found[case.mode, BRAIN]
     if source == TRUE:
@@ -145,7 +170,9 @@ def nearest_photographs(case: Case) -> NDArray[np.int64]:
     """Training picture whose true features are nearest to the decoded ones, by mean correlation over features: ids."""
     ids, total = image_ids(case.data), np.zeros((len(case.wanted), len(image_ids(case.data))))
     for feature in MODE_FEATURES[case.mode]:
-        total += np.nan_to_num(audit_checks.similarities(case.prediction(feature), case.true(feature)), nan=-1.0)
+        total += np.nan_to_num(
+            audit_checks.similarities(case.prediction(feature), case.true(feature)), nan=-1.0
+        )
     return np.asarray(ids[case.taught[audit_checks.nearest(total[:, case.taught]).row]])
 
 
@@ -154,18 +181,31 @@ def same_category(case: Case, preset: str, check: str) -> Line:
     among = audit_checks.first_names(case.data.categories(case.wanted["image"].tolist()))
     n = int((among.sum(axis=1) > among.diagonal()).sum())
     if n < 2:
-        return judging.not_asked(check, "no two test pictures have the same category, or categories are not known")
-    made, shown = reconstructed(case.study, case.subject, case.mode), Seen(case.data, case.wanted["image"].tolist())
+        return judging.not_asked(
+            check, "no two test pictures have the same category, or categories are not known"
+        )
+    made, shown = (
+        reconstructed(case.study, case.subject, case.mode),
+        Seen(case.data, case.wanted["image"].tolist()),
+    )
     options = {"weights": case.study.weights, "cache": case.study.root / "perceptual"}
-    metrics = [m for m in PRESETS[preset].metrics if m.kind == "two-way" and m.space is not None
-               and perceptual.missing(m.space, case.study.weights) is None]  # fmt: skip
+    metrics = [
+        m
+        for m in PRESETS[preset].metrics
+        if m.kind == "two-way"
+        and m.space is not None
+        and perceptual.missing(m.space, case.study.weights) is None
+    ]
     metrics = [m for m in metrics if m.direction == metrics[0].direction]
     spaces = list(dict.fromkeys(m.space for m in metrics if m.space is not None))
     device = own_device(case.compute.device)
     seen = perceptual.features(shown, spaces, device=device, **options)
     samples = [perceptual.features(sample, spaces, device=device, **options) for sample in made]
     rule = PRESETS[preset].selection
-    r = {s: choose(np.stack([correlations(some[s], seen[s])[0] for some in samples]), rule) for s in spaces}
+    r = {
+        s: choose(np.stack([correlations(some[s], seen[s])[0] for some in samples]), rule)
+        for s in spaces
+    }
 
     def score(mask: NDArray[np.bool_] | None) -> Score:
         found = [_identified(case, r[m.space], m, mask) for m in metrics if m.space is not None]
@@ -174,8 +214,16 @@ def same_category(case: Case, preset: str, check: str) -> Line:
     return judging.within_category(check, score(among), score(None), n)
 
 
-def _identified(case: Case, r: NDArray[np.float64], metric: Metric, among: NDArray[np.bool_] | None) -> list[float]:
+def _identified(
+    case: Case, r: NDArray[np.float64], metric: Metric, among: NDArray[np.bool_] | None
+) -> list[float]:
     assert metric.direction is not None
-    found = identify(r, direction=metric.direction, among=among, n_bootstrap=case.study.evaluate.bootstrap,
-                     n_permutations=0, rng=case.rng("category", metric.name, metric.direction))  # fmt: skip
+    found = identify(
+        r,
+        direction=metric.direction,
+        among=among,
+        n_bootstrap=case.study.evaluate.bootstrap,
+        n_permutations=0,
+        rng=case.rng("category", metric.name, metric.direction),
+    )
     return [found.accuracy, *found.ci]

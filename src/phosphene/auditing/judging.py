@@ -102,7 +102,9 @@ def control(check: str, score: Score, knows: str, scatter: float = 0.0) -> Line:
     """
     off = score.value - 0.5
     with np.errstate(divide="ignore", invalid="ignore"):
-        errors = np.nan_to_num(np.divide(off, np.hypot(score.error, scatter)), posinf=np.inf, neginf=-np.inf)
+        errors = np.nan_to_num(
+            np.divide(off, np.hypot(score.error, scatter)), posinf=np.inf, neginf=-np.inf
+        )
     fault = off > CHANCE_LEAST and errors > CHANCE_FAULT
     look = abs(off) > CHANCE_LEAST and abs(errors) > CHANCE_LOOK
     if fault:
@@ -118,11 +120,21 @@ def half(check: str, score: Score, both: Score, mode: str) -> Line:
     """Judge reconstructions from one feature alone against those from both."""
     expected = f"above 50 %, at most {percent(both.value)} (from {mode})"
     if not score.above:
-        return Line(check, str(score), expected, LOOK, "This half of the decoder alone is not above chance.")
+        return Line(
+            check, str(score), expected, LOOK, "This half of the decoder alone is not above chance."
+        )
     if score.value > both.high:
-        said = "This half alone is better than both together: the other half costs more than it gives."
+        said = (
+            "This half alone is better than both together: the other half costs more than it gives."
+        )
         return Line(check, str(score), expected, LOOK, said)
-    return Line(check, str(score), expected, OK, "This half alone is above chance and no better than both together.")
+    return Line(
+        check,
+        str(score),
+        expected,
+        OK,
+        "This half alone is above chance and no better than both together.",
+    )
 
 
 def without_brain(check: str, score: Score, brain: Score, given: str) -> Line:
@@ -144,7 +156,9 @@ def caption(check: str, score: Score, half: Score, brain: Score) -> Line:
     if score.value >= brain.low:
         said = f"Words alone, if all were decoded, would reach what the brain reaches ({percent(brain.value)})."
     else:
-        said = f"Even all the words would not reach what the brain reaches ({percent(brain.value)})."
+        said = (
+            f"Even all the words would not reach what the brain reaches ({percent(brain.value)})."
+        )
     return Line(check, str(score), expected, OK, said)
 
 
@@ -152,7 +166,9 @@ def ceiling(check: str, score: Score, brain: Score) -> Line:
     """Judge pictures from the true features: the best that this generator can do."""
     expected = f"above {percent(brain.value)} (from the brain)"
     if score.value > brain.value:
-        said = "The generator can do better than the decoder, so decoding is what limits the scores."
+        said = (
+            "The generator can do better than the decoder, so decoding is what limits the scores."
+        )
         return Line(check, str(score), expected, OK, said)
     said = "Even true features score no better than decoded ones: the generator or the measure is the limit."
     return Line(check, str(score), expected, LOOK, said)
@@ -163,7 +179,9 @@ def retrieved(check: str, score: Score, brain: Score, distinct: int, n: int) -> 
     found = f"{score}; {distinct} different photographs for {n} pictures"
     expected = f"below {percent(brain.value)} (reconstructed)"
     if score.value < brain.low:
-        said = "Reconstructions show more than the most fitting photograph of the training set does."
+        said = (
+            "Reconstructions show more than the most fitting photograph of the training set does."
+        )
         return Line(check, found, expected, OK, said)
     said = (
         "Picking an old photograph scores as well as making a new picture: the scores alone do not show that anything "
@@ -174,7 +192,10 @@ def retrieved(check: str, score: Score, brain: Score, distinct: int, n: int) -> 
 
 def within_category(check: str, same: Score, everyone: Score, n: int) -> Line:
     """Judge identification among pictures of one category against that among all."""
-    found, expected = f"{same}, among all {percent(everyone.value)}; {n} pictures", "above 50 %, below that among all"
+    found, expected = (
+        f"{same}, among all {percent(everyone.value)}; {n} pictures",
+        "above 50 %, below that among all",
+    )
     if same.above:
         said = "Pictures are told apart from others of the same category: more than the category was decoded."
         return Line(check, found, expected, OK, said)
@@ -184,9 +205,7 @@ def within_category(check: str, same: Score, everyone: Score, n: int) -> Line:
 
 def oracle(check: str, best: Score, own: Score, single: Score, n: int) -> Line:
     """Say what choosing the best sample by looking at the answer would give. Never a result."""
-    found = (
-        f"oracle {percent(best.value)}, the preset's rule {percent(own.value)}, first sample {percent(single.value)}"
-    )
+    found = f"oracle {percent(best.value)}, the preset's rule {percent(own.value)}, first sample {percent(single.value)}"
     said = f"Choosing the best of {n} needs the seen picture, so it is an upper bound and never a result."
     return Line(check, found, "not reported as a result", OK, said)
 
@@ -198,20 +217,22 @@ def leaks(check: str, by_id: int, by_content: int, n: int) -> Line:
     """Judge test pictures that are in the training data under the same name or another."""
     found = f"{by_id} of {n} by name, {by_content} more by content"
     if by_id or by_content:
-        said = (
-            "Test pictures were used for training: every score is too high. Take their trials out of the training set."
-        )
+        said = "Test pictures were used for training: every score is too high. Take their trials out of the training set."
         return Line(check, found, "none", FAULT, said)
-    return Line(check, found, "none", OK, "No test picture was used for training, neither by name nor pixel by pixel.")
+    return Line(
+        check,
+        found,
+        "none",
+        OK,
+        "No test picture was used for training, neither by name nor pixel by pixel.",
+    )
 
 
 def repeats(check: str, torn: int, n: int, paper: bool) -> Line:
     """Judge folds that hold repeats of one picture on both sides."""
     found = f"{torn} of {n} training pictures ({percent(torn / n)})"
     if not torn:
-        said = (
-            "All repeats of a picture are in one fold, so the penalty is chosen on pictures that are new to the model."
-        )
+        said = "All repeats of a picture are in one fold, so the penalty is chosen on pictures that are new to the model."
         return Line(check, found, "none", OK, said)
     own = "This is the paper's own setting. " if paper else ""
     said = (
@@ -265,7 +286,9 @@ def zscored(check: str, zscore: str, spanning: int, sessions: int) -> Line:
     """Note that responses were standardised over sessions that hold test trials: mild, and common."""
     found = f"data.zscore = '{zscore}'; {spanning} of {sessions} sessions hold test trials"
     if zscore != "session" or not spanning:
-        return Line(check, found, "training trials only", OK, "No statistics of test trials were used.")
+        return Line(
+            check, found, "training trials only", OK, "No statistics of test trials were used."
+        )
     said = (
         "A note: each session's mean and deviation include its test trials. It is common and mild, because no picture "
         "is looked at, but say it; data.zscore = 'train' avoids it."
@@ -279,9 +302,14 @@ def zscored(check: str, zscore: str, spanning: int, sessions: int) -> Line:
 def dimension(check: str, ours: float, true: float, spread: float) -> Line:
     """Judge how much of the variety of true features predictions have."""
     share = ours / true if true > 0 else float("nan")
-    found = f"{ours:.1f} of {true:.1f} dimensions ({percent(share)}), s.d. {spread:.2g} of the true one"
+    found = (
+        f"{ours:.1f} of {true:.1f} dimensions ({percent(share)}), s.d. {spread:.2g} of the true one"
+    )
     expected = f"above {percent(DIMENSION_LOOK)}, s.d. above {SPREAD_LOOK:g}"
-    fault = not (share >= DIMENSION_FAULT and spread >= SPREAD_FAULT) or ours < ONE_LINE <= DIMENSION_LOOK * true
+    fault = (
+        not (share >= DIMENSION_FAULT and spread >= SPREAD_FAULT)
+        or ours < ONE_LINE <= DIMENSION_LOOK * true
+    )
     if fault:
         said = "The decoder has collapsed: it predicts nearly the same for every picture, or variations of one."
         return Line(check, found, expected, FAULT, said)
@@ -317,7 +345,11 @@ def held_out(check: str, cluster: Score, random: Score, n_clusters: int, n: int)
     expected = f"at least {percent(0.5 + CLUSTER_LOOK * (random.value - 0.5))}"
     if not random.above:
         return Line(
-            check, found, expected, LOOK, "Not even pictures of random sets are identified; nothing was decoded."
+            check,
+            found,
+            expected,
+            LOOK,
+            "Not even pictures of random sets are identified; nothing was decoded.",
         )
     if not cluster.above or cluster.value - 0.5 < CLUSTER_LOOK * (random.value - 0.5):
         said = (
@@ -325,4 +357,6 @@ def held_out(check: str, cluster: Score, random: Score, n_clusters: int, n: int)
             "was taught. Do not call it zero-shot."
         )
         return Line(check, found, expected, LOOK, said)
-    return Line(check, found, expected, OK, "Kinds of pictures that were never taught are decoded too.")
+    return Line(
+        check, found, expected, OK, "Kinds of pictures that were never taught are decoded too."
+    )

@@ -9,20 +9,51 @@ from phosphene.errors import PhospheneError
 
 Floats = NDArray[np.float64]
 
-ACCURACY = ("#f3ead2", "#f2c879", "#e39a5b", "#c8635a", "#953a66", "#5a2467", "#241246")  # pale to dark: more is darker
+ACCURACY = (
+    "#f3ead2",
+    "#f2c879",
+    "#e39a5b",
+    "#c8635a",
+    "#953a66",
+    "#5a2467",
+    "#241246",
+)  # pale to dark: more is darker
 # Of two kinds of unique variance: neither, the first, the second, both
 NEITHER, FIRST, SECOND, BOTH = "#f1ece2", "#0072b2", "#d55e00", "#2a1038"
 DIVERGING = ("#7a2e00", SECOND, NEITHER, FIRST, "#003e63")  # of a difference: less, the same, more
 # For kinds in order, cool to warm: chosen so that the two most alike are as far apart as can be, in Oklab, for readers
 # with usual sight, without red and without green receptors
 FEW = ("#332288", "#88ccee", "#e69f00", "#cc6677", "#8c3b00")
-MANY = ("#332288", "#0072b2", "#6699ff", "#88ccee", "#44aa99", "#ddcc77", "#d55e00", "#8c3b00", "#570f27")
-PALE, PALEST = "#f1ece2", 0.25  # what a colour fades into, and how much of the colour is left at a margin of 0
+MANY = (
+    "#332288",
+    "#0072b2",
+    "#6699ff",
+    "#88ccee",
+    "#44aa99",
+    "#ddcc77",
+    "#d55e00",
+    "#8c3b00",
+    "#570f27",
+)
+PALE, PALEST = (
+    "#f1ece2",
+    0.25,
+)  # what a colour fades into, and how much of the colour is left at a margin of 0
 
-_CONES = np.array([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
-                   [0.0883024619, 0.2817188376, 0.6299787005]])  # fmt: skip
-_LAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
-                 [0.0259040371, 0.7827717662, -0.8086757660]])  # fmt: skip
+_CONES = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+_LAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
 
 
 def rgb(colour: str) -> Floats:
@@ -39,7 +70,9 @@ def to_oklab(colours: Floats) -> Floats:
 def from_oklab(lab: Floats) -> Floats:
     """Back to sRGB; what no screen can show is clipped."""
     linear = np.clip((lab @ np.linalg.inv(_LAB).T) ** 3 @ np.linalg.inv(_CONES).T, 0, 1)
-    return np.asarray(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
+    return np.asarray(
+        np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    )
 
 
 def ramp(share: Floats, colours: tuple[str, ...]) -> Floats:
@@ -58,13 +91,17 @@ def bivariate(first: Floats, second: Floats) -> Floats:
     """Colours (..., 3) of two shares (...) from 0 to 1: pale for neither, blue, vermilion, dark for both."""
     u, v = np.clip(first, 0, 1)[..., None], np.clip(second, 0, 1)[..., None]
     neither, one, two, both = (to_oklab(rgb(colour)) for colour in (NEITHER, FIRST, SECOND, BOTH))
-    return from_oklab((1 - u) * (1 - v) * neither + u * (1 - v) * one + (1 - u) * v * two + u * v * both)
+    return from_oklab(
+        (1 - u) * (1 - v) * neither + u * (1 - v) * one + (1 - u) * v * two + u * v * both
+    )
 
 
 def palette(n: int) -> tuple[str, ...]:
     """Choose n colours for kinds in order."""
     if n > len(MANY):
-        raise PhospheneError(f"layers: found {n}, expected at most {len(MANY)}: more colours cannot be told apart.")
+        raise PhospheneError(
+            f"layers: found {n}, expected at most {len(MANY)}: more colours cannot be told apart."
+        )
     if n <= len(FEW):
         return FEW[:n]
     return tuple(MANY[k] for k in np.linspace(0, len(MANY) - 1, n).round().astype(int))

@@ -32,7 +32,9 @@ def figure_of_accuracy(maps: Tables, data: Grid, look: Look = PLAIN) -> Figure:
     on, outlines = _where(maps, data, look)
     shown = panels.of_accuracy(maps, on, data, look)
     title = look.title or "How well each voxel is predicted"
-    figure, place = _painted(shown, (on, outlines), data, look, (title, legends.height_of_ramp(look.width)))
+    figure, place = _painted(
+        shown, (on, outlines), data, look, (title, legends.height_of_ramp(look.width))
+    )
     legends.ramp(figure, place, shown.top, "r of predicted with measured responses", shown.lowest)
     return figure
 
@@ -61,7 +63,9 @@ def figure_of_unique(
     on, outlines = _where(maps, data, look)
     shown = panels.of_unique(maps, on, data, names, look, measure)
     title = look.title or f"{names[0]} against {names[1]}: {WORDS[measure]} of each"
-    figure, place = _painted(shown, (on, outlines), data, look, (title, legends.height_of_square(look.width)))
+    figure, place = _painted(
+        shown, (on, outlines), data, look, (title, legends.height_of_square(look.width))
+    )
     legends.square(figure, place, shown.top, names, f"{WORDS[measure]}, R²")
     return figure
 
@@ -81,12 +85,16 @@ def figure_of_best(maps: Mapping[str, Tables], data: Grid, look: Look = PLAIN) -
     found = {name: best_layer(tables) for name, tables in maps.items()}
     for name, tables in maps.items():
         if list(tables) != layers or len(layers) < 2:
-            raise PhospheneError(f"maps: panel {name!r} has layers {', '.join(tables)}; expected two or more, and the "
-                                 f"same in every panel: {', '.join(layers)}.")  # fmt: skip
+            raise PhospheneError(
+                f"maps: panel {name!r} has layers {', '.join(tables)}; expected two or more, and the "
+                f"same in every panel: {', '.join(layers)}."
+            )
     on, outlines = _where(found, data, look)
     shown = panels.of_best(found, layers, on, data, look)
     title = look.title or "The layer that predicts each voxel best"
-    figure, place = _painted(shown, (on, outlines), data, look, (title, legends.height_of_kinds(len(layers))))
+    figure, place = _painted(
+        shown, (on, outlines), data, look, (title, legends.height_of_kinds(len(layers)))
+    )
     legends.kinds(figure, place, shown.top, layers, shown.shares)
     return figure
 
@@ -103,11 +111,17 @@ def _where(maps: Tables, data: Grid, look: Look) -> tuple[Ground, dict[str, NDAr
         places = table[["x", "y", "z"]].to_numpy()
         known[tuple(places.T)] = True
         shown[tuple(places[panels.significant(table, look)].T)] = True
-    return ground(data, look.transforms, known, shown, look.width < NARROW), regions(data, look.outlines)
+    return ground(data, look.transforms, known, shown, look.width < NARROW), regions(
+        data, look.outlines
+    )
 
 
 def _painted(
-    shown: Panels, where: tuple[Ground, dict[str, NDArray[np.bool_]]], data: Grid, look: Look, text: tuple[str, float]
+    shown: Panels,
+    where: tuple[Ground, dict[str, NDArray[np.bool_]]],
+    data: Grid,
+    look: Look,
+    text: tuple[str, float],
 ) -> tuple[Figure, Legend]:
     """Draw all panels; `text` is the title and the height of the legend, which is still to come."""
     on, outlines = where

@@ -45,7 +45,9 @@ def write_volume(values: NDArray[Any], voxels: pd.DataFrame, data: Grid, path: s
     volume = flatmap.to_volume(np.asarray(values), voxels, data.shape).astype(np.float32)
     image = nib.Nifti1Image(volume, data.affine)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
-    end = ".nii.gz" if path.name.endswith(".gz") else ".nii"  # the name tells nibabel whether to compress
+    end = (
+        ".nii.gz" if path.name.endswith(".gz") else ".nii"
+    )  # the name tells nibabel whether to compress
     return _whole(path, end, partial(nib.save, image))
 
 
@@ -63,7 +65,9 @@ def write_surface(
     simulated subject.
     """
     transforms = flatmap.read_transforms(folder_of_transforms, resolution(data))
-    native = flatmap.to_native(flatmap.to_volume(np.asarray(values), voxels, data.shape), transforms)
+    native = flatmap.to_native(
+        flatmap.to_volume(np.asarray(values), voxels, data.shape), transforms
+    )
     stem, written = Path(path_stem).expanduser(), []
     for hemisphere, found in flatmap.to_fsaverage(native, transforms).items():
         path = stem.with_name(f"{stem.name}.{hemisphere}.func.gii")

@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINE, NAME, GAP, EDGE = 0.2, 0.5, 0.16, 0.2  # inches: a line of notes, height above a panel, between, around
+LINE, NAME, GAP, EDGE = (
+    0.2,
+    0.5,
+    0.16,
+    0.2,
+)  # inches: a line of notes, height above a panel, between, around
 LETTERS = 14.2  # of notes, per inch
 AROUND = 14.0  # mm of cortex shown around what is drawn
 WHOLE = 0.75  # a box of more than this share of the cortex is not worth cutting out
-TALLEST, SLIM = (0.8, 1.2), 2.5  # of figures: height over width; the second where panels are as wide as this or wider
+TALLEST, SLIM = (
+    (0.8, 1.2),
+    2.5,
+)  # of figures: height over width; the second where panels are as wide as this or wider
 NARROWEST = 7.0  # inches, of figures with few or slim panels
 NARROW = 6.0  # inches: below it everything stands below each other
 Box = tuple[float, float, float, float]
@@ -71,10 +79,14 @@ def layout(n: int, aspect: float, height: float, page_width: float = WIDTH) -> t
 
     def width(n_columns: int) -> float:
         n_rows = -(-n // n_columns)
-        return min((page_width - 2 * EDGE + GAP) / n_columns - GAP, (height / n_rows - NAME - GAP) * aspect)
+        return min(
+            (page_width - 2 * EDGE + GAP) / n_columns - GAP, (height / n_rows - NAME - GAP) * aspect
+        )
 
     def worth(n_columns: int) -> float:
-        return width(n_columns) * n / (n_columns * -(-n // n_columns))  # a hole in the last row is ugly
+        return (
+            width(n_columns) * n / (n_columns * -(-n // n_columns))
+        )  # a hole in the last row is ugly
 
     best = max(range(1, n + 1), key=worth)
     return best, width(best)
@@ -100,8 +112,13 @@ def page(
     panels = []
     for k in range(n):
         row, column = divmod(k, n_columns)
-        x, y = EDGE + column * (width + GAP), total - above[0] - (row + 1) * (height + NAME) - row * GAP
-        axes = figure.add_axes((x / whole, y / total, width / whole, height / total), aspect="equal")
+        x, y = (
+            EDGE + column * (width + GAP),
+            total - above[0] - (row + 1) * (height + NAME) - row * GAP,
+        )
+        axes = figure.add_axes(
+            (x / whole, y / total, width / whole, height / total), aspect="equal"
+        )
         axes.set_axis_off()
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
@@ -109,7 +126,9 @@ def page(
     return figure, panels, Legend(EDGE, legend, whole, total)
 
 
-def _words(words: tuple[str, str], width: float) -> tuple[float, list[tuple[float, str, dict[str, Any]]]]:
+def _words(
+    words: tuple[str, str], width: float
+) -> tuple[float, list[tuple[float, str, dict[str, Any]]]]:
     """Inches that title and notes need, and their lines: how far down, text, style."""
     title, notes = words
     if not title:
@@ -118,12 +137,19 @@ def _words(words: tuple[str, str], width: float) -> tuple[float, list[tuple[floa
     found: list[tuple[float, str, dict[str, Any]]] = [
         (0.34, title, {"fontsize": 15, "fontweight": "bold", "color": INK})
     ]
-    found += [(0.64 + LINE * k, line, {"fontsize": 9, "color": SOFT}) for k, line in enumerate(lines)]
+    found += [
+        (0.64 + LINE * k, line, {"fontsize": 9, "color": SOFT}) for k, line in enumerate(lines)
+    ]
     return 0.6 + LINE * len(lines), found
 
 
-def paint(axes: Axes, ground: Ground, colours: NDArray[np.float64], there: NDArray[np.bool_],
-          outlines: Mapping[str, NDArray[np.bool_]]) -> None:  # fmt: skip
+def paint(
+    axes: Axes,
+    ground: Ground,
+    colours: NDArray[np.float64],
+    there: NDArray[np.bool_],
+    outlines: Mapping[str, NDArray[np.bool_]],
+) -> None:
     """Draw one map: the ground, colours (height, width, 3) where there are any, regions."""
     limits = axes.get_xlim(), axes.get_ylim()
     inches = axes.bbox.width / axes.figure.dpi
@@ -143,10 +169,22 @@ def paint(axes: Axes, ground: Ground, colours: NDArray[np.float64], there: NDArr
 
 def head(axes: Axes, name: str, about: str, sides: bool) -> None:
     """Write above a panel its name and, small, what it says in numbers; on cortex which side is which."""
-    near: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+    near: dict[str, Any] = {
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "annotation_clip": False,
+    }
     axes.annotate(name, (0, 1), (0, 18), fontsize=11, fontweight="bold", color=INK, **near)
     axes.annotate(about, (0, 1), (0, 6), fontsize=8.5, color=SOFT, **near)
     if sides:
         for x, side in ((0.0, "left"), (1.0, "right")):
-            axes.text(x, 0.0, side, fontsize=8, color=SOFT, ha="left" if x == 0 else "right", va="bottom",
-                      transform=axes.transAxes)  # fmt: skip
+            axes.text(
+                x,
+                0.0,
+                side,
+                fontsize=8,
+                color=SOFT,
+                ha="left" if x == 0 else "right",
+                va="bottom",
+                transform=axes.transAxes,
+            )

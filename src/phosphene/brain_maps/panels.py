@@ -21,7 +21,10 @@ from phosphene.brain_maps.places import Grid
 from phosphene.errors import PhospheneError
 from phosphene.flatmap.style import WIDTH
 
-HIGH, USUAL = 99, 95  # percentile of what is shown that gets the last colour; where most values are small
+HIGH, USUAL = (
+    99,
+    95,
+)  # percentile of what is shown that gets the last colour; where most values are small
 Floats = NDArray[np.float64]
 Tables = Mapping[str, pd.DataFrame]
 Measure = Literal["unique", "product"]
@@ -119,14 +122,20 @@ def of_accuracy(maps: Tables, on: Carrier, data: Grid, look: Look) -> Panels:
         said = counted(there[name]) + _highest(table["r"], there[name])
         panels.append(Panel(name, [on.values(volume(table["r"], table, data, there[name]))], said))
     top = look.top or last([table["r"][there[name]] for name, table in maps.items()], 1.0)
-    lowest = [float(table["r"][there[name]].min()) for name, table in maps.items() if there[name].any()]
+    lowest = [
+        float(table["r"][there[name]].min()) for name, table in maps.items() if there[name].any()
+    ]
     return Panels(
-        panels, lambda pictures: colours.ramp(np.nan_to_num(pictures[0]) / top, colours.ACCURACY), top,
+        panels,
+        lambda pictures: colours.ramp(np.nan_to_num(pictures[0]) / top, colours.ACCURACY),
+        top,
         min(lowest, default=float("nan")),
-    )  # fmt: skip
+    )
 
 
-def of_unique(maps: Tables, on: Carrier, data: Grid, names: tuple[str, str], look: Look, measure: Measure) -> Panels:
+def of_unique(
+    maps: Tables, on: Carrier, data: Grid, names: tuple[str, str], look: Look, measure: Measure
+) -> Panels:
     """The variance that each of two spaces alone explains."""
     panels, drawn = [], []
     for name, table in maps.items():
@@ -138,7 +147,9 @@ def of_unique(maps: Tables, on: Carrier, data: Grid, names: tuple[str, str], loo
         there, pair = significant(table, look), table[own].to_numpy(float)
         share = 100 * int((pair[there, 0] > pair[there, 1]).sum()) / max(there.sum(), 1)
         pictures = [on.values(volume(table[column], table, data, there)) for column in own]
-        panels.append(Panel(name, pictures, f"{number(there.sum())} voxels, {names[0]} more in {share:.0f} %"))
+        panels.append(
+            Panel(name, pictures, f"{number(there.sum())} voxels, {names[0]} more in {share:.0f} %")
+        )
         drawn += [pair[there].max(1)] if there.any() else []
     top = look.top or last(drawn, 1.0, USUAL)
 
@@ -152,7 +163,9 @@ def of_unique(maps: Tables, on: Carrier, data: Grid, names: tuple[str, str], loo
 def of_best(found: Tables, layers: Sequence[str], on: Carrier, data: Grid, look: Look) -> Panels:
     """Which layer predicts each voxel best, from what :func:`best_layer` gave."""
     there = {name: significant(table, look) for name, table in found.items()}
-    top = look.top or last([table["margin"][there[name]] for name, table in found.items()], 0.1, USUAL)
+    top = look.top or last(
+        [table["margin"][there[name]] for name, table in found.items()], 0.1, USUAL
+    )
     panels, shares = [], {}
     for name, table in found.items():
         labels = on.labels(volume(table["best"] + 1, table, data, there[name]))
@@ -170,14 +183,18 @@ def of_best(found: Tables, layers: Sequence[str], on: Carrier, data: Grid, look:
     return Panels(panels, colour, top, shares=shares)
 
 
-def of_difference(name: str, pair: tuple[pd.DataFrame, pd.DataFrame], on: Carrier, data: Grid, look: Look) -> Panels:
+def of_difference(
+    name: str, pair: tuple[pd.DataFrame, pd.DataFrame], on: Carrier, data: Grid, look: Look
+) -> Panels:
     """R of one model less that of another, where either predicts."""
     first, second = pair
     there = significant(first, look) | significant(second, look)
     difference = first["r"] - second["r"]
     top = look.top or last([difference[there].abs()], 0.1)
     panel = Panel(name, [on.values(volume(difference, first, data, there))], counted(there))
-    return Panels([panel], lambda pictures: colours.diverging(np.nan_to_num(pictures[0]) / top), top)
+    return Panels(
+        [panel], lambda pictures: colours.diverging(np.nan_to_num(pictures[0]) / top), top
+    )
 
 
 def best_layer(tables: Tables) -> pd.DataFrame:
@@ -192,7 +209,9 @@ def best_layer(tables: Tables) -> pd.DataFrame:
     first = next(iter(tables.values()))
     for name, table in tables.items():
         if not np.array_equal(table[["x", "y", "z"]], first[["x", "y", "z"]]):
-            raise PhospheneError(f"maps: layer {name!r} has other voxels than the first; encode both anew.")
+            raise PhospheneError(
+                f"maps: layer {name!r} has other voxels than the first; encode both anew."
+            )
     r = np.array([table["r"] for table in tables.values()], float)
     q = np.array([table["q"] for table in tables.values()], float)
     order = np.sort(np.nan_to_num(r, nan=-np.inf), axis=0)
@@ -200,11 +219,21 @@ def best_layer(tables: Tables) -> pd.DataFrame:
     rows = np.arange(r.shape[1])
     known = np.isfinite(r).all(axis=0)
     with np.errstate(invalid="ignore"):
-        margin = np.where(known, order[-1] - order[-2], np.nan) if len(r) > 1 else np.full(len(rows), np.nan)
-    return pd.DataFrame({
-        **{axis: first[axis].to_numpy() for axis in "xyz"}, "best": best, "layer": np.array(list(tables))[best],
-        "r": r[best, rows], "q": np.where(known, q[best, rows], np.nan), "margin": margin,
-    })  # fmt: skip
+        margin = (
+            np.where(known, order[-1] - order[-2], np.nan)
+            if len(r) > 1
+            else np.full(len(rows), np.nan)
+        )
+    return pd.DataFrame(
+        {
+            **{axis: first[axis].to_numpy() for axis in "xyz"},
+            "best": best,
+            "layer": np.array(list(tables))[best],
+            "r": r[best, rows],
+            "q": np.where(known, q[best, rows], np.nan),
+            "margin": margin,
+        }
+    )
 
 
 # ---- small things --------------------------------------------------------------------------------------------------
@@ -220,7 +249,9 @@ def volume(values: pd.Series, table: pd.DataFrame, data: Grid, there: NDArray[np
     return flatmap.to_volume(np.where(there, values.to_numpy(float), np.nan), table, data.shape)
 
 
-def last(values: Sequence[pd.Series | NDArray[Any]], default: float, percentile: float = HIGH) -> float:
+def last(
+    values: Sequence[pd.Series | NDArray[Any]], default: float, percentile: float = HIGH
+) -> float:
     """The value of the last colour, rounded up to two digits that can be read."""
     pooled = np.concatenate([np.asarray(some, float) for some in values]) if values else np.zeros(0)
     pooled = pooled[np.isfinite(pooled)]

@@ -80,12 +80,21 @@ def transforms_of(data: Grid) -> Path | None:
     folder = getattr(getattr(data, "layout", None), "transforms", None)
     if folder is None or resolution(data) not in flatmap.GRIDS:
         return None
-    paths = [path for h in flatmap.HEMISPHERES for path in flatmap.transform_paths(folder, h, resolution(data))]
+    paths = [
+        path
+        for h in flatmap.HEMISPHERES
+        for path in flatmap.transform_paths(folder, h, resolution(data))
+    ]
     return Path(folder) if any(path.is_file() for path in paths) else None
 
 
-def ground(data: Grid, transforms: flatmap.Transforms | flatmap.Pycortex | str | Path | None, known: NDArray[np.bool_],
-           shown: NDArray[np.bool_], narrow: bool = False) -> Ground:  # fmt: skip
+def ground(
+    data: Grid,
+    transforms: flatmap.Transforms | flatmap.Pycortex | str | Path | None,
+    known: NDArray[np.bool_],
+    shown: NDArray[np.bool_],
+    narrow: bool = False,
+) -> Ground:
     """Choose what to paint on: flattened cortex where the way there is known, else slices.
 
     Parameters

@@ -83,14 +83,18 @@ class Cortex:
         return np.concatenate([found[hemisphere] for hemisphere in flatmap.HEMISPHERES])
 
 
-def turned(subject: str, shown: Panels, panel: Panel, name: str, said: tuple[Sequence[str], Legend]) -> Turned:
+def turned(
+    subject: str, shown: Panels, panel: Panel, name: str, said: tuple[Sequence[str], Legend]
+) -> Turned:
     """Make a map of a panel that :class:`Cortex` carried; `said` names its values and explains its colours."""
     names, legend = said
     values = dict(zip(names, panel.pictures, strict=False))
     return Turned(subject, name, shown.colour(panel.pictures), panel.there, values, legend)
 
 
-def surface_page(title: str, maps: Sequence[Turned], regions: Mapping[str, Mapping[str, NDArray[np.bool_]]]) -> str:
+def surface_page(
+    title: str, maps: Sequence[Turned], regions: Mapping[str, Mapping[str, NDArray[np.bool_]]]
+) -> str:
     """Write the page.
 
     Parameters
@@ -113,30 +117,71 @@ def surface_page(title: str, maps: Sequence[Turned], regions: Mapping[str, Mappi
     meshes = [_mesh(hemisphere) for hemisphere in flatmap.HEMISPHERES]
     n = len(meshes[0][0])
     sides = []
-    for (hemisphere, side), (points, faces) in zip(flatmap.HEMISPHERES.items(), meshes, strict=True):
-        sides.append({"name": side, "points": _packed(points / UNIT, np.int16), "faces": _packed(faces, np.uint16),
-                      "grey": _packed(255 * _grey(hemisphere), np.uint8)})  # fmt: skip
-    found = [{
-        "subject": one.subject, "name": one.name, "colours": _packed(255 * np.clip(one.colours, 0, 1), np.uint8),
-        "values": [{"name": name, "data": _packed(_steps(np.where(one.there, values, np.nan)), np.int16)}
-                   for name, values in one.values.items()],
-        "there": _packed(one.there, np.uint8),
-        "legend": {"title": one.legend.title, "ramp": list(one.legend.ramp), "ends": list(one.legend.ends),
-                   "patches": list(one.legend.patches.items())},
-    } for one in maps]  # fmt: skip
-    outlines = {subject: {"names": list(known), "labels": _packed(_labels(known, 2 * n), np.uint8),
-                          "lines": [_packed(_border(known, k, meshes) / UNIT, np.int16) for k in range(2)]}
-                for subject, known in regions.items()}  # fmt: skip
-    environment = Environment(loader=PackageLoader("phosphene"), autoescape=True, undefined=StrictUndefined)
-    content = {"sides": sides, "maps": found, "regions": outlines, "unit": UNIT, "step": STEP, "none": NONE}
+    for (hemisphere, side), (points, faces) in zip(
+        flatmap.HEMISPHERES.items(), meshes, strict=True
+    ):
+        sides.append(
+            {
+                "name": side,
+                "points": _packed(points / UNIT, np.int16),
+                "faces": _packed(faces, np.uint16),
+                "grey": _packed(255 * _grey(hemisphere), np.uint8),
+            }
+        )
+    found = [
+        {
+            "subject": one.subject,
+            "name": one.name,
+            "colours": _packed(255 * np.clip(one.colours, 0, 1), np.uint8),
+            "values": [
+                {
+                    "name": name,
+                    "data": _packed(_steps(np.where(one.there, values, np.nan)), np.int16),
+                }
+                for name, values in one.values.items()
+            ],
+            "there": _packed(one.there, np.uint8),
+            "legend": {
+                "title": one.legend.title,
+                "ramp": list(one.legend.ramp),
+                "ends": list(one.legend.ends),
+                "patches": list(one.legend.patches.items()),
+            },
+        }
+        for one in maps
+    ]
+    outlines = {
+        subject: {
+            "names": list(known),
+            "labels": _packed(_labels(known, 2 * n), np.uint8),
+            "lines": [_packed(_border(known, k, meshes) / UNIT, np.int16) for k in range(2)],
+        }
+        for subject, known in regions.items()
+    }
+    environment = Environment(
+        loader=PackageLoader("phosphene"), autoescape=True, undefined=StrictUndefined
+    )
+    content = {
+        "sides": sides,
+        "maps": found,
+        "regions": outlines,
+        "unit": UNIT,
+        "step": STEP,
+        "none": NONE,
+    }
     return (
-        environment.get_template("surface.html").render(title=title, content=content, plotly=_plotly()).strip() + "\n"
+        environment.get_template("surface.html")
+        .render(title=title, content=content, plotly=_plotly())
+        .strip()
+        + "\n"
     )
 
 
 def _packed(values: NDArray[Any], kind: Any) -> str:
     """Little-endian bytes, as base64."""
-    whole = np.rint(np.nan_to_num(np.asarray(values, float))).astype(np.dtype(kind).newbyteorder("<"))
+    whole = np.rint(np.nan_to_num(np.asarray(values, float))).astype(
+        np.dtype(kind).newbyteorder("<")
+    )
     return base64.b64encode(whole.tobytes()).decode()
 
 
@@ -158,7 +203,9 @@ def _mesh(hemisphere: str) -> tuple[Floats, NDArray[np.int64]]:
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import load_surf_mesh
 
-    mesh = load_surf_mesh(fetch_surf_fsaverage("fsaverage5")[f"infl_{flatmap.HEMISPHERES[hemisphere]}"])
+    mesh = load_surf_mesh(
+        fetch_surf_fsaverage("fsaverage5")[f"infl_{flatmap.HEMISPHERES[hemisphere]}"]
+    )
     points, faces = np.array(mesh.coordinates, float), np.asarray(mesh.faces, np.int64)
     points[:, 1:] -= (points[:, 1:].max(0) + points[:, 1:].min(0)) / 2
     inner = points[:, 0].max() if hemisphere == "lh" else points[:, 0].min()
@@ -181,7 +228,9 @@ def _border(regions: Mapping[str, NDArray[np.bool_]], side: int, meshes: Sequenc
         inside = region[side * len(points) :][: len(points)][faces]
         alone = inside.sum(1)
         cut = (alone == 1) | (alone == 2)
-        odd = np.where(alone[cut, None] == 1, inside[cut], ~inside[cut]).argmax(1)  # the corner on its own side
+        odd = np.where(alone[cut, None] == 1, inside[cut], ~inside[cut]).argmax(
+            1
+        )  # the corner on its own side
         corners = np.take_along_axis(faces[cut], (odd[:, None] + [0, 1, 2]) % 3, 1)
         first, second, third = (points[corners[:, k]] for k in range(3))
         lines.append(np.stack([(first + second) / 2, (first + third) / 2], axis=1))

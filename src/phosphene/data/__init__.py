@@ -70,7 +70,9 @@ def checked_rois(rois: str | Sequence[str], data: Dataset, where: Path) -> list[
     for roi in asked:
         if roi not in data.rois:
             near = difflib.get_close_matches(roi, data.rois, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(data.rois)}"
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(data.rois)}"
+            )
             raise PhospheneError(f"{where}: no region {roi!r} of {data.subject}; {hint}")
     return asked
 
@@ -110,4 +112,6 @@ def open_dataset(kind: str, root: str | Path, subject: str, **options: Any) -> D
         from phosphene.data.laion import LaionFMRI
 
         return LaionFMRI(root, subject, **options)
-    raise PhospheneError(f"data.kind: unknown kind of data {kind!r}; expected 'nsd', 'haxby', 'arrays' or 'laion'")
+    raise PhospheneError(
+        f"data.kind: unknown kind of data {kind!r}; expected 'nsd', 'haxby', 'arrays' or 'laion'"
+    )

@@ -86,8 +86,12 @@ def alignment(data: Dataset, seed: int = 0) -> Alignment:
     region = next((roi for roi in ("early", "nsdgeneral") if roi in data.rois), data.rois[-1])
     trials = data.trials.iloc[:TRIALS]
     if trials["image"].nunique() < 20:
-        raise PhospheneError(f"{data.subject}: {trials['image'].nunique()} pictures are too few to test; expected 20")
-    betas = _some_voxels(data, region, np.arange(len(all_voxels(data, region))), random)[: len(trials)]
+        raise PhospheneError(
+            f"{data.subject}: {trials['image'].nunique()} pictures are too few to test; expected 20"
+        )
+    betas = _some_voxels(data, region, np.arange(len(all_voxels(data, region))), random)[
+        : len(trials)
+    ]
     features = picture_features(data, trials["image"].to_numpy())
     predicted = _held_out(features, betas, trials)
     r = correlation(betas, predicted, axis=0)
@@ -96,34 +100,56 @@ def alignment(data: Dataset, seed: int = 0) -> Alignment:
     elsewhere, p_elsewhere = None, 0.0
     if "brain" in data.rois and region != "brain":
         brain, inside = (all_voxels(data, roi)[["x", "y", "z"]] for roi in ("brain", region))
-        outside = np.flatnonzero(brain.merge(inside, how="left", indicator=True)["_merge"] == "left_only")
+        outside = np.flatnonzero(
+            brain.merge(inside, how="left", indicator=True)["_merge"] == "left_only"
+        )
         others = _some_voxels(data, "brain", outside, random)[: len(trials)]
         control = correlation(others, _held_out(features, others, trials), axis=0)
         elsewhere = float(np.median(control))
         p_elsewhere = float(stats.mannwhitneyu(r, control, alternative="greater").pvalue)
     shift = None if p < 0.01 else _fitting_shift(features, betas, trials)
     return Alignment(
-        region, len(trials), betas.shape[1], float(np.median(r)), float(np.percentile(chance, 95)), p, elsewhere,
-        p_elsewhere, shift,
-    )  # fmt: skip
+        region,
+        len(trials),
+        betas.shape[1],
+        float(np.median(r)),
+        float(np.percentile(chance, 95)),
+        p,
+        elsewhere,
+        p_elsewhere,
+        shift,
+    )
 
 
-def picture_features(data: Dataset, images: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+def picture_features(
+    data: Dataset, images: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.float32]:
     """Oriented gradients and colours on a grid, (n_images, n_features), of pictures given by id; ids may repeat."""
     unique, inverse = np.unique(images, return_inverse=True)
     rows = []
     for start in range(0, len(unique), 100):
         for picture in data.images(unique[start : start + 100].tolist()):
-            small = Image.fromarray(picture).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
-            edges = hog(
-                np.asarray(small.convert("L")), ORIENTATIONS, (CELL, CELL), (1, 1), block_norm="L2", transform_sqrt=True
+            small = (
+                Image.fromarray(picture).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
             )
-            colours = np.asarray(small.resize((COLOUR, COLOUR), Image.Resampling.BOX), np.float32) / 255
+            edges = hog(
+                np.asarray(small.convert("L")),
+                ORIENTATIONS,
+                (CELL, CELL),
+                (1, 1),
+                block_norm="L2",
+                transform_sqrt=True,
+            )
+            colours = (
+                np.asarray(small.resize((COLOUR, COLOUR), Image.Resampling.BOX), np.float32) / 255
+            )
             rows.append(np.concatenate([edges, colours.ravel()]))
     return np.asarray(rows, np.float32)[inverse]
 
 
-def _held_out(features: NDArray[np.float32], betas: NDArray[np.float32], trials: pd.DataFrame) -> NDArray[np.float32]:
+def _held_out(
+    features: NDArray[np.float32], betas: NDArray[np.float32], trials: pd.DataFrame
+) -> NDArray[np.float32]:
     """Predict every trial from the trials of other pictures."""
     images, predicted = trials["image"].to_numpy(), np.empty_like(betas)
     for train, test in GroupKFold(3).split(features, groups=images):
@@ -133,7 +159,10 @@ def _held_out(features: NDArray[np.float32], betas: NDArray[np.float32], trials:
 
 
 def _random_pairings(
-    betas: NDArray[np.float32], predicted: NDArray[np.float32], images: NDArray[np.int64], random: np.random.Generator
+    betas: NDArray[np.float32],
+    predicted: NDArray[np.float32],
+    images: NDArray[np.int64],
+    random: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Median correlations when whole pictures are exchanged: repeats stay together."""
     unique, first, inverse = np.unique(images, return_index=True, return_inverse=True)
@@ -159,12 +188,16 @@ def _some_voxels(
     return found
 
 
-def _fitting_shift(features: NDArray[np.float32], betas: NDArray[np.float32], trials: pd.DataFrame) -> int | None:
+def _fitting_shift(
+    features: NDArray[np.float32], betas: NDArray[np.float32], trials: pd.DataFrame
+) -> int | None:
     """The shift of trials, if any, at which pictures do predict responses: their medians stand out from each other."""
     found = {}
     for shift in SHIFTS:
         moved = np.roll(betas, shift, axis=0)
-        found[shift] = float(np.median(correlation(moved, _held_out(features, moved, trials), axis=0)))
+        found[shift] = float(
+            np.median(correlation(moved, _held_out(features, moved, trials), axis=0))
+        )
     best = max(found, key=lambda shift: found[shift])
     rest = [value for shift, value in found.items() if shift != best]
     return best if found[best] > 0.02 + 3 * max(*map(abs, rest)) else None

@@ -64,10 +64,16 @@ class Arrays:
         self.trials, self.names = files.read_trials(self._folder / "trials.csv")
         n_voxels = files.count_voxels(self._file, self._mask, len(self.trials))
         self._voxels = files.read_voxels(self._folder / "voxels.csv", n_voxels, self._mask)
-        self._covered = np.full(n_voxels, -1, np.int8)  # -1 not known yet, 0 no data in some session, 1 covered
+        self._covered = np.full(
+            n_voxels, -1, np.int8
+        )  # -1 not known yet, 0 no data in some session, 1 covered
         self._pictures = files.find_pictures(self._folder / "images", self.names)
-        self._captions = files.read_words(self._folder / "captions.csv", "caption", self.names, complete=True)
-        self._categories = files.read_words(self._folder / "categories.csv", "category", self.names, complete=False)
+        self._captions = files.read_words(
+            self._folder / "captions.csv", "caption", self.names, complete=True
+        )
+        self._categories = files.read_words(
+            self._folder / "categories.csv", "category", self.names, complete=False
+        )
 
     # ---- voxels ------------------------------------------------------------------------------------------------
 
@@ -80,7 +86,9 @@ class Arrays:
                 here = np.asarray(self._voxels["roi"] == text)
                 members[roi] = members.get(roi, here) | here
         if "all" in members:
-            raise PhospheneError(f"{self._folder / 'voxels.csv'}: a region is called 'all', the name of all voxels")
+            raise PhospheneError(
+                f"{self._folder / 'voxels.csv'}: a region is called 'all', the name of all voxels"
+            )
         return members
 
     @property
@@ -165,7 +173,9 @@ class Arrays:
     def _checked(self, ids: Sequence[int]) -> list[int]:
         for image in ids:
             if not 0 <= image < len(self.names):
-                raise PhospheneError(f"{self._folder}: no image {image}; it has images 0 to {len(self.names) - 1}")
+                raise PhospheneError(
+                    f"{self._folder}: no image {image}; it has images 0 to {len(self.names) - 1}"
+                )
         return [int(image) for image in ids]
 
     @cached_property
@@ -195,11 +205,16 @@ class Arrays:
 
     def categories(self, ids: Sequence[int]) -> list[list[str]]:
         """Return the names in categories.csv of the things in each picture; none without that file."""
-        return [list(dict.fromkeys(self._categories.get(self.names[image], []))) for image in self._checked(ids)]
+        return [
+            list(dict.fromkeys(self._categories.get(self.names[image], [])))
+            for image in self._checked(ids)
+        ]
 
     def fingerprint(self) -> str:
         """Hash names, sizes and whole contents of all that is read: a copy hashes the same."""
-        tables = [self._folder / f"{name}.csv" for name in ("trials", "voxels", "captions", "categories")]
+        tables = [
+            self._folder / f"{name}.csv" for name in ("trials", "voxels", "captions", "categories")
+        ]
         masks = [] if self._mask is None else self._folder.glob("mask.nii*")
         paths = [self._file, *self._file.rglob("*"), *masks, *tables, *self._pictures]
         return disk.fingerprint(self.subject, self._folder, paths)

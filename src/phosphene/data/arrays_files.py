@@ -35,7 +35,16 @@ MEANING = {
     "category": "the name of a thing in the picture",
     **dict.fromkeys(AXES, "the voxel's place along that axis of the volume, from 0"),
 }
-UNREADABLE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, SyntaxError, zlib.error)
+UNREADABLE = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    SyntaxError,
+    zlib.error,
+)
 
 
 def subject_folder(root: Path, subject: str) -> Path:
@@ -43,9 +52,13 @@ def subject_folder(root: Path, subject: str) -> Path:
     if (root / subject).is_dir():
         return root / subject
     if not root.is_dir():
-        raise PhospheneError(f"{root}: no such folder; expected one with betas, trials.csv and images; check data.root")
+        raise PhospheneError(
+            f"{root}: no such folder; expected one with betas, trials.csv and images; check data.root"
+        )
     if there := sorted(path.parent.name for path in root.glob("*/trials.csv")):
-        raise PhospheneError(f"{root}: no subject {subject!r}, only {', '.join(there)}; check data.subjects")
+        raise PhospheneError(
+            f"{root}: no subject {subject!r}, only {', '.join(there)}; check data.subjects"
+        )
     return root
 
 
@@ -73,7 +86,9 @@ class Volumes:
         check_grid(path, image, load_volume(mask_file(path.parent)))
         self._data, self._volumes = image.dataobj, volumes(path, image.shape)
         index = np.argwhere(mask)
-        self._flat = np.asarray(np.ravel_multi_index(tuple(index.T), mask.shape, order="F"))  # NIfTI: X fastest
+        self._flat = np.asarray(
+            np.ravel_multi_index(tuple(index.T), mask.shape, order="F")
+        )  # NIfTI: X fastest
         self._next = 0
         self.dtype, self.shape = image.dataobj.dtype, (image.shape[3], len(index))
 
@@ -107,7 +122,9 @@ def open_betas(path: Path, mask: NDArray[np.bool_] | None) -> Iterator[Any]:
         raise
     except (*UNREADABLE, nib.filebasedimages.ImageFileError) as error:
         said = " ".join(str(error).split())  # some libraries say it in several lines
-        raise PhospheneError(f"{path}: could not be read ({said}); write or copy it again") from error
+        raise PhospheneError(
+            f"{path}: could not be read ({said}); write or copy it again"
+        ) from error
 
 
 def _open_zarr(path: Path) -> Any:
@@ -128,11 +145,15 @@ def count_voxels(path: Path, mask: NDArray[np.bool_] | None, n_trials: int) -> i
     with open_betas(path, mask) as betas:
         shape, dtype = tuple(betas.shape), np.dtype(betas.dtype)
     if dtype.kind not in "iuf":
-        raise PhospheneError(f"{path}: holds values of type {dtype}; expected numbers such as float32 or int16")
+        raise PhospheneError(
+            f"{path}: holds values of type {dtype}; expected numbers such as float32 or int16"
+        )
     if len(shape) == 2 and shape[0] == n_trials and shape[1]:
         return int(shape[1])
     turned = mask is None and len(shape) > 1 and shape[-1] == n_trials
-    hint = f"; its last axis fits, so transpose it: betas.reshape(-1, {n_trials}).T" if turned else ""
+    hint = (
+        f"; its last axis fits, so transpose it: betas.reshape(-1, {n_trials}).T" if turned else ""
+    )
     raise PhospheneError(
         f"{path}: found the shape {shape}, expected (trials, voxels) with {n_trials} trials, one for each row of "
         f"trials.csv{hint}"
@@ -174,11 +195,19 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True, skipinitialspace=True)
-            lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader if fields]
+            lines = [
+                (reader.line_num, [field.strip() for field in fields])
+                for fields in reader
+                if fields
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PhospheneError(f"{path}: could not be read as a CSV file in UTF-8 ({error}); save it as one") from error
+        raise PhospheneError(
+            f"{path}: could not be read as a CSV file in UTF-8 ({error}); save it as one"
+        ) from error
     if len(lines) < 2:
-        raise PhospheneError(f"{path}: has no rows; expected the header {','.join(required)} and a row for each entry")
+        raise PhospheneError(
+            f"{path}: has no rows; expected the header {','.join(required)} and a row for each entry"
+        )
     header = lines[0][1]
     _check_header(path, header, required, optional)
     for number, fields in lines[1:]:
@@ -187,15 +216,21 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
                 f"{path}: line {number} has {len(fields)} fields where the header has {len(header)}; put text that "
                 "holds commas in double quotes"
             )
-    table = pd.DataFrame([fields for _, fields in lines[1:]], [n for n, _ in lines[1:]], header, dtype=object)
+    table = pd.DataFrame(
+        [fields for _, fields in lines[1:]], [n for n, _ in lines[1:]], header, dtype=object
+    )
     table = table[[name for name in (*required, *optional) if name in header]]
     for name in required:
         if (empty := table[name] == "").any():
-            raise PhospheneError(f"{path}: line {empty.idxmax()} has no {name}; expected {MEANING[name]}")
+            raise PhospheneError(
+                f"{path}: line {empty.idxmax()} has no {name}; expected {MEANING[name]}"
+            )
     return table
 
 
-def _check_header(path: Path, header: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
+def _check_header(
+    path: Path, header: list[str], required: Sequence[str], optional: Sequence[str]
+) -> None:
     known = (*required, *optional)
     others = {column.lower(): column for column in header if column not in known}
     for name in known:
@@ -204,7 +239,9 @@ def _check_header(path: Path, header: list[str], required: Sequence[str], option
         if name in header:
             continue
         if near := difflib.get_close_matches(name, others, 1, 0.75):
-            raise PhospheneError(f"{path}: found a column {others[near[0]]!r}; did you mean {name!r}?")
+            raise PhospheneError(
+                f"{path}: found a column {others[near[0]]!r}; did you mean {name!r}?"
+            )
         if name in required:
             raise PhospheneError(
                 f"{path}: no column {name!r} among {', '.join(header)}; add it, separated by commas: {MEANING[name]}"
@@ -217,7 +254,9 @@ def _numbers(path: Path, column: pd.Series, low: int) -> NDArray[np.int64]:
     wrong = ~(np.isfinite(values) & (values == np.floor(values)) & (values >= low))
     if wrong.any():
         at = wrong.idxmax()
-        raise PhospheneError(f"{path}: line {at} has {column.name} {column[at]!r}; expected a whole number from {low}")
+        raise PhospheneError(
+            f"{path}: line {at} has {column.name} {column[at]!r}; expected a whole number from {low}"
+        )
     return np.asarray(values, np.int64)
 
 
@@ -226,7 +265,9 @@ def read_trials(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     table = read_table(path, ("image_id", "split"), ("session", "run"))
     if (wrong := ~table["split"].isin(["train", "test"])).any():
         at = wrong.idxmax()
-        raise PhospheneError(f"{path}: line {at} has split {table['split'][at]!r}; expected 'train' or 'test'")
+        raise PhospheneError(
+            f"{path}: line {at} has split {table['split'][at]!r}; expected 'train' or 'test'"
+        )
     splits = table.groupby("image_id")["split"].nunique()
     if (splits > 1).any():
         raise PhospheneError(
@@ -234,10 +275,14 @@ def read_trials(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
             "that was trained on a picture must not be tested on it"
         )
     if table["split"].nunique() < 2:
-        raise PhospheneError(f"{path}: every split is {table['split'].iloc[0]!r}; expected 'train' and 'test' images")
+        raise PhospheneError(
+            f"{path}: every split is {table['split'].iloc[0]!r}; expected 'train' and 'test' images"
+        )
     names, image = np.unique(table["image_id"].to_numpy(str), return_inverse=True)
-    trials = pd.DataFrame({n: _numbers(path, table[n], 1) if n in table else 1 for n in ("session", "run")},
-                          index=range(len(table)))  # fmt: skip
+    trials = pd.DataFrame(
+        {n: _numbers(path, table[n], 1) if n in table else 1 for n in ("session", "run")},
+        index=range(len(table)),
+    )
     alone = trials["session"].value_counts()
     if (alone < 2).any():
         raise PhospheneError(
@@ -249,11 +294,15 @@ def read_trials(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     return trials.assign(split=table["split"].to_numpy()), tuple(names.tolist())
 
 
-def read_words(path: Path, column: str, names: Sequence[str], complete: bool) -> dict[str, list[str]]:
+def read_words(
+    path: Path, column: str, names: Sequence[str], complete: bool
+) -> dict[str, list[str]]:
     """Read what is said about each image, {} without the file; `complete`: about every image, else about some."""
     if not path.is_file():
         return {}
-    words: dict[str, list[str]] = read_table(path, ("image_id", column)).groupby("image_id")[column].agg(list).to_dict()
+    words: dict[str, list[str]] = (
+        read_table(path, ("image_id", column)).groupby("image_id")[column].agg(list).to_dict()
+    )
     silent = [name for name in names if name not in words]
     if len(silent) == len(names) or (silent and complete):
         raise PhospheneError(
@@ -265,17 +314,26 @@ def read_words(path: Path, column: str, names: Sequence[str], complete: bool) ->
 
 def read_voxels(path: Path, n_voxels: int, mask: NDArray[np.bool_] | None) -> pd.DataFrame:
     """Describe every voxel: x, y, z, roi, ncsnr; with a mask the places come from it, and the file must agree."""
-    places = np.stack([np.arange(n_voxels), *np.zeros((2, n_voxels), int)], 1) if mask is None else np.argwhere(mask)
+    places = (
+        np.stack([np.arange(n_voxels), *np.zeros((2, n_voxels), int)], 1)
+        if mask is None
+        else np.argwhere(mask)
+    )
     voxels = pd.DataFrame(places, columns=list(AXES)).assign(roi="", ncsnr=np.float32(np.nan))
     if not path.is_file():
         return voxels
     required, optional = (AXES, ()) if mask is None else ((), AXES)
     table = read_table(path, required, (*optional, "roi", "ncsnr"))
     if len(table) != n_voxels:
-        raise PhospheneError(f"{path}: has {len(table)} rows; expected one for each of the {n_voxels} voxels of betas")
+        raise PhospheneError(
+            f"{path}: has {len(table)} rows; expected one for each of the {n_voxels} voxels of betas"
+        )
     for axis in (axis for axis in AXES if axis in table):
         voxels[axis] = _numbers(path, table[axis], 0)
-        if mask is not None and (wrong := voxels[axis].to_numpy() != places[:, AXES.index(axis)]).any():
+        if (
+            mask is not None
+            and (wrong := voxels[axis].to_numpy() != places[:, AXES.index(axis)]).any()
+        ):
             at = int(wrong.argmax())
             raise PhospheneError(
                 f"{path}: line {table.index[at]} has {axis} {table[axis].iloc[at]}, but voxel {at} of the mask has "
@@ -292,7 +350,9 @@ def read_voxels(path: Path, n_voxels: int, mask: NDArray[np.bool_] | None) -> pd
         values = pd.to_numeric(table["ncsnr"], errors="coerce").astype(np.float32)
         if (wrong := values.isna() & ~table["ncsnr"].str.lower().isin(["", "nan"])).any():
             at = wrong.idxmax()
-            raise PhospheneError(f"{path}: line {at} has ncsnr {table['ncsnr'][at]!r}; expected a number or nothing")
+            raise PhospheneError(
+                f"{path}: line {at} has ncsnr {table['ncsnr'][at]!r}; expected a number or nothing"
+            )
         voxels["ncsnr"] = values.to_numpy()
     return voxels
 
@@ -327,7 +387,9 @@ def _open_picture(path: Path) -> Iterator[Image.Image]:
     except PhospheneError:
         raise
     except (*UNREADABLE, Image.DecompressionBombError) as error:
-        raise PhospheneError(f"{path}: could not be read as a picture ({error}); save or copy it again") from error
+        raise PhospheneError(
+            f"{path}: could not be read as a picture ({error}); save or copy it again"
+        ) from error
 
 
 def picture_side(path: Path) -> int:
@@ -340,8 +402,15 @@ def read_picture(path: Path, side: int) -> NDArray[np.uint8]:
     """Read a picture as (side, side, 3), cropped to the square at its centre and resized (Lanczos)."""
     with _open_picture(path) as picture:
         if picture.mode.startswith(("I", "F")):
-            raise PhospheneError(f"{path}: has pixels of type {picture.mode}; save it with 8 bits per channel")
-        if picture.has_transparency_data and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
-            raise PhospheneError(f"{path}: is transparent in places; save it on the background that was shown")
+            raise PhospheneError(
+                f"{path}: has pixels of type {picture.mode}; save it with 8 bits per channel"
+            )
+        if (
+            picture.has_transparency_data
+            and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255
+        ):
+            raise PhospheneError(
+                f"{path}: is transparent in places; save it on the background that was shown"
+            )
         upright = ImageOps.exif_transpose(picture).convert("RGB")
         return np.asarray(ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS))

@@ -11,7 +11,15 @@ from phosphene.errors import PhospheneError
 
 # Label k of atlas NAME is ATLASES[NAME][k - 1]; used where no .mgz.ctab lies beside the data (NSD data manual).
 ATLASES: dict[str, tuple[str, ...]] = {
-    "streams": ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal"),
+    "streams": (
+        "early",
+        "midventral",
+        "midlateral",
+        "midparietal",
+        "ventral",
+        "lateral",
+        "parietal",
+    ),
     "nsdgeneral": ("nsdgeneral",),
     "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
     "prf-eccrois": ("ecc0pt5", "ecc1", "ecc2", "ecc4", "ecc4+"),
@@ -20,8 +28,35 @@ ATLASES: dict[str, tuple[str, ...]] = {
     "floc-places": ("OPA", "PPA", "RSC"),
     "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
     "Kastner2015": (
-        *("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4", "VO1", "VO2", "PHC1", "PHC2", "TO2", "TO1"),
-        *("LO2", "LO1", "V3B", "V3A", "IPS0", "IPS1", "IPS2", "IPS3", "IPS4", "IPS5", "SPL1", "FEF"),
+        *(
+            "V1v",
+            "V1d",
+            "V2v",
+            "V2d",
+            "V3v",
+            "V3d",
+            "hV4",
+            "VO1",
+            "VO2",
+            "PHC1",
+            "PHC2",
+            "TO2",
+            "TO1",
+        ),
+        *(
+            "LO2",
+            "LO1",
+            "V3B",
+            "V3A",
+            "IPS0",
+            "IPS1",
+            "IPS2",
+            "IPS3",
+            "IPS4",
+            "IPS5",
+            "SPL1",
+            "FEF",
+        ),
     ),
 }
 # The calcarine sulcus of the simulated brain: height of its fundus and widths of V1, V2, V3 above and below it, in mm.
@@ -37,7 +72,9 @@ def read_label_table(path: Path) -> dict[int, str]:
                 number, name = line.split(None, 1)
                 table[int(number)] = name.strip()
     except (OSError, ValueError) as error:
-        raise PhospheneError(f"{path}: could not be read as a table of labels ({error}); download it again") from error
+        raise PhospheneError(
+            f"{path}: could not be read as a table of labels ({error}); download it again"
+        ) from error
     return table
 
 
@@ -83,7 +120,9 @@ def draw_regions(points: NDArray[np.floating]) -> dict[str, NDArray[np.int16]]:
     streams = np.zeros(len(points), np.int16)
     for name, box in boxes.items():
         streams[box & (streams == 0)] = ATLASES["streams"].index(name) + 1
-    area = np.select([height < V1_EDGE, height < V2_EDGE], [1, 3], 5) + (z > CALCARINE_Z)  # ventral odd, dorsal even
+    area = np.select([height < V1_EDGE, height < V2_EDGE], [1, 3], 5) + (
+        z > CALCARINE_Z
+    )  # ventral odd, dorsal even
     hv4 = (streams == 2) & (y < -66)
     areas = np.where(early, area, np.where(hv4, 7, 0)).astype(np.int16)
     general = ((streams > 0) & (y < -40)).astype(np.int16)

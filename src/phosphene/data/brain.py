@@ -31,7 +31,9 @@ EYE = 64  # the brain sees every picture at 64 x 64 pixels
 ORIENTATIONS = np.arange(4) * np.pi / 4
 WAVELENGTHS = (4.0, 8.0, 16.0)  # pixels of the eye
 N_CHANNELS = 5 + len(ORIENTATIONS) * len(WAVELENGTHS)
-N_REFERENCE = 300  # scenes that fix every voxel's mean and spread, whatever pictures are shown later
+N_REFERENCE = (
+    300  # scenes that fix every voxel's mean and spread, whatever pictures are shown later
+)
 MEDIAN_NCSNR = 0.36  # in nsdgeneral, as in NSD's subj01
 ONGOING = 0.2  # share of the noise variance that looks like answers to pictures
 # Shares of a voxel's signal variance: the eye, category, colour, category x colour, place, position, category x side.
@@ -94,7 +96,9 @@ def draw_anatomy(seed: int, subject: str, voxel_size: float = 4.0) -> Anatomy:
     points = np.concatenate([layers["lh"].reshape(-1, 3), layers["rh"].reshape(-1, 3)])
     distance, nearest = cKDTree(points).query(centres)
     n_vertices = layers["lh"].shape[1]
-    vertices = np.concatenate([layers["lh"][1], layers["rh"][1]])  # a vertex has one label at all depths
+    vertices = np.concatenate(
+        [layers["lh"][1], layers["rh"][1]]
+    )  # a vertex has one label at all depths
     vertex = nearest % n_vertices + np.where(nearest < 3 * n_vertices, 0, n_vertices)
     labels = {
         name: np.where(distance < 2.5, label[vertex], -1).astype(np.int16).reshape(shape)
@@ -115,7 +119,9 @@ def see(pictures: NDArray[np.uint8]) -> Iterator[Floats]:
     for every orientation of every wavelength, the shortest first.
     """
     if pictures.shape[1] != EYE:
-        pictures = np.array([Image.fromarray(p).resize((EYE, EYE), Image.Resampling.BOX) for p in pictures])
+        pictures = np.array(
+            [Image.fromarray(p).resize((EYE, EYE), Image.Resampling.BOX) for p in pictures]
+        )
     red, green, blue = np.moveaxis(pictures.astype(np.float32) / 255, -1, 0)
     light, red_green, yellow_blue = (red + green + blue) / 3, red - green, (red + green) / 2 - blue
     yield from map(_halve, (light, red_green, yellow_blue, np.hypot(red_green, yellow_blue)))
@@ -128,7 +134,9 @@ def see(pictures: NDArray[np.uint8]) -> Iterator[Floats]:
     for wavelength in WAVELENGTHS:
         for angle in ORIENTATIONS:
             away = (fx - np.cos(angle) / wavelength) ** 2 + (fy - np.sin(angle) / wavelength) ** 2
-            gabor = np.exp(-away * (2.5 * wavelength) ** 2 / 2)  # one-sided: its output is the quadrature pair
+            gabor = np.exp(
+                -away * (2.5 * wavelength) ** 2 / 2
+            )  # one-sided: its output is the quadrature pair
             gabor[0, 0] = 0
             energy = np.abs(scipy.fft.ifft2(spectrum * gabor.astype(np.float32)))
             yield _halve(energy[:, pad:-pad, pad:-pad])
@@ -144,7 +152,9 @@ def describe(scenes: Sequence[Scene]) -> list[Floats]:
     n = len(scenes)
     pair = np.zeros((n, len(CATEGORIES), len(COLOURS)), np.float32)
     place = np.zeros((n, len(PLACES)), np.float32)
-    where = np.zeros((n, 11), np.float32)  # a 3 x 3 grid of soft detectors, summed size, number of things
+    where = np.zeros(
+        (n, 11), np.float32
+    )  # a 3 x 3 grid of soft detectors, summed size, number of things
     side = np.zeros((n, len(CATEGORIES), 2), np.float32)
     grid = np.stack(np.meshgrid([0.2, 0.5, 0.8], [0.3, 0.55, 0.8]), -1).reshape(-1, 2)
     for i, scene in enumerate(scenes):
@@ -210,7 +220,10 @@ def _parts(
     """Yield each part of the voxels' signal, shape (n, n_active): channels in receptive fields, then features."""
     steps = (np.arange(EYE // 2, dtype=np.float32) + 0.5) / (EYE // 2)
     x, y, size = fields.T[:, :, None]
-    across, down = np.exp(-((steps - x) ** 2) / (2 * size**2)), np.exp(-((steps - y) ** 2) / (2 * size**2))
+    across, down = (
+        np.exp(-((steps - x) ** 2) / (2 * size**2)),
+        np.exp(-((steps - y) ** 2) / (2 * size**2)),
+    )
     window = (down[:, :, None] * across[:, None, :]).reshape(len(fields), -1)
     window[window < 1e-6] = 0  # products of tiny (denormal) numbers are fifty times slower
     window /= window.sum(1, keepdims=True)
@@ -226,15 +239,23 @@ def draw_brain(anatomy: Anatomy, seed: int, subject: str) -> KnownBrain:
     voxels = _draw_voxels(anatomy, draw)
     active = np.asarray(voxels["stream"] != "")
     streams = np.asarray(voxels["stream"], str)[active]
-    place = voxels[["x", "y", "z"]].to_numpy()[active] @ anatomy.affine[:3, :3] + anatomy.affine[:3, 3] + anatomy.shift
+    place = (
+        voxels[["x", "y", "z"]].to_numpy()[active] @ anatomy.affine[:3, :3]
+        + anatomy.affine[:3, 3]
+        + anatomy.shift
+    )
     fields = _draw_fields(place, streams, draw)
     scenes, pictures = _reference(seed)
     mixing = [_patches(place, features.shape[1], draw) for features in describe(scenes)]
     weights = _draw_weights(streams, draw)
     parts = list(_parts(fields, mixing, scenes, pictures))
-    mean, sd = (np.array([moment(part, 0) for part in parts], np.float32) for moment in (np.mean, np.std))
+    mean, sd = (
+        np.array([moment(part, 0) for part in parts], np.float32) for moment in (np.mean, np.std)
+    )
     sd = np.maximum(sd, 1e-6)
-    total = sum((part - m) * (w / s) for part, w, m, s in zip(parts, weights, mean, sd, strict=True))
+    total = sum(
+        (part - m) * (w / s) for part, w, m, s in zip(parts, weights, mean, sd, strict=True)
+    )
     weights = (weights / np.std(total, axis=0)).astype(np.float32)
     return KnownBrain(voxels, fields, mixing, weights, mean, sd)
 
@@ -261,7 +282,9 @@ def _draw_voxels(anatomy: Anatomy, draw: np.random.Generator) -> pd.DataFrame:
     return voxels
 
 
-def _draw_fields(place: NDArray[np.float64], streams: NDArray[np.str_], draw: np.random.Generator) -> Floats:
+def _draw_fields(
+    place: NDArray[np.float64], streams: NDArray[np.str_], draw: np.random.Generator
+) -> Floats:
     """Receptive fields: retinotopic and small in early cortex, larger beyond."""
     eccentricity, angle = atlas.retinotopy(place)
     radius = 0.70 * eccentricity**0.8  # fractions of the picture's side: the corners are seen too
@@ -301,7 +324,11 @@ def _draw_weights(streams: NDArray[np.str_], draw: np.random.Generator) -> Float
 
 
 def measure(
-    brain: KnownBrain, anatomy: Anatomy, signal: Floats, draw: np.random.Generator, noise: float = 1.0
+    brain: KnownBrain,
+    anatomy: Anatomy,
+    signal: Floats,
+    draw: np.random.Generator,
+    noise: float = 1.0,
 ) -> Floats:
     """Scan one session: turn answers into single-trial betas.
 
@@ -327,15 +354,23 @@ def measure(
     shared /= shared.std()
     own = draw.standard_normal((n, len(table)), dtype=np.float32)
     ongoing = own.copy()
-    ongoing[:, brain.active] = draw.standard_normal((n, n), dtype=np.float32) @ signal / np.sqrt(np.float32(n))
+    ongoing[:, brain.active] = (
+        draw.standard_normal((n, n), dtype=np.float32) @ signal / np.sqrt(np.float32(n))
+    )
     error = sum(
         np.sqrt(np.float32(share)) * part
-        for share, part in ((1 / 3, shared[:, anatomy.mask]), (ONGOING, ongoing), (2 / 3 - ONGOING, own))
+        for share, part in (
+            (1 / 3, shared[:, anatomy.mask]),
+            (ONGOING, ongoing),
+            (2 / 3 - ONGOING, own),
+        )
     )
     ncsnr, spread = table["ncsnr"].to_numpy(np.float32), table["spread"].to_numpy(np.float32)
     noise_sd = spread / np.sqrt(1 + ncsnr**2)
     gain = 1 + 0.03 * draw.standard_normal(len(table), dtype=np.float32)
-    offset = table["level"].to_numpy(np.float32) + 0.1 * draw.standard_normal(len(table), dtype=np.float32)
+    offset = table["level"].to_numpy(np.float32) + 0.1 * draw.standard_normal(
+        len(table), dtype=np.float32
+    )
     betas = np.float32(noise) * noise_sd * error
     betas[:, brain.active] += (noise_sd * ncsnr)[brain.active] * signal
     return np.asarray(gain * betas + offset, np.float32)

@@ -19,7 +19,9 @@ from phosphene.errors import PhospheneError
 
 BUCKET, REGION = "natural-scenes-dataset", "us-east-2"
 MIB = 1 << 20
-PART_SIZES = tuple(n * MIB for n in (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1024))
+PART_SIZES = tuple(
+    n * MIB for n in (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1024)
+)
 
 
 class Unreachable(PhospheneError):
@@ -63,11 +65,16 @@ class Bucket:
         """
         found = {}
         with self._said(folder):
-            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=folder, Delimiter="/")
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=BUCKET, Prefix=folder, Delimiter="/"
+            )
             for entry in (entry for page in pages for entry in page.get("Contents", ())):
                 name = entry["Key"].removeprefix(folder)
                 if re.fullmatch(r"\w[\w.+-]*", name, re.ASCII) and entry["Key"] == folder + name:
-                    found[name] = entry["Size"], re.sub(r"[^\w-]", "", entry["ETag"], flags=re.ASCII)
+                    found[name] = (
+                        entry["Size"],
+                        re.sub(r"[^\w-]", "", entry["ETag"], flags=re.ASCII),
+                    )
         return found
 
     def read(self, key: str, size: int, etag: str, start: int) -> Iterator[tuple[int, bytes]]:
@@ -75,7 +82,9 @@ class Bucket:
         ranged = {"Range": f"bytes={start}-"} if start else {}
         with self._said(key):
             answer = self.client.get_object(Bucket=BUCKET, Key=key, IfMatch=f'"{etag}"', **ranged)
-            at = 0 if answer["ContentLength"] == size else start  # a server may send all in spite of Range
+            at = (
+                0 if answer["ContentLength"] == size else start
+            )  # a server may send all in spite of Range
             with closing(answer["Body"]) as body:
                 for chunk in body.iter_chunks(MIB):
                     yield at, chunk
@@ -108,7 +117,9 @@ class Bucket:
                 "AccessDenied": "access denied; the bucket is public, so check --endpoint-url and proxies",
                 "403": "access denied; the bucket is public, so check --endpoint-url and proxies",
             }
-            raise PhospheneError(f"{where}: {reasons.get(code, f'the server refused ({error})')}") from error
+            raise PhospheneError(
+                f"{where}: {reasons.get(code, f'the server refused ({error})')}"
+            ) from error
         except (BotoCoreError, HTTPError) as error:
             raise Unreachable(
                 f"{where}: the server cannot be reached or broke off ({error}); check the network and run again, "

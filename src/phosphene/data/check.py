@@ -37,7 +37,11 @@ def kind_of(root: Path) -> str:
         return "nsd"
     if next(root.glob("**/trials.csv"), None) and not (root / "bold.nii.gz").is_file():
         return "arrays"
-    if (root / "bold.nii.gz").is_file() or (root / "haxby2001").is_dir() or next(root.glob("subj*/bold.nii.gz"), None):
+    if (
+        (root / "bold.nii.gz").is_file()
+        or (root / "haxby2001").is_dir()
+        or next(root.glob("subj*/bold.nii.gz"), None)
+    ):
         return "haxby"
     raise PhospheneError(
         f"{root}: no data that phosphene knows; expected nsddata (NSD), trials.csv (your own, docs/own-data.md) or "
@@ -47,13 +51,19 @@ def kind_of(root: Path) -> str:
 
 def subjects_of(root: Path, kind: str) -> list[str]:
     """Subjects that have a folder."""
-    places = {"nsd": "nsddata_betas/ppdata/subj0[1-8]", "haxby": "**/subj[1-6]", "arrays": "*/trials.csv"}
+    places = {
+        "nsd": "nsddata_betas/ppdata/subj0[1-8]",
+        "haxby": "**/subj[1-6]",
+        "arrays": "*/trials.csv",
+    }
     found = sorted(path for path in root.glob(places[kind]))
     names = [path.parent.name if kind == "arrays" else path.name for path in found]
     return names or {"nsd": [], "haxby": ["subj1"], "arrays": ["subj01"]}[kind]
 
 
-def check(root: str | Path, kind: str, subject: str, align: bool = True, **options: Any) -> list[Line]:
+def check(
+    root: str | Path, kind: str, subject: str, align: bool = True, **options: Any
+) -> list[Line]:
     """Look at one subject's data.
 
     Parameters
@@ -74,9 +84,23 @@ def check(root: str | Path, kind: str, subject: str, align: bool = True, **optio
     except PhospheneError as error:
         return [Line("data", "wrong", str(error), "everything")]
     lines = list(_nsd(data) if isinstance(data, NSD) else _any(data))
-    if align and data.photographs and all(line.state == "ok" for line in lines if line.item in ("trials", "betas")):
-        first = options | {"sessions": data.sessions[:ALIGNMENT_SESSIONS]} if isinstance(data, NSD) else options
-        lines.append(looked("alignment", lambda: _alignment(open_dataset(kind, root, subject, **first)), "decode"))
+    if (
+        align
+        and data.photographs
+        and all(line.state == "ok" for line in lines if line.item in ("trials", "betas"))
+    ):
+        first = (
+            options | {"sessions": data.sessions[:ALIGNMENT_SESSIONS]}
+            if isinstance(data, NSD)
+            else options
+        )
+        lines.append(
+            looked(
+                "alignment",
+                lambda: _alignment(open_dataset(kind, root, subject, **first)),
+                "decode",
+            )
+        )
     return lines
 
 
@@ -104,7 +128,9 @@ def _any(data: Dataset) -> Iterator[Line]:
     yield Line("regions", "ok", ", ".join(data.rois), "decode")
     some = data.trials["image"].unique()[:5].tolist()
     if data.photographs:
-        yield looked("pictures", lambda: f"{data.images(some).shape[2]} pixels wide", "extract z, evaluate")
+        yield looked(
+            "pictures", lambda: f"{data.images(some).shape[2]} pixels wide", "extract z, evaluate"
+        )
     yield looked("captions", lambda: f"such as: {data.captions(some)[0][0]}", "extract c")
 
 
@@ -118,7 +144,8 @@ def _count_voxels(data: Dataset) -> str:
 def _count_trials(data: Dataset) -> str:
     trials = data.trials
     parts = [
-        f"{len(part)} {split} of {part['image'].nunique()} pictures" for split, part in trials.groupby("split")
+        f"{len(part)} {split} of {part['image'].nunique()} pictures"
+        for split, part in trials.groupby("split")
     ]
     n = trials["session"].nunique()
     return f"{len(trials)} in {n} session{'s' * (n != 1)}: {', '.join(parts)}"
@@ -131,15 +158,26 @@ def _nsd(data: NSD) -> Iterator[Line]:
     if trials.state != "ok":
         return
     yield looked("counts", lambda: _counts(data), "")
-    yield _present(data.layout.responses, "log of responses", "agrees with the design", "agreement of trials")
-    yield _present(data.layout.stimulus_table, "stimulus table", "agrees with the design", "captions, categories")
+    yield _present(
+        data.layout.responses, "log of responses", "agrees with the design", "agreement of trials"
+    )
+    yield _present(
+        data.layout.stimulus_table,
+        "stimulus table",
+        "agrees with the design",
+        "captions, categories",
+    )
     yield looked("betas", lambda: _sessions(data), "decode")
     yield looked("regions", lambda: _regions(data), "decode")
     yield looked("noise ceiling", lambda: _ceiling(data), "report")
     yield looked("pictures", lambda: _pictures(data), "extract z, evaluate")
     first = data.trials["image"].iloc[:1].tolist()
     yield looked("captions", lambda: f"such as: {data.captions(first)[0][0]}", "extract c")
-    yield looked("categories", lambda: f"such as: {', '.join(data.categories(first)[0]) or 'none'}", "evaluate")
+    yield looked(
+        "categories",
+        lambda: f"such as: {', '.join(data.categories(first)[0]) or 'none'}",
+        "evaluate",
+    )
     yield looked("surface", lambda: _surface(data), "flat maps")
 
 
@@ -159,7 +197,11 @@ def _counts(data: NSD) -> Line:
         return Line("counts", "wrong", "; ".join(wrong), "comparing with papers")
     if len(data.sessions) not in files.RELEASE_COUNTS:
         known = ", ".join(map(str, sorted(files.RELEASE_COUNTS)))
-        return Line("counts", "note", f"{len(data.sessions)} sessions; published numbers exist for 1 to {known}")
+        return Line(
+            "counts",
+            "note",
+            f"{len(data.sessions)} sessions; published numbers exist for 1 to {known}",
+        )
     return Line("counts", "ok", f"as published for {len(data.sessions)} sessions")
 
 
@@ -177,7 +219,9 @@ def _sessions(data: NSD) -> str:
 def _ranges(numbers: Sequence[int]) -> str:
     """Sorted numbers as text: 1-3, 7."""
     groups = np.split(np.array(numbers), np.flatnonzero(np.diff(numbers) != 1) + 1)
-    return ", ".join(f"{group[0]}-{group[-1]}" if len(group) > 1 else str(group[0]) for group in groups)
+    return ", ".join(
+        f"{group[0]}-{group[-1]}" if len(group) > 1 else str(group[0]) for group in groups
+    )
 
 
 def _regions(data: NSD) -> Line:
@@ -187,8 +231,12 @@ def _regions(data: NSD) -> Line:
         found.append(f"{name} {np.sum(data.regions.volume(name) > 0)}")
     if not found:
         where = data.regions.folder
-        return Line("regions", "missing", f"{where}: no atlas; only 'brain' can be decoded from", "decode")
-    return Line("regions", "ok", f"{', '.join(found)}, brain {data.regions.brain.sum()} voxels", "decode")
+        return Line(
+            "regions", "missing", f"{where}: no atlas; only 'brain' can be decoded from", "decode"
+        )
+    return Line(
+        "regions", "ok", f"{', '.join(found)}, brain {data.regions.brain.sum()} voxels", "decode"
+    )
 
 
 def _ceiling(data: NSD) -> str:
@@ -211,7 +259,9 @@ def _pictures(data: NSD) -> str:
 
 def _surface(data: NSD) -> str:
     """Files that lead from the grid to the cortical surface."""
-    name = {"func1pt8mm": "func1pt8", "func1mm": "func1pt0"}.get(data.layout.resolution, data.layout.resolution)
+    name = {"func1pt8mm": "func1pt8", "func1mm": "func1pt0"}.get(
+        data.layout.resolution, data.layout.resolution
+    )
     wanted = [f"{side}.{name}-to-{layer}.mgz" for side in ("lh", "rh") for layer in SURFACE]
     wanted += [f"{side}.white-to-fsaverage.mgz" for side in ("lh", "rh")]
     for path in (data.layout.transforms / file for file in wanted):

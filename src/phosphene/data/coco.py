@@ -40,18 +40,30 @@ N_COLOURS = 255  # COCO's category ids end at 90, those of its stuff at 182
 
 VERSION = 1  # of the cache files
 GROUP = 128  # images in a row group of a cache file, the least that is read for one semantic map
-THING = [("id", pa.int64()), ("name", pa.string()), *((key, pa.float64()) for key in ("area", "x", "y", "w", "h"))]
+THING = [
+    ("id", pa.int64()),
+    ("name", pa.string()),
+    *((key, pa.float64()) for key in ("area", "x", "y", "w", "h")),
+]
 SCHEMAS = {
     "captions": pa.schema({"image": pa.int64(), "captions": pa.list_(pa.string())}),
     "instances": pa.schema(
         {
             **dict.fromkeys(("image", "width", "height"), pa.int64()),
             "things": pa.list_(pa.struct(THING)),
-            "outlines": pa.list_(pa.string()),  # COCO's "segmentation" of every thing, still as JSON
+            "outlines": pa.list_(
+                pa.string()
+            ),  # COCO's "segmentation" of every thing, still as JSON
         }
     ),
 }
-DAMAGED = (OSError, ValueError, LookupError, MemoryError, pa.ArrowException)  # what reading damaged parquet raises
+DAMAGED = (
+    OSError,
+    ValueError,
+    LookupError,
+    MemoryError,
+    pa.ArrowException,
+)  # what reading damaged parquet raises
 UNPACK = "unpack COCO's annotations_trainval2017.zip there"
 _log = logging.getLogger("phosphene")
 
@@ -185,7 +197,9 @@ class Coco:
                 self._make(name)
         table = self._tables[name]
         if coco_id not in table.rows:
-            raise PhospheneError(f"{self._paths(name)[0]}: nothing about COCO image {coco_id}; {UNPACK}")
+            raise PhospheneError(
+                f"{self._paths(name)[0]}: nothing about COCO image {coco_id}; {UNPACK}"
+            )
         return table, table.rows[coco_id]
 
     def _paths(self, name: str) -> tuple[Path, Path]:
@@ -203,7 +217,9 @@ class Coco:
         rows = _parse_captions(source) if name.startswith("captions") else _parse_instances(source)
         content = _packed(rows, _schema(name))
         _save(content, cached)
-        self._tables[name] = _load(content, _schema(name))  # not the file, which another process may remove
+        self._tables[name] = _load(
+            content, _schema(name)
+        )  # not the file, which another process may remove
         return self._tables[name]
 
     def _picture(self, name: str, coco_id: int) -> dict[str, Any]:
@@ -245,7 +261,9 @@ def _load(source: Path | BytesIO, schema: pa.Schema) -> _Table:
     if file.schema_arrow != schema:
         raise pa.ArrowInvalid("not the columns of a cache file")
     content = file.read(columns=[name for name in schema.names if name != "outlines"])
-    return _Table(file, content, {image: row for row, image in enumerate(content["image"].to_pylist())})
+    return _Table(
+        file, content, {image: row for row, image in enumerate(content["image"].to_pylist())}
+    )
 
 
 def _packed(rows: list[dict[str, Any]], schema: pa.Schema) -> BytesIO:
@@ -259,14 +277,20 @@ def _packed(rows: list[dict[str, Any]], schema: pa.Schema) -> BytesIO:
 
 def _save(content: BytesIO, target: Path) -> None:
     """Write a cache file, whole or not at all; say so where that is impossible."""
-    half = target.with_name(f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}+{target.name}")
+    half = target.with_name(
+        f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}+{target.name}"
+    )
     try:
         half.parent.mkdir(parents=True, exist_ok=True)
         disk.sweep(half.parent)
         half.write_bytes(content.getbuffer())
         disk.move(half, target)
     except OSError as error:
-        _log.warning("%s: could not be written (%s); COCO's annotations will be parsed every time", target, error)
+        _log.warning(
+            "%s: could not be written (%s); COCO's annotations will be parsed every time",
+            target,
+            error,
+        )
         with suppress(OSError):
             half.unlink()
 
@@ -287,7 +311,12 @@ def _parse_instances(path: Path) -> list[dict[str, Any]]:
         found: dict[int, dict[str, Any]] = {}
         for entry in _stream(path, "images"):
             size = {"width": int(entry["width"]), "height": int(entry["height"])}
-            found[int(entry["id"])] = {"image": int(entry["id"]), **size, "things": [], "outlines": []}
+            found[int(entry["id"])] = {
+                "image": int(entry["id"]),
+                **size,
+                "things": [],
+                "outlines": [],
+            }
         for entry in _stream(path, "annotations"):
             picture, category = found[entry["image_id"]], int(entry["category_id"])
             x, y, w, h = map(float, entry["bbox"])
@@ -322,7 +351,12 @@ def _told(path: Path) -> Iterator[None]:
 def _window(crop: Crop, height: int, width: int) -> tuple[int, int, int, int]:
     """First and last row and column (exclusive) in pixels that a crop leaves: top, bottom, left, right."""
     top, bottom, left, right = crop
-    return round(top * height), height - round(bottom * height), round(left * width), width - round(right * width)
+    return (
+        round(top * height),
+        height - round(bottom * height),
+        round(left * width),
+        width - round(right * width),
+    )
 
 
 def _mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
@@ -339,7 +373,9 @@ def _mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     counts, code = segmentation["counts"], segmentation
     filled = segmentation["size"] == [height, width]
     if isinstance(counts, str):
-        filled = filled and bool(re.fullmatch("[0-o]*[0-O]", counts))  # the last character says that none follows
+        filled = filled and bool(
+            re.fullmatch("[0-o]*[0-O]", counts)
+        )  # the last character says that none follows
     else:
         filled = filled and sum(map(index, counts)) == height * width
         code = rle.frPyObjects(segmentation, height, width)

@@ -42,21 +42,34 @@ class Pen:
         corners = [self.at(x, y) for x, y in points]
         self.draw.polygon(corners, fill=fill)
         if edge:
-            self.draw.line([*corners, corners[0]], fill=edge, width=self.width(0.055), joint="curve")
+            self.draw.line(
+                [*corners, corners[0]], fill=edge, width=self.width(0.055), joint="curve"
+            )
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, fill: RGB, edge: RGB | None = None) -> None:
+    def ellipse(
+        self, x: float, y: float, rx: float, ry: float, fill: RGB, edge: RGB | None = None
+    ) -> None:
         (x0, y0), (x1, y1) = self.at(x - rx, y - ry), self.at(x + rx, y + ry)
         box = (min(x0, x1), y0, max(x0, x1), y1)
         self.draw.ellipse(box, fill=fill, outline=edge, width=self.width(0.055) if edge else 0)
 
     def line(self, points: Sequence[Point], fill: RGB, width: float) -> None:
-        self.draw.line([self.at(x, y) for x, y in points], fill=fill, width=self.width(width), joint="curve")
+        self.draw.line(
+            [self.at(x, y) for x, y in points], fill=fill, width=self.width(width), joint="curve"
+        )
 
-    def curve(self, centre: Point, radius: Point, start: float, stop: float, fill: RGB, width: float) -> None:
+    def curve(
+        self, centre: Point, radius: Point, start: float, stop: float, fill: RGB, width: float
+    ) -> None:
         """Draw an arc from angle `start` to `stop`, in degrees clockwise from the right."""
         angles = np.radians(np.linspace(start, stop, 24))
         self.line(
-            [(centre[0] + radius[0] * math.cos(t), centre[1] + radius[1] * math.sin(t)) for t in angles], fill, width
+            [
+                (centre[0] + radius[0] * math.cos(t), centre[1] + radius[1] * math.sin(t))
+                for t in angles
+            ],
+            fill,
+            width,
         )
 
     def width(self, share: float) -> int:
@@ -97,7 +110,11 @@ def _house(pen: Pen, c: RGB, a: float, b: float) -> None:
     pen.polygon([(-1, eave), (0, -1), (1, eave)], roof, mix(roof, INK, 0.5))
     pen.polygon([(-0.2, 0.35), (0.2, 0.35), (0.2, 1), (-0.2, 1)], mix(WOOD, INK, 0.3 * b))
     for x in (-0.5, 0.5):
-        pen.polygon([(x - 0.16, 0.1), (x + 0.16, 0.1), (x + 0.16, 0.44), (x - 0.16, 0.44)], (255, 236, 150), INK)
+        pen.polygon(
+            [(x - 0.16, 0.1), (x + 0.16, 0.1), (x + 0.16, 0.44), (x - 0.16, 0.44)],
+            (255, 236, 150),
+            INK,
+        )
 
 
 def _cat(pen: Pen, c: RGB, a: float, b: float) -> None:
@@ -132,8 +149,14 @@ def _bottle(pen: Pen, c: RGB, a: float, b: float) -> None:
         c,
         dark,
     )
-    pen.polygon([(-neck - 0.06, -1), (neck + 0.06, -1), (neck + 0.06, -0.78), (-neck - 0.06, -0.78)], WOOD, INK)
-    pen.polygon([(-wide, 0.18), (wide, 0.18), (wide, 0.68 + 0.1 * b), (-wide, 0.68 + 0.1 * b)], CREAM, dark)
+    pen.polygon(
+        [(-neck - 0.06, -1), (neck + 0.06, -1), (neck + 0.06, -0.78), (-neck - 0.06, -0.78)],
+        WOOD,
+        INK,
+    )
+    pen.polygon(
+        [(-wide, 0.18), (wide, 0.18), (wide, 0.68 + 0.1 * b), (-wide, 0.68 + 0.1 * b)], CREAM, dark
+    )
     pen.ellipse(0, 0.44, 0.14, 0.14, dark)
     pen.line([(-wide * 0.6, -0.02), (-wide * 0.6, 0.12)], mix(c, (255, 255, 255), 0.7), 0.1)
 
@@ -142,7 +165,12 @@ def _scissors(pen: Pen, c: RGB, a: float, b: float) -> None:
     steel, spread = (206, 212, 222), 0.34 + 0.2 * a
     for side in (-1, 1):
         pen.polygon(
-            [(side * spread, -1), (side * (spread - 0.26), -0.86), (-side * 0.16, 0.22), (side * 0.1, 0.26)],
+            [
+                (side * spread, -1),
+                (side * (spread - 0.26), -0.86),
+                (-side * 0.16, 0.22),
+                (side * 0.1, 0.26),
+            ],
             steel,
             mix(steel, INK, 0.6),
         )
@@ -185,7 +213,11 @@ def _chair(pen: Pen, c: RGB, a: float, b: float) -> None:
     pen.polygon([(-0.5, -0.86), (0.42, -0.74), (0.44, -0.5 + 0.08 * b), (-0.48, -0.56)], c, dark)
     pen.polygon([(-0.5, -0.38), (0.43, -0.3), (0.44, -0.12), (-0.48, -0.16)], c, dark)
     pen.polygon([(0.34, -0.8), (0.5, -0.78), (0.56, seat), (0.4, seat)], c, dark)
-    pen.polygon([(-0.78, seat - 0.08), (0.66, seat - 0.08), (0.82, seat + 0.2), (-0.78, seat + 0.2)], c, dark)
+    pen.polygon(
+        [(-0.78, seat - 0.08), (0.66, seat - 0.08), (0.82, seat + 0.2), (-0.78, seat + 0.2)],
+        c,
+        dark,
+    )
 
 
 def _scrambled(pen: Pen, c: RGB, a: float, b: float) -> None:
@@ -193,7 +225,11 @@ def _scrambled(pen: Pen, c: RGB, a: float, b: float) -> None:
     step = 2 / 5
     for i, tone in enumerate(tones):
         x, y = -1 + step * (i % 5), -1 + step * (i // 5)
-        fill = mix(c, (INK, (255, 255, 255), c, (128, 128, 128), INK)[tone % 5], (0.6, 0.6, 0, 0.55, 0.25)[tone % 5])
+        fill = mix(
+            c,
+            (INK, (255, 255, 255), c, (128, 128, 128), INK)[tone % 5],
+            (0.6, 0.6, 0, 0.55, 0.25)[tone % 5],
+        )
         pen.polygon([(x, y), (x + step, y), (x + step, y + step), (x, y + step)], fill)
     pen.line([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)], INK, 0.08)
 
@@ -201,9 +237,15 @@ def _scrambled(pen: Pen, c: RGB, a: float, b: float) -> None:
 def _car(pen: Pen, c: RGB, a: float, b: float) -> None:
     dark, roof = mix(c, INK, 0.55), -0.5 - 0.12 * a
     pen.polygon([(-0.62, -0.02), (-0.36, roof), (0.34, roof), (0.66, -0.02)], c, dark)
-    pen.polygon([(-0.48, -0.02), (-0.29, roof + 0.12), (-0.03, roof + 0.12), (-0.03, -0.02)], GLASS, dark)
-    pen.polygon([(0.07, -0.02), (0.07, roof + 0.12), (0.28, roof + 0.12), (0.5, -0.02)], GLASS, dark)
-    pen.polygon([(-1, 0.12), (-0.9, -0.06), (0.72, -0.06), (0.98, 0.14), (1, 0.5), (-1, 0.5)], c, dark)
+    pen.polygon(
+        [(-0.48, -0.02), (-0.29, roof + 0.12), (-0.03, roof + 0.12), (-0.03, -0.02)], GLASS, dark
+    )
+    pen.polygon(
+        [(0.07, -0.02), (0.07, roof + 0.12), (0.28, roof + 0.12), (0.5, -0.02)], GLASS, dark
+    )
+    pen.polygon(
+        [(-1, 0.12), (-0.9, -0.06), (0.72, -0.06), (0.98, 0.14), (1, 0.5), (-1, 0.5)], c, dark
+    )
     for x in (-0.56, 0.56):
         pen.ellipse(x, 0.52, 0.27, 0.27, INK)
         pen.ellipse(x, 0.52, 0.1 + 0.04 * b, 0.1 + 0.04 * b, (205, 205, 210))
@@ -212,8 +254,14 @@ def _car(pen: Pen, c: RGB, a: float, b: float) -> None:
 
 def _boat(pen: Pen, c: RGB, a: float, b: float) -> None:
     pen.line([(-0.06, -1), (-0.06, 0.5)], WOOD, 0.09)
-    pen.polygon([(0.04, -0.94), (0.04, 0.34), (0.76 + 0.1 * a, 0.3)], (255, 253, 246), mix(CREAM, INK, 0.5))
-    pen.polygon([(-0.16, -0.7), (-0.16, 0.34), (-0.66 - 0.1 * b, 0.32)], mix(CREAM, c, 0.15), mix(CREAM, INK, 0.5))
+    pen.polygon(
+        [(0.04, -0.94), (0.04, 0.34), (0.76 + 0.1 * a, 0.3)], (255, 253, 246), mix(CREAM, INK, 0.5)
+    )
+    pen.polygon(
+        [(-0.16, -0.7), (-0.16, 0.34), (-0.66 - 0.1 * b, 0.32)],
+        mix(CREAM, c, 0.15),
+        mix(CREAM, INK, 0.5),
+    )
     pen.polygon([(-1, 0.42), (1, 0.42), (0.66, 0.95), (-0.66, 0.95)], c, mix(c, INK, 0.55))
     pen.line([(-0.88, 0.58), (0.88, 0.58)], CREAM, 0.07)
 
@@ -293,25 +341,57 @@ def _umbrella(pen: Pen, c: RGB, a: float, b: float) -> None:
     pen.line([(0, -1), (0, 0.78)], INK, 0.1)
     pen.curve((0.16, 0.78), (0.16, 0.18), 0, 180, INK, 0.11)
     top = [(math.cos(t), low - 0.86 * math.sin(t)) for t in np.linspace(0, math.pi, 24)]
-    pen.polygon([*top, (-0.66, low - 0.14), (-0.33, low), (0, low - 0.14), (0.33, low), (0.66, low - 0.14)], c, dark)
+    pen.polygon(
+        [*top, (-0.66, low - 0.14), (-0.33, low), (0, low - 0.14), (0.33, low), (0.66, low - 0.14)],
+        c,
+        dark,
+    )
     for x in (-0.34, 0.34):
-        pen.line([(0, low - 0.86), (x * 0.8, low - 0.5), (x, low - 0.03)], mix(c, (255, 255, 255), 0.2 + 0.3 * b), 0.06)
+        pen.line(
+            [(0, low - 0.86), (x * 0.8, low - 0.5), (x, low - 0.03)],
+            mix(c, (255, 255, 255), 0.2 + 0.3 * b),
+            0.06,
+        )
 
 
 def _mushroom(pen: Pen, c: RGB, a: float, b: float) -> None:
     dark, wide = mix(c, INK, 0.5), 0.24 + 0.08 * a
-    pen.polygon([(-wide, 0), (wide, 0), (wide + 0.1, 0.96), (-wide - 0.1, 0.96)], CREAM, mix(CREAM, INK, 0.5))
+    pen.polygon(
+        [(-wide, 0), (wide, 0), (wide + 0.1, 0.96), (-wide - 0.1, 0.96)],
+        CREAM,
+        mix(CREAM, INK, 0.5),
+    )
     top = [(0.96 * math.cos(t), 0.12 - 1.02 * math.sin(t)) for t in np.linspace(0, math.pi, 24)]
     pen.polygon([*top, (-0.5, 0.24), (0.5, 0.24)], c, dark)
-    for x, y, r in ((-0.42, -0.34, 0.16), (0.12 + 0.1 * b, -0.56, 0.15), (0.5, -0.2, 0.14), (-0.02, -0.12, 0.12)):
+    for x, y, r in (
+        (-0.42, -0.34, 0.16),
+        (0.12 + 0.1 * b, -0.56, 0.15),
+        (0.5, -0.2, 0.14),
+        (-0.02, -0.12, 0.12),
+    ):
         pen.ellipse(x, y, r, r * 0.85, CREAM)
 
 
 PAINTERS: dict[str, Callable[[Pen, RGB, float, float], None]] = {
-    "face": _face, "house": _house, "cat": _cat, "bottle": _bottle, "scissors": _scissors, "shoe": _shoe,
-    "chair": _chair, "scrambled": _scrambled, "car": _car, "boat": _boat, "tree": _tree, "flower": _flower,
-    "fish": _fish, "ball": _ball, "cup": _cup, "bird": _bird, "umbrella": _umbrella, "mushroom": _mushroom,
-}  # fmt: skip
+    "face": _face,
+    "house": _house,
+    "cat": _cat,
+    "bottle": _bottle,
+    "scissors": _scissors,
+    "shoe": _shoe,
+    "chair": _chair,
+    "scrambled": _scrambled,
+    "car": _car,
+    "boat": _boat,
+    "tree": _tree,
+    "flower": _flower,
+    "fish": _fish,
+    "ball": _ball,
+    "cup": _cup,
+    "bird": _bird,
+    "umbrella": _umbrella,
+    "mushroom": _mushroom,
+}
 
 
 def vertical_gradient(side: int, stops: Sequence[tuple[float, RGB]]) -> NDArray[np.uint8]:

@@ -47,10 +47,21 @@ class Settings:
     def check(self) -> None:
         """Raise PhospheneError when no such experiment can be written."""
         known = {f"subj{number:02d}" for number in range(1, 9)}
-        if not self.subjects or not set(self.subjects) <= known or len(set(self.subjects)) < len(self.subjects):
-            raise PhospheneError(f"simulate: subjects are {self.subjects}; expected different ones of subj01 to subj08")
+        if (
+            not self.subjects
+            or not set(self.subjects) <= known
+            or len(set(self.subjects)) < len(self.subjects)
+        ):
+            raise PhospheneError(
+                f"simulate: subjects are {self.subjects}; expected different ones of subj01 to subj08"
+            )
         counts = (self.images_shared, self.images_own, self.repeats, self.sessions)
-        if min(counts) < 1 or self.picture_size < 16 or self.noise < 0 or not 2 <= self.voxel_size <= 20:
+        if (
+            min(counts) < 1
+            or self.picture_size < 16
+            or self.noise < 0
+            or not 2 <= self.voxel_size <= 20
+        ):
             raise PhospheneError(
                 "simulate: images_shared, images_own, repeats and sessions must be at least 1, picture_size at least "
                 "16, noise not negative and voxel_size from 2 to 20 mm"
@@ -96,18 +107,25 @@ def draw_design(settings: Settings) -> dict[str, NDArray[np.int64]]:
     late: NDArray[np.int64] = np.array([], np.int64)
     if settings.sessions > 1:
         shared = draw.permutation(settings.images_shared)[: max(1, settings.images_shared // 50)]
-        own = settings.images_shared + draw.permutation(settings.images_own)[: settings.images_own // 100]
+        own = (
+            settings.images_shared
+            + draw.permutation(settings.images_own)[: settings.images_own // 100]
+        )
         late = np.concatenate([shared, own])[: trials // settings.repeats]
     others = draw.permutation(np.repeat(np.setdiff1d(np.arange(n), late), settings.repeats))
     split = (settings.sessions - 1) * trials
     last = draw.permutation(np.concatenate([others[split:], np.repeat(late, settings.repeats)]))
     order = np.concatenate([others[:split], last]) + 1
-    edges = np.ceil(np.arange(RUNS + 1) * trials / RUNS).astype(int)  # 63, 62, 63, ... when a session has 750
+    edges = np.ceil(np.arange(RUNS + 1) * trials / RUNS).astype(
+        int
+    )  # 63, 62, 63, ... when a session has 750
     lengths = np.diff(edges)
     pattern = np.zeros((settings.sessions, RUNS, max(SLOTS, int(lengths.max()))), np.int64)
     for run, length in enumerate(lengths):
         pattern[:, run, np.linspace(0, pattern.shape[2] - 1, length).round().astype(int)] = 1
-    counts = [np.unique(part, return_counts=True)[1] for part in order.reshape(settings.sessions, trials)]
+    counts = [
+        np.unique(part, return_counts=True)[1] for part in order.reshape(settings.sessions, trials)
+    ]
     return {
         "masterordering": order[None],
         "stimpattern": pattern,
@@ -115,18 +133,24 @@ def draw_design(settings: Settings) -> dict[str, NDArray[np.int64]]:
     }
 
 
-def stimulus_table(settings: Settings, world: World, design: dict[str, NDArray[np.int64]]) -> pd.DataFrame:
+def stimulus_table(
+    settings: Settings, world: World, design: dict[str, NDArray[np.int64]]
+) -> pd.DataFrame:
     """Make ``nsd_stim_info_merged.csv``: 41 columns with the index, one row per nsdId."""
     n = len(world.scenes)
     side, ids = settings.picture_size, np.arange(n)
     height, width = side + world.crops[:, :2].sum(1), side + world.crops[:, 2:].sum(1)
     cut = world.crops / np.stack([height, height, width, width], 1)
-    table = pd.DataFrame({"cocoId": _coco_id(ids), "cocoSplit": np.where(ids % 8, "train2017", "val2017")})
+    table = pd.DataFrame(
+        {"cocoId": _coco_id(ids), "cocoSplit": np.where(ids % 8, "train2017", "val2017")}
+    )
     table["cropBox"] = [str(tuple(float(share) if share else 0 for share in row)) for row in cut]
     table["loss"], table["nsdId"], table["flagged"], table["BOLD5000"] = 0.1, ids, False, False
     table["shared1000"] = np.isin(ids, design["sharedix"] - 1)
     order = design["masterordering"].ravel() - 1
-    trials = np.argsort(order, kind="stable").reshape(settings.n_order, -1) + 1  # 1-based trials of every 10k image
+    trials = (
+        np.argsort(order, kind="stable").reshape(settings.n_order, -1) + 1
+    )  # 1-based trials of every 10k image
     shown, when = {}, {}
     for number in range(1, 9):
         seen = design["subjectim"][number - 1] - 1
@@ -153,10 +177,14 @@ def response_table(
     draw, order = rng(settings.seed, "responses", subject), design["masterordering"].ravel()
     per_run = design["stimpattern"].sum(2)
     runs, n = np.repeat(np.tile(np.arange(1, RUNS + 1), len(per_run)), per_run.ravel()), len(order)
-    table = pd.DataFrame({"SUBJECT": int(subject[-1]), "SESSION": np.arange(n) // settings.n_trials + 1, "RUN": runs})
+    table = pd.DataFrame(
+        {"SUBJECT": int(subject[-1]), "SESSION": np.arange(n) // settings.n_trials + 1, "RUN": runs}
+    )
     table["TRIAL"] = table.groupby(["SESSION", "RUN"]).cumcount() + 1
     table["73KID"], table["10KID"] = seen[order - 1] + 1, order
-    table["TIME"] = 7.0 * (table["SESSION"] - 1) + 0.5 + (table["RUN"] * 300 + table["TRIAL"] * 4) / 86400
+    table["TIME"] = (
+        7.0 * (table["SESSION"] - 1) + 0.5 + (table["RUN"] * 300 + table["TRIAL"] * 4) / 86400
+    )
     trial = pd.Series(np.arange(n))
     by_image = trial.groupby(order)
     old = by_image.cumcount() > 0
@@ -170,10 +198,15 @@ def response_table(
     table["RT"] = np.where(pressed, draw.normal(900, 200, n).clip(250, 3900).round(), np.nan)
     table["CHANGEMIND"] = np.where(pressed, 0.0, np.nan)
     table["MEMORYRECENT"] = trial - by_image.shift()
-    table["MEMORYFIRST"] = np.where(by_image.cumcount() > 1, trial - by_image.transform("min"), np.nan)
+    table["MEMORYFIRST"] = np.where(
+        by_image.cumcount() > 1, trial - by_image.transform("min"), np.nan
+    )
     table["ISOLDCURRENT"] = old_here.astype(int)
     table["ISCORRECTCURRENT"] = np.where(pressed, (button == 2) == old_here, np.nan)
-    table["TOTAL1"], table["TOTAL2"] = np.where(lost, np.nan, button == 1), np.where(lost, np.nan, button == 2)
+    table["TOTAL1"], table["TOTAL2"] = (
+        np.where(lost, np.nan, button == 1),
+        np.where(lost, np.nan, button == 2),
+    )
     table["BUTTON"], table["MISSINGDATA"] = button, lost.astype(int)
     return table
 
@@ -183,7 +216,10 @@ def write_stimuli(folder: Path, world: World) -> None:
     (folder / "annotations").mkdir(parents=True)
     with h5py.File(folder / "nsd_stimuli.hdf5", "w") as file:
         file.create_dataset("imgBrick", data=world.pictures, chunks=(1, *world.pictures.shape[1:]))
-    kinds = [{"id": k, "name": name, "supercategory": "thing"} for k, name in enumerate(CATEGORIES, start=1)]
+    kinds = [
+        {"id": k, "name": name, "supercategory": "thing"}
+        for k, name in enumerate(CATEGORIES, start=1)
+    ]
     side = world.pictures.shape[1]
     for split in ("train2017", "val2017"):
         images: list[dict[str, Any]] = []
@@ -197,12 +233,24 @@ def write_stimuli(folder: Path, world: World) -> None:
             images.append({"id": coco, "file_name": f"{coco:012d}.jpg", **size})
             for number, caption in enumerate(captions(scene)):
                 said.append({"id": 10 * coco + number, "image_id": coco, "caption": caption})
-            for number, (thing, mask) in enumerate(zip(scene.things, masks(scene, side), strict=True)):
+            for number, (thing, mask) in enumerate(
+                zip(scene.things, masks(scene, side), strict=True)
+            ):
                 whole = np.pad(mask, ((top, bottom), (left, right)))
                 entry = {"id": 10 * coco + number, "image_id": coco, "iscrowd": 0}
-                things.append(entry | {"category_id": CATEGORIES.index(thing.category) + 1} | _outline(whole))
-        for kind, content in (("captions", {"annotations": said}), ("instances", {"annotations": things})):
-            entire = {"info": {"description": "SIMULATED, not COCO"}, "images": images, "categories": kinds, **content}
+                things.append(
+                    entry | {"category_id": CATEGORIES.index(thing.category) + 1} | _outline(whole)
+                )
+        for kind, content in (
+            ("captions", {"annotations": said}),
+            ("instances", {"annotations": things}),
+        ):
+            entire = {
+                "info": {"description": "SIMULATED, not COCO"},
+                "images": images,
+                "categories": kinds,
+                **content,
+            }
             (folder / "annotations" / f"{kind}_{split}.json").write_text(json.dumps(entire))
 
 
@@ -215,4 +263,8 @@ def _outline(mask: NDArray[np.bool_]) -> dict[str, Any]:
     box = [0.0, 0.0, 0.0, 0.0]
     if len(rows):
         box = [float(v) for v in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)]
-    return {"area": float(mask.sum()), "bbox": box, "segmentation": {"counts": counts, "size": list(mask.shape)}}
+    return {
+        "area": float(mask.sum()),
+        "bbox": box,
+        "segmentation": {"counts": counts, "size": list(mask.shape)},
+    }

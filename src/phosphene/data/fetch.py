@@ -24,7 +24,9 @@ from phosphene.errors import PhospheneError
 TERMS = """\
 The Natural Scenes Dataset is for those who have accepted its Terms and Conditions: read them and fill in the NSD Data
 Access Agreement, both linked from naturalscenesdataset.org, before you download. They also say what you may pass on."""
-ANNOTATIONS = tuple(f"{kind}_{split}2017.json" for kind in ("captions", "instances") for split in ("train", "val"))
+ANNOTATIONS = tuple(
+    f"{kind}_{split}2017.json" for kind in ("captions", "instances") for split in ("train", "val")
+)
 
 SMALL = 16 * MIB  # files up to this size are read again to see whether they are the bucket's
 INTERRUPTIONS = 5  # in a row, without a byte in between, before a download is given up
@@ -92,7 +94,9 @@ def plan(
     if form not in ("hdf5", "nii.gz"):
         raise PhospheneError(f"--format: found {form!r}, expected 'hdf5' or 'nii.gz'")
     if (root / "SIMULATED.json").exists():
-        raise PhospheneError(f"{root}: holds simulated data; choose another data.root for the measured")
+        raise PhospheneError(
+            f"{root}: holds simulated data; choose another data.root for the measured"
+        )
     found: dict[str, RemoteFile] = {}
     notes, listed = [], {}
     for folder, pattern, lacking, least in _wanted(subjects, betas, resolution, form):
@@ -104,13 +108,17 @@ def plan(
                 f"{folder}{pattern}: not in the bucket; check data.subjects, data.betas and data.resolution"
             )
         if len(names) < least:
-            notes.append(f"{folder}{pattern}: {len(names)} of at least {least} in the bucket; {lacking}")
+            notes.append(
+                f"{folder}{pattern}: {len(names)} of at least {least} in the bucket; {lacking}"
+            )
         if pattern.startswith("betas_session"):
             names = _chosen(names, sessions, folder, form)
         for name in names:
             size, etag = listed[folder][name]
             state, present = _on_disk(root / folder / name, size, etag)
-            found[folder + name] = RemoteFile(folder + name, size, etag, folder + pattern, state, present)
+            found[folder + name] = RemoteFile(
+                folder + name, size, etag, folder + pattern, state, present
+            )
     return list(found.values()), notes
 
 
@@ -118,9 +126,13 @@ def _wanted(subjects: Sequence[str], betas: str, resolution: str, form: str) -> 
     """What a study reads, in the order in which it is shown."""
     grids = {"func1pt8mm": "func1pt8", "func1mm": "func1pt0"}
     if resolution not in grids:
-        raise PhospheneError(f"data.resolution: found {resolution!r}, expected {' or '.join(map(repr, grids))}")
+        raise PhospheneError(
+            f"data.resolution: found {resolution!r}, expected {' or '.join(map(repr, grids))}"
+        )
     if not re.fullmatch(r"betas_\w+", betas, re.ASCII):
-        raise PhospheneError(f"data.betas: found {betas!r}, expected a name such as 'betas_fithrf_GLMdenoise_RR'")
+        raise PhospheneError(
+            f"data.betas: found {betas!r}, expected a name such as 'betas_fithrf_GLMdenoise_RR'"
+        )
     experiment = "nsddata/experiments/nsd/"
     yield Wanted(experiment, "nsd_expdesign.mat")
     yield Wanted(experiment, "nsd_stim_info_merged.csv")
@@ -128,14 +140,20 @@ def _wanted(subjects: Sequence[str], betas: str, resolution: str, form: str) -> 
     yield Wanted("nsddata/freesurfer/fsaverage/label/", "*.mgz.ctab", names)
     for subject in subjects:
         if not re.fullmatch(r"subj0[1-8]", subject):
-            raise PhospheneError(f"data.subjects: found {subject!r}, expected some of 'subj01' to 'subj08'")
+            raise PhospheneError(
+                f"data.subjects: found {subject!r}, expected some of 'subj01' to 'subj08'"
+            )
         own = f"nsddata/ppdata/{subject}/"
         yield Wanted(f"{own}behav/", "responses.tsv")
         yield Wanted(f"{own}{resolution}/", "brainmask.nii.gz")
-        yield Wanted(f"{own}{resolution}/roi/", "*.nii.gz", "the only region will be the whole brain")
+        yield Wanted(
+            f"{own}{resolution}/roi/", "*.nii.gz", "the only region will be the whole brain"
+        )
         yield Wanted(f"nsddata/freesurfer/{subject}/label/", "*.mgz.ctab", names)
         unmapped = "there will be no maps on the cortical surface"
-        yield Wanted(f"{own}transforms/", f"[lr]h.{grids[resolution]}-to-layerB[123].mgz", unmapped, 6)
+        yield Wanted(
+            f"{own}transforms/", f"[lr]h.{grids[resolution]}-to-layerB[123].mgz", unmapped, 6
+        )
         yield Wanted(f"{own}transforms/", "[lr]h.white-to-fsaverage.mgz", unmapped, 2)
         responses = f"nsddata_betas/ppdata/{subject}/{resolution}/{betas}/"
         yield Wanted(responses, "ncsnr.nii.gz")
@@ -155,9 +173,15 @@ def _chosen(names: Iterable[str], sessions: Sequence[int], folder: str, form: st
     return [numbered[session] for session in sorted(set(sessions) or numbered)]
 
 
-def _on_disk(path: Path, size: int, etag: str) -> tuple[Literal["there", "partial", "missing", "differs"], int]:
+def _on_disk(
+    path: Path, size: int, etag: str
+) -> tuple[Literal["there", "partial", "missing", "differs"], int]:
     """What is on disk of a file, and how many of its bytes need not be downloaded."""
-    if path.exists() and path.stat().st_size == size and (size > SMALL or verified(path, etag) is not False):
+    if (
+        path.exists()
+        and path.stat().st_size == size
+        and (size > SMALL or verified(path, etag) is not False)
+    ):
         return "there", size
     part = _part(path, etag)
     if part.exists() and part.stat().st_size <= size:
@@ -209,7 +233,9 @@ def download(
         When the disk is too small, another process downloads to the same folder, the network fails, or a file differs
         from its checksum twice.
     """
-    todo = sorted((f for f in files if f.state != "there"), key=lambda f: -f.size)  # the longest first
+    todo = sorted(
+        (f for f in files if f.state != "there"), key=lambda f: -f.size
+    )  # the longest first
     check_space(todo, root)
     progress = _Progress({f.key: f.present for f in files})
     root.mkdir(parents=True, exist_ok=True)
@@ -223,10 +249,14 @@ def download(
                 progress.stop.set()
                 pool.shutdown(cancel_futures=True)
     except Timeout:
-        raise PhospheneError(f"{lock}: another `phosphene fetch` is writing to this folder; let it finish") from None
+        raise PhospheneError(
+            f"{lock}: another `phosphene fetch` is writing to this folder; let it finish"
+        ) from None
 
 
-def _drain(pending: dict[Future[bool], str], progress: _Progress, report: Callable[[int], None]) -> Iterator[str]:
+def _drain(
+    pending: dict[Future[bool], str], progress: _Progress, report: Callable[[int], None]
+) -> Iterator[str]:
     """Wait for all files; gives the keys of those of which only the size was verified."""
     left = set(pending)
     while left:
@@ -248,7 +278,9 @@ def check_space(files: Iterable[RemoteFile], root: Path) -> None:
 def free_space(root: Path) -> int:
     """Bytes free where `root` is or will be."""
     root = root.absolute()
-    return shutil.disk_usage(next(folder for folder in (root, *root.parents) if folder.exists())).free
+    return shutil.disk_usage(
+        next(folder for folder in (root, *root.parents) if folder.exists())
+    ).free
 
 
 def _one(bucket: Bucket, file: RemoteFile, root: Path, progress: _Progress) -> bool:
@@ -268,7 +300,9 @@ def _one(bucket: Bucket, file: RemoteFile, root: Path, progress: _Progress) -> b
             os.replace(part, target)
             return bool(same)
         part.unlink()
-    raise PhospheneError(f"{target}: downloaded twice, its checksum differs from the bucket's; try again later")
+    raise PhospheneError(
+        f"{target}: downloaded twice, its checksum differs from the bucket's; try again later"
+    )
 
 
 def _complete(bucket: Bucket, file: RemoteFile, part: Path, progress: _Progress) -> None:
@@ -293,7 +327,9 @@ def _complete(bucket: Bucket, file: RemoteFile, part: Path, progress: _Progress)
                     progress.stop.wait(PAUSE * 2**failures)
             os.fsync(out.fileno())
     except OSError as error:
-        raise PhospheneError(f"{part}: could not be written ({error}); what is there is kept, run again") from error
+        raise PhospheneError(
+            f"{part}: could not be written ({error}); what is there is kept, run again"
+        ) from error
 
 
 def missing_annotations(root: Path) -> list[Path]:

@@ -29,8 +29,21 @@ from phosphene.opening import check_unzipped, load_volume, open_image, read_volu
 
 # image id -> category, named as in phosphene.data.scenes; the files say "scrambledpix"
 CATEGORIES = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambled", "shoe")
-STIMULI = ("bottles", "cats", "chairs", "faces", "houses", "scissors", "controls", "shoes")  # folders of photographs
-REGIONS = {"vt": "mask4_vt.nii.gz", "face": "mask8_face_vt.nii.gz", "house": "mask8_house_vt.nii.gz"}
+STIMULI = (
+    "bottles",
+    "cats",
+    "chairs",
+    "faces",
+    "houses",
+    "scissors",
+    "controls",
+    "shoes",
+)  # folders of photographs
+REGIONS = {
+    "vt": "mask4_vt.nii.gz",
+    "face": "mask8_face_vt.nii.gz",
+    "house": "mask8_house_vt.nii.gz",
+}
 SIDE = 400  # pixels of a photograph
 FETCH = "nilearn.datasets.fetch_haxby(data_dir=..., subjects=[1]) downloads the data set"
 
@@ -77,9 +90,13 @@ class Haxby:
         self._folder = _subject_folder(self.root, subject)
         self._base = self.root if self._folder == self.root else self._folder.parent
         names = ("labels.txt", "attributes_literal.txt")
-        self._labels_file = next((p for n in names if (p := self._folder / n).is_file()), self._folder / names[0])
+        self._labels_file = next(
+            (p for n in names if (p := self._folder / n).is_file()), self._folder / names[0]
+        )
         self._masks = {"brain": self._base / "mask.nii.gz"}
-        self._masks |= {name: path for name, file in REGIONS.items() if (path := self._folder / file).is_file()}
+        self._masks |= {
+            name: path for name, file in REGIONS.items() if (path := self._folder / file).is_file()
+        }
         self._bold = self._folder / "bold.nii.gz"
         for path in (self._bold, self._labels_file, self._masks["brain"]):
             if not path.is_file():
@@ -91,11 +108,15 @@ class Haxby:
     def _labels(self) -> pd.DataFrame:
         """What every volume showed: category ("rest" between blocks) and run (1-based)."""
         path = self._labels_file
-        lines = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        lines = [
+            line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        ]
         rows = [line for line in lines if line and line != ["labels", "chunks"]]
         for number, row in enumerate(rows, start=1):
             if len(row) != 2 or not row[1].isdecimal():
-                raise PhospheneError(f"{path}: volume {number} is {' '.join(row)!r}; expected a category and a run")
+                raise PhospheneError(
+                    f"{path}: volume {number} is {' '.join(row)!r}; expected a category and a run"
+                )
             if row[0] == "scrambledpix":
                 row[0] = "scrambled"
             if row[0] not in (*CATEGORIES, "rest"):
@@ -109,7 +130,9 @@ class Haxby:
                 f"{path}: {len(rows)} volumes are labelled, but {self._bold.name} has shape {shape}; expected a label "
                 "for each of its volumes"
             )
-        return pd.DataFrame({"category": [row[0] for row in rows], "run": [int(row[1]) + 1 for row in rows]})
+        return pd.DataFrame(
+            {"category": [row[0] for row in rows], "run": [int(row[1]) + 1 for row in rows]}
+        )
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -122,7 +145,9 @@ class Haxby:
         image = shown["category"].map(CATEGORIES.index).astype(np.int64)
         table = pd.DataFrame({"session": 1, "run": shown["run"], "image": image})
         if table.empty:
-            raise PhospheneError(f"{self._labels_file}: every volume is labelled rest; expected blocks of categories")
+            raise PhospheneError(
+                f"{self._labels_file}: every volume is labelled rest; expected blocks of categories"
+            )
         table = table.sort_values(["run", "image"]).reset_index(drop=True)
         table["repeat"] = table.groupby("image").cumcount()
         return table.assign(split="train")
@@ -152,7 +177,9 @@ class Haxby:
             volume = read_volume(path, like=None if name == "brain" else load_volume(self._bold))
             volume = volume[..., 0] if volume.ndim == 4 and volume.shape[3] == 1 else volume
             if volume.shape != self.shape:
-                raise PhospheneError(f"{path}: its grid is {volume.shape}; that of {self._bold.name} is {self.shape}")
+                raise PhospheneError(
+                    f"{path}: its grid is {volume.shape}; that of {self._bold.name} is {self.shape}"
+                )
             found[name] = volume > 0
         return found
 
@@ -169,7 +196,9 @@ class Haxby:
         deviations, varies = np.empty_like(means), np.ones(len(index), bool)
         category, run_of = (self._labels[name].to_numpy() for name in ("category", "run"))
         check_unzipped(self._bold)
-        scans = nib.load(self._bold, keep_file_open=True)  # one pass over the compressed file, not one for each run
+        scans = nib.load(
+            self._bold, keep_file_open=True
+        )  # one pass over the compressed file, not one for each run
         for run, rows in self.trials.groupby("run"):
             volumes = np.flatnonzero(run_of == run)
             first, last = volumes[[0, -1]]
@@ -183,7 +212,9 @@ class Haxby:
                 means[row] = detrended[category[volumes] == CATEGORIES[image]].mean(0)
                 deviations[row] = sd
         if not varies.any():
-            raise PhospheneError(f"{self._bold}: no voxel of the masks varies in every run; download it again")
+            raise PhospheneError(
+                f"{self._bold}: no voxel of the masks varies in every run; download it again"
+            )
         if not varies.all():
             warnings.warn(
                 f"{self.subject}: {np.sum(~varies)} of {len(varies)} voxels are constant in some run and are left out",
@@ -198,7 +229,9 @@ class Haxby:
             chosen |= self._regions[roi]
         columns = np.flatnonzero(chosen[tuple(self._responses[0].T)])
         if not len(columns):
-            raise NoDataError(f"{self._folder}: {rois!r} holds no voxel with data; choose another region")
+            raise NoDataError(
+                f"{self._folder}: {rois!r} holds no voxel with data; choose another region"
+            )
         return columns
 
     def voxels(self, rois: str | Sequence[str]) -> pd.DataFrame:
@@ -269,16 +302,26 @@ class Haxby:
                 )
             try:
                 with open_image(path) as photograph:
-                    pictures[place] = np.asarray(ImageOps.fit(photograph.convert("RGB"), (SIDE, SIDE)))
+                    pictures[place] = np.asarray(
+                        ImageOps.fit(photograph.convert("RGB"), (SIDE, SIDE))
+                    )
             except OSError as error:
-                raise PhospheneError(f"{path}: could not be read as a picture ({error}); download it again") from error
+                raise PhospheneError(
+                    f"{path}: could not be read as a picture ({error}); download it again"
+                ) from error
         return pictures
 
     def captions(self, ids: Sequence[int]) -> list[list[str]]:
         """Return five sentences that name the category and nothing else: the photographs were grey, without a place."""
         named = [CATEGORY_WORDS[CATEGORIES[image]] for image in _checked(ids)]
         return [
-            [f"a picture of a {one}", f"a {one}", f"a picture of a {other}", f"there is a {one}", f"a {other}"]
+            [
+                f"a picture of a {one}",
+                f"a {one}",
+                f"a picture of a {other}",
+                f"there is a {one}",
+                f"a {other}",
+            ]
             for one, other in named
         ]
 
@@ -288,7 +331,9 @@ class Haxby:
 
     def fingerprint(self) -> str:
         """Hash names, sizes and whole contents of all that is read: a copy hashes the same."""
-        photographs = [path for image in range(len(CATEGORIES)) if (path := self._photograph(image))]
+        photographs = [
+            path for image in range(len(CATEGORIES)) if (path := self._photograph(image))
+        ]
         paths = [self._bold, self._labels_file, *self._masks.values(), *photographs]
         return disk.fingerprint("haxby", self._base, paths)
 
@@ -305,7 +350,9 @@ def _subject_folder(root: Path, subject: str) -> Path:
             return path
     if there:
         found = ", ".join(path.name for path in there)
-        raise PhospheneError(f"{there[0].parent}: no subject {subject!r}, only {found}; check data.subjects")
+        raise PhospheneError(
+            f"{there[0].parent}: no subject {subject!r}, only {found}; check data.subjects"
+        )
     raise PhospheneError(
         f"{root}: neither bold.nii.gz nor a folder {name} in it; expected the folder 'haxby2001' or its parent; {FETCH}"
     )
@@ -316,7 +363,9 @@ def _read(path: Path, image: Any, part: Any = ...) -> NDArray[Any]:
     try:
         return np.asarray(image.dataobj[part])
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise PhospheneError(f"{path}: could not be read ({error}); copy or download it again") from error
+        raise PhospheneError(
+            f"{path}: could not be read ({error}); copy or download it again"
+        ) from error
 
 
 def _detrend(series: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -330,5 +379,7 @@ def _checked(ids: Sequence[int]) -> list[int]:
     """Image ids as plain ints, each of them one of the eight."""
     for image in ids:
         if not 0 <= image < len(CATEGORIES):
-            raise PhospheneError(f"Haxby has no image {image}; expected 0 to {len(CATEGORIES) - 1}, one per category")
+            raise PhospheneError(
+                f"Haxby has no image {image}; expected 0 to {len(CATEGORIES) - 1}, one per category"
+            )
     return [int(image) for image in ids]

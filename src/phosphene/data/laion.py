@@ -61,12 +61,19 @@ class LaionFMRI(Scans):
     scale, dtype = 1.0, "float32"  # stored() has applied the scaling of the NIfTI header
 
     def __init__(
-        self, root: str | Path, subject: str, split: str = "tau", pool: str = "", sessions: Sequence[int] = ()
+        self,
+        root: str | Path,
+        subject: str,
+        split: str = "tau",
+        pool: str = "",
+        sessions: Sequence[int] = (),
     ) -> None:
         self.root, self.subject = Path(root).expanduser(), subject
         self._glm = self.root / "derivatives" / "glmsingle-tedana" / subject
         if not re.fullmatch(r"sub-\d\d", subject) or not self._glm.is_dir():
-            raise PhospheneError(f"{self._glm}: no such folder; check data.root and data.subjects (as 'sub-01')")
+            raise PhospheneError(
+                f"{self._glm}: no such folder; check data.root and data.subjects (as 'sub-01')"
+            )
         self._stimuli = self.root / "stimuli"
         self._known: dict[Path, NDArray[np.int64]] = {}
         self._split = laion.find_split(self.root, pool or subject, split)
@@ -76,16 +83,22 @@ class LaionFMRI(Scans):
         self.sessions = tuple(sorted(set(sessions) or main))
         for session in self.sessions:
             if session not in there:
-                raise PhospheneError(f"{self._betas(session)}: no such file, but data.sessions asks for it")
+                raise PhospheneError(
+                    f"{self._betas(session)}: no such file, but data.sessions asks for it"
+                )
         if not self.sessions:
-            raise PhospheneError(f"{self._glm}: no betas in it; expected files such as {self._betas(1).name}")
+            raise PhospheneError(
+                f"{self._glm}: no betas in it; expected files such as {self._betas(1).name}"
+            )
 
     def _of_session(self, session: int, name: str) -> Path:
         folder = f"ses-{session:02d}"
         return self._glm / folder / "func" / f"{self.subject}_{folder}_task-images_{name}"
 
     def _betas(self, session: int) -> Path:
-        return self._of_session(session, "space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz")
+        return self._of_session(
+            session, "space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz"
+        )
 
     @property
     def paths(self) -> list[Path]:
@@ -106,14 +119,18 @@ class LaionFMRI(Scans):
         path = self._stimuli / "task-images_metadata.csv"
         names = laion.read_table(path, {"image_name": str})["image_name"]
         if names.duplicated().any():
-            raise PhospheneError(f"{path}: {names[names.duplicated()].iloc[0]!r} has two rows; download it again")
+            raise PhospheneError(
+                f"{path}: {names[names.duplicated()].iloc[0]!r} has two rows; download it again"
+            )
         return tuple(names)
 
     @cached_property
     def _all_trials(self) -> pd.DataFrame:
         """Every trial of the sessions used, also those that the split does not name (split "")."""
         train, test = laion.read_split(self._split)
-        table = pd.concat([self._read_trials(session) for session in self.sessions], ignore_index=True)
+        table = pd.concat(
+            [self._read_trials(session) for session in self.sessions], ignore_index=True
+        )
         image = pd.Series(range(len(self.names)), self.names).reindex(table["label"])
         if image.isna().any():
             at = int(np.argmax(image.isna()))
@@ -123,7 +140,9 @@ class LaionFMRI(Scans):
             )
         table["image"] = image.to_numpy(np.int64)
         table["repeat"] = table.groupby("image").cumcount()
-        table["split"] = np.select([table["label"].isin(train), table["label"].isin(test)], ["train", "test"], "")
+        table["split"] = np.select(
+            [table["label"].isin(train), table["label"].isin(test)], ["train", "test"], ""
+        )
         for split in ("train", "test"):
             if not (table["split"] == split).any():
                 raise PhospheneError(
@@ -145,9 +164,13 @@ class LaionFMRI(Scans):
         columns = {"session": str, "run": np.int64, "beta_index": np.int64, "label": str}
         table = laion.read_table(path, columns, sep="\t")
         if not (table["beta_index"] == np.arange(len(table))).all():
-            raise PhospheneError(f"{path}: beta_index does not count 0, 1, ... with the rows; download it again")
+            raise PhospheneError(
+                f"{path}: beta_index does not count 0, 1, ... with the rows; download it again"
+            )
         if not (table["session"] == f"ses-{session:02d}").all():
-            raise PhospheneError(f"{path}: it is about session {table['session'].unique()}; expected ses-{session:02d}")
+            raise PhospheneError(
+                f"{path}: it is about session {table['session'].unique()}; expected ses-{session:02d}"
+            )
         return table[["run", "label"]].assign(session=session)[["session", "run", "label"]]
 
     # ---- voxels ------------------------------------------------------------------------------------------------
@@ -176,7 +199,9 @@ class LaionFMRI(Scans):
         """Mask file of every region, by folder: face, place, retinotopy, ..."""
         found: dict[str, dict[str, Path]] = {}
         start, end = f"{self.subject}_space-T1w_res-1pt8_label-", "_mask.nii.gz"
-        for path in sorted((self.root / "derivatives" / "rois" / self.subject).glob(f"*/{start}*{end}")):
+        for path in sorted(
+            (self.root / "derivatives" / "rois" / self.subject).glob(f"*/{start}*{end}")
+        ):
             # the bucket writes FFA-1 in places where the data set's own package, and this one, say FFA1
             name = path.name.removeprefix(start).removesuffix(end).replace("-", "")
             found.setdefault(path.parent.name, {})[name] = path
@@ -185,22 +210,36 @@ class LaionFMRI(Scans):
     @property
     def rois(self) -> tuple[str, ...]:
         """Names of regions ("V1v", "FFA1"), of their folders ("retinotopy", "face": all regions in it), and "brain"."""
-        return tuple(dict.fromkeys([*(name for some in self._masks.values() for name in some), *self._masks, BRAIN]))
+        return tuple(
+            dict.fromkeys(
+                [*(name for some in self._masks.values() for name in some), *self._masks, BRAIN]
+            )
+        )
 
     def _members(self, path: Path) -> NDArray[np.int64]:
         """Voxels of a region that lie in the brain, as ascending places in the flattened grid (C order)."""
         if path not in self._known:
-            self._known[path] = np.flatnonzero((read_volume(path, like=self._grid) > 0) & self._brain)
+            self._known[path] = np.flatnonzero(
+                (read_volume(path, like=self._grid) > 0) & self._brain
+            )
         return self._known[path]
 
     def select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
         """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X slowest."""
         where, chosen = self.root / "derivatives" / "rois" / self.subject, [np.empty(0, np.int64)]
         for roi in checked_rois(rois, self, where):
-            paths = [some[roi] for some in self._masks.values() if roi in some] or self._masks.get(roi, {}).values()
-            parts = [np.flatnonzero(self._brain)] if roi == BRAIN else [self._members(path) for path in paths]
+            paths = [some[roi] for some in self._masks.values() if roi in some] or self._masks.get(
+                roi, {}
+            ).values()
+            parts = (
+                [np.flatnonzero(self._brain)]
+                if roi == BRAIN
+                else [self._members(path) for path in paths]
+            )
             if not any(map(len, parts)):
-                raise NoDataError(f"{where}: {roi!r} holds no voxel with betas; choose another region")
+                raise NoDataError(
+                    f"{where}: {roi!r} holds no voxel with betas; choose another region"
+                )
             chosen += parts
         return np.stack(np.unravel_index(np.unique(np.concatenate(chosen)), self.shape), 1)
 
@@ -233,7 +272,9 @@ class LaionFMRI(Scans):
         table["ncsnr"] = np.float32(np.nan)
         if path.is_file():
             ceiling = read_volume(path, like=self._grid)[tuple(index.T)].astype(float)
-            table["ncsnr"] = np.sqrt(ceiling / np.where(ceiling < 100, 100 - ceiling, np.nan) / REPEATS).astype("f4")
+            table["ncsnr"] = np.sqrt(
+                ceiling / np.where(ceiling < 100, 100 - ceiling, np.nan) / REPEATS
+            ).astype("f4")
         return table
 
     def read(self, session: int, index: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -251,7 +292,9 @@ class LaionFMRI(Scans):
     def _named(self, ids: Sequence[int]) -> list[str]:
         for image in ids:
             if not 0 <= image < len(self.names):
-                raise PhospheneError(f"{self._stimuli}: no image {image}; it has images 0 to {len(self.names) - 1}")
+                raise PhospheneError(
+                    f"{self._stimuli}: no image {image}; it has images 0 to {len(self.names) - 1}"
+                )
         return [self.names[image] for image in ids]
 
     def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
@@ -266,17 +309,23 @@ class LaionFMRI(Scans):
     @cached_property
     def _captions(self) -> dict[str, list[str]]:
         table = laion.read_table(
-            self._captions_path, {"image_name": str, "caption_idx": np.int64, "source": str, "caption": str}
+            self._captions_path,
+            {"image_name": str, "caption_idx": np.int64, "source": str, "caption": str},
         )
         table = table[table["source"] == "human"].sort_values("caption_idx", kind="stable")
-        return {str(name): [text.strip() for text in some] for name, some in table.groupby("image_name")["caption"]}
+        return {
+            str(name): [text.strip() for text in some]
+            for name, some in table.groupby("image_name")["caption"]
+        }
 
     def captions(self, ids: Sequence[int]) -> list[list[str]]:
         """Return what people wrote about each picture, best first: five sentences for shared pictures, else three."""
         names = self._named(ids)
         for name in names:
             if name not in self._captions:
-                raise PhospheneError(f"{self._captions_path}: no human caption of {name!r}; download it again")
+                raise PhospheneError(
+                    f"{self._captions_path}: no human caption of {name!r}; download it again"
+                )
         return [list(self._captions[name]) for name in names]
 
     @cached_property
@@ -294,11 +343,22 @@ class LaionFMRI(Scans):
 
     def fingerprint(self) -> str:
         """Hash the split and names, sizes and whole contents of all that is read."""
-        tables = ("stimuli.h5", "metadata.csv", "desc-captions.csv", "desc-segmentations_metadata.csv")
+        tables = (
+            "stimuli.h5",
+            "metadata.csv",
+            "desc-captions.csv",
+            "desc-segmentations_metadata.csv",
+        )
         paths = [
-            *(path for session in self.sessions for path in (self._betas(session), self._trials(session))),
+            *(
+                path
+                for session in self.sessions
+                for path in (self._betas(session), self._trials(session))
+            ),
             *(self._map("stat-rsquare_desc-R2mean"), self._map(f"desc-Noiseceiling{REPEATS}rep")),
             *(path for some in self._masks.values() for path in some.values()),
             *(self._stimuli / f"task-images_{table}" for table in tables),
         ]
-        return disk.fingerprint(f"{self.subject} {disk.content_hashes([self._split])}", self.root, paths)
+        return disk.fingerprint(
+            f"{self.subject} {disk.content_hashes([self._split])}", self.root, paths
+        )

@@ -39,23 +39,35 @@ def find_split(root: Path, pool: str, name: str) -> Path:
 def read_split(path: Path) -> tuple[set[str], set[str]]:
     """Read the names of training and test pictures."""
     try:
-        variant = next(one for one in json.loads(path.read_bytes())["variants"] if one["variant_id"] == 0)
+        variant = next(
+            one for one in json.loads(path.read_bytes())["variants"] if one["variant_id"] == 0
+        )
         train, test = set(variant["train_ids"]), set(variant["test_ids"])
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
-        raise PhospheneError(f"{path}: could not be read as a split ({error!r}); copy it again") from error
+        raise PhospheneError(
+            f"{path}: could not be read as a split ({error!r}); copy it again"
+        ) from error
     if train & test:
-        raise PhospheneError(f"{path}: {min(train & test)!r} is a training and a test picture; copy it again")
+        raise PhospheneError(
+            f"{path}: {min(train & test)!r} is a training and a test picture; copy it again"
+        )
     return train, test
 
 
 def read_table(path: Path, columns: dict[str, Any], sep: str = ",") -> pd.DataFrame:
     """Read some columns of a table; every one of them must be there and of its type."""
     try:
-        return pd.read_csv(path, sep=sep, usecols=list(columns), dtype=columns, keep_default_na=False)
+        return pd.read_csv(
+            path, sep=sep, usecols=list(columns), dtype=columns, keep_default_na=False
+        )
     except FileNotFoundError as error:
-        raise PhospheneError(f"{path}: no such file; download it from the bucket s3://laion-fmri") from error
+        raise PhospheneError(
+            f"{path}: no such file; download it from the bucket s3://laion-fmri"
+        ) from error
     except (OSError, ValueError) as error:
-        raise PhospheneError(f"{path}: could not be read as a table with {', '.join(columns)} ({error})") from error
+        raise PhospheneError(
+            f"{path}: could not be read as a table with {', '.join(columns)} ({error})"
+        ) from error
 
 
 def read_betas(
@@ -95,7 +107,9 @@ def read_pictures(path: Path, names: Sequence[str], ids: Sequence[int]) -> NDArr
         raise PhospheneError(f"{path}: could not be read ({error}); download it again") from error
     sizes = {picture.shape for picture in pictures}
     if len(sizes) > 1:
-        raise PhospheneError(f"{path}: pictures of the shapes {sorted(sizes)}; expected one; download it again")
+        raise PhospheneError(
+            f"{path}: pictures of the shapes {sorted(sizes)}; expected one; download it again"
+        )
     return np.stack(pictures) if pictures else np.empty((0, 0, 0, 3), np.uint8)
 
 
@@ -105,7 +119,9 @@ def _decoded(path: Path, name: str, content: Any) -> NDArray[np.uint8]:
         with open_image(io.BytesIO(bytes(content))) as picture:
             shown = picture.convert("RGB" if picture.mode == "RGB" else "RGBA")
     except OSError as error:
-        raise PhospheneError(f"{path}: {name!r} could not be read as a picture ({error}); download it again") from error
+        raise PhospheneError(
+            f"{path}: {name!r} could not be read as a picture ({error}); download it again"
+        ) from error
     if shown.mode == "RGBA":
         shown = Image.alpha_composite(Image.new("RGBA", shown.size, GREY), shown).convert("RGB")
     return np.asarray(shown)

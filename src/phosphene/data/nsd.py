@@ -66,13 +66,17 @@ class NSD(Scans):
                 "and nsddata_stimuli"
             )
         if not re.fullmatch(r"subj0[1-8]", subject) or not layout.betas.is_dir():
-            raise PhospheneError(f"{layout.betas}: no such folder; check data.subjects, data.resolution and data.betas")
+            raise PhospheneError(
+                f"{layout.betas}: no such folder; check data.subjects, data.resolution and data.betas"
+            )
         self._files = files.find_sessions(layout.betas)
         self.sessions = tuple(sorted(set(sessions))) or tuple(sorted(self._files))
         for session in self.sessions:
             if session not in self._files:
                 missing = layout.betas / f"betas_session{session:02d}.hdf5"
-                raise PhospheneError(f"{missing}: no such file (nor .nii.gz), but data.sessions asks for it")
+                raise PhospheneError(
+                    f"{missing}: no such file (nor .nii.gz), but data.sessions asks for it"
+                )
 
     # ---- trials ------------------------------------------------------------------------------------------------
 
@@ -85,7 +89,9 @@ class NSD(Scans):
         the table of stimuli, where these are there.
         """
         layout = self.layout
-        planned = files.planned_trials(layout.design, files.read_design(layout.design), self.subject)
+        planned = files.planned_trials(
+            layout.design, files.read_design(layout.design), self.subject
+        )
         if max(self.sessions) > planned["session"].max():
             raise PhospheneError(
                 f"{self._files[max(self.sessions)]}: {layout.design.name} plans {planned['session'].max()} sessions; "
@@ -118,7 +124,9 @@ class NSD(Scans):
     @cached_property
     def regions(self) -> Regions:
         """The atlases in the subject's roi folder."""
-        return Regions(self.layout.roi, self.layout.root, self.subject, self._mask[0], self.layout.mask)
+        return Regions(
+            self.layout.roi, self.layout.root, self.subject, self._mask[0], self.layout.mask
+        )
 
     @property
     def rois(self) -> tuple[str, ...]:
@@ -178,12 +186,18 @@ class NSD(Scans):
         try:
             with open_hdf5(path, "imgBrick") as brick:
                 if len(unique) and not 0 <= unique[0] <= unique[-1] < len(brick):
-                    raise PhospheneError(f"{path}: image {unique[-1]} asked for; it holds 0 to {len(brick) - 1}")
+                    raise PhospheneError(
+                        f"{path}: image {unique[-1]} asked for; it holds 0 to {len(brick) - 1}"
+                    )
                 pictures = np.empty((len(unique), *brick.shape[1:]), np.uint8)
-                for place, image in enumerate(unique):  # increasing, one by one: long index lists are slow in h5py
+                for place, image in enumerate(
+                    unique
+                ):  # increasing, one by one: long index lists are slow in h5py
                     brick.read_direct(pictures, np.s_[image], np.s_[place])
         except (OSError, KeyError) as error:
-            raise PhospheneError(f"{path}: could not be read ({error}); copy or download it again") from error
+            raise PhospheneError(
+                f"{path}: could not be read ({error}); copy or download it again"
+            ) from error
         return pictures[inverse]
 
     @cached_property
@@ -229,7 +243,13 @@ class NSD(Scans):
         layout = self.layout
         paths = [
             *(self._files[session] for session in self.sessions),
-            *(layout.ncsnr, layout.mask, *layout.roi.glob("*"), layout.responses, *layout.design.parent.glob("nsd_*")),
+            *(
+                layout.ncsnr,
+                layout.mask,
+                *layout.roi.glob("*"),
+                layout.responses,
+                *layout.design.parent.glob("nsd_*"),
+            ),
             *(layout.root / "nsddata" / "freesurfer").glob("*/label/*.ctab"),
             *(layout.stimuli, *layout.annotations.glob("*.json")),
         ]

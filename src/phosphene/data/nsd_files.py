@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from phosphene.errors import PhospheneError
 from phosphene.opening import load_volume, open_hdf5, volumes
 
-READING = (OSError, EOFError, ValueError, IndexError, zlib.error, nib.filebasedimages.ImageFileError)
+READING = (
+    OSError,
+    EOFError,
+    ValueError,
+    IndexError,
+    zlib.error,
+    nib.filebasedimages.ImageFileError,
+)
 CHUNKS_AT_ONCE, SLAB_BYTES = 1024, 32 << 20
 # sessions 1..n -> trials, test trials, test images, train trials, train images (nsd_format: counts of the release)
 RELEASE_COUNTS = {
@@ -41,7 +48,9 @@ class Layout:
     @property
     def betas(self) -> Path:
         """Folder of ``betas_sessionNN.hdf5`` or ``.nii.gz``."""
-        return self.root / "nsddata_betas" / "ppdata" / self.subject / self.resolution / self.version
+        return (
+            self.root / "nsddata_betas" / "ppdata" / self.subject / self.resolution / self.version
+        )
 
     @property
     def ncsnr(self) -> Path:
@@ -101,7 +110,9 @@ def find_sessions(folder: Path) -> dict[int, Path]:
             if match := re.fullmatch(r"betas_session(\d+)", path.name.removesuffix(f".{suffix}")):
                 found[int(match[1])] = path
     if not found:
-        raise PhospheneError(f"{folder}: no betas_sessionNN.hdf5 or .nii.gz in it; expected at least one")
+        raise PhospheneError(
+            f"{folder}: no betas_sessionNN.hdf5 or .nii.gz in it; expected at least one"
+        )
     return found
 
 
@@ -112,11 +123,26 @@ def read_design(path: Path) -> dict[str, NDArray[np.int64]]:
         mat = scipy.io.loadmat(path)
         # loadmat may give uint16 or double for the same numbers, and uint16(0) - 1 is 65535: int64 at once
         design = {name: np.asarray(mat[name]).astype(np.int64) for name in names}
-    except (OSError, KeyError, ValueError, TypeError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
-        raise PhospheneError(f"{path}: could not be read as NSD's experiment design ({error})") from error
-    order, subjects, n_images = design["masterordering"], design["subjectim"], design["subjectim"].shape[-1]
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        NotImplementedError,
+        scipy.io.matlab.MatReadError,
+    ) as error:
+        raise PhospheneError(
+            f"{path}: could not be read as NSD's experiment design ({error})"
+        ) from error
+    order, subjects, n_images = (
+        design["masterordering"],
+        design["subjectim"],
+        design["subjectim"].shape[-1],
+    )
     if subjects.ndim != 2 or design["stimpattern"].ndim != 3 or not order.size:
-        raise PhospheneError(f"{path}: subjectim or stimpattern has the wrong shape; download it again")
+        raise PhospheneError(
+            f"{path}: subjectim or stimpattern has the wrong shape; download it again"
+        )
     if order.min() < 1 or order.max() > n_images or design["sharedix"].min() < 1:
         raise PhospheneError(
             f"{path}: masterordering counts from {order.min()} to {order.max()}; expected 1 to {n_images}, as in NSD"
@@ -131,13 +157,19 @@ def planned_trials(path: Path, design: dict[str, NDArray[np.int64]], subject: st
     """
     order, number = design["masterordering"].ravel(), int(subject[-2:])
     if len(design["subjectim"]) < number:
-        raise PhospheneError(f"{path}: subjectim has {len(design['subjectim'])} subjects; {subject} is not among them")
+        raise PhospheneError(
+            f"{path}: subjectim has {len(design['subjectim'])} subjects; {subject} is not among them"
+        )
     own = design["subjectim"][number - 1]
     if own.min() < 1:
-        raise PhospheneError(f"{path}: subjectim holds {own.min()} for {subject}; expected 73k ids counted from 1")
+        raise PhospheneError(
+            f"{path}: subjectim holds {own.min()} for {subject}; expected 73k ids counted from 1"
+        )
     runs = design["stimpattern"].sum(2)  # trials of every (session, run)
     session, run = (axis.ravel() + 1 for axis in np.indices(runs.shape))
-    table = pd.DataFrame({"session": np.repeat(session, runs.ravel()), "run": np.repeat(run, runs.ravel())})
+    table = pd.DataFrame(
+        {"session": np.repeat(session, runs.ravel()), "run": np.repeat(run, runs.ravel())}
+    )
     if len(table) != len(order):
         raise PhospheneError(
             f"{path}: it plans {len(order)} trials in masterordering and {len(table)} in {len(runs)} sessions of "
@@ -155,15 +187,21 @@ def read_stimuli(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, index_col=0).set_index("nsdId", drop=False)
         return table.astype({"cocoId": np.int64, "cocoSplit": str, "cropBox": str})
     except (OSError, KeyError, ValueError) as error:
-        raise PhospheneError(f"{path}: could not be read as NSD's table of stimuli ({error})") from error
+        raise PhospheneError(
+            f"{path}: could not be read as NSD's table of stimuli ({error})"
+        ) from error
 
 
 def check_stimuli(path: Path, stimuli: pd.DataFrame, trials: pd.DataFrame, subject: str) -> None:
     """Compare planned trials with the stimulus table, which tells for each image in which trials it was planned."""
-    columns = [name for name in stimuli if re.fullmatch(rf"subject{int(subject[-2:])}_rep\d+", name)]
+    columns = [
+        name for name in stimuli if re.fullmatch(rf"subject{int(subject[-2:])}_rep\d+", name)
+    ]
     when = stimuli[columns].melt(ignore_index=False, value_name="trial").query("trial > 0")["trial"]
     told = pd.Series(when.index.to_numpy(), index=when.to_numpy() - 1).reindex(range(len(trials)))
-    wrong = (told.to_numpy() != trials["image"].to_numpy()) if columns else np.zeros(len(trials), bool)
+    wrong = (
+        (told.to_numpy() != trials["image"].to_numpy()) if columns else np.zeros(len(trials), bool)
+    )
     if wrong.any():
         at = int(np.argmax(wrong))
         found = "no image" if pd.isna(told[at]) else f"nsdId {told[at]:.0f}"
@@ -178,7 +216,9 @@ def check_responses(path: Path, trials: pd.DataFrame) -> None:
     try:
         log = pd.read_csv(path, sep="\t", usecols=["SESSION", "RUN", "73KID"])
     except (OSError, ValueError) as error:
-        raise PhospheneError(f"{path}: could not be read as NSD's log of responses ({error})") from error
+        raise PhospheneError(
+            f"{path}: could not be read as NSD's log of responses ({error})"
+        ) from error
     for session, planned in trials.groupby("session"):
         logged = log[log["SESSION"] == session]
         if len(planned) != len(logged):
@@ -216,7 +256,12 @@ class Betas:
         try:
             if path.suffix == ".hdf5":
                 with open_hdf5(path, "betas") as data:  # refuses a truncated file
-                    plain = data.id.get_create_plist().get_nfilters() == 0 and data.chunks == (len(data), 1, 1, 1)
+                    plain = data.id.get_create_plist().get_nfilters() == 0 and data.chunks == (
+                        len(data),
+                        1,
+                        1,
+                        1,
+                    )
                     return cls(path, data.shape[0], data.shape[:0:-1], data.dtype, plain)
             image = load_volume(path)
             *shape, n_trials = image.shape
@@ -227,7 +272,9 @@ class Betas:
         except PhospheneError:
             raise
         except (*READING, KeyError, AttributeError) as error:
-            raise PhospheneError(f"{path}: could not be read ({error}); copy or download it again") from error
+            raise PhospheneError(
+                f"{path}: could not be read ({error}); copy or download it again"
+            ) from error
 
     def check(self, n_trials: int, shape: tuple[int, ...]) -> None:
         """Refuse a file of other trials, of another grid or of another type than int16 (little-endian)."""
@@ -245,7 +292,9 @@ class Betas:
         except PhospheneError:
             raise
         except (*READING, KeyError) as error:
-            raise PhospheneError(f"{self.path}: could not be read ({error}); copy or download it again") from error
+            raise PhospheneError(
+                f"{self.path}: could not be read ({error}); copy or download it again"
+            ) from error
         return values
 
     def _read_hdf5(self, index: NDArray[np.int64], values: NDArray[np.int16]) -> None:
@@ -272,7 +321,9 @@ def _check_length(path: Path, size: int) -> None:
         raise EOFError(f"it does not hold the {size} bytes that its header tells")
 
 
-def _read_chunks(data: h5py.h5d.DatasetID, index: NDArray[np.int64], values: NDArray[np.int16]) -> bool:
+def _read_chunks(
+    data: h5py.h5d.DatasetID, index: NDArray[np.int64], values: NDArray[np.int16]
+) -> bool:
     """Read one chunk per voxel; False if some chunk was never written and so has no bytes."""
     block = np.empty((CHUNKS_AT_ONCE, len(values)), "<i2")
     for start in range(0, len(index), len(block)):
@@ -319,7 +370,9 @@ def check_counts(subject: str, trials: pd.DataFrame) -> list[str]:
     ]
 
 
-def write_nifti(path: Path, values: NDArray[Any], affine: NDArray[np.float64], tr: float = 0.0) -> None:
+def write_nifti(
+    path: Path, values: NDArray[Any], affine: NDArray[np.float64], tr: float = 0.0
+) -> None:
     """Write a volume with NSD's header: no qform, sform 1, no scaling, TR (seconds) in pixdim[4] of 4-D volumes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     nifti: Any = nib.nifti1

@@ -18,18 +18,33 @@ def _start(side: int, horizon: float, sky: tuple[RGB, RGB], ground: tuple[RGB, R
     return Image.fromarray(vertical_gradient(side, stops))
 
 
-def _ridge_line(draw: ImageDraw.ImageDraw, side: int, base: float, height: float, rng: Rng, fill: RGB) -> None:
+def _ridge_line(
+    draw: ImageDraw.ImageDraw, side: int, base: float, height: float, rng: Rng, fill: RGB
+) -> None:
     """Fill a smooth hilly outline of the given `height` that stands on `base`, both as fractions of the side."""
     x = np.linspace(0, 1, 48)
-    waves = np.sum([np.sin(2 * math.pi * (f * x + rng.random())) / f for f in (1.0, 2.0, 3.0)], axis=0)
+    waves = np.sum(
+        [np.sin(2 * math.pi * (f * x + rng.random())) / f for f in (1.0, 2.0, 3.0)], axis=0
+    )
     y = base - height * (0.55 + 0.25 * waves)
-    draw.polygon([(0, base * side), *zip(x * side, y * side, strict=True), (side, base * side)], fill=fill)
+    draw.polygon(
+        [(0, base * side), *zip(x * side, y * side, strict=True), (side, base * side)], fill=fill
+    )
 
 
-def _cloud(draw: ImageDraw.ImageDraw, side: int, x: float, y: float, scale: float, fill: RGB) -> None:
-    for dx, dy, r in ((-0.09, 0.01, 0.05), (0.0, -0.02, 0.07), (0.09, 0.01, 0.055), (0.03, 0.025, 0.06)):
+def _cloud(
+    draw: ImageDraw.ImageDraw, side: int, x: float, y: float, scale: float, fill: RGB
+) -> None:
+    for dx, dy, r in (
+        (-0.09, 0.01, 0.05),
+        (0.0, -0.02, 0.07),
+        (0.09, 0.01, 0.055),
+        (0.03, 0.025, 0.06),
+    ):
         cx, cy, half = (x + dx * scale) * side, (y + dy * scale) * side, r * scale * side
-        draw.ellipse((cx - 1.4 * half, cy - 0.8 * half, cx + 1.4 * half, cy + 0.8 * half), fill=fill)
+        draw.ellipse(
+            (cx - 1.4 * half, cy - 0.8 * half, cx + 1.4 * half, cy + 0.8 * half), fill=fill
+        )
 
 
 def _disc(draw: ImageDraw.ImageDraw, side: int, x: float, y: float, r: float, fill: RGB) -> None:
@@ -37,7 +52,9 @@ def _disc(draw: ImageDraw.ImageDraw, side: int, x: float, y: float, r: float, fi
 
 
 def _beach(side: int, horizon: float, rng: Rng) -> Image.Image:
-    image = _start(side, horizon, ((92, 178, 232), (196, 230, 242)), ((240, 222, 168), (226, 196, 134)))
+    image = _start(
+        side, horizon, ((92, 178, 232), (196, 230, 242)), ((240, 222, 168), (226, 196, 134))
+    )
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, (horizon - 0.13) * side, side, horizon * side), fill=(44, 142, 190))
     draw.rectangle((0, horizon * side - 0.022 * side, side, horizon * side), fill=(236, 246, 246))
@@ -46,7 +63,9 @@ def _beach(side: int, horizon: float, rng: Rng) -> Image.Image:
 
 
 def _meadow(side: int, horizon: float, rng: Rng) -> Image.Image:
-    image = _start(side, horizon, ((104, 172, 240), (206, 232, 250)), ((118, 190, 78), (78, 150, 56)))
+    image = _start(
+        side, horizon, ((104, 172, 240), (206, 232, 250)), ((118, 190, 78), (78, 150, 56))
+    )
     draw = ImageDraw.Draw(image)
     _cloud(draw, side, rng.random(), 0.08 + 0.12 * rng.random(), 1.0, (252, 252, 255))
     _ridge_line(draw, side, horizon + 0.01, 0.16, rng, (146, 204, 104))
@@ -54,7 +73,9 @@ def _meadow(side: int, horizon: float, rng: Rng) -> Image.Image:
 
 
 def _snow(side: int, horizon: float, rng: Rng) -> Image.Image:
-    image = _start(side, horizon, ((160, 188, 216), (222, 232, 242)), ((250, 252, 255), (220, 230, 244)))
+    image = _start(
+        side, horizon, ((160, 188, 216), (222, 232, 242)), ((250, 252, 255), (220, 230, 244))
+    )
     draw = ImageDraw.Draw(image)
     shift = rng.random() * 0.3
     for x in (-0.1, 0.3, 0.7):
@@ -84,7 +105,9 @@ def _night(side: int, horizon: float, rng: Rng) -> Image.Image:
 
 
 def _sea(side: int, horizon: float, rng: Rng) -> Image.Image:
-    image = _start(side, horizon, ((140, 196, 230), (228, 240, 244)), ((46, 122, 186), (16, 62, 126)))
+    image = _start(
+        side, horizon, ((140, 196, 230), (228, 240, 244)), ((46, 122, 186), (16, 62, 126))
+    )
     draw = ImageDraw.Draw(image)
     for row in np.arange(horizon + 0.07, 1.0, 0.12):
         shift = rng.random() * 0.2
@@ -96,7 +119,9 @@ def _sea(side: int, horizon: float, rng: Rng) -> Image.Image:
 
 
 def _desert(side: int, horizon: float, rng: Rng) -> Image.Image:
-    image = _start(side, horizon, ((250, 170, 96), (254, 222, 156)), ((222, 140, 70), (186, 98, 46)))
+    image = _start(
+        side, horizon, ((250, 170, 96), (254, 222, 156)), ((222, 140, 70), (186, 98, 46))
+    )
     draw = ImageDraw.Draw(image)
     _disc(draw, side, 0.15 + 0.7 * rng.random(), horizon - 0.2, 0.1, (255, 244, 190))
     _ridge_line(draw, side, horizon + 0.01, 0.13, rng, (206, 118, 62))
@@ -116,7 +141,9 @@ def _city(side: int, horizon: float, rng: Rng) -> Image.Image:
                 fill=(246, 226, 150) if (i + round(row * 100)) % 3 else mix(wall, (0, 0, 0), 0.3),
             )
     for x in np.arange(0.02, 1, 0.26):
-        draw.rectangle((x * side, 0.9 * side, (x + 0.14) * side, 0.925 * side), fill=(226, 222, 204))
+        draw.rectangle(
+            (x * side, 0.9 * side, (x + 0.14) * side, 0.925 * side), fill=(226, 222, 204)
+        )
     return image
 
 
@@ -141,13 +168,18 @@ def _forest(side: int, horizon: float, rng: Rng) -> Image.Image:
 
 
 def _room(side: int, horizon: float, rng: Rng) -> Image.Image:
-    image = _start(side, horizon, ((226, 190, 176), (238, 206, 190)), ((168, 110, 70), (134, 82, 50)))
+    image = _start(
+        side, horizon, ((226, 190, 176), (238, 206, 190)), ((168, 110, 70), (134, 82, 50))
+    )
     draw = ImageDraw.Draw(image)
     for row in np.arange(horizon, 1.0, 0.09):
         draw.rectangle((0, row * side, side, (row + 0.012) * side), fill=(112, 68, 42))
     draw.rectangle((0, (horizon - 0.035) * side, side, horizon * side), fill=(250, 242, 232))
     x, y, half = 0.16 + 0.68 * rng.random(), 0.2, 0.12
-    draw.rectangle(((x - half) * side, (y - half) * side, (x + half) * side, (y + half) * side), fill=(250, 246, 240))
+    draw.rectangle(
+        ((x - half) * side, (y - half) * side, (x + half) * side, (y + half) * side),
+        fill=(250, 246, 240),
+    )
     for dx in (-0.052, 0.052):
         for dy in (-0.052, 0.052):
             box = (x + dx - 0.042, y + dy - 0.042, x + dx + 0.042, y + dy + 0.042)
@@ -156,6 +188,13 @@ def _room(side: int, horizon: float, rng: Rng) -> Image.Image:
 
 
 PLACES: dict[str, Callable[[int, float, Rng], Image.Image]] = {
-    "beach": _beach, "meadow": _meadow, "snow": _snow, "night": _night, "sea": _sea, "desert": _desert,
-    "city": _city, "forest": _forest, "room": _room,
-}  # fmt: skip
+    "beach": _beach,
+    "meadow": _meadow,
+    "snow": _snow,
+    "night": _night,
+    "sea": _sea,
+    "desert": _desert,
+    "city": _city,
+    "forest": _forest,
+    "room": _room,
+}

@@ -39,7 +39,9 @@ class Regions:
         Its file, on whose grid the atlases must lie.
     """
 
-    def __init__(self, folder: Path, root: Path, subject: str, mask: NDArray[np.bool_], mask_file: Path) -> None:
+    def __init__(
+        self, folder: Path, root: Path, subject: str, mask: NDArray[np.bool_], mask_file: Path
+    ) -> None:
         self.folder, self.root, self.subject, self.brain = folder, root, subject, mask
         self.mask_file = mask_file
         self._volumes: dict[str, NDArray[np.int16]] = {}
@@ -55,7 +57,9 @@ class Regions:
         for name in names:
             table = atlas.label_names(self.root, self.subject, name)
             try:
-                found[name] = table or {int(k): str(k) for k in np.unique(self.volume(name)) if k > 0}
+                found[name] = table or {
+                    int(k): str(k) for k in np.unique(self.volume(name)) if k > 0
+                }
             except PhospheneError as error:  # refused when somebody asks for it
                 warnings.warn(f"{error}; its regions are left out", stacklevel=2)
                 self._unreadable[name] = error
@@ -73,21 +77,29 @@ class Regions:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Labels that one atlas alone has, the atlases, and "brain"."""
-        labels = [label for label, owners in self.owners.items() if len(owners) == 1 and not label.isdigit()]
+        labels = [
+            label
+            for label, owners in self.owners.items()
+            if len(owners) == 1 and not label.isdigit()
+        ]
         return tuple(dict.fromkeys((*labels, *self.atlases, BRAIN)))
 
     def volume(self, name: str) -> NDArray[np.int16]:
         """Labels (X, Y, Z) of an atlas: -1 outside cortex, 0 unlabelled; `name` may begin with ``lh.`` or ``rh.``."""
         if name not in self._volumes:
             path = self.folder / f"{name}.nii.gz"
-            values = np.nan_to_num(read_volume(path, like=load_volume(self.mask_file)), nan=-1)  # float64 in NSD
+            values = np.nan_to_num(
+                read_volume(path, like=load_volume(self.mask_file)), nan=-1
+            )  # float64 in NSD
             self._volumes[name] = np.rint(values).astype(np.int16)
         return self._volumes[name]
 
     def labels(self, name: str, index: NDArray[np.int64]) -> NDArray[np.object_]:
         """Label names (n_voxels,) of an atlas at some voxels; "" without a label."""
         numbers = self.volume(name)[tuple(index.T)]
-        table = np.full(max(int(numbers.max(initial=0)), *self.atlases[name], 0) + 2, "", object)  # last: -1
+        table = np.full(
+            max(int(numbers.max(initial=0)), *self.atlases[name], 0) + 2, "", object
+        )  # last: -1
         for number, label in self.atlases[name].items():
             table[number] = label
         return np.asarray(table[numbers])
@@ -99,7 +111,9 @@ class Regions:
         for roi in asked:
             mask = self.mask(roi)
             if not mask.any():
-                raise NoDataError(f"{self.folder}: {roi!r} holds no voxel of {self.subject}; choose another region")
+                raise NoDataError(
+                    f"{self.folder}: {roi!r} holds no voxel of {self.subject}; choose another region"
+                )
             chosen |= mask
         return np.argwhere(chosen)
 
@@ -116,7 +130,9 @@ class Regions:
         volume = self.volume(side + name)
         if not label:
             return np.asarray(volume > 0)
-        numbers = [number for number, known in self.atlases[name].items() if label in (known, str(number))]
+        numbers = [
+            number for number, known in self.atlases[name].items() if label in (known, str(number))
+        ]
         if not numbers:
             raise self._unknown(roi)
         return np.isin(volume, numbers)
@@ -125,7 +141,9 @@ class Regions:
         owners = self.owners.get(label, [])
         if len(owners) > 1:
             ways = " or ".join(f"{owner}/{label}" for owner in owners)
-            raise PhospheneError(f"{self.folder}: {roi!r} is a region of {' and of '.join(owners)}; write {ways}")
+            raise PhospheneError(
+                f"{self.folder}: {roi!r} is a region of {' and of '.join(owners)}; write {ways}"
+            )
         if not owners:
             raise self._unknown(roi)
         return owners[0]
@@ -135,8 +153,12 @@ class Regions:
         if name in self._unreadable:
             return self._unreadable[name]
         side = roi[:3] if roi.startswith(SIDES) else ""
-        full = [f"{name}/{label}" for name, table in self.atlases.items() for label in table.values()]
+        full = [
+            f"{name}/{label}" for name, table in self.atlases.items() for label in table.values()
+        ]
         near = difflib.get_close_matches(roi[len(side) :], [*self.names, *full], 1)
-        some = ", ".join(self.names[:SHOWN]) + (f" and {len(self.names) - SHOWN} more" * (len(self.names) > SHOWN))
+        some = ", ".join(self.names[:SHOWN]) + (
+            f" and {len(self.names) - SHOWN} more" * (len(self.names) > SHOWN)
+        )
         hint = f"did you mean {side + near[0]!r}?" if near else f"expected some of {some}"
         return PhospheneError(f"{self.folder}: no region {roi!r} of {self.subject}; {hint}")

@@ -83,7 +83,9 @@ class Scans(ABC):
         """Read one session's responses as they lie in the file, (n_trials, n_voxels), voxels without data included."""
         return self.read(session, self.select(rois))
 
-    def betas(self, rois: str | Sequence[str], zscore: str = "session", uncovered: str = "drop") -> NDArray[np.float32]:
+    def betas(
+        self, rois: str | Sequence[str], zscore: str = "session", uncovered: str = "drop"
+    ) -> NDArray[np.float32]:
         """Read single-trial responses of some regions; one session and the voxels asked for are in memory.
 
         Parameters
@@ -105,7 +107,9 @@ class Scans(ABC):
         index, train = self.select(rois), np.asarray(self.trials["split"] == "train")
         sessions = (self.read(session, index) for session in self.sessions)
         shape = len(train), len(index)
-        betas, covered = assemble(sessions, shape, train, zscore, self.scale, drop=uncovered == "drop")
+        betas, covered = assemble(
+            sessions, shape, train, zscore, self.scale, drop=uncovered == "drop"
+        )
         self._covered[tuple(index.T)] = covered
         if uncovered == "drop":
             self.covers(index)
@@ -113,13 +117,17 @@ class Scans(ABC):
 
     @cached_property
     def _covered(self) -> NDArray[np.int8]:
-        return np.full(self.shape, -1, np.int8)  # -1 not known yet, 0 no data in some session, 1 data in all
+        return np.full(
+            self.shape, -1, np.int8
+        )  # -1 not known yet, 0 no data in some session, 1 data in all
 
     def covers(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which voxels have data in every session used, reading only what is not known yet."""
         unknown = index[self._covered[tuple(index.T)] < 0]
         if len(unknown):
-            covered = np.all([varies(self.read(session, unknown)) for session in self.sessions], axis=0)
+            covered = np.all(
+                [varies(self.read(session, unknown)) for session in self.sessions], axis=0
+            )
             self._covered[tuple(unknown.T)] = covered
         keep = np.asarray(self._covered[tuple(index.T)] > 0)
         warn_uncovered(keep, self.subject, self.folder)

@@ -18,10 +18,16 @@ from phosphene.data import drawing, places
 CATEGORIES = tuple(drawing.PAINTERS)
 PLACES = tuple(places.PLACES)
 PALETTE: dict[str, drawing.RGB] = {
-    "red": (214, 40, 44), "orange": (246, 132, 28), "yellow": (250, 212, 44), "green": (56, 160, 66),
-    "blue": (44, 92, 212), "purple": (138, 62, 178), "pink": (246, 142, 186), "white": (246, 246, 244),
+    "red": (214, 40, 44),
+    "orange": (246, 132, 28),
+    "yellow": (250, 212, 44),
+    "green": (56, 160, 66),
+    "blue": (44, 92, 212),
+    "purple": (138, 62, 178),
+    "pink": (246, 142, 186),
+    "white": (246, 246, 244),
     "black": (48, 46, 54),
-}  # fmt: skip
+}
 COLOURS = tuple(PALETTE)
 SUPERSAMPLE = 4  # the canvas is drawn this many times too large, then averaged
 
@@ -89,7 +95,11 @@ def sample_scene(rng: np.random.Generator, n_objects: int | None = None) -> Scen
                 y=foot - size / 2,
                 size=size,
                 shape=(float(rng.random()), float(rng.random())),
-                tint=(float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1)), float(rng.uniform(-1, 1))),
+                tint=(
+                    float(rng.uniform(-1, 1)),
+                    float(rng.uniform(-1, 1)),
+                    float(rng.uniform(-1, 1)),
+                ),
                 flip=bool(rng.random() < 0.5),
             )
         )
@@ -103,9 +113,13 @@ def sample_scene(rng: np.random.Generator, n_objects: int | None = None) -> Scen
 def _paint_thing(thing: Thing, side: int) -> Image.Image:
     """Paint one thing on a transparent canvas, lit from the upper left."""
     layer = Image.new("RGBA", (side, side))
-    tinted = (np.clip(np.array(PALETTE[thing.colour]) + 9 * np.array(thing.tint), 0, 255)).astype(int)
+    tinted = (np.clip(np.array(PALETTE[thing.colour]) + 9 * np.array(thing.tint), 0, 255)).astype(
+        int
+    )
     pen = drawing.Pen(layer, (thing.x * side, thing.y * side), thing.size * side / 2, thing.flip)
-    drawing.PAINTERS[thing.category](pen, (int(tinted[0]), int(tinted[1]), int(tinted[2])), *thing.shape)
+    drawing.PAINTERS[thing.category](
+        pen, (int(tinted[0]), int(tinted[1]), int(tinted[2])), *thing.shape
+    )
     pixels = np.asarray(layer).copy()
     steps = (np.arange(side) + 0.5) / side
     light = 1.05 - 0.28 * ((steps[None] - thing.x) + (steps[:, None] - thing.y)) / thing.size / 2
@@ -113,7 +127,9 @@ def _paint_thing(thing: Thing, side: int) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _shine(picture: NDArray[np.uint8], light: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+def _shine(
+    picture: NDArray[np.uint8], light: tuple[float, float, float, float]
+) -> NDArray[np.uint8]:
     """Let light fall on a picture (side, side, 3): strength, direction and warmth of :class:`Scene`."""
     bright, right, low, warm = light
     steps = (np.arange(len(picture)) + 0.5) / len(picture) * 2 - 1
@@ -136,19 +152,31 @@ def render(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
     ndarray of uint8, shape (size, size, 3)
     """
     side = size * SUPERSAMPLE
-    canvas = places.PLACES[scene.place](side, scene.horizon, np.random.default_rng(scene.seed)).convert("RGBA")
+    canvas = places.PLACES[scene.place](
+        side, scene.horizon, np.random.default_rng(scene.seed)
+    ).convert("RGBA")
     for thing in scene.things:
         shadow = Image.new("RGBA", canvas.size)
         half, foot = 0.46 * thing.size, thing.y + thing.size / 2
-        box = [(thing.x - half) * side, (foot - 0.035) * side, (thing.x + half) * side, (foot + 0.03) * side]
+        box = [
+            (thing.x - half) * side,
+            (foot - 0.035) * side,
+            (thing.x + half) * side,
+            (foot + 0.03) * side,
+        ]
         ImageDraw.Draw(shadow).ellipse(box, fill=(20, 16, 36, 84))
-        canvas = Image.alpha_composite(Image.alpha_composite(canvas, shadow), _paint_thing(thing, side))
+        canvas = Image.alpha_composite(
+            Image.alpha_composite(canvas, shadow), _paint_thing(thing, side)
+        )
     return _shine(np.asarray(canvas.convert("RGB").reduce(SUPERSAMPLE)), scene.light)
 
 
 def masks(scene: Scene, size: int = 64) -> NDArray[np.bool_]:
     """Return where each thing is seen (nearer things hide farther ones); shape (n_things, size, size)."""
-    solid = [np.asarray(_paint_thing(t, size * SUPERSAMPLE).getchannel("A").reduce(SUPERSAMPLE)) for t in scene.things]
+    solid = [
+        np.asarray(_paint_thing(t, size * SUPERSAMPLE).getchannel("A").reduce(SUPERSAMPLE))
+        for t in scene.things
+    ]
     seen, hidden = [], np.zeros((size, size), bool)
     for alpha in reversed(solid):
         inside = alpha >= 128
@@ -158,26 +186,47 @@ def masks(scene: Scene, size: int = 64) -> NDArray[np.bool_]:
 
 
 CATEGORY_WORDS: dict[str, tuple[str, str]] = {
-    "face": ("face", "human face"), "house": ("house", "cottage"), "cat": ("cat", "kitty"),
-    "bottle": ("bottle", "glass bottle"), "scissors": ("pair of scissors", "pair of shears"),
-    "shoe": ("shoe", "sneaker"), "chair": ("chair", "wooden seat"),
-    "scrambled": ("scrambled picture", "mosaic of squares"), "car": ("car", "automobile"),
-    "boat": ("boat", "sailboat"), "tree": ("tree", "leafy tree"), "flower": ("flower", "blossom"),
-    "fish": ("fish", "swimming fish"), "ball": ("ball", "round ball"), "cup": ("cup", "coffee mug"),
-    "bird": ("bird", "little bird"), "umbrella": ("umbrella", "parasol"), "mushroom": ("mushroom", "toadstool"),
-}  # fmt: skip
+    "face": ("face", "human face"),
+    "house": ("house", "cottage"),
+    "cat": ("cat", "kitty"),
+    "bottle": ("bottle", "glass bottle"),
+    "scissors": ("pair of scissors", "pair of shears"),
+    "shoe": ("shoe", "sneaker"),
+    "chair": ("chair", "wooden seat"),
+    "scrambled": ("scrambled picture", "mosaic of squares"),
+    "car": ("car", "automobile"),
+    "boat": ("boat", "sailboat"),
+    "tree": ("tree", "leafy tree"),
+    "flower": ("flower", "blossom"),
+    "fish": ("fish", "swimming fish"),
+    "ball": ("ball", "round ball"),
+    "cup": ("cup", "coffee mug"),
+    "bird": ("bird", "little bird"),
+    "umbrella": ("umbrella", "parasol"),
+    "mushroom": ("mushroom", "toadstool"),
+}
 COLOUR_WORDS: dict[str, tuple[str, str]] = {
-    "red": ("red", "crimson"), "orange": ("orange", "tangerine"), "yellow": ("yellow", "golden"),
-    "green": ("green", "emerald"), "blue": ("blue", "azure"), "purple": ("purple", "violet"),
-    "pink": ("pink", "rosy"), "white": ("white", "pale"), "black": ("black", "dark"),
-}  # fmt: skip
+    "red": ("red", "crimson"),
+    "orange": ("orange", "tangerine"),
+    "yellow": ("yellow", "golden"),
+    "green": ("green", "emerald"),
+    "blue": ("blue", "azure"),
+    "purple": ("purple", "violet"),
+    "pink": ("pink", "rosy"),
+    "white": ("white", "pale"),
+    "black": ("black", "dark"),
+}
 PLACE_WORDS: dict[str, tuple[str, str]] = {
-    "beach": ("on the beach", "by the seaside"), "meadow": ("in a meadow", "on green grass"),
-    "snow": ("in the snow", "before icy mountains"), "night": ("at night", "under the stars"),
-    "sea": ("on the sea", "among the waves"), "desert": ("in the desert", "between hot dunes"),
-    "city": ("in the city", "on a street"), "forest": ("in the forest", "in the woods"),
+    "beach": ("on the beach", "by the seaside"),
+    "meadow": ("in a meadow", "on green grass"),
+    "snow": ("in the snow", "before icy mountains"),
+    "night": ("at night", "under the stars"),
+    "sea": ("on the sea", "among the waves"),
+    "desert": ("in the desert", "between hot dunes"),
+    "city": ("in the city", "on a street"),
+    "forest": ("in the forest", "in the woods"),
     "room": ("in a room", "indoors near a window"),
-}  # fmt: skip
+}
 
 
 def _article(noun: str) -> str:
@@ -185,7 +234,9 @@ def _article(noun: str) -> str:
 
 
 def _name(thing: Thing, wording: int) -> str:
-    return _article(f"{COLOUR_WORDS[thing.colour][wording]} {CATEGORY_WORDS[thing.category][wording]}")
+    return _article(
+        f"{COLOUR_WORDS[thing.colour][wording]} {CATEGORY_WORDS[thing.category][wording]}"
+    )
 
 
 def captions(scene: Scene, n: int = 5) -> list[str]:
@@ -197,7 +248,13 @@ def captions(scene: Scene, n: int = 5) -> list[str]:
     first, second = _name(scene.things[0], 0), _name(scene.things[0], 1)
     if len(scene.things) == 1:
         thing = scene.things[0]
-        side = "on the left" if thing.x < 0.45 else "on the right" if thing.x > 0.55 else "in the middle"
+        side = (
+            "on the left"
+            if thing.x < 0.45
+            else "on the right"
+            if thing.x > 0.55
+            else "in the middle"
+        )
         size = "big" if thing.size > 0.57 else "small"
         said = [
             f"{first} {here}",

@@ -137,7 +137,9 @@ def simulate(
         _write(building, settings)
         try:
             os.replace(building, root)
-        except OSError:  # another process may have been faster; the same settings give the same files
+        except (
+            OSError
+        ):  # another process may have been faster; the same settings give the same files
             if not _is_there(root, settings):
                 raise
     finally:
@@ -149,12 +151,18 @@ def _is_there(root: Path, settings: Settings) -> bool:
     marker = root / "SIMULATED.json"
     if not marker.is_file():
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise PhospheneError(f"{root}: holds files that phosphene did not simulate; choose another folder")
+            raise PhospheneError(
+                f"{root}: holds files that phosphene did not simulate; choose another folder"
+            )
         return False
     old, new = json.loads(marker.read_text()), json.loads(_marker(settings))
     if old != new:
-        differ = ", ".join(f"{key} = {old.get(key)} (asked: {new[key]})" for key in new if old.get(key) != new[key])
-        raise PhospheneError(f"{marker}: simulated with other settings, {differ}; delete the folder or choose another")
+        differ = ", ".join(
+            f"{key} = {old.get(key)} (asked: {new[key]})" for key in new if old.get(key) != new[key]
+        )
+        raise PhospheneError(
+            f"{marker}: simulated with other settings, {differ}; delete the folder or choose another"
+        )
     return True
 
 
@@ -165,7 +173,9 @@ def _marker(settings: Settings) -> str:
 def _write(root: Path, settings: Settings) -> None:
     world, design = draw_world(settings), draw_design(settings)
     design["sharedix"] = world.seen[:1, : settings.images_shared] + 1
-    design["subjectim"] = np.zeros((8, settings.n_order), np.int64)  # subjects not simulated see nothing
+    design["subjectim"] = np.zeros(
+        (8, settings.n_order), np.int64
+    )  # subjects not simulated see nothing
     for subject, seen in zip(settings.subjects, world.seen, strict=True):
         design["subjectim"][int(subject[-1]) - 1] = seen + 1
     experiment = root / "nsddata" / "experiments" / "nsd"
@@ -173,7 +183,9 @@ def _write(root: Path, settings: Settings) -> None:
     stimulus_table(settings, world, design).to_csv(experiment / "nsd_stim_info_merged.csv")
     write_stimuli(root / "nsddata_stimuli" / "stimuli" / "nsd", world)
     (root / "truth").mkdir()
-    (root / "truth" / "scenes.json").write_text(json.dumps([asdict(scene) for scene in world.scenes]))
+    (root / "truth" / "scenes.json").write_text(
+        json.dumps([asdict(scene) for scene in world.scenes])
+    )
     for subject, seen in zip(settings.subjects, world.seen, strict=True):
         log = root / "nsddata" / "ppdata" / subject / "behav" / "responses.tsv"
         log.parent.mkdir(parents=True)
@@ -184,7 +196,9 @@ def _write(root: Path, settings: Settings) -> None:
     (root / "SIMULATED.json").write_text(_marker(settings))
 
 
-def _write_subject(root: Path, settings: Settings, subject: str, world: World, order: NDArray[np.int64]) -> None:
+def _write_subject(
+    root: Path, settings: Settings, subject: str, world: World, order: NDArray[np.int64]
+) -> None:
     anatomy = draw_anatomy(settings.seed, subject, settings.voxel_size)
     brain = draw_brain(anatomy, settings.seed, subject)
     seen = world.seen[settings.subjects.index(subject)]
@@ -193,7 +207,9 @@ def _write_subject(root: Path, settings: Settings, subject: str, world: World, o
     functional = root / "nsddata" / "ppdata" / subject / RESOLUTION
     _write_anatomy(root, subject, anatomy)
     lost_session = settings.sessions // 2 + 1
-    lost = rng(settings.seed, "lost", subject).permutation(len(brain.voxels))[: max(3, len(brain.voxels) // 250)]
+    lost = rng(settings.seed, "lost", subject).permutation(len(brain.voxels))[
+        : max(3, len(brain.voxels) // 250)
+    ]
     folder = root / "nsddata_betas" / "ppdata" / subject / RESOLUTION / BETAS
     standardised, valid = [], np.zeros(anatomy.shape)
     for session in range(1, settings.sessions + 1):
@@ -211,7 +227,11 @@ def _write_subject(root: Path, settings: Settings, subject: str, world: World, o
             files.write_nifti(path, volumes.transpose(1, 2, 3, 0), anatomy.affine, TR)
         covered = anatomy.mask & volumes.any(0)
         valid += covered / settings.sessions
-        files.write_nifti(functional / f"valid_session{session:02d}.nii.gz", covered.astype(np.int16), anatomy.affine)
+        files.write_nifti(
+            functional / f"valid_session{session:02d}.nii.gz",
+            covered.astype(np.int16),
+            anatomy.affine,
+        )
         centred = stored - stored.mean(0, dtype=np.float32)
         with np.errstate(invalid="ignore", divide="ignore"):  # lost voxels become NaN, as in NSD
             standardised.append(centred / centred.std(0, ddof=1))
@@ -224,15 +244,28 @@ def _write_subject(root: Path, settings: Settings, subject: str, world: World, o
 def _write_anatomy(root: Path, subject: str, anatomy: Anatomy) -> None:
     """Write masks, regions and the files that lead from the grid to the surface."""
     functional = root / "nsddata" / "ppdata" / subject / RESOLUTION
-    files.write_nifti(functional / "brainmask.nii.gz", anatomy.mask.astype(np.int16), anatomy.affine)
-    files.write_nifti(functional / "mean.nii.gz", (1000 * anatomy.mask).astype(np.float32), anatomy.affine)
+    files.write_nifti(
+        functional / "brainmask.nii.gz", anatomy.mask.astype(np.int16), anatomy.affine
+    )
+    files.write_nifti(
+        functional / "mean.nii.gz", (1000 * anatomy.mask).astype(np.float32), anatomy.affine
+    )
     labels = root / "nsddata" / "freesurfer" / subject / "label"
     labels.mkdir(parents=True)
     for name, volume in anatomy.labels.items():
-        halves = {"": volume, "lh.": np.where(anatomy.left, volume, -1), "rh.": np.where(anatomy.left, -1, volume)}
+        halves = {
+            "": volume,
+            "lh.": np.where(anatomy.left, volume, -1),
+            "rh.": np.where(anatomy.left, -1, volume),
+        }
         for prefix, half in halves.items():  # float64 as NSD's regions that come from the surface
-            files.write_nifti(functional / "roi" / f"{prefix}{name}.nii.gz", half.astype(float), anatomy.affine)
-        lines = ["0 Unknown", *(f"{k} {label}\t" for k, label in enumerate(atlas.ATLASES[name], start=1))]
+            files.write_nifti(
+                functional / "roi" / f"{prefix}{name}.nii.gz", half.astype(float), anatomy.affine
+            )
+        lines = [
+            "0 Unknown",
+            *(f"{k} {label}\t" for k, label in enumerate(atlas.ATLASES[name], start=1)),
+        ]
         (labels / f"{name}.mgz.ctab").write_text("\n".join(lines) + "\n")
     transforms = root / "nsddata" / "ppdata" / subject / "transforms"
     for hemisphere, layers in anatomy.layers.items():
@@ -243,12 +276,20 @@ def _write_anatomy(root: Path, subject: str, anatomy: Anatomy) -> None:
             outside = ((grid < 0) | (grid > np.array(anatomy.shape) - 1)).any(1)
             one_based = np.where(outside[:, None], 9999, grid + 1)
             files.write_mgz(transforms / f"{hemisphere}.func1pt8-to-layerB{number}.mgz", one_based)
-        files.write_mgz(transforms / f"{hemisphere}.white-to-fsaverage.mgz", np.arange(1, len(layers[1]) + 1))
-    (transforms / "SIMULATED").write_text("The native surface is fsaverage5: 10242 vertices in each hemisphere.\n")
+        files.write_mgz(
+            transforms / f"{hemisphere}.white-to-fsaverage.mgz", np.arange(1, len(layers[1]) + 1)
+        )
+    (transforms / "SIMULATED").write_text(
+        "The native surface is fsaverage5: 10242 vertices in each hemisphere.\n"
+    )
 
 
-def _write_truth(folder: Path, settings: Settings, subject: str, brain: KnownBrain, truth: Truth) -> None:
-    voxels = brain.voxels.loc[brain.active, ["x", "y", "z", "stream", "ncsnr"]].reset_index(drop=True)
+def _write_truth(
+    folder: Path, settings: Settings, subject: str, brain: KnownBrain, truth: Truth
+) -> None:
+    voxels = brain.voxels.loc[brain.active, ["x", "y", "z", "stream", "ncsnr"]].reset_index(
+        drop=True
+    )
     with np.errstate(divide="ignore"):
         voxels["ncsnr"] = voxels["ncsnr"] * truth.responses.std(0) / np.float64(settings.noise)
     voxels[["rf_x", "rf_y", "rf_size"]] = brain.fields
@@ -262,7 +303,9 @@ def read_truth(root: str | Path, subject: str) -> Truth:
     folder = Path(root).expanduser() / "truth"
     if not (folder / f"{subject}_voxels.csv").is_file():
         raise PhospheneError(f"{folder}: no truth about {subject}; only simulated folders have it")
-    images, responses = (np.load(folder / f"{subject}_{name}.npy") for name in ("images", "responses"))
+    images, responses = (
+        np.load(folder / f"{subject}_{name}.npy") for name in ("images", "responses")
+    )
     return Truth(pd.read_csv(folder / f"{subject}_voxels.csv"), images, responses)
 
 
@@ -272,7 +315,13 @@ def read_scenes(root: str | Path) -> list[Scene]:
     if not path.is_file():
         raise PhospheneError(f"{path}: no such file; only simulated folders have it")
     return [
-        Scene(**{**entry, "things": tuple(_thing(thing) for thing in entry["things"]), "light": tuple(entry["light"])})
+        Scene(
+            **{
+                **entry,
+                "things": tuple(_thing(thing) for thing in entry["things"]),
+                "light": tuple(entry["light"]),
+            }
+        )
         for entry in json.loads(path.read_text())
     ]
 

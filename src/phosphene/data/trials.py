@@ -18,7 +18,9 @@ ZSCORES = ("session", "train", "none")
 def check_zscore(zscore: str) -> None:
     """Refuse ways of standardising that do not exist."""
     if zscore not in ZSCORES:
-        raise PhospheneError(f"data.zscore: found {zscore!r}, expected 'session', 'train' or 'none'")
+        raise PhospheneError(
+            f"data.zscore: found {zscore!r}, expected 'session', 'train' or 'none'"
+        )
 
 
 def varies(block: NDArray[Any]) -> NDArray[np.bool_]:
@@ -39,9 +41,13 @@ def standardise(betas: NDArray[np.float32], rows: slice | NDArray[np.bool_]) -> 
 
 
 def assemble(
-    sessions: Iterable[NDArray[Any]], shape: tuple[int, int], train: NDArray[np.bool_], zscore: str, scale: float = 1.0,
+    sessions: Iterable[NDArray[Any]],
+    shape: tuple[int, int],
+    train: NDArray[np.bool_],
+    zscore: str,
+    scale: float = 1.0,
     drop: bool = True,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:  # fmt: skip
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Make single-trial responses of what is stored, one session after the other.
 
     Parameters
@@ -82,7 +88,9 @@ def assemble(
 def warn_uncovered(covered: NDArray[np.bool_], subject: str, where: object) -> None:
     """Say how many voxels lack data in some session; refuse when all do."""
     if not covered.any():
-        raise NoDataError(f"{where}: none of the {len(covered)} voxels asked for has data in every session")
+        raise NoDataError(
+            f"{where}: none of the {len(covered)} voxels asked for has data in every session"
+        )
     if not covered.all():
         missing = np.sum(~covered)
         warnings.warn(
@@ -119,11 +127,15 @@ def average_repeats(betas: NDArray[np.floating], images: NDArray[np.integer]) ->
     for k, some in enumerate(rows):
         trials = betas[some]
         found[k] = np.isfinite(trials).sum(0)
-        means[k] = np.nansum(trials, axis=0, dtype=np.float64) / np.where(found[k], found[k], np.nan)
+        means[k] = np.nansum(trials, axis=0, dtype=np.float64) / np.where(
+            found[k], found[k], np.nan
+        )
     return Averages(unique.astype(np.int64), means, found)
 
 
-def ncsnr(betas: NDArray[np.floating], images: NDArray[np.integer], repeats: int = 3) -> NDArray[np.float64]:
+def ncsnr(
+    betas: NDArray[np.floating], images: NDArray[np.integer], repeats: int = 3
+) -> NDArray[np.float64]:
     """Noise-ceiling signal-to-noise ratio of every voxel, as NSD defines it.
 
     Parameters

@@ -29,7 +29,25 @@ from phosphene.encoding.statistics import contrast, measured, statistics
 from phosphene.encoding.tables import maps
 
 __all__ = [
-    "Model", "agreement", "analyse", "asked", "clear", "contrast", "denoised", "differences", "encode", "encode_recipe",
-    "factors", "factors_recipe", "finished", "maps", "measured", "mixes", "permuted_p", "planned", "preferences",
-    "regions", "statistics",
-]  # fmt: skip
+    "Model",
+    "agreement",
+    "analyse",
+    "asked",
+    "clear",
+    "contrast",
+    "denoised",
+    "differences",
+    "encode",
+    "encode_recipe",
+    "factors",
+    "factors_recipe",
+    "finished",
+    "maps",
+    "measured",
+    "mixes",
+    "permuted_p",
+    "planned",
+    "preferences",
+    "regions",
+    "statistics",
+]

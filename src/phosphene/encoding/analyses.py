@@ -13,14 +13,31 @@ from phosphene import stats
 from phosphene.encoding.factors import factors_recipe
 from phosphene.encoding.fitting import encode, encode_recipe
 from phosphene.encoding.models import Model, denoised
-from phosphene.encoding.statistics import CONTRAST, contrast, contrast_recipe, statistics, statistics_recipe
+from phosphene.encoding.statistics import (
+    CONTRAST,
+    contrast,
+    contrast_recipe,
+    statistics,
+    statistics_recipe,
+)
 from phosphene.encoding.tables import labelled, maps
 from phosphene.features import reduced
 from phosphene.stages import betas_recipe
 from phosphene.store import Store
 from phosphene.study import Compute, Study
 
-PREFERENCES = ["a", "b", "atlas", "region", "n_voxels", "difference", "ci_low", "ci_high", "better_a", "better_b"]
+PREFERENCES = [
+    "a",
+    "b",
+    "atlas",
+    "region",
+    "n_voxels",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "better_a",
+    "better_b",
+]
 Named = Sequence[tuple[str, Model]]  # name of the analysis, model
 
 
@@ -59,7 +76,9 @@ def clear(study: Study, subject: str, models: Named) -> None:
 def finished(study: Study, subject: str, models: Named) -> list[tuple[str, Model]]:
     """Which of these models are fitted; computes nothing."""
     store = Store(study.root)
-    return [(name, m) for name, m in models if store.artefact(encode_recipe(study, subject, m)).done]
+    return [
+        (name, m) for name, m in models if store.artefact(encode_recipe(study, subject, m)).done
+    ]
 
 
 def regions(study: Study, subject: str, models: Named) -> pd.DataFrame:
@@ -115,17 +134,29 @@ def preferences(study: Study, subject: str, models: Named) -> pd.DataFrame:
     rows, store = [], Store(study.root)
     for a, b in pairs(models):
         table = differences(study, subject, a, b)
-        drawn_a, drawn_b = (store.artefact(statistics_recipe(study, subject, m)).table("draws") for m in (a, b))
+        drawn_a, drawn_b = (
+            store.artefact(statistics_recipe(study, subject, m)).table("draws") for m in (a, b)
+        )
         clear = table["q"] < 0.05
         for atlas, labels in labelled(table, study.encode.atlases):
             for region in sorted(set(labels) - {""}):
                 some, column = (labels == region) & table["difference"].notna(), f"{atlas}/{region}"
                 low, high = np.nanquantile(drawn_a[column] - drawn_b[column], [0.025, 0.975])
                 difference = table["difference"][some]
-                rows.append({"a": str(a), "b": str(b), "atlas": atlas, "region": region, "n_voxels": int(some.sum()),
-                             "difference": difference.mean(), "ci_low": low, "ci_high": high,
-                             "better_a": float((clear[some] & (difference > 0)).mean()),
-                             "better_b": float((clear[some] & (difference < 0)).mean())})  # fmt: skip
+                rows.append(
+                    {
+                        "a": str(a),
+                        "b": str(b),
+                        "atlas": atlas,
+                        "region": region,
+                        "n_voxels": int(some.sum()),
+                        "difference": difference.mean(),
+                        "ci_low": low,
+                        "ci_high": high,
+                        "better_a": float((clear[some] & (difference > 0)).mean()),
+                        "better_b": float((clear[some] & (difference < 0)).mean()),
+                    }
+                )
     return pd.DataFrame(rows, columns=PREFERENCES)
 
 
@@ -149,13 +180,30 @@ def agreement(study: Study, subject: str, models: Named) -> pd.DataFrame:
         own, other = maps(study, subject, model), maps(study.replace("seed", seed), subject, model)
         some = (own["q"] < 0.05) & other["r"].notna()
         r, again = own["r"][some], other["r"][some]
-        rows.append({"model": str(model), "seed": seed, "n_voxels": int(some.sum()),
-                     "correlation": float(np.corrcoef(r, again)[0, 1]) if some.sum() > 1 else float("nan"),
-                     "difference": float((r - again).abs().mean())})  # fmt: skip
+        rows.append(
+            {
+                "model": str(model),
+                "seed": seed,
+                "n_voxels": int(some.sum()),
+                "correlation": float(np.corrcoef(r, again)[0, 1])
+                if some.sum() > 1
+                else float("nan"),
+                "difference": float((r - again).abs().mean()),
+            }
+        )
     return pd.DataFrame(rows, columns=["model", "seed", "n_voxels", "correlation", "difference"])
 
 
 def reseeded(study: Study, models: Named) -> list[tuple[Model, int]]:
     """Models to be fitted again with other noise: those of the analysis "features" that have any."""
-    noisy = [m for analysis, m in models if analysis == "features" and any(s.strength is not None for s in m.spaces)]
-    return [(model, seed) for model in dict.fromkeys(noisy) for seed in study.encode.seeds if seed != study.seed]
+    noisy = [
+        m
+        for analysis, m in models
+        if analysis == "features" and any(s.strength is not None for s in m.spaces)
+    ]
+    return [
+        (model, seed)
+        for model in dict.fromkeys(noisy)
+        for seed in study.encode.seeds
+        if seed != study.seed
+    ]

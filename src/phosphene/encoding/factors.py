@@ -43,13 +43,20 @@ class Design:
 
     def mixed(self, mix: Floats, rows: Sequence[Rows]) -> Rows:
         """Put the spaces of a mix side by side, (n, p of those with a share)."""
-        return np.concatenate([np.float32(np.sqrt(m)) * x for m, x in zip(mix, rows, strict=True) if m > 0], axis=1)
+        return np.concatenate(
+            [np.float32(np.sqrt(m)) * x for m, x in zip(mix, rows, strict=True) if m > 0], axis=1
+        )
 
     def parts(self, mix: Floats) -> dict[int, slice]:
         """Columns of each space in :meth:`mixed`."""
-        ends = np.cumsum([x.shape[1] if m > 0 else 0 for m, x in zip(mix, self.train, strict=True)]).tolist()
-        return {b: slice(end - x.shape[1], end) for b, (m, x, end) in enumerate(zip(mix, self.train, ends, strict=True))
-                if m > 0}  # fmt: skip
+        ends = np.cumsum(
+            [x.shape[1] if m > 0 else 0 for m, x in zip(mix, self.train, strict=True)]
+        ).tolist()
+        return {
+            b: slice(end - x.shape[1], end)
+            for b, (m, x, end) in enumerate(zip(mix, self.train, ends, strict=True))
+            if m > 0
+        }
 
 
 def images_of(data: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -66,12 +73,17 @@ def design(study: Study, subject: str, model: Model) -> Design:
     weights, train, test = np.sqrt(counts), [], []
     for space in model.spaces:
         array = _reduced(study, subject, space).array("features")
-        rows = [np.asarray(array.oindex[np.searchsorted(image_ids(data), ids)], np.float32) for ids in (images, tested)]
+        rows = [
+            np.asarray(array.oindex[np.searchsorted(image_ids(data), ids)], np.float32)
+            for ids in (images, tested)
+        ]
         mean = np.average(rows[0].astype(np.float64), axis=0, weights=counts).astype(np.float32)
         taught = (rows[0] - mean) * weights[:, None].astype(np.float32)
         scale = np.float32(np.sqrt((taught.astype(np.float64) ** 2).sum() / counts.sum()))
         if not scale > 0:
-            raise PhospheneError(f"feature '{space}': is the same in all training pictures of {subject}; leave it out.")
+            raise PhospheneError(
+                f"feature '{space}': is the same in all training pictures of {subject}; leave it out."
+            )
         train.append(taught / scale)
         test.append((rows[1] - mean) / scale)
     return Design(train, test, weights)
@@ -90,7 +102,9 @@ def _reduced(study: Study, subject: str, space: Feature) -> Artefact:
 def factors_recipe(study: Study, subject: str, model: Model) -> Recipe:
     """What the decompositions of a model's features are made from."""
     settings = study.settings("encode", "components", "alphas", "cv", "mixes")
-    inputs = {str(space): feature_recipe(denoised(study), subject, space).hash for space in model.spaces}
+    inputs = {
+        str(space): feature_recipe(denoised(study), subject, space).hash for space in model.spaces
+    }
     return Recipe("factors", model_name(subject, model), VERSION, settings, inputs)
 
 
@@ -111,8 +125,13 @@ def estimator(study: Study) -> RidgeCV:
     return RidgeCV(alphas=alphas, cv=study.encode.cv, fit_intercept=False, standardize=False)
 
 
-def _factors_part(artefact: Artefact, index: int, *, study: Study, subject: str, model: Model) -> None:
+def _factors_part(
+    artefact: Artefact, index: int, *, study: Study, subject: str, model: Model
+) -> None:
     with artefact.part(index) as part:
-        known, mix = design(study, subject, model), mixes(len(model.spaces), study.encode.mixes)[index]
+        known, mix = (
+            design(study, subject, model),
+            mixes(len(model.spaces), study.encode.mixes)[index],
+        )
         parts = estimator(study).decompose(known.mixed(mix, known.train))
         part.file(f"mix{index:02d}.safetensors", partial(ridge.save, parts))

@@ -14,12 +14,28 @@ from phosphene import ridge, scoring
 from phosphene.data.scans import Scans
 from phosphene.data.trials import average_repeats
 from phosphene.decoding import Rows, train_trials
-from phosphene.encoding.factors import Design, design, estimator, factors, factors_recipe, images_of, model_name
+from phosphene.encoding.factors import (
+    Design,
+    design,
+    estimator,
+    factors,
+    factors_recipe,
+    images_of,
+    model_name,
+)
 from phosphene.encoding.models import Floats, Model, mixes
 from phosphene.errors import PhospheneError
 from phosphene.ridge import Decomposition, RidgeCV
 from phosphene.sources import dataset
-from phosphene.stages import VOXELS_PER_CHUNK, assembled, betas, betas_recipe, make, part_count, part_slice
+from phosphene.stages import (
+    VOXELS_PER_CHUNK,
+    assembled,
+    betas,
+    betas_recipe,
+    make,
+    part_count,
+    part_slice,
+)
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, Study
 
@@ -31,8 +47,10 @@ PREDICTIONS = ("prediction", "without")  # arrays that are kept in float16
 def encode_recipe(study: Study, subject: str, model: Model) -> Recipe:
     """What the maps of a model are made from."""
     settings = {"rois": list(study.encode.rois), **study.settings("data", "zscore")}
-    inputs = {"factors": factors_recipe(study, subject, model).hash,
-              "betas": betas_recipe(study, subject, study.encode.rois).hash}  # fmt: skip
+    inputs = {
+        "factors": factors_recipe(study, subject, model).hash,
+        "betas": betas_recipe(study, subject, study.encode.rois).hash,
+    }
     version = VERSION if len(model.spaces) == 1 else VERSION_OF_SEVERAL
     return Recipe("encode", model_name(subject, model), version, settings, inputs)
 
@@ -48,7 +66,9 @@ def encode(study: Study, subject: str, model: Model, compute: Compute) -> Artefa
     """
     data = dataset(study, subject)
     if not isinstance(data, Scans):
-        raise PhospheneError(f"encode: data.kind is {study.data.kind!r}, expected scans of a whole brain (nsd, laion).")
+        raise PhospheneError(
+            f"encode: data.kind is {study.data.kind!r}, expected scans of a whole brain (nsd, laion)."
+        )
     artefact = Store(study.root).artefact(encode_recipe(study, subject, model))
     if artefact.done:
         return artefact
@@ -120,7 +140,12 @@ class _Best:
 
     @classmethod
     def none(cls, n_spaces: int, n_test: int, v: int) -> _Best:
-        return cls(np.full(v, -np.inf), np.ones(v), np.zeros((n_spaces, v)), np.zeros((n_spaces, n_test, v)))
+        return cls(
+            np.full(v, -np.inf),
+            np.ones(v),
+            np.zeros((n_spaces, v)),
+            np.zeros((n_spaces, n_test, v)),
+        )
 
     def improve(self, score: Floats, alpha: Floats, mix: Floats, parts: Floats) -> None:
         better = score > self.score
@@ -129,7 +154,9 @@ class _Best:
         self.parts[:, :, better] = parts[:, :, better]
 
 
-def _encode_part(artefact: Artefact, index: int, *, study: Study, subject: str, model: Model) -> None:
+def _encode_part(
+    artefact: Artefact, index: int, *, study: Study, subject: str, model: Model
+) -> None:
     n = artefact.array("r").shape[0]
     columns = part_slice(index, VOXELS_PER_CHUNK, n)
     store = Store(study.root).artefact(factors_recipe(study, subject, model))
@@ -137,7 +164,11 @@ def _encode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
         voxels, known = read_voxels(study, subject, columns), design(study, subject, model)
         shares = mixes(len(model.spaces), study.encode.mixes)
         found = fit_block(
-            known, voxels, shares, estimator(study), lambda k: ridge.load(store.file(f"mix{k:02d}.safetensors"))
+            known,
+            voxels,
+            shares,
+            estimator(study),
+            lambda k: ridge.load(store.file(f"mix{k:02d}.safetensors")),
         )
         for name, values in found.items():
             whole = voxels.spread(values)
@@ -146,7 +177,11 @@ def _encode_part(artefact: Artefact, index: int, *, study: Study, subject: str, 
 
 
 def fit_block(
-    known: Design, voxels: Voxels, shares: Floats, ridge_cv: RidgeCV, decomposed: Callable[[int], Decomposition]
+    known: Design,
+    voxels: Voxels,
+    shares: Floats,
+    ridge_cv: RidgeCV,
+    decomposed: Callable[[int], Decomposition],
 ) -> dict[str, Floats]:
     """Choose mix and penalty for every voxel of a block, predict its responses to the test pictures and score them.
 

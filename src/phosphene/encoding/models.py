@@ -28,7 +28,9 @@ class Model:
         """Make a model of the names of its spaces."""
         spaces = tuple(parsed(names))
         if not spaces or len(set(spaces)) < len(spaces):
-            raise PhospheneError(f"encode: found spaces {', '.join(map(str, names)) or 'none'}, expected each once.")
+            raise PhospheneError(
+                f"encode: found spaces {', '.join(map(str, names)) or 'none'}, expected each once."
+            )
         return cls(spaces)
 
     def __str__(self) -> str:
@@ -82,16 +84,25 @@ def planned(study: Study, model: LatentDiffusion) -> list[tuple[str, Model]]:
             models = [Model.of(name) for name in ("z", "c", f"zc@{high:g}", *settings.controls)]
         elif analysis == "noise":
             kinds = ["zc", OWN_NOISE] if settings.same_noise else ["zc"]
-            models = [Model.of("z", f"{kind}@{strength:g}") for kind in kinds for strength in settings.noise]
+            models = [
+                Model.of("z", f"{kind}@{strength:g}")
+                for kind in kinds
+                for strength in settings.noise
+            ]
         elif analysis == "text" and not settings.same_noise:
             models = []
         elif analysis == "text":
-            models = [Model.of("z", f"{OTHER}@{high:g}"), Model.of("z", f"{EMPTY}@{high:g}"),
-                      Model.of(f"{EMPTY}@{high:g}", f"zc@{high:g}")]  # fmt: skip
+            models = [
+                Model.of("z", f"{OTHER}@{high:g}"),
+                Model.of("z", f"{EMPTY}@{high:g}"),
+                Model.of(f"{EMPTY}@{high:g}", f"zc@{high:g}"),
+            ]
         elif analysis == "steps":
             models = [Model.of("z", f"zc@{high:g}/step={step}") for step in steps]
         else:
             known = settings.layers or layers(model)
-            models = [Model.of(f"unet/{layer}@{high:g}/step={step}") for step in steps for layer in known]
+            models = [
+                Model.of(f"unet/{layer}@{high:g}/step={step}") for step in steps for layer in known
+            ]
         found += [(analysis, one) for one in models]
     return found

@@ -28,7 +28,13 @@ CONTRAST = ("difference", "ci_low", "ci_high", "p")
 def measured_recipe(study: Study, subject: str) -> Recipe:
     """What the measured responses to the test pictures are made from."""
     betas_hash = betas_recipe(study, subject, study.encode.rois).hash
-    return Recipe("measured", subject, VERSION["measured"], study.settings("data", "zscore"), {"betas": betas_hash})
+    return Recipe(
+        "measured",
+        subject,
+        VERSION["measured"],
+        study.settings("data", "zscore"),
+        {"betas": betas_hash},
+    )
 
 
 def measured(study: Study, subject: str, compute: Compute) -> Artefact:
@@ -45,7 +51,14 @@ def measured(study: Study, subject: str, compute: Compute) -> Artefact:
         artefact.create_array("test", (tested, n), "float32", (tested, min(VOXELS_PER_CHUNK, n)))
 
     work = partial(_measured_part, study=study, subject=subject)
-    return make(study, measured_recipe(study, subject), part_count(n, VOXELS_PER_CHUNK), work, compute, prepare)
+    return make(
+        study,
+        measured_recipe(study, subject),
+        part_count(n, VOXELS_PER_CHUNK),
+        work,
+        compute,
+        prepare,
+    )
 
 
 def _measured_part(artefact: Artefact, index: int, *, study: Study, subject: str) -> None:
@@ -58,8 +71,14 @@ def _measured_part(artefact: Artefact, index: int, *, study: Study, subject: str
 
 def statistics_recipe(study: Study, subject: str, model: Model) -> Recipe:
     """What the statistics of a model are made from."""
-    settings = {"seed": study.seed, **study.settings("encode", "atlases", "bootstrap", "permutations")}
-    inputs = {"encode": encode_recipe(study, subject, model).hash, "measured": measured_recipe(study, subject).hash}
+    settings = {
+        "seed": study.seed,
+        **study.settings("encode", "atlases", "bootstrap", "permutations"),
+    }
+    inputs = {
+        "encode": encode_recipe(study, subject, model).hash,
+        "measured": measured_recipe(study, subject).hash,
+    }
     return Recipe("statistics", model_name(subject, model), VERSION["statistics"], settings, inputs)
 
 
@@ -84,7 +103,9 @@ def statistics(study: Study, subject: str, model: Model, compute: Compute) -> Ar
     return make(study, statistics_recipe(study, subject, model), 1, work, compute, prepare)
 
 
-def _statistics_part(artefact: Artefact, index: int, *, study: Study, subject: str, model: Model) -> None:
+def _statistics_part(
+    artefact: Artefact, index: int, *, study: Study, subject: str, model: Model
+) -> None:
     with artefact.part(index) as part:
         store, settings, table = Store(study.root), study.encode, maps(study, subject, model)
         encoded = store.artefact(encode_recipe(study, subject, model))
@@ -93,9 +114,15 @@ def _statistics_part(artefact: Artefact, index: int, *, study: Study, subject: s
         regions, draws = [], []
         for atlas, labels in labelled(table, settings.atlases):
             drawn = stats.roi_draws(
-                prediction, truth, labels, n_bootstrap=settings.bootstrap, rng=rng(study.seed, subject, "images")
+                prediction,
+                truth,
+                labels,
+                n_bootstrap=settings.bootstrap,
+                rng=rng(study.seed, subject, "images"),
             )
-            found = stats.roi_summary(table["r"], labels, q=table["q"], draws=drawn).rename(columns={"mean": "r"})
+            found = stats.roi_summary(table["r"], labels, q=table["q"], draws=drawn).rename(
+                columns={"mean": "r"}
+            )
             more = [_also(table[labels == region], model) for region in found["roi"]]
             found = pd.concat([found.rename(columns={"roi": "region"}), pd.DataFrame(more)], axis=1)
             regions.append(found.drop(columns=["median", "resampled"]).assign(atlas=atlas))
@@ -108,24 +135,43 @@ def _statistics_part(artefact: Artefact, index: int, *, study: Study, subject: s
         part.table("draws", pd.concat(draws, axis=1))
         if settings.permutations:
             random = rng(study.seed, subject, "permutations")
-            p = stats.permuted_correlation_p(prediction, truth, n_permutations=settings.permutations, rng=random)
+            p = stats.permuted_correlation_p(
+                prediction, truth, n_permutations=settings.permutations, rng=random
+            )
             part.array("p_permuted", slice(0, len(p)), p)
 
 
-def _unique_intervals(study: Study, subject: str, model: Model, regions: pd.DataFrame) -> pd.DataFrame:
+def _unique_intervals(
+    study: Study, subject: str, model: Model, regions: pd.DataFrame
+) -> pd.DataFrame:
     """Intervals of the unique variance of each space (95 %, bootstrap over test images), a row for each region."""
     store = Store(study.root)
     encoded = store.artefact(encode_recipe(study, subject, model))
     truth = store.artefact(measured_recipe(study, subject)).array("test")
     labels = dict(labelled(maps(study, subject, model), study.encode.atlases))
-    members = np.array([(labels[atlas] == region).to_numpy() for atlas, region in
-                        regions[["atlas", "region"]].itertuples(index=False)])  # fmt: skip
-    draws = stats.unique_draws(encoded.array("prediction"), encoded.array("without"), truth, members,
-                               n_bootstrap=study.encode.bootstrap, rng=rng(study.seed, subject, "images"))  # fmt: skip
+    members = np.array(
+        [
+            (labels[atlas] == region).to_numpy()
+            for atlas, region in regions[["atlas", "region"]].itertuples(index=False)
+        ]
+    )
+    draws = stats.unique_draws(
+        encoded.array("prediction"),
+        encoded.array("without"),
+        truth,
+        members,
+        n_bootstrap=study.encode.bootstrap,
+        rng=rng(study.seed, subject, "images"),
+    )
     low, high = np.quantile(draws, [0.025, 0.975], axis=1)
     ends = {"ci_low": low, "ci_high": high}
-    return pd.DataFrame({f"{end} unique {space}": values[k] for k, space in enumerate(model.spaces)
-                         for end, values in ends.items()})  # fmt: skip
+    return pd.DataFrame(
+        {
+            f"{end} unique {space}": values[k]
+            for k, space in enumerate(model.spaces)
+            for end, values in ends.items()
+        }
+    )
 
 
 def _also(some: pd.DataFrame, model: Model) -> dict[str, float]:
@@ -141,8 +187,11 @@ def _also(some: pd.DataFrame, model: Model) -> dict[str, float]:
 def contrast_recipe(study: Study, subject: str, a: Model, b: Model) -> Recipe:
     """What the difference of two models is made from."""
     settings = {"seed": study.seed, **study.settings("encode", "bootstrap")}
-    inputs = {"a": encode_recipe(study, subject, a).hash, "b": encode_recipe(study, subject, b).hash,
-              "measured": measured_recipe(study, subject).hash}  # fmt: skip
+    inputs = {
+        "a": encode_recipe(study, subject, a).hash,
+        "b": encode_recipe(study, subject, b).hash,
+        "measured": measured_recipe(study, subject).hash,
+    }
     name = f"{model_name(subject, a)}-over-{model_name('', b).lstrip('-')}"[:100]
     return Recipe("contrast", name, VERSION["contrast"], settings, inputs)
 
@@ -162,16 +211,32 @@ def contrast(study: Study, subject: str, a: Model, b: Model, compute: Compute) -
             artefact.create_array(name, (n,), "float32", (min(VOXELS_PER_CHUNK, n),))
 
     work = partial(_contrast_part, study=study, subject=subject, a=a, b=b)
-    return make(study, contrast_recipe(study, subject, a, b), part_count(n, VOXELS_PER_CHUNK), work, compute, prepare)
+    return make(
+        study,
+        contrast_recipe(study, subject, a, b),
+        part_count(n, VOXELS_PER_CHUNK),
+        work,
+        compute,
+        prepare,
+    )
 
 
-def _contrast_part(artefact: Artefact, index: int, *, study: Study, subject: str, a: Model, b: Model) -> None:
+def _contrast_part(
+    artefact: Artefact, index: int, *, study: Study, subject: str, a: Model, b: Model
+) -> None:
     columns = part_slice(index, VOXELS_PER_CHUNK, artefact.array("p").shape[0])
     with artefact.part(index) as part:
         store = Store(study.root)
-        of_a, of_b = (store.artefact(encode_recipe(study, subject, m)).array("prediction")[:, columns] for m in (a, b))
+        of_a, of_b = (
+            store.artefact(encode_recipe(study, subject, m)).array("prediction")[:, columns]
+            for m in (a, b)
+        )
         truth = store.artefact(measured_recipe(study, subject)).array("test")[:, columns]
         random = rng(study.seed, subject, "images")
-        found = stats.difference_of_correlations(of_a, of_b, truth, n_bootstrap=study.encode.bootstrap, rng=random)
-        for name, values in zip(CONTRAST, (found.difference, found.ci_low, found.ci_high, found.p_t), strict=True):
+        found = stats.difference_of_correlations(
+            of_a, of_b, truth, n_bootstrap=study.encode.bootstrap, rng=random
+        )
+        for name, values in zip(
+            CONTRAST, (found.difference, found.ci_low, found.ci_high, found.p_t), strict=True
+        ):
             part.array(name, columns, values)

@@ -48,7 +48,9 @@ def maps(study: Study, subject: str, model: Model) -> pd.DataFrame:
         table["r_of_ceiling"] = normalised_correlation(table["r"], table["ncsnr"], repeats)
     if len(model.spaces) > 1:
         for name in ("unique", "product", "mix"):
-            for space, values in zip(model.spaces, np.asarray(artefact.array(name)[:], np.float64), strict=True):
+            for space, values in zip(
+                model.spaces, np.asarray(artefact.array(name)[:], np.float64), strict=True
+            ):
                 table[f"{name} {space}"] = values
     return table
 
@@ -62,4 +64,7 @@ def labelled(table: pd.DataFrame, atlases: tuple[str, ...]) -> list[tuple[str, p
     known = [name for name in atlases if name in table]
     if not known:
         return [("brain", pd.Series(ELSEWHERE, index=table.index))]
-    return [(name, table[name].replace("", ELSEWHERE) if name == known[0] else table[name]) for name in known]
+    return [
+        (name, table[name].replace("", ELSEWHERE) if name == known[0] else table[name])
+        for name in known
+    ]

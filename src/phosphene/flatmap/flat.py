@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.flatmap.sampling import HEMISPHERES, N_FSAVERAGE5, Vertices, check_shapes
-from phosphene.flatmap.style import BORDER, NO_OUTLINES, PLAIN, SOFT, Scale, finite_of, framed, write_name, written
+from phosphene.flatmap.style import (
+    BORDER,
+    NO_OUTLINES,
+    PLAIN,
+    SOFT,
+    Scale,
+    finite_of,
+    framed,
+    write_name,
+    written,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,21 +53,36 @@ def draw(
 
     for hemisphere in HEMISPHERES:
         check_shapes({"values": values[hemisphere]}, (N_FSAVERAGE5,))
-        check_shapes({name: region[hemisphere] for name, region in outlines.items()}, (N_FSAVERAGE5,))
+        check_shapes(
+            {name: region[hemisphere] for name, region in outlines.items()}, (N_FSAVERAGE5,)
+        )
     drawn = finite_of(np.concatenate([values[hemisphere] for hemisphere in HEMISPHERES]))
     note = "Flattened cortex of fsaverage. The back of the head is in the middle; dark grey lies in the sulci."
     figure, axes, norm = framed(4.3, title, note, scale, drawn)
     for hemisphere, side in HEMISPHERES.items():
         mesh, sulci = flat_mesh(hemisphere)
-        axes.tripcolor(mesh, sulci, cmap="Greys", vmin=-3, vmax=4, shading="gouraud", rasterized=True)
+        axes.tripcolor(
+            mesh, sulci, cmap="Greys", vmin=-3, vmax=4, shading="gouraud", rasterized=True
+        )
         finite = np.isfinite(values[hemisphere])
         shown = Triangulation(mesh.x, mesh.y, mesh.triangles, ~finite[mesh.triangles].all(1))
         filled = np.where(finite, values[hemisphere], 0)
-        axes.tripcolor(shown, filled, cmap=scale.colours, norm=norm, shading="gouraud", rasterized=True)
+        axes.tripcolor(
+            shown, filled, cmap=scale.colours, norm=norm, shading="gouraud", rasterized=True
+        )
         for name, region in outlines.items():
             outline(axes, mesh, name, region[hemisphere] > 0)
         x = 0.01 if hemisphere == "lh" else 0.99
-        axes.text(x, 0.98, f"{side} hemisphere", fontsize=9.5, color=SOFT, ha=side, va="top", transform=axes.transAxes)
+        axes.text(
+            x,
+            0.98,
+            f"{side} hemisphere",
+            fontsize=9.5,
+            color=SOFT,
+            ha=side,
+            va="top",
+            transform=axes.transAxes,
+        )
     return written(figure, path)
 
 
@@ -71,25 +96,34 @@ def flat_mesh(hemisphere: str) -> tuple[Triangulation, NDArray[np.float32]]:
     files, side = fetch_surf_fsaverage("fsaverage5"), HEMISPHERES[hemisphere]
     points, faces = (array.data for array in nib.load(files[f"flat_{side}"]).darrays)  # type: ignore[attr-defined]
     x, y, _ = points.T.astype(float)
-    used = x[np.unique(faces)]  # the medial wall was cut away: its vertices are in no face and not flat
+    used = x[
+        np.unique(faces)
+    ]  # the medial wall was cut away: its vertices are in no face and not flat
     x = x - used.max() - GAP if hemisphere == "lh" else x - used.min() + GAP
     return Triangulation(x, y, faces), nib.load(files[f"sulc_{side}"]).darrays[0].data  # type: ignore[attr-defined]
 
 
-def outline(axes: Axes, mesh: Triangulation, name: str, region: NDArray[np.bool_], size: float = 1) -> None:
+def outline(
+    axes: Axes, mesh: Triangulation, name: str, region: NDArray[np.bool_], size: float = 1
+) -> None:
     """Draw a region's border where half of a vertex and its neighbours belong to it, its name where it is widest."""
     from scipy.spatial import cKDTree
 
     if not region[mesh.triangles].any():
         return
     here, there = np.concatenate([mesh.edges, mesh.edges[:, ::-1]]).T
-    share = (region + np.bincount(here, region[there], len(region))) / (1 + np.bincount(here, minlength=len(region)))
+    share = (region + np.bincount(here, region[there], len(region))) / (
+        1 + np.bincount(here, minlength=len(region))
+    )
     level = min(0.5, share.max() / 2)  # a region of a few vertices stays visible
     for colour, width in BORDER:
         axes.tricontour(mesh, share, levels=[level], colors=colour, linewidths=size * width)
     triangle, side = np.nonzero(mesh.neighbors == -1)
     rim = mesh.triangles[triangle, side]
-    inside, outside = np.unique(here[share[here] > level]), np.concatenate([rim, here[share[here] <= level]])
+    inside, outside = (
+        np.unique(here[share[here] > level]),
+        np.concatenate([rim, here[share[here] <= level]]),
+    )
     points = np.column_stack([mesh.x, mesh.y])
     away, _ = cKDTree(points[outside]).query(points[inside])
     x, y = points[inside[away.argmax()]]

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
 from phosphene.flatmap.raster import GREYS
-from phosphene.flatmap.style import BORDER, NO_OUTLINES, PLAIN, Scale, finite_of, framed, write_name, written
+from phosphene.flatmap.style import (
+    BORDER,
+    NO_OUTLINES,
+    PLAIN,
+    Scale,
+    finite_of,
+    framed,
+    write_name,
+    written,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,8 +61,12 @@ class PycortexGround:
 
     def __init__(self, place: Pycortex) -> None:
         self.place, self._cortex = place, _cortex(place)
-        self.shape = tuple(int(n) for n in self._cortex.db.get_xfm(place.subject, place.transform).shape[::-1])
-        self.note = f"Flattened cortex of {place.subject}, from pycortex; dark grey lies in the sulci."
+        self.shape = tuple(
+            int(n) for n in self._cortex.db.get_xfm(place.subject, place.transform).shape[::-1]
+        )
+        self.note = (
+            f"Flattened cortex of {place.subject}, from pycortex; dark grey lies in the sulci."
+        )
         depth, extent = self._picture(self._cortex.db.get_surfinfo(place.subject, "curvature"))
         self._depth, self.extent = -depth, extent  # pycortex's curvature is positive on gyri
 
@@ -69,7 +82,9 @@ class PycortexGround:
 
     def labels(self, volume: Floats) -> NDArray[np.int64]:
         """Carry whole numbers from 1 on, those of the middle of the cortex; 0 where there are none."""
-        return np.nan_to_num(np.rint(self._sampled(np.nan_to_num(volume), thick=1))).astype(np.int64)
+        return np.nan_to_num(np.rint(self._sampled(np.nan_to_num(volume), thick=1))).astype(
+            np.int64
+        )
 
     def _sampled(self, volume: Floats, thick: int) -> Floats:
         if np.shape(volume) != self.shape:
@@ -78,11 +93,15 @@ class PycortexGround:
                 f"{self.place.transform!r} of pycortex's subject {self.place.subject!r}"
             )
         # pycortex's volumes are (z, y, x)
-        data = self._cortex.Volume(np.asarray(volume, float).T, self.place.subject, self.place.transform)
+        data = self._cortex.Volume(
+            np.asarray(volume, float).T, self.place.subject, self.place.transform
+        )
         return self._picture(data, thick=thick, sampler="nearest")[0]
 
     def _picture(self, data: Any, **how: Any) -> tuple[Floats, tuple[float, float, float, float]]:
-        picture, extent = self._cortex.quickflat.utils.make_flatmap_image(data, height=HEIGHT, **how)
+        picture, extent = self._cortex.quickflat.utils.make_flatmap_image(
+            data, height=HEIGHT, **how
+        )
         left, right, bottom, top = (float(edge) for edge in extent)
         return np.asarray(picture, float), (left, right, bottom, top)
 
@@ -130,7 +149,9 @@ def draw_pycortex(
     rows, columns = picture.shape
     figure, axes, norm = framed(11.0 * rows / columns, title, ground.note, scale, drawn)
     axes.imshow(ground.shade(), extent=ground.extent)
-    axes.imshow(picture, cmap=scale.colours, norm=norm, extent=ground.extent, interpolation="nearest")
+    axes.imshow(
+        picture, cmap=scale.colours, norm=norm, extent=ground.extent, interpolation="nearest"
+    )
     for name, region in outlines.items():
         ground.outline(axes, name, np.asarray(region) > 0)
     return written(figure, path)

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.flatmap.flat import flat_mesh, outline
-from phosphene.flatmap.sampling import HEMISPHERES, N_FSAVERAGE5, Transforms, to_fsaverage5, to_native
+from phosphene.flatmap.sampling import (
+    HEMISPHERES,
+    N_FSAVERAGE5,
+    Transforms,
+    to_fsaverage5,
+    to_native,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +99,12 @@ class FlatGround:
         there = self._vertices(to_native(volume, self.transforms))[corners]
         weights = weights * np.isfinite(there)
         total = weights.sum(-1)
-        mean = np.divide((np.nan_to_num(there) * weights).sum(-1), total, out=np.zeros_like(total), where=total > 0)
+        mean = np.divide(
+            (np.nan_to_num(there) * weights).sum(-1),
+            total,
+            out=np.zeros_like(total),
+            where=total > 0,
+        )
         return np.where(total > MOST, mean, np.nan)
 
     def labels(self, volume: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -18,9 +18,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HEMISPHERES = {"lh": "left", "rh": "right"}
-GRIDS = {"func1pt8mm": "func1pt8", "func1mm": "func1pt0"}  # resolution -> its name in NSD's transform files
-N_FSAVERAGE5, N_FSAVERAGE = 10242, 163842  # vertices of a hemisphere; fsaverage begins with those of fsaverage5
-INVALID, OUTSIDE = 9999, -1  # NSD's coordinate of a vertex outside the grid; NSD's label of what is not cortex
+GRIDS = {
+    "func1pt8mm": "func1pt8",
+    "func1mm": "func1pt0",
+}  # resolution -> its name in NSD's transform files
+N_FSAVERAGE5, N_FSAVERAGE = (
+    10242,
+    163842,
+)  # vertices of a hemisphere; fsaverage begins with those of fsaverage5
+INVALID, OUTSIDE = (
+    9999,
+    -1,
+)  # NSD's coordinate of a vertex outside the grid; NSD's label of what is not cortex
 
 Vertices = Mapping[str, NDArray[Any]]
 """Values of the vertices of "lh" and "rh", each of shape (n_vertices,)."""
@@ -66,24 +75,35 @@ def read_transforms(folder: str | Path, resolution: str = "func1pt8mm") -> Trans
     return Transforms(layers, nearest)
 
 
-def transform_paths(folder: str | Path, hemisphere: str, resolution: str = "func1pt8mm") -> list[Path]:
+def transform_paths(
+    folder: str | Path, hemisphere: str, resolution: str = "func1pt8mm"
+) -> list[Path]:
     """The files with the coordinates at three depths, and the one that leads to fsaverage."""
     if resolution not in GRIDS:
-        raise PhospheneError(f"resolution: unknown grid {resolution!r}; expected {' or '.join(map(repr, GRIDS))}")
+        raise PhospheneError(
+            f"resolution: unknown grid {resolution!r}; expected {' or '.join(map(repr, GRIDS))}"
+        )
     names = [f"{GRIDS[resolution]}-to-layerB{depth}" for depth in (1, 2, 3)]
-    return [Path(folder).expanduser() / f"{hemisphere}.{name}.mgz" for name in (*names, "white-to-fsaverage")]
+    return [
+        Path(folder).expanduser() / f"{hemisphere}.{name}.mgz"
+        for name in (*names, "white-to-fsaverage")
+    ]
 
 
 def _read_mgz(path: Path) -> NDArray[np.float32]:
     import nibabel as nib
 
     if not path.is_file():
-        raise PhospheneError(f"{path}: no such file; a flat map needs all of the subject's transforms, copy it there")
+        raise PhospheneError(
+            f"{path}: no such file; a flat map needs all of the subject's transforms, copy it there"
+        )
     check_unzipped(path)
     try:
         return np.squeeze(np.asarray(nib.load(path).dataobj, np.float32))  # type: ignore[attr-defined]
     except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
-        raise PhospheneError(f"{path}: could not be read as MGZ ({error}); copy or download it again") from error
+        raise PhospheneError(
+            f"{path}: could not be read as MGZ ({error}); copy or download it again"
+        ) from error
 
 
 def _read_layers(paths: Sequence[Path]) -> NDArray[np.float32]:
@@ -137,22 +157,34 @@ def to_native(
     """
     check_volume(volume)
     if kind not in ("values", "labels"):
-        raise PhospheneError(f"kind: unknown kind of volume {kind!r}; expected 'values' or 'labels'")
+        raise PhospheneError(
+            f"kind: unknown kind of volume {kind!r}; expected 'values' or 'labels'"
+        )
     sample = _sample_values if kind == "values" else _sample_labels
-    return {hemisphere: sample(np.asarray(volume, float), layers) for hemisphere, layers in transforms.layers.items()}
+    return {
+        hemisphere: sample(np.asarray(volume, float), layers)
+        for hemisphere, layers in transforms.layers.items()
+    }
 
 
-def _at(volume: NDArray[Any], layers: NDArray[np.float32], order: int, outside: float = 0) -> NDArray[np.float64]:
+def _at(
+    volume: NDArray[Any], layers: NDArray[np.float32], order: int, outside: float = 0
+) -> NDArray[np.float64]:
     """Interpolate at every vertex and depth, shape (3, n_vertices)."""
     from scipy.ndimage import map_coordinates
 
-    points = np.nan_to_num(np.moveaxis(layers, -1, 0).astype(float), nan=-1)  # -1 is outside every grid
+    points = np.nan_to_num(
+        np.moveaxis(layers, -1, 0).astype(float), nan=-1
+    )  # -1 is outside every grid
     return np.asarray(map_coordinates(volume, points, order=order, mode="constant", cval=outside))
 
 
 def _sample_values(volume: NDArray[Any], layers: NDArray[np.float32]) -> NDArray[np.float64]:
     finite = np.isfinite(volume)
-    weight, weighted = _at(finite.astype(float), layers, 1), _at(np.where(finite, volume, 0), layers, 1)
+    weight, weighted = (
+        _at(finite.astype(float), layers, 1),
+        _at(np.where(finite, volume, 0), layers, 1),
+    )
     inside = _at(finite.astype(float), layers, 0) > 0
     total = np.divide(weighted, weight, out=np.zeros_like(weight), where=inside).sum(0)
     n_depths = inside.sum(0)
@@ -160,13 +192,17 @@ def _sample_values(volume: NDArray[Any], layers: NDArray[np.float32]) -> NDArray
 
 
 def _sample_labels(volume: NDArray[Any], layers: NDArray[np.float32]) -> NDArray[np.int64]:
-    outer, middle, inner = _at(np.nan_to_num(np.rint(volume), nan=OUTSIDE), layers, 0, OUTSIDE).astype(np.int64)
+    outer, middle, inner = _at(
+        np.nan_to_num(np.rint(volume), nan=OUTSIDE), layers, 0, OUTSIDE
+    ).astype(np.int64)
     return np.asarray(np.where(outer == inner, outer, middle))
 
 
 def check_volume(volume: NDArray[Any]) -> None:
     if np.ndim(volume) != 3:
-        raise PhospheneError(f"volume: has shape {np.shape(volume)}; expected the three axes (x, y, z)")
+        raise PhospheneError(
+            f"volume: has shape {np.shape(volume)}; expected the three axes (x, y, z)"
+        )
 
 
 def check_shapes(arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> None:
@@ -177,15 +213,22 @@ def check_shapes(arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> 
 
 def to_fsaverage5(native: Vertices, transforms: Transforms) -> dict[str, NDArray[Any]]:
     """Carry what :func:`to_native` gave to fsaverage5, from the nearest vertex: "lh" and "rh", shape (10242,)."""
-    return {hemisphere: native[hemisphere][index[:N_FSAVERAGE5]] for hemisphere, index in transforms.nearest.items()}
+    return {
+        hemisphere: native[hemisphere][index[:N_FSAVERAGE5]]
+        for hemisphere, index in transforms.nearest.items()
+    }
 
 
 def to_fsaverage(native: Vertices, transforms: Transforms) -> dict[str, NDArray[Any]]:
     """Carry what :func:`to_native` gave to fsaverage, all vertices that the subject's file names: 163842, or 10242."""
-    return {hemisphere: native[hemisphere][index] for hemisphere, index in transforms.nearest.items()}
+    return {
+        hemisphere: native[hemisphere][index] for hemisphere, index in transforms.nearest.items()
+    }
 
 
-def to_volume(values: NDArray[Any], voxels: pd.DataFrame, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def to_volume(
+    values: NDArray[Any], voxels: pd.DataFrame, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
     """Put one value per voxel where the voxels lie, NaN elsewhere.
 
     Parameters
@@ -197,7 +240,9 @@ def to_volume(values: NDArray[Any], voxels: pd.DataFrame, shape: tuple[int, ...]
         Grid of the scans: ``data.shape``.
     """
     if np.shape(values) != (len(voxels),):
-        raise PhospheneError(f"values: found shape {np.shape(values)}, expected one for each of {len(voxels)} voxels")
+        raise PhospheneError(
+            f"values: found shape {np.shape(values)}, expected one for each of {len(voxels)} voxels"
+        )
     volume = np.full(shape, np.nan)
     volume[tuple(voxels[["x", "y", "z"]].to_numpy().T)] = values
     return volume

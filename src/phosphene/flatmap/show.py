@@ -63,21 +63,33 @@ def show(
     """
     for name, region in outlines.items():
         if not np.isin(region, (0, 1)).all():
-            raise PhospheneError(f"outlines: {name!r} holds more than 0 and 1; give a mask, such as `atlas == 1`")
+            raise PhospheneError(
+                f"outlines: {name!r} holds more than 0 and 1; give a mask, such as `atlas == 1`"
+            )
     if isinstance(transforms, Pycortex):
         return draw_pycortex(volume, transforms, outlines, title, scale, path)
     if isinstance(transforms, str | Path):
         if not Path(transforms).is_dir():
-            raise PhospheneError(f"{transforms}: no such folder; give the folder of the transforms, or None for slices")
-        there = any(file.is_file() for hemisphere in HEMISPHERES for file in transform_paths(transforms, hemisphere))
+            raise PhospheneError(
+                f"{transforms}: no such folder; give the folder of the transforms, or None for slices"
+            )
+        there = any(
+            file.is_file()
+            for hemisphere in HEMISPHERES
+            for file in transform_paths(transforms, hemisphere)
+        )
         if not there:
-            warnings.warn(f"{transforms}: no surface registration found; slices are drawn instead", stacklevel=2)
+            warnings.warn(
+                f"{transforms}: no surface registration found; slices are drawn instead",
+                stacklevel=2,
+            )
         transforms = read_transforms(transforms) if there else None
     if transforms is None:
         return draw_slices(volume, outlines, title, scale, path, background)
     check_shapes(outlines, np.shape(volume))
     values = to_fsaverage5(to_native(volume, transforms), transforms)
     regions = {
-        name: to_fsaverage5(to_native(region, transforms, "labels"), transforms) for name, region in outlines.items()
+        name: to_fsaverage5(to_native(region, transforms, "labels"), transforms)
+        for name, region in outlines.items()
     }
     return draw(values, regions, title, scale, path)

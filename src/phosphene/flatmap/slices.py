@@ -50,12 +50,22 @@ def draw_slices(
     x, y = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
     box = np.s_[x[0] : x[-1] + 1, y[0] : y[-1] + 1, planes]
     values, width, height = mosaic(np.asarray(volume)[box], np.nan)
-    figure, axes, norm = framed(min(4.3, WIDTH * values.shape[0] / values.shape[1]), title, note, scale, drawn)
+    figure, axes, norm = framed(
+        min(4.3, WIDTH * values.shape[0] / values.shape[1]), title, note, scale, drawn
+    )
     axes.imshow(mosaic(grey[box], 0)[0], cmap="Greys", vmin=0, vmax=3 * grey.max())
     axes.imshow(values, cmap=scale.colours, norm=norm)
     for k, z in enumerate(planes):
         row, column = divmod(k, values.shape[1] // width)
-        axes.text((column + 0.5) * width, row * height, f"z = {z}", fontsize=8.5, color=SOFT, ha="center", va="top")
+        axes.text(
+            (column + 0.5) * width,
+            row * height,
+            f"z = {z}",
+            fontsize=8.5,
+            color=SOFT,
+            ha="center",
+            va="top",
+        )
     for name, region in outlines.items():
         outline_tiles(axes, name, mosaic(np.asarray(region)[box] > 0, 0)[0])
     return written(figure, path)
@@ -75,7 +85,9 @@ def outline_tiles(axes: Axes, name: str, region: NDArray[np.float64], size: floa
     write_name(axes, float(column), float(row), name, size)
 
 
-def mosaic(planes: NDArray[Any], empty: float, most: int = N_COLUMNS) -> tuple[NDArray[np.float64], int, int]:
+def mosaic(
+    planes: NDArray[Any], empty: float, most: int = N_COLUMNS
+) -> tuple[NDArray[np.float64], int, int]:
     """Lay out planes (x, y, n) in rows, x to the right and y upwards; returns width and height of a tile too."""
     n_columns = min(most, planes.shape[2])
     n_rows = -(-planes.shape[2] // n_columns)
@@ -102,10 +114,14 @@ class SliceGround:
     flat = False
     note = "No surface registration was found: slices of the scan's own grid, x to the right, y upwards."
 
-    def __init__(self, mask: NDArray[np.bool_], shown: NDArray[np.bool_], most: int = N_COLUMNS) -> None:
+    def __init__(
+        self, mask: NDArray[np.bool_], shown: NDArray[np.bool_], most: int = N_COLUMNS
+    ) -> None:
         self.most = most
         planes = np.flatnonzero((shown if shown.any() else mask).any((0, 1)))
-        self.planes = planes[np.unique(np.linspace(0, len(planes) - 1, N_SLICES).round().astype(int))]
+        self.planes = planes[
+            np.unique(np.linspace(0, len(planes) - 1, N_SLICES).round().astype(int))
+        ]
         x, y = np.flatnonzero(mask.any((1, 2))), np.flatnonzero(mask.any((0, 2)))
         self._box = np.s_[x[0] : x[-1] + 1, y[0] : y[-1] + 1, self.planes]
         self._mask, self.width, self.height = mosaic(mask[self._box], 0, most)

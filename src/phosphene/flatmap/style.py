@@ -51,28 +51,43 @@ NO_OUTLINES: Mapping[str, Any] = MappingProxyType({})
 def finite_of(values: NDArray[Any]) -> NDArray[Any]:
     finite: NDArray[Any] = np.asarray(values)[np.isfinite(values)]
     if not len(finite):
-        raise PhospheneError("values: none of those to draw is finite; is the volume on the grid of the transforms?")
+        raise PhospheneError(
+            "values: none of those to draw is finite; is the volume on the grid of the transforms?"
+        )
     return finite
 
 
-def framed(height: float, title: str, note: str, scale: Scale, values: NDArray[Any]) -> tuple[Figure, Axes, Normalize]:
+def framed(
+    height: float, title: str, note: str, scale: Scale, values: NDArray[Any]
+) -> tuple[Figure, Axes, Normalize]:
     """A figure with all but the map, whose height is given in inches: title, explanation, colour bar; empty axes."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     low, high = np.percentile(values, [1, 99])
-    norm = Normalize(low if scale.low is None else scale.low, high if scale.high is None else scale.high)
+    norm = Normalize(
+        low if scale.low is None else scale.low, high if scale.high is None else scale.high
+    )
     beyond = values.min() < norm.vmin, values.max() > norm.vmax
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
+    extend = {
+        (False, False): "neither",
+        (True, False): "min",
+        (False, True): "max",
+        (True, True): "both",
+    }[beyond]
     total = height + 2 * MARGIN
     figure = Figure(figsize=(WIDTH, total))
-    figure.text(0.02, 1 - 0.34 / total, title, fontsize=15, fontweight="bold", color=INK, va="center")
+    figure.text(
+        0.02, 1 - 0.34 / total, title, fontsize=15, fontweight="bold", color=INK, va="center"
+    )
     figure.text(0.02, 1 - 0.64 / total, note, fontsize=9.5, color=SOFT, va="center")
     axes = figure.add_axes((0.01, MARGIN / total, 0.98, height / total), aspect="equal")
     axes.set_axis_off()
     strip = figure.add_axes((0.35, 0.62 / total, 0.3, 0.13 / total))
-    bar = figure.colorbar(ScalarMappable(norm, scale.colours), cax=strip, orientation="horizontal", extend=extend)
+    bar = figure.colorbar(
+        ScalarMappable(norm, scale.colours), cax=strip, orientation="horizontal", extend=extend
+    )
     bar.set_label(scale.label, fontsize=10, color=INK)
     bar.outline.set_visible(False)
     strip.tick_params(labelsize=9, length=2, colors=INK)
@@ -97,4 +112,6 @@ def write_name(axes: Axes, x: float, y: float, name: str, size: float = 1) -> No
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2.5, foreground="white")]
-    axes.text(x, y, name, fontsize=8.5 * size, color=INK, ha="center", va="center", path_effects=halo)
+    axes.text(
+        x, y, name, fontsize=8.5 * size, color=INK, ha="center", va="center", path_effects=halo
+    )

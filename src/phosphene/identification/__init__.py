@@ -7,9 +7,21 @@ stands for several samples of a picture · ``two_way`` :func:`identify` among al
 
 from phosphene.identification.retrieving import Retrieval, retrieval
 from phosphene.identification.similarity import Rule, choose, correlations
-from phosphene.identification.two_way import Direction, Identification, identify, two_way_identification
+from phosphene.identification.two_way import (
+    Direction,
+    Identification,
+    identify,
+    two_way_identification,
+)
 
 __all__ = [
-    "Direction", "Identification", "Retrieval", "Rule", "choose", "correlations", "identify", "retrieval",
+    "Direction",
+    "Identification",
+    "Retrieval",
+    "Rule",
+    "choose",
+    "correlations",
+    "identify",
+    "retrieval",
     "two_way_identification",
-]  # fmt: skip
+]

@@ -135,7 +135,9 @@ def _rivals(similarity: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray
     return better, equal
 
 
-def _chance_to_win(better: NDArray[np.int64], equal: NDArray[np.int64], others: int, size: int) -> NDArray[np.float64]:
+def _chance_to_win(
+    better: NDArray[np.int64], equal: NDArray[np.int64], others: int, size: int
+) -> NDArray[np.float64]:
     """Probability to come out on top of a set of `size` with random ones out of `others`, by the number of rivals.
 
     With b better ones it is that none is drawn, C(others - b, size - 1) / C(others, size - 1). One of t + 1 equal ones
@@ -148,13 +150,19 @@ def _chance_to_win(better: NDArray[np.int64], equal: NDArray[np.int64], others: 
 
 
 def _interval(
-    accuracy: float, similarity: NDArray[np.float64], size: int, n_bootstrap: int, generator: np.random.Generator
+    accuracy: float,
+    similarity: NDArray[np.float64],
+    size: int,
+    n_bootstrap: int,
+    generator: np.random.Generator,
 ) -> tuple[float, float]:
     if n_bootstrap < 1:
         return float("nan"), float("nan")
     n = len(similarity)
     better, equal = _rivals(similarity)
-    left_better = better.sum(axis=1)[:, None] - better  # column j: rivals that are left without image j
+    left_better = (
+        better.sum(axis=1)[:, None] - better
+    )  # column j: rivals that are left without image j
     left_equal = equal.sum(axis=1)[:, None] - equal
     np.fill_diagonal(left_better, 0)  # an image without itself is asked nothing
     np.fill_diagonal(left_equal, 0)
@@ -162,5 +170,7 @@ def _interval(
     np.fill_diagonal(won, 0)
     without = won.sum(axis=0) / (n - 1)
     influences = (n - 1) * (without.mean() - without)
-    low, high = np.clip(bootstrap_ci(accuracy + influences, n_bootstrap=n_bootstrap, rng=generator), 0, 1)
+    low, high = np.clip(
+        bootstrap_ci(accuracy + influences, n_bootstrap=n_bootstrap, rng=generator), 0, 1
+    )
     return float(low), float(high)

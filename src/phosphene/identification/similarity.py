@@ -85,7 +85,9 @@ def choose(r: ArrayLike, rule: Rule, chosen: ArrayLike | None = None) -> NDArray
     elif rule == "decoded":
         picked = _picked(chosen, samples)
     else:
-        raise PhospheneError(f"choose: rule must be {', '.join(get_args(Rule)[:-1])} or oracle, found {rule!r}.")
+        raise PhospheneError(
+            f"choose: rule must be {', '.join(get_args(Rule)[:-1])} or oracle, found {rule!r}."
+        )
     return np.asarray(samples[picked, np.arange(n)], dtype=np.float64)
 
 
@@ -101,12 +103,19 @@ def _picked(chosen: ArrayLike | None, samples: NDArray[np.float64]) -> NDArray[n
     )
 
 
-def checked(features_recon: ArrayLike, features_original: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+def checked(
+    features_recon: ArrayLike, features_original: ArrayLike
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """(n, s, d) and (n, d), refused where they do not belong together; nothing is copied."""
     recon, original = np.asarray(features_recon), np.asarray(features_original)
     if recon.ndim == 2:
         recon = recon[:, None, :]
-    if original.ndim != 2 or recon.ndim != 3 or (len(recon), recon.shape[2]) != original.shape or not recon.shape[1]:
+    if (
+        original.ndim != 2
+        or recon.ndim != 3
+        or (len(recon), recon.shape[2]) != original.shape
+        or not recon.shape[1]
+    ):
         raise PhospheneError(
             "identification: features must be (n, d) or (n, samples, d) for reconstructions and (n, d) for "
             f"originals, found {np.shape(features_recon)} and {original.shape}."
@@ -171,7 +180,10 @@ def _unit(block: NDArray[Any], moments: Moments, out: NDArray[np.float64]) -> ND
 
 
 def _blocks(d: int) -> list[slice]:
-    return [slice(start, min(start + _FEATURES_PER_BLOCK, d)) for start in range(0, d, _FEATURES_PER_BLOCK)]
+    return [
+        slice(start, min(start + _FEATURES_PER_BLOCK, d))
+        for start in range(0, d, _FEATURES_PER_BLOCK)
+    ]
 
 
 def _moments(features: NDArray[Any], centred: bool) -> Moments:

@@ -152,8 +152,12 @@ def identify(
     similarity = np.asarray(r, dtype=np.float64).round(TIE_DECIMALS)
     n = len(similarity) if similarity.ndim else 0
     if similarity.shape != (n, n) or n < 2:
-        raise PhospheneError(f"identify: r must be (n, n) with at least two images, found {similarity.shape}.")
-    if direction == "takagi2023":  # rows: what is fixed; columns: the candidates; own pair on the diagonal
+        raise PhospheneError(
+            f"identify: r must be (n, n) with at least two images, found {similarity.shape}."
+        )
+    if (
+        direction == "takagi2023"
+    ):  # rows: what is fixed; columns: the candidates; own pair on the diagonal
         similarity = np.ascontiguousarray(similarity.T)
     generator = np.random.default_rng(rng)
     outcomes, mask, weights = _outcomes(similarity), None, None
@@ -190,7 +194,9 @@ def _check_direction(direction: str) -> None:
 def _mask(among: ArrayLike, n: int) -> NDArray[np.bool_]:
     mask = np.array(among)
     if mask.shape != (n, n) or mask.dtype != bool:
-        raise PhospheneError(f"identify: among must be bool ({n}, {n}), found {mask.dtype} of shape {mask.shape}.")
+        raise PhospheneError(
+            f"identify: among must be bool ({n}, {n}), found {mask.dtype} of shape {mask.shape}."
+        )
     np.fill_diagonal(mask, False)
     return mask
 
@@ -237,7 +243,9 @@ def _bootstrap_ci(
     if error <= _NO_ERROR or not known.any():
         return float(estimate), float(estimate)
     low, high = np.quantile((accuracies[known] - estimate) / errors[known], [0.025, 0.975])
-    return float(np.clip(estimate - max(high, 0) * error, 0, 1)), float(np.clip(estimate - min(low, 0) * error, 0, 1))
+    return float(np.clip(estimate - max(high, 0) * error, 0, 1)), float(
+        np.clip(estimate - min(low, 0) * error, 0, 1)
+    )
 
 
 def _accuracy_and_error(
@@ -263,7 +271,10 @@ def _accuracy_and_error(
 
 
 def _permutation_p(
-    r: NDArray[np.float64], mask: NDArray[np.bool_] | None, n_permutations: int, generator: np.random.Generator
+    r: NDArray[np.float64],
+    mask: NDArray[np.bool_] | None,
+    n_permutations: int,
+    generator: np.random.Generator,
 ) -> float:
     if n_permutations < 1:
         return float("nan")
@@ -290,7 +301,9 @@ def _pairing(parts: NDArray[np.int32], generator: np.random.Generator) -> NDArra
     return pairing
 
 
-def _twice_wins_among(r: NDArray[np.float64], mask: NDArray[np.bool_], parts: NDArray[np.int32]) -> NDArray[np.int64]:
+def _twice_wins_among(
+    r: NDArray[np.float64], mask: NDArray[np.bool_], parts: NDArray[np.int32]
+) -> NDArray[np.int64]:
     """As `_twice_wins`, candidate j against the distractors of j only; zero for pairs from different parts."""
     wins = np.zeros(r.shape, dtype=np.int64)
     for part in np.flatnonzero(np.bincount(parts) > 1):

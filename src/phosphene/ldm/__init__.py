@@ -24,7 +24,14 @@ from phosphene.ldm.loading import PARTS as PARTS
 from phosphene.ldm.loading import describe as describe
 from phosphene.ldm.loading import fingerprint as fingerprint
 from phosphene.ldm.loading import nets
-from phosphene.ldm.running import checked_finite, fitting, full_precision, in_blocks, not_finite, own_device
+from phosphene.ldm.running import (
+    checked_finite,
+    fitting,
+    full_precision,
+    in_blocks,
+    not_finite,
+    own_device,
+)
 from phosphene.ldm.sampling import NoiseSchedule, Sampler, ddim
 
 # Latent pixels and captions that go through a network together: on a CPU part of the results' bits, so no settings.
@@ -36,7 +43,9 @@ Rows = NDArray[np.float32]
 Pictures = NDArray[np.uint8]
 
 
-def resize(pictures: Pictures, side: int, how: Image.Resampling = Image.Resampling.LANCZOS) -> Pictures:
+def resize(
+    pictures: Pictures, side: int, how: Image.Resampling = Image.Resampling.LANCZOS
+) -> Pictures:
     """Resize pictures, uint8 (n, height, width, 3), to squares of `side` pixels."""
     if pictures.shape[1:3] == (side, side):
         return pictures
@@ -57,7 +66,9 @@ class LatentDiffusion:
     schedule : NoiseSchedule
     """
 
-    def __init__(self, vae: Any, unet: Any, text: Any, tokenizer: Any, schedule: NoiseSchedule) -> None:
+    def __init__(
+        self, vae: Any, unet: Any, text: Any, tokenizer: Any, schedule: NoiseSchedule
+    ) -> None:
         # Only the U-Net, where the time goes, may be of half precision: the autoencoders of some models overflow in it,
         # and z and c are what regressions aim at.
         self.device = unet.device
@@ -71,7 +82,10 @@ class LatentDiffusion:
         self.schedule = schedule
         self.factor: int = 2 ** (len(vae.config.block_out_channels) - 1)
         self.size: int = unet.config.sample_size * self.factor
-        self.context_shape: tuple[int, int] = (text.config.max_position_embeddings, text.config.hidden_size)
+        self.context_shape: tuple[int, int] = (
+            text.config.max_position_embeddings,
+            text.config.hidden_size,
+        )
 
     @classmethod
     def load(cls, name: str | Path = "bundled", device: str = "auto") -> LatentDiffusion:
@@ -114,9 +128,14 @@ class LatentDiffusion:
 
     @cached_property
     def _fitting(self) -> int:
-        z, c = (np.zeros((1, int(np.prod(shape))), np.float32) for shape in (self.latent_shape(), self.context_shape))
+        z, c = (
+            np.zeros((1, int(np.prod(shape))), np.float32)
+            for shape in (self.latent_shape(), self.context_shape)
+        )
         most = GPU_PIXELS_DENOISED // int(np.prod(self.latent_shape()[1:]))
-        return fitting(self.device, max(most, 1), lambda: self._sampled(z, c, 1.0, 1, 5.0, [0], "consistent"))
+        return fitting(
+            self.device, max(most, 1), lambda: self._sampled(z, c, 1.0, 1, 5.0, [0], "consistent")
+        )
 
     def _block(self, shape: tuple[int, ...]) -> int:
         """Count the pictures, with latents of this shape, that always go through a network together.
@@ -129,12 +148,19 @@ class LatentDiffusion:
     def _tensor(self, rows: Rows, shape: tuple[int, ...]) -> Tensor:
         values = torch.from_numpy(np.ascontiguousarray(rows, np.float32)).reshape(len(rows), *shape)
         # pinned, so that what is sent to a GPU need not wait for what it does
-        return values if self.device.type == "cpu" else values.pin_memory().to(self.device, non_blocking=True)
+        return (
+            values
+            if self.device.type == "cpu"
+            else values.pin_memory().to(self.device, non_blocking=True)
+        )
 
     def _noise(self, seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
         """Draw noise, a seed for each picture, on the CPU: neither batch nor device changes it."""
         return self._tensor(
-            np.stack([np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]), shape
+            np.stack(
+                [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
+            ),
+            shape,
         )
 
     def _grid(self, z: Rows) -> tuple[int, int, int]:
@@ -147,7 +173,9 @@ class LatentDiffusion:
         return channels, side, side
 
     @torch.inference_mode()
-    def image_to_latent(self, images: Pictures, size: int = 0, sample_seeds: Sequence[int] | None = None) -> Rows:
+    def image_to_latent(
+        self, images: Pictures, size: int = 0, sample_seeds: Sequence[int] | None = None
+    ) -> Rows:
         """Encode photographs.
 
         Parameters
@@ -193,7 +221,9 @@ class LatentDiffusion:
             decoded = self._decoded(some)
             finite.logical_and_(decoded.isfinite().all())  # NaN would become black
             grey = (decoded.clamp(-1, 1) + 1) * 127.5
-            return (grey if sampler == "paper" else grey.round()).to(torch.uint8).permute(0, 2, 3, 1)
+            return (
+                (grey if sampler == "paper" else grey.round()).to(torch.uint8).permute(0, 2, 3, 1)
+            )
 
         pictures = in_blocks(whole, self._block(tuple(latents.shape[1:])), latents)
 
@@ -209,7 +239,9 @@ class LatentDiffusion:
     def _decoded(self, latents: Tensor) -> Tensor:
         """Decode latents to pictures of -1 to 1."""
         x = latents.contiguous(memory_format=self._layout) / self.vae.config.scaling_factor
-        decoded: Tensor = self.vae.decode(x).sample  # TF32 on a GPU: what it changes is far below a grey level
+        decoded: Tensor = self.vae.decode(
+            x
+        ).sample  # TF32 on a GPU: what it changes is far below a grey level
         return decoded
 
     @torch.inference_mode()
@@ -251,7 +283,11 @@ class LatentDiffusion:
                 stacklevel=3,  # the call under torch's inference mode
             )
         ids = self.tokenizer(
-            flat, padding="max_length", max_length=self.context_shape[0], truncation=True, return_tensors="pt"
+            flat,
+            padding="max_length",
+            max_length=self.context_shape[0],
+            truncation=True,
+            return_tensors="pt",
         ).input_ids.to(self.device)
         states = in_blocks(lambda some: self.text(some).last_hidden_state, CAPTIONS, ids)
         groups = torch.split(states, [len(c) for c in captions])
@@ -270,8 +306,17 @@ class LatentDiffusion:
         """The context of the empty prompt, (1, tokens, width): what guidance steers away from."""
         return self._tensor(self.text_to_context([[""]]), self.context_shape)
 
-    def denoise(self, z: Rows | None, c: Rows, *, strength: float = 0.8, steps: int = 50, guidance: float = 5.0,
-                seeds: Sequence[int], sampler: Sampler = "consistent") -> Pictures:  # fmt: skip
+    def denoise(
+        self,
+        z: Rows | None,
+        c: Rows,
+        *,
+        strength: float = 0.8,
+        steps: int = 50,
+        guidance: float = 5.0,
+        seeds: Sequence[int],
+        sampler: Sampler = "consistent",
+    ) -> Pictures:
         """Turn latents and contexts into pictures (paper, section C, steps 2 and 3).
 
         Parameters
@@ -304,20 +349,41 @@ class LatentDiffusion:
         return self.denoise_later(z, c, **settings, seeds=seeds, sampler=sampler)()
 
     @torch.inference_mode()
-    def denoise_later(self, z: Rows | None, c: Rows, *, strength: float = 0.8, steps: int = 50, guidance: float = 5.0,
-                      seeds: Sequence[int], sampler: Sampler = "consistent") -> Callable[[], Pictures]:  # fmt: skip
+    def denoise_later(
+        self,
+        z: Rows | None,
+        c: Rows,
+        *,
+        strength: float = 0.8,
+        steps: int = 50,
+        guidance: float = 5.0,
+        seeds: Sequence[int],
+        sampler: Sampler = "consistent",
+    ) -> Callable[[], Pictures]:
         """Start :meth:`denoise`: a GPU goes on by itself; calling what is returned waits for the pictures."""
         checked_finite(c, "found contexts", "compute them again")
         if z is not None:
             checked_finite(z, "found latents", "compute them again")
-        return self._pictures(self._sampled(z, c, strength, steps, guidance, seeds, sampler), sampler)
+        return self._pictures(
+            self._sampled(z, c, strength, steps, guidance, seeds, sampler), sampler
+        )
 
     @torch.inference_mode()
-    def _sampled(self, z: Rows | None, c: Rows, strength: float, steps: int, guidance: float, seeds: Sequence[int],
-                 sampler: Sampler) -> Tensor:  # fmt: skip
+    def _sampled(
+        self,
+        z: Rows | None,
+        c: Rows,
+        strength: float,
+        steps: int,
+        guidance: float,
+        seeds: Sequence[int],
+        sampler: Sampler,
+    ) -> Tensor:
         """Noise latents and denoise them, (n, channels, height, width)."""
         if not len(seeds) == len(c) == len(c if z is None else z):
-            raise PhospheneError(f"denoise: found {len(seeds)} seeds for {len(c)} contexts, expected one for each row.")
+            raise PhospheneError(
+                f"denoise: found {len(seeds)} seeds for {len(c)} contexts, expected one for each row."
+            )
         schedule, shape = self.schedule.of(sampler), self.latent_shape()
         x, share = self._noise(seeds, shape), 1.0 if z is None else strength
         if z is not None:

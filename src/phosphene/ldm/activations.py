@@ -74,8 +74,15 @@ def widths(model: LatentDiffusion, places: Collection[str]) -> dict[str, int]:
 
 
 @torch.inference_mode()
-def record(model: LatentDiffusion, z: Rows, c: Rows, seeds: Sequence[int], how: Denoising,
-           wanted: Collection[Moment], keep: int) -> dict[Moment, Rows]:  # fmt: skip
+def record(
+    model: LatentDiffusion,
+    z: Rows,
+    c: Rows,
+    seeds: Sequence[int],
+    how: Denoising,
+    wanted: Collection[Moment],
+    keep: int,
+) -> dict[Moment, Rows]:
     """Noise latents, denoise them with contexts, and note what was there at some moments.
 
     Parameters
@@ -99,10 +106,14 @@ def record(model: LatentDiffusion, z: Rows, c: Rows, seeds: Sequence[int], how: 
         Moment -> ndarray of float32, shape (n, min(width, keep)).
     """
     n, shape, schedule = len(z), model.latent_shape(), model.schedule.of(how.sampler)
-    if model.device.type == "cpu":  # always as many rows, as in `denoise`: the last bits of sums depend on their number
+    if (
+        model.device.type == "cpu"
+    ):  # always as many rows, as in `denoise`: the last bits of sums depend on their number
         filled = np.arange(max(n, model.batch())).clip(max=n - 1)
         z, c, seeds = z[filled], c[filled], [seeds[k] for k in filled]
-    start = schedule.begin(model._tensor(z, shape), model._noise(seeds, shape), how.steps, how.strength)
+    start = schedule.begin(
+        model._tensor(z, shape), model._noise(seeds, shape), how.steps, how.strength
+    )
     predict = model._guided(model._tensor(c, model.context_shape), how.guidance)
     found: dict[Moment, Rows] = {}
     wanted, step = set(wanted), 0
@@ -134,11 +145,17 @@ class _Enough(Exception):
 
 
 @contextmanager
-def _watching(model: LatentDiffusion, places: Collection[str], note: Callable[[str, Tensor], None]) -> Iterator[None]:
+def _watching(
+    model: LatentDiffusion, places: Collection[str], note: Callable[[str, Tensor], None]
+) -> Iterator[None]:
     """Tell `note` what blocks of the U-Net give, as long as the block lasts."""
 
-    def hook(place: str) -> Callable[[Any, Any, Any], None]:  # down blocks give their skip connections as well
-        return lambda module, given, output: note(place, output[0] if isinstance(output, tuple) else output)
+    def hook(
+        place: str,
+    ) -> Callable[[Any, Any, Any], None]:  # down blocks give their skip connections as well
+        return lambda module, given, output: note(
+            place, output[0] if isinstance(output, tuple) else output
+        )
 
     blocks, compiled = _blocks(model), model.unet._compiled_call_impl
     model.unet._compiled_call_impl = None  # compiled code may have been made without these hooks

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from phosphene.ldm import LatentDiffusion
 
 
-def check_captions(model: LatentDiffusion, captions: Sequence[Sequence[str]], names: Sequence[object]) -> None:
+def check_captions(
+    model: LatentDiffusion, captions: Sequence[Sequence[str]], names: Sequence[object]
+) -> None:
     """Warn of captions that the model's window cuts, and refuse those that it makes equal.
 
     Parameters

@@ -29,9 +29,19 @@ BESIDE = ".phosphene.json"  # not .json alone: other programs keep notes on a mo
 NETS = ("unet", "text_encoder", "vae")
 """What a file must hold, the largest first: while it is built nothing else takes memory yet."""
 
-PREFIXES = {"unet": "model.diffusion_model.", "text_encoder": "cond_stage_model.", "vae": "first_stage_model."}
-OTHERS = {"xl_base": "SDXL", "xl_refiner": "SDXL", "xl_inpaint": "SDXL", "sd3": "Stable Diffusion 3", "sd35_medium":
-          "Stable Diffusion 3.5", "sd35_large": "Stable Diffusion 3.5"}  # fmt: skip
+PREFIXES = {
+    "unet": "model.diffusion_model.",
+    "text_encoder": "cond_stage_model.",
+    "vae": "first_stage_model.",
+}
+OTHERS = {
+    "xl_base": "SDXL",
+    "xl_refiner": "SDXL",
+    "xl_inpaint": "SDXL",
+    "sd3": "Stable Diffusion 3",
+    "sd35_medium": "Stable Diffusion 3.5",
+    "sd35_large": "Stable Diffusion 3.5",
+}
 IN_WORDS = {"unet": "U-Net", "text_encoder": "text encoder", "vae": "autoencoder"}
 
 State = dict[str, Tensor]
@@ -68,21 +78,36 @@ def read(path: Path) -> State:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         with torch.serialization.safe_globals([(_Ignored, name) for name in _BOOKKEEPING]):
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            state = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except Exception as error:  # arbitrary bytes make the readers raise almost anything
-        objects = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        objects = (
+            re.search(r"GLOBAL ([\w.]+)", str(error))
+            if isinstance(error, pickle.UnpicklingError)
+            else None
+        )
         if objects:
             raise PhospheneError(
                 f"{path}: found a pickle with Python objects ({objects[1]}), which could run code when opened, "
                 "expected tensors alone; it was not opened: use a .safetensors file of this model."
             ) from error
-        reason = " ".join(str(error).split("WeightsUnpickler error: ")[-1].split())[:120] or type(error).__name__
+        reason = (
+            " ".join(str(error).split("WeightsUnpickler error: ")[-1].split())[:120]
+            or type(error).__name__
+        )
         raise PhospheneError(
             f"{path}: found a damaged or cut-off file ({reason}), expected a checkpoint; copy or download it again."
         ) from error
-    for _ in range(2):  # trainers put the weights under this name; not for ever, a dictionary may hold itself
+    for _ in range(
+        2
+    ):  # trainers put the weights under this name; not for ever, a dictionary may hold itself
         state = state.get("state_dict", state) if isinstance(state, dict) else state
-    return {key: value for key, value in state.items() if isinstance(value, Tensor)} if isinstance(state, dict) else {}
+    return (
+        {key: value for key, value in state.items() if isinstance(value, Tensor)}
+        if isinstance(state, dict)
+        else {}
+    )
 
 
 def family(path: Path, state: Mapping[str, Tensor]) -> str:
@@ -111,9 +136,13 @@ def configuration(path: Path, state: Mapping[str, Tensor]) -> Config:
         try:
             own = json.loads(beside.read_text())
         except ValueError as error:
-            raise PhospheneError(f"{beside}: is not JSON ({error}); correct or remove it.") from error
+            raise PhospheneError(
+                f"{beside}: is not JSON ({error}); correct or remove it."
+            ) from error
         known = [key for key, value in config.items() if isinstance(value, dict)]
-        if not isinstance(own, dict) or any(k not in known or not isinstance(v, dict) for k, v in own.items()):
+        if not isinstance(own, dict) or any(
+            k not in known or not isinstance(v, dict) for k, v in own.items()
+        ):
             raise PhospheneError(
                 f"{beside}: found {str(own)[:80]}, expected settings under {', '.join(known)}, such as "
                 '{"scheduler": {"prediction_type": "epsilon"}}; correct or remove it.'
@@ -144,7 +173,11 @@ def _refuse_other_models(path: Path, state: Mapping[str, Tensor]) -> None:
         gone = [net for net in NETS if net not in held]
         found = f"a part of a model, without {' and '.join(f'{IN_WORDS[n]} ({PREFIXES[n]}*)' for n in gone)}"
     else:
-        found = f"{len(state)} tensors with unknown names ({', '.join(sorted(state)[:3])})" if state else "no tensors"
+        found = (
+            f"{len(state)} tensors with unknown names ({', '.join(sorted(state)[:3])})"
+            if state
+            else "no tensors"
+        )
     raise PhospheneError(
         f"{path}: found {found}, expected Stable Diffusion 1.x or 2.x with U-Net, text encoder and autoencoder in one "
         "file; give model.name such a file."
@@ -162,11 +195,17 @@ def part(net: str, state: State, config: Config) -> State:
         return dict(convert.convert_ldm_vae_checkpoint(state, config["vae"]))
     text = convert.convert_ldm_clip_checkpoint(state)
     if not text:
-        shape = SimpleNamespace(config=SimpleNamespace(hidden_size=config["text_encoder"]["hidden_size"]))
+        shape = SimpleNamespace(
+            config=SimpleNamespace(hidden_size=config["text_encoder"]["hidden_size"])
+        )
         text = convert.convert_open_clip_checkpoint(shape, state)
     # transformers dropped the prefix in 5.6; positions are 0, 1, 2, …; the projection is for comparing with pictures
     text = {key.removeprefix("text_model."): value for key, value in text.items()}
-    return {k: v for k, v in text.items() if not k.endswith("position_ids") and k != "text_projection.weight"}
+    return {
+        k: v
+        for k, v in text.items()
+        if not k.endswith("position_ids") and k != "text_projection.weight"
+    }
 
 
 def build(net: str, path: Path, dtype: torch.dtype) -> Any:
@@ -186,17 +225,25 @@ def build(net: str, path: Path, dtype: torch.dtype) -> Any:
     settings = transformers.CLIPTextConfig(**config[net] | text) if kind is None else config[net]
     with torch.device("meta"):
         empty = transformers.CLIPTextModel(settings) if kind is None else kind.from_config(settings)
-    shapes = {key.removeprefix("text_model."): value.shape for key, value in empty.state_dict().items()}
+    shapes = {
+        key.removeprefix("text_model."): value.shape for key, value in empty.state_dict().items()
+    }
     _compare(path, net, shapes, tensors)
     for key in list(tensors):  # copies, so that nothing depends on the file any more
         tensors[key] = tensors[key].to(dtype, copy=True)
-    if kind is None:  # through the library, which also makes what no checkpoint holds (the positions)
-        return transformers.CLIPTextModel.from_pretrained(None, config=settings, state_dict=tensors, dtype=dtype)
+    if (
+        kind is None
+    ):  # through the library, which also makes what no checkpoint holds (the positions)
+        return transformers.CLIPTextModel.from_pretrained(
+            None, config=settings, state_dict=tensors, dtype=dtype
+        )
     empty.load_state_dict(tensors, assign=True)
     return empty
 
 
-def _compare(path: Path, net: str, expected: Mapping[str, torch.Size], found: Mapping[str, Tensor]) -> None:
+def _compare(
+    path: Path, net: str, expected: Mapping[str, torch.Size], found: Mapping[str, Tensor]
+) -> None:
     where = f"{path}: its {IN_WORDS[net]}"
     refuse_missing(where, [key for key in expected if key not in found])
     odd = [key for key in found if key not in expected or found[key].shape != expected[key]]
@@ -213,7 +260,9 @@ def refuse_missing(where: str, missing: Collection[str]) -> None:
     """Raise when tensors are missing, with the first few names, in the words of diffusers and transformers."""
     if missing:
         names = ", ".join(sorted(missing)[:3]) + (", …" if len(missing) > 3 else "")
-        raise PhospheneError(f"{where} lacks {len(missing)} tensors ({names}); use the complete file.")
+        raise PhospheneError(
+            f"{where} lacks {len(missing)} tensors ({names}); use the complete file."
+        )
 
 
 def tokenizer(config: Mapping[str, Any]) -> Any:
@@ -228,8 +277,12 @@ def tokenizer(config: Mapping[str, Any]) -> Any:
     from tokenizers.pre_tokenizers import ByteLevel
 
     lines = gzip.decompress((CONFIGS / "clip_merges.txt.gz").read_bytes()).decode().splitlines()
-    symbols = sorted(ByteLevel.alphabet())  # CLIP numbers the bytes in the order of the characters that stand for them
+    symbols = sorted(
+        ByteLevel.alphabet()
+    )  # CLIP numbers the bytes in the order of the characters that stand for them
     words = [*symbols, *(s + "</w>" for s in symbols), *(line.replace(" ", "") for line in lines)]
-    vocabulary = {word: number for number, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    vocabulary = {
+        word: number for number, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])
+    }
     merges: Any = [tuple(line.split()) for line in lines]
     return transformers.CLIPTokenizer(vocabulary, merges, **config)

@@ -24,7 +24,9 @@ from phosphene.ldm import checkpoints
 BUNDLED = Path(__file__).parent / "bundled"
 PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_WEIGHTS = re.compile(r"(?:diffusion_pytorch_model|pytorch_model|model)(\.fp16)?(?:-\d+-of-\d+)?\.(safetensors|bin)")
+_WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_model|pytorch_model|model)(\.fp16)?(?:-\d+-of-\d+)?\.(safetensors|bin)"
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ def _source(name: str | Path) -> _Source:
     if path.is_dir():
         return _Source("folder", _complete(path, "point model.name at such a folder"))
     if _HUB_ID.fullmatch(str(name)) and path.suffix not in (".safetensors", ".ckpt"):
-        return _Source("hub", _complete(_cached(str(name)), f"get the rest with `hf download {name}`"))
+        return _Source(
+            "hub", _complete(_cached(str(name)), f"get the rest with `hf download {name}`")
+        )
     raise PhospheneError(
         f"model.name: found no folder or file {str(path)!r}, expected 'bundled', a folder in diffusers' format, a "
         "hub id such as 'CompVis/stable-diffusion-v1-4', or a .safetensors or .ckpt file; check the path."
@@ -97,7 +101,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise PhospheneError(f"{path}: could not be read as JSON ({error}); copy or download it again.") from error
+        raise PhospheneError(
+            f"{path}: could not be read as JSON ({error}); copy or download it again."
+        ) from error
     if not isinstance(value, dict):
         raise PhospheneError(
             f"{path}: found {type(value).__name__}, expected a JSON object; copy or download it again."
@@ -107,14 +113,22 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _weights(folder: Path) -> tuple[str | None, list[Path]]:
     """Choose a net's weight files: safetensors before pickles, full precision before the variant "fp16"."""
-    named = [(m, folder / m[0]) for m in (_WEIGHTS.fullmatch(file.name) for file in sorted(folder.iterdir())) if m]
+    named = [
+        (m, folder / m[0])
+        for m in (_WEIGHTS.fullmatch(file.name) for file in sorted(folder.iterdir()))
+        if m
+    ]
     for suffix in ("safetensors", "bin"):
         for variant in (None, "fp16"):
             files = [file for m, file in named if m[2] == suffix and bool(m[1]) == bool(variant)]
             if files:
-                _check_indexes(folder, f".{suffix}.index{'.' + variant if variant else ''}.json", files)
+                _check_indexes(
+                    folder, f".{suffix}.index{'.' + variant if variant else ''}.json", files
+                )
                 return variant, files
-    raise PhospheneError(f"{folder}: found no weights, expected a .safetensors file; download the model again.")
+    raise PhospheneError(
+        f"{folder}: found no weights, expected a .safetensors file; download the model again."
+    )
 
 
 def _check_indexes(folder: Path, ending: str, files: list[Path]) -> None:
@@ -122,7 +136,9 @@ def _check_indexes(folder: Path, ending: str, files: list[Path]) -> None:
     known = {file.name for file in files}
     for index in folder.glob(f"*{ending}"):
         shards = _json(index).get("weight_map", {})
-        others = set(map(str, shards.values())) - known if isinstance(shards, dict) else {str(shards)}
+        others = (
+            set(map(str, shards.values())) - known if isinstance(shards, dict) else {str(shards)}
+        )
         if others:
             raise PhospheneError(
                 f"{index}: names weights in {min(others)}, expected one of {', '.join(sorted(known))}; download the "
@@ -154,18 +170,32 @@ def nets(name: str | Path, device: str, dtype: torch.dtype) -> Nets:
         for net in checkpoints.NETS:
             cast = dtype if net == "unet" else torch.float32
             try:
-                model = (_from_file if source.kind == "file" else _from_folder)(source.path, net, cast)
-                hub.refuse_not_finite(f"{source.path}: its {checkpoints.IN_WORDS[net]}", model.state_dict())
+                model = (_from_file if source.kind == "file" else _from_folder)(
+                    source.path, net, cast
+                )
+                hub.refuse_not_finite(
+                    f"{source.path}: its {checkpoints.IN_WORDS[net]}", model.state_dict()
+                )
                 loaded[net] = model.eval().requires_grad_(False).to(device)
             except PhospheneError:
                 raise
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
+            except (
+                OSError,
+                ValueError,
+                KeyError,
+                TypeError,
+                AttributeError,
+                RuntimeError,
+                AssertionError,
+            ) as error:
                 raise PhospheneError(
                     f"{source.path}: its {net} could not be loaded on device {device!r} ({_brief(error)}); check the "
                     "model's files and --device."
                 ) from error
         tokenizer, scheduler = _tokenizer_and_scheduler(source)
-    return Nets(loaded["vae"], loaded["unet"], loaded["text_encoder"], tokenizer, scheduler, _said(source))
+    return Nets(
+        loaded["vae"], loaded["unet"], loaded["text_encoder"], tokenizer, scheduler, _said(source)
+    )
 
 
 def _brief(error: Exception) -> str:
@@ -204,7 +234,9 @@ def _from_folder(folder: Path, net: str, dtype: torch.dtype) -> Any:
         **{cast: dtype},
         **attention,
     )
-    checkpoints.refuse_missing(f"{place}: {', '.join(file.name for file in files)}", info["missing_keys"])
+    checkpoints.refuse_missing(
+        f"{place}: {', '.join(file.name for file in files)}", info["missing_keys"]
+    )
     _usual(place, model)
     return model
 
@@ -255,10 +287,14 @@ def describe(name: str | Path) -> dict[str, Any]:
         config = {net: _json(source.path / net / "config.json") for net in checkpoints.NETS}
         config["scheduler"] = _json(source.path / "scheduler" / "scheduler_config.json")
         files = {net: _weights(source.path / net)[1] for net in checkpoints.NETS}
-        tensors = {net: {k: v for f in files[net] for k, v in checkpoints.read(f).items()} for net in files}
+        tensors = {
+            net: {k: v for f in files[net] for k, v in checkpoints.read(f).items()} for net in files
+        }
     for net, held in tensors.items():
         hub.refuse_not_finite(f"{source.path}: its {checkpoints.IN_WORDS[net]}", held)
-    weights = {net: [t for t in held.values() if t.is_floating_point()] for net, held in tensors.items()}
+    weights = {
+        net: [t for t in held.values() if t.is_floating_point()] for net, held in tensors.items()
+    }
     try:
         latent_side = config["unet"]["sample_size"]
         return {
@@ -268,14 +304,20 @@ def describe(name: str | Path) -> dict[str, Any]:
             "parameters": {net: sum(t.numel() for t in held) for net, held in weights.items()},
             "latent_channels": config["vae"]["latent_channels"],
             "size": latent_side * 2 ** (len(config["vae"]["block_out_channels"]) - 1),
-            "context_shape": [config["text_encoder"][k] for k in ("max_position_embeddings", "hidden_size")],
+            "context_shape": [
+                config["text_encoder"][k] for k in ("max_position_embeddings", "hidden_size")
+            ],
             "prediction_type": config["scheduler"].get("prediction_type", "epsilon"),
             "dtype": ", ".join(
-                sorted({str(t.dtype).removeprefix("torch.") for held in weights.values() for t in held})
+                sorted(
+                    {str(t.dtype).removeprefix("torch.") for held in weights.values() for t in held}
+                )
             ),
         }
     except (KeyError, TypeError) as error:
-        raise PhospheneError(f"{source.path}: its configuration lacks {error}; download the model again.") from error
+        raise PhospheneError(
+            f"{source.path}: its configuration lacks {error}; download the model again."
+        ) from error
 
 
 def _architecture(config: dict[str, Any]) -> str:
@@ -288,7 +330,7 @@ def _architecture(config: dict[str, Any]) -> str:
                 ("unet", "block_out_channels"),
                 ("unet", "cross_attention_dim"),
                 ("text_encoder", "num_hidden_layers"),
-            )  # fmt: skip
+            )
         ):
             return f"Stable Diffusion {family[2]}.x"
     return "other"
@@ -305,7 +347,9 @@ def fingerprint(name: str | Path) -> str:
     beside = source.path.with_suffix(checkpoints.BESIDE)
     family = checkpoints.family(source.path, checkpoints.read(source.path))
     contents = disk.content_hashes([source.path, *([beside] if beside.is_file() else [])])
-    return hashlib.blake2b("\0".join(["model file", family, *contents]).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        "\0".join(["model file", family, *contents]).encode(), digest_size=16
+    ).hexdigest()
 
 
 @contextmanager

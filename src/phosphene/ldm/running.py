@@ -79,7 +79,9 @@ def in_blocks(net: Callable[..., Tensor], size: int, *rows: Tensor) -> Tensor:
     if not size:
         return net(*rows)
     filled = torch.arange(-(-n // size) * size, device=rows[0].device).clamp(max=n - 1)
-    return torch.cat([net(*(one[index] for one in rows)) for index in torch.split(filled, size)])[:n]
+    return torch.cat([net(*(one[index] for one in rows)) for index in torch.split(filled, size)])[
+        :n
+    ]
 
 
 def fitting(device: torch.device, most: int, one: Callable[[], object]) -> int:

@@ -59,12 +59,22 @@ class NoiseSchedule:
                     f"scheduler_config.json: found {name} {found!r}, expected {' or '.join(map(repr, known))} as in "
                     "Stable Diffusion 1.x and 2.x; models with another schedule cannot be sampled."
                 )
-        n, root = int(config.get("num_train_timesteps", 1000)), 1 if config.get("beta_schedule") == "linear" else 2
+        n, root = (
+            int(config.get("num_train_timesteps", 1000)),
+            1 if config.get("beta_schedule") == "linear" else 2,
+        )
         # diffusers computes the betas in float32; doing the same keeps our pictures equal to its own
-        roots = torch.linspace(config["beta_start"] ** (1 / root), config["beta_end"] ** (1 / root), n)
+        roots = torch.linspace(
+            config["beta_start"] ** (1 / root), config["beta_end"] ** (1 / root), n
+        )
         alphas = torch.cumprod(1 - roots**root, dim=0).double()
         final = 1.0 if config.get("set_alpha_to_one", True) else float(alphas[0])
-        return cls(alphas, final, int(config.get("steps_offset", 0)), config.get("prediction_type", "epsilon"))
+        return cls(
+            alphas,
+            final,
+            int(config.get("steps_offset", 0)),
+            config.get("prediction_type", "epsilon"),
+        )
 
     def of(self, sampler: Sampler) -> NoiseSchedule:
         """Return this schedule for "consistent", and for "paper" with the details of the released code.
@@ -72,7 +82,11 @@ class NoiseSchedule:
         Those are (paper, section C): timesteps 1, 21, ..., 981; z is noised one step further than denoising starts, at
         timestep 801 for a start at 781; the last step aims at the alpha of timestep 0.
         """
-        return replace(self, final_alpha=float(self.alphas[0]), offset=1, ahead=1) if sampler == "paper" else self
+        return (
+            replace(self, final_alpha=float(self.alphas[0]), offset=1, ahead=1)
+            if sampler == "paper"
+            else self
+        )
 
     def timesteps(self, steps: int, strength: float = 1.0) -> list[int]:
         """Timesteps to visit, the noisiest first: the last ``int(steps * strength)`` of `steps` evenly spaced ones.
@@ -114,7 +128,11 @@ class NoiseSchedule:
 
 
 def ddim(
-    predict: Callable[[Tensor, int], Tensor], x: Tensor, schedule: NoiseSchedule, steps: int, strength: float
+    predict: Callable[[Tensor, int], Tensor],
+    x: Tensor,
+    schedule: NoiseSchedule,
+    steps: int,
+    strength: float,
 ) -> Tensor:
     """Denoise `x` deterministically (DDIM with eta 0; Song et al. 2021).
 

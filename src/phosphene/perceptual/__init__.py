@@ -21,6 +21,24 @@ from phosphene.perceptual.preparing import Pictures
 from phosphene.perceptual.presets import PRESETS, Metric, Preparation, Preset, Resize, Space
 
 __all__ = [
-    "CATEGORIES", "COLOURS", "JUDGE_FILE", "PLACES", "PRESETS", "Judge", "Metric", "Pictures", "Preparation", "Preset",
-    "Resize", "Space", "features", "fingerprint", "judge_labels", "load_judge", "missing", "pixcorr", "ssim", "stamp",
-]  # fmt: skip
+    "CATEGORIES",
+    "COLOURS",
+    "JUDGE_FILE",
+    "PLACES",
+    "PRESETS",
+    "Judge",
+    "Metric",
+    "Pictures",
+    "Preparation",
+    "Preset",
+    "Resize",
+    "Space",
+    "features",
+    "fingerprint",
+    "judge_labels",
+    "load_judge",
+    "missing",
+    "pixcorr",
+    "ssim",
+    "stamp",
+]

@@ -123,7 +123,10 @@ class Shelf:
         return {}
 
     def _report(self, path: Path, why: str) -> None:
-        warnings.warn(f"{path}: damaged ({why.splitlines()[0]}); removed, its features are made again", stacklevel=2)
+        warnings.warn(
+            f"{path}: damaged ({why.splitlines()[0]}); removed, its features are made again",
+            stacklevel=2,
+        )
         with contextlib.suppress(OSError):  # not ours to remove: it stays ignored
             path.unlink(missing_ok=True)
 

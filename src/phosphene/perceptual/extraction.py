@@ -35,7 +35,11 @@ def missing(space: Space, weights: Path | None = None) -> str | None:
     weights : Path, optional
         Folder of weights, looked at before ``PHOSPHENE_WEIGHTS`` and the caches of torch hub and Hugging Face.
     """
-    return None if space.network in networks.WITHOUT_WEIGHTS else files.why_missing(space.network, weights)
+    return (
+        None
+        if space.network in networks.WITHOUT_WEIGHTS
+        else files.why_missing(space.network, weights)
+    )
 
 
 def stamp(space: Space, weights: Path | None = None) -> str:
@@ -47,7 +51,9 @@ def stamp(space: Space, weights: Path | None = None) -> str:
         When the weights are not there.
     """
     facts = _facts(space, weights)
-    return hashlib.blake2b("\0".join(f"{k}={v}" for k, v in facts.items()).encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(
+        "\0".join(f"{k}={v}" for k, v in facts.items()).encode(), digest_size=12
+    ).hexdigest()
 
 
 def _facts(space: Space, weights: Path | None) -> dict[str, str]:
@@ -133,7 +139,12 @@ class _Pass:
     """One network for pictures prepared in one way: fills batches, takes all wanted layers, collects rows."""
 
     def __init__(
-        self, spaces: Sequence[Space], n_pictures: int, weights: Path | None, cache: Path | None, device: str
+        self,
+        spaces: Sequence[Space],
+        n_pictures: int,
+        weights: Path | None,
+        cache: Path | None,
+        device: str,
     ) -> None:
         self.network, self.preparation = spaces[0].network, spaces[0].preparation
         self._spaces, self._weights, self._device = list(spaces), weights, device
@@ -192,7 +203,9 @@ class _Pass:
 
 def _exact() -> Any:
     """Convolutions on a GPU in full float32, and the same ones every time."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
 
 
 def _rounded(row: NDArray[np.float32]) -> NDArray[np.floating[Any]]:

@@ -22,15 +22,36 @@ from phosphene.perceptual.presets import AT_64
 JUDGE_FILE = Path(__file__).parents[1] / "judge" / "judge.safetensors"
 BATCH = 64
 CATEGORIES = (
-    "face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambled", "car",
-    "boat", "tree", "flower", "fish", "ball", "cup", "bird", "umbrella", "mushroom",
-)  # fmt: skip
+    "face",
+    "house",
+    "cat",
+    "bottle",
+    "scissors",
+    "shoe",
+    "chair",
+    "scrambled",
+    "car",
+    "boat",
+    "tree",
+    "flower",
+    "fish",
+    "ball",
+    "cup",
+    "bird",
+    "umbrella",
+    "mushroom",
+)
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black")
 PLACES = ("beach", "meadow", "snow", "night", "sea", "desert", "city", "forest", "room")
 
 
 def _stage(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+    )
 
 
 class Judge(nn.Module):
@@ -41,9 +62,15 @@ class Judge(nn.Module):
         self.early = _stage(3, 24)
         self.middle = nn.Sequential(_stage(24, 48), _stage(48, 96))
         self.late = nn.Sequential(
-            nn.Conv2d(96, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(), _stage(128, 128), nn.Flatten(),
-            nn.Linear(128 * 16, 128), nn.BatchNorm1d(128), nn.ReLU(),
-        )  # fmt: skip
+            nn.Conv2d(96, 128, 3, padding=1),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            _stage(128, 128),
+            nn.Flatten(),
+            nn.Linear(128 * 16, 128),
+            nn.BatchNorm1d(128),
+            nn.ReLU(),
+        )
         self.heads = nn.ModuleDict(
             {
                 "category": nn.Linear(128, len(CATEGORIES)),

@@ -18,9 +18,16 @@ from phosphene.perceptual.presets import Metric
 
 SIGMA, TRUNCATE, K1, K2 = 1.5, 3.5, 0.01, 0.03  # Wang et al. 2004: Gaussian windows 11 pixels wide
 GRAY = (0.2125, 0.7154, 0.0721)  # as scikit-image's rgb2gray
-GABOR_LEVELS, GABOR_ORIENTATIONS, GABOR_FREQUENCY = 4, 8, 0.25  # 0.25 cycles per pixel of each level
+GABOR_LEVELS, GABOR_ORIENTATIONS, GABOR_FREQUENCY = (
+    4,
+    8,
+    0.25,
+)  # 0.25 cycles per pixel of each level
 GRID = 8
-COLOUR_BINS, COLOUR_RANGE = (8, 16, 16), ((0, 100), (-110, 110), (-110, 110))  # all of sRGB in CIELAB
+COLOUR_BINS, COLOUR_RANGE = (
+    (8, 16, 16),
+    ((0, 100), (-110, 110), (-110, 110)),
+)  # all of sRGB in CIELAB
 
 
 def pixcorr(recons: Pictures, originals: Pictures, metric: Metric) -> NDArray[np.float64]:
@@ -69,7 +76,13 @@ def ssim(recons: Pictures, originals: Pictures, metric: Metric) -> NDArray[np.fl
             values.append(_ssim_of_columns(*gray))
         else:
             values.append(
-                similarity(*gray, gaussian_weights=True, sigma=SIGMA, use_sample_covariance=False, data_range=1.0)
+                similarity(
+                    *gray,
+                    gaussian_weights=True,
+                    sigma=SIGMA,
+                    use_sample_covariance=False,
+                    data_range=1.0,
+                )
             )
     return np.array(values, np.float64)
 
@@ -79,11 +92,17 @@ def _pairs(
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Prepared pairs of pictures, float64 (height, width, 3), one at a time."""
     if len(recons) != len(originals):
-        raise PhospheneError(f"{metric.name}: found {len(recons)} reconstructions and {len(originals)} originals.")
+        raise PhospheneError(
+            f"{metric.name}: found {len(recons)} reconstructions and {len(originals)} originals."
+        )
     if metric.preparation is None:
-        raise PhospheneError(f"{metric.name}: found a metric of kind {metric.kind!r}, expected one of pixels.")
+        raise PhospheneError(
+            f"{metric.name}: found a metric of kind {metric.kind!r}, expected one of pixels."
+        )
     for k in range(len(recons)):
-        recon, original = (prepare(picture_at(pictures, k), metric.preparation) for pictures in (recons, originals))
+        recon, original = (
+            prepare(picture_at(pictures, k), metric.preparation) for pictures in (recons, originals)
+        )
         yield recon.permute(1, 2, 0).double().numpy(), original.permute(1, 2, 0).double().numpy()
 
 
@@ -92,7 +111,9 @@ def _ssim_of_columns(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     from scipy.ndimage import gaussian_filter1d
 
     def smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = gaussian_filter1d(x, SIGMA, axis=0, truncate=TRUNCATE, mode="reflect")
+        result: NDArray[np.float64] = gaussian_filter1d(
+            x, SIGMA, axis=0, truncate=TRUNCATE, mode="reflect"
+        )
         return result
 
     mean_a, mean_b = smooth(a), smooth(b)
@@ -127,13 +148,17 @@ def gabor_energy(pictures: Tensor) -> Tensor:
         Level (fine to coarse), orientation of the wave (0, 22.5, ... degrees from horizontal), field.
     """
     kernels = _gabor_kernels().to(pictures.device)
-    gray = (pictures * torch.tensor(GRAY, device=pictures.device)[:, None, None]).sum(1, keepdim=True)
+    gray = (pictures * torch.tensor(GRAY, device=pictures.device)[:, None, None]).sum(
+        1, keepdim=True
+    )
     levels = []
     for level in range(GABOR_LEVELS):
         if level:
             gray = F.avg_pool2d(gray, 2)
         edge = kernels.shape[-1] // 2
-        real, imaginary = F.conv2d(F.pad(gray, (edge,) * 4, mode="reflect"), kernels).chunk(2, dim=1)
+        real, imaginary = F.conv2d(F.pad(gray, (edge,) * 4, mode="reflect"), kernels).chunk(
+            2, dim=1
+        )
         energy = torch.sqrt(real**2 + imaginary**2)
         levels.append(F.avg_pool2d(energy, energy.shape[-1] // GRID))
     return torch.stack(levels, 1)
@@ -148,7 +173,9 @@ def _gabor_kernels() -> Tensor:
     angles = np.arange(GABOR_ORIENTATIONS) * np.pi / GABOR_ORIENTATIONS
     waves = [gabor_kernel(GABOR_FREQUENCY, theta=angle, bandwidth=1) for angle in angles]
     side = max(max(wave.shape) for wave in waves)
-    padded = [np.pad(wave, [((side - extent) // 2,) * 2 for extent in wave.shape]) for wave in waves]
+    padded = [
+        np.pad(wave, [((side - extent) // 2,) * 2 for extent in wave.shape]) for wave in waves
+    ]
     flat = [wave - np.abs(wave) * wave.sum() / np.abs(wave).sum() for wave in padded]
     parts = np.concatenate([np.real(flat), np.imag(flat)])
     return torch.from_numpy(parts[:, None]).float()

@@ -21,7 +21,9 @@ from phosphene.perceptual.judge import load_judge
 from phosphene.perceptual.low_level import FORMULAS
 
 WITHOUT_WEIGHTS = ("formula", "judge")  # nothing to look for
-UNUSED = {"swav_resnet50": ("projection_head.", "prototypes.", "fc.")}  # heads of its training; none of its layers
+UNUSED = {
+    "swav_resnet50": ("projection_head.", "prototypes.", "fc.")
+}  # heads of its training; none of its layers
 ARCHITECTURES = {
     "alexnet": ("alexnet", {}),
     # what torchvision sets for its own weights: they were trained on pictures from -1 to 1, so channels are rescaled
@@ -43,7 +45,9 @@ def network(name: str, weights: Path | None, device: str) -> nn.Module:
 
 @lru_cache(maxsize=8)
 def _loaded(name: str, paths: tuple[Path, ...], _digest: str, device: str) -> nn.Module:
-    model = _clip(paths) if name == "clip_vit_large_patch14" else _torchvision(name, paths[0]).float()
+    model = (
+        _clip(paths) if name == "clip_vit_large_patch14" else _torchvision(name, paths[0]).float()
+    )
     hub.refuse_not_finite(str(paths[-1]), model.state_dict())
     model = model.eval().requires_grad_(False).to(device)
     if name == "clip_vit_large_patch14":
@@ -82,7 +86,10 @@ def _clip(paths: tuple[Path, ...]) -> nn.Module:
     vision: Any = CLIPVisionModelWithProjection  # its types do not know of output_loading_info
     hub.refuse_code(paths[0])
     try:
-        with _quiet(), hub.offline():  # of CLIP's text model, which lies in the same file and is not wanted
+        with (
+            _quiet(),
+            hub.offline(),
+        ):  # of CLIP's text model, which lies in the same file and is not wanted
             model, said = vision.from_pretrained(
                 paths[-1].parent,
                 local_files_only=True,
@@ -123,7 +130,9 @@ def _quiet() -> Iterator[None]:
             said.enable_progress_bar()
 
 
-def activations(model: nn.Module, name: str, layers: Sequence[str], batch: Tensor) -> Mapping[str, NDArray[np.float32]]:
+def activations(
+    model: nn.Module, name: str, layers: Sequence[str], batch: Tensor
+) -> Mapping[str, NDArray[np.float32]]:
     """Run a batch through a network once and take what leaves some of its layers.
 
     Activations are copied the moment a layer gives them, before a later layer may work on them in place.

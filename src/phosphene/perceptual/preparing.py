@@ -33,7 +33,9 @@ def picture_at(pictures: Pictures, index: int) -> NDArray[Any]:
             f"picture {index}: found an array of shape {picture.shape} and type {picture.dtype}, "
             "expected uint8 (height, width, 3), or float32 from 0 to 1."
         )
-    if picture.dtype == np.float32 and not (picture.min() >= 0 and picture.max() <= 1):  # refuses NaN as well
+    if picture.dtype == np.float32 and not (
+        picture.min() >= 0 and picture.max() <= 1
+    ):  # refuses NaN as well
         raise PhospheneError(
             f"picture {index}: found values from {picture.min():.4g} to {picture.max():.4g}, expected 0 to 1; "
             "scale or clip them."
@@ -65,7 +67,11 @@ def prepare(picture: NDArray[Any], preparation: Preparation) -> Tensor:
     from torchvision.transforms import functional as tv
 
     if any(step.by == "pillow" for step in preparation.resizes):
-        eight_bits = picture if picture.dtype == np.uint8 else np.rint(picture * np.float32(255)).astype(np.uint8)
+        eight_bits = (
+            picture
+            if picture.dtype == np.uint8
+            else np.rint(picture * np.float32(255)).astype(np.uint8)
+        )
         x = tv.to_tensor(_resized(Image.fromarray(eight_bits), preparation.resizes))
     else:
         tensor = torch.tensor(picture).permute(2, 0, 1).float()
@@ -86,7 +92,9 @@ def _resized(picture: Any, resizes: Sequence[Resize]) -> Any:
     for step in resizes:
         size = [step.side] if step.shorter_edge else [step.side, step.side]
         # the last argument is for tensors only: Pillow always antialiases
-        picture = tv.resize(picture, size, InterpolationMode(step.interpolation), antialias=step.by != "tensor")
+        picture = tv.resize(
+            picture, size, InterpolationMode(step.interpolation), antialias=step.by != "tensor"
+        )
     return picture
 
 

@@ -128,7 +128,10 @@ class Preset:
 
 
 IMAGENET: tuple[Channels, Channels] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CLIP: tuple[Channels, Channels] = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+CLIP: tuple[Channels, Channels] = (
+    (0.48145466, 0.4578275, 0.40821073),
+    (0.26862954, 0.26130258, 0.27577711),
+)
 DIRECTIONS: tuple[Direction, ...] = ("takagi2023", "braindiffuser")
 
 
@@ -139,19 +142,28 @@ def _takagi2023() -> Preset:
         ("AlexNet early", "alexnet", "features.5", at_299),
         ("AlexNet mid", "alexnet", "features.12", at_299),
         ("AlexNet late", "alexnet", "classifier.5", at_299),
-        ("Inception", "inception_v3", "avgpool", at_299),  # flattened: dropout in between does nothing at test time
+        (
+            "Inception",
+            "inception_v3",
+            "avgpool",
+            at_299,
+        ),  # flattened: dropout in between does nothing at test time
         ("CLIP early", "clip_vit_large_patch14", "hidden_states.6", clip),
         ("CLIP mid", "clip_vit_large_patch14", "hidden_states.12", clip),
         ("CLIP late", "clip_vit_large_patch14", "image_embeds", clip),
     ]
     metrics = tuple(
-        Metric(name, "two-way", Space(f"takagi2023/{name}", network, layer, preparation), "takagi2023")
+        Metric(
+            name, "two-way", Space(f"takagi2023/{name}", network, layer, preparation), "takagi2023"
+        )
         for name, network, layer, preparation in measures
     )
     return Preset("takagi2023", "Takagi & Nishimoto 2023, released code", "mean", metrics)
 
 
-def _brain_to_picture(preset: str, efficientnet: str, sides: dict[str, tuple[Resize, ...]]) -> tuple[Metric, ...]:
+def _brain_to_picture(
+    preset: str, efficientnet: str, sides: dict[str, tuple[Resize, ...]]
+) -> tuple[Metric, ...]:
     """The six measures on features that Brain-Diffuser began and MindEye took over, for pictures of these sizes."""
     measures: list[tuple[str, Kind, str, str]] = [
         ("Alex(2)", "two-way", "alexnet", "features.4"),
@@ -181,7 +193,9 @@ def _braindiffuser() -> Preset:
         Metric("PixCorr", "pixcorr", preparation=low),
         Metric("SSIM", "ssim", preparation=low, columns=True),
     )
-    return Preset("braindiffuser", "Ozcelik & VanRullen 2023, released code", "single", pixels + features)
+    return Preset(
+        "braindiffuser", "Ozcelik & VanRullen 2023, released code", "single", pixels + features
+    )
 
 
 def _mindeye() -> Preset:
@@ -203,12 +217,21 @@ def _mindeye() -> Preset:
         },
     )
     low = Preparation(then(425))
-    pixels = (Metric("PixCorr", "pixcorr", preparation=low), Metric("SSIM", "ssim", preparation=low))
-    return Preset("mindeye", "Scotti et al. 2023 and 2024, released code", "single", pixels + features)
+    pixels = (
+        Metric("PixCorr", "pixcorr", preparation=low),
+        Metric("SSIM", "ssim", preparation=low),
+    )
+    return Preset(
+        "mindeye", "Scotti et al. 2023 and 2024, released code", "single", pixels + features
+    )
 
 
 def _both_directions(spaces: tuple[Space, ...]) -> tuple[Metric, ...]:
-    return tuple(Metric(space.name, "two-way", space, direction) for direction in DIRECTIONS for space in spaces)
+    return tuple(
+        Metric(space.name, "two-way", space, direction)
+        for direction in DIRECTIONS
+        for space in spaces
+    )
 
 
 AT_64 = Preparation((Resize(64, by="tensor antialiased"),))
@@ -216,20 +239,30 @@ AT_128 = Preparation((Resize(128, by="tensor antialiased"),))
 PIXELS = Space("pixels", "formula", "pixels", AT_64)
 GABOR = Space("gabor", "formula", "gabor", AT_128)
 COLOUR = Space("colour", "formula", "colour", AT_64)
-JUDGE = tuple(Space(name, "judge", name, AT_64) for name in ("judge-early", "judge-middle", "judge-late"))
+JUDGE = tuple(
+    Space(name, "judge", name, AT_64) for name in ("judge-early", "judge-middle", "judge-late")
+)
 
 
 def _scenes() -> Preset:
-    return Preset("scenes", "phosphene: the judge of drawn scenes", "mean", _both_directions((*JUDGE, PIXELS)))
+    return Preset(
+        "scenes", "phosphene: the judge of drawn scenes", "mean", _both_directions((*JUDGE, PIXELS))
+    )
 
 
 def _pixel() -> Preset:
     low = Preparation((Resize(425, "bicubic"),))
-    pixels = (Metric("PixCorr", "pixcorr", preparation=low), Metric("SSIM", "ssim", preparation=low))
+    pixels = (
+        Metric("PixCorr", "pixcorr", preparation=low),
+        Metric("SSIM", "ssim", preparation=low),
+    )
     spaces = (PIXELS, GABOR, COLOUR)
-    return Preset("pixel", "phosphene: no network at all", "mean", pixels + _both_directions(spaces))
+    return Preset(
+        "pixel", "phosphene: no network at all", "mean", pixels + _both_directions(spaces)
+    )
 
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset for preset in (_takagi2023(), _braindiffuser(), _mindeye(), _scenes(), _pixel())
+    preset.name: preset
+    for preset in (_takagi2023(), _braindiffuser(), _mindeye(), _scenes(), _pixel())
 }

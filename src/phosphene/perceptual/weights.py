@@ -45,7 +45,11 @@ def wanted(network: str) -> Wanted:
     """Which files hold a network's weights."""
     if network == "clip_vit_large_patch14":
         folder = CLIP_REPOSITORY.split("/")[1]
-        return Wanted(network, (tuple(f"{folder}/{name}" for name in CLIP_FILES),), f"{CLIP_REPOSITORY} (Hugging Face)")
+        return Wanted(
+            network,
+            (tuple(f"{folder}/{name}" for name in CLIP_FILES),),
+            f"{CLIP_REPOSITORY} (Hugging Face)",
+        )
     if network == "swav_resnet50":
         address = SWAV_ADDRESS
     else:
@@ -78,10 +82,16 @@ def find(network: str, weights: Path | None) -> tuple[Path, ...] | None:
 def _in_hugging_face_cache() -> tuple[Path, ...] | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = [try_to_load_from_cache(CLIP_REPOSITORY, name) for name in CLIP_FILES]  # looks at the disk only
+    found = [
+        try_to_load_from_cache(CLIP_REPOSITORY, name) for name in CLIP_FILES
+    ]  # looks at the disk only
     paths = tuple(Path(path) for path in found if isinstance(path, str))
     # files of two different snapshots do not belong together
-    return paths if len(paths) == len(CLIP_FILES) and len({path.parent for path in paths}) == 1 else None
+    return (
+        paths
+        if len(paths) == len(CLIP_FILES) and len({path.parent for path in paths}) == 1
+        else None
+    )
 
 
 def why_missing(network: str, weights: Path | None) -> str | None:
@@ -127,11 +137,23 @@ def read(path: Path) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        ValueError,
+        EOFError,
+        KeyError,
+        OSError,
+    ) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PhospheneError(
             f"{path}: cannot be read as tensors ({why[:120]}); it is damaged or no file of weights, get it again."
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise PhospheneError(f"{path}: found {type(state).__name__}, expected named tensors and nothing else.")
+    if not isinstance(state, dict) or not all(
+        isinstance(value, Tensor) for value in state.values()
+    ):
+        raise PhospheneError(
+            f"{path}: found {type(state).__name__}, expected named tensors and nothing else."
+        )
     return {str(name).removeprefix("module."): value for name, value in state.items()}

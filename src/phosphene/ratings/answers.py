@@ -24,14 +24,35 @@ from phosphene.errors import PhospheneError
 from phosphene.ratings.design import pictures
 
 SIDES = ("left", "right")
-LONGEST = 1e9  # milliseconds, eleven days: a page left open is an answer like any other, nonsense is not
+LONGEST = (
+    1e9  # milliseconds, eleven days: a page left open is an answer like any other, nonsense is not
+)
 COLUMNS = (
-    "rater", "slot", "position", "kind", "method", "subject", "item", "image", "distractor_item", "distractor_image",
-    "repeat_of", "correct", "choice", "hit", "milliseconds", "server_at",
-)  # fmt: skip
+    "rater",
+    "slot",
+    "position",
+    "kind",
+    "method",
+    "subject",
+    "item",
+    "image",
+    "distractor_item",
+    "distractor_image",
+    "repeat_of",
+    "correct",
+    "choice",
+    "hit",
+    "milliseconds",
+    "server_at",
+)
 
 _schema = sa.MetaData()
-_meta = sa.Table("meta", _schema, sa.Column("key", sa.String(40), primary_key=True), sa.Column("value", sa.String(200)))
+_meta = sa.Table(
+    "meta",
+    _schema,
+    sa.Column("key", sa.String(40), primary_key=True),
+    sa.Column("value", sa.String(200)),
+)
 _raters = sa.Table(
     "raters",
     _schema,
@@ -49,12 +70,19 @@ _answers = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("rater_id", sa.ForeignKey("raters.id"), nullable=False),
     sa.Column("position", sa.Integer, sa.CheckConstraint("position >= 0"), nullable=False),
-    sa.Column("choice", sa.String(5), sa.CheckConstraint("choice IN ('left', 'right')"), nullable=False),
+    sa.Column(
+        "choice", sa.String(5), sa.CheckConstraint("choice IN ('left', 'right')"), nullable=False
+    ),
     sa.Column("milliseconds", sa.Double, sa.CheckConstraint("milliseconds >= 0"), nullable=False),
     sa.Column("server_at", sa.DateTime(timezone=True), nullable=False),
     sa.UniqueConstraint("rater_id", "position"),
 )
-_answered = sa.select(sa.func.count()).where(_answers.c.rater_id == _raters.c.id).correlate(_raters).scalar_subquery()
+_answered = (
+    sa.select(sa.func.count())
+    .where(_answers.c.rater_id == _raters.c.id)
+    .correlate(_raters)
+    .scalar_subquery()
+)
 _rater = sa.select(_raters, _answered.label("answered"))
 
 
@@ -91,7 +119,9 @@ class Rater:
         return self.answered >= self.total
 
 
-def open_answers(url: str, study_hash: str, trials: pd.DataFrame, tokens: Mapping[int, str]) -> Answers:
+def open_answers(
+    url: str, study_hash: str, trials: pd.DataFrame, tokens: Mapping[int, str]
+) -> Answers:
     """Open the database of a trial list, and make its tables when they are not there.
 
     Parameters
@@ -146,12 +176,19 @@ def _engine(url: str) -> sa.Engine:
     if sqlite and sa.make_url(url).database in (None, "", ":memory:"):
         raise ArgumentError("answers in memory would be lost")
     # a statement's values never enter an error message, and so never a log; a lost connection is found before use
-    engine = sa.create_engine(url, hide_parameters=True, pool_pre_ping=not sqlite, pool_size=10, max_overflow=30)
+    engine = sa.create_engine(
+        url, hide_parameters=True, pool_pre_ping=not sqlite, pool_size=10, max_overflow=30
+    )
     if sqlite:
 
         @sa.event.listens_for(engine, "connect")
         def _careful(connection: Any, _: Any) -> None:
-            for pragma in ("busy_timeout=20000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            for pragma in (
+                "busy_timeout=20000",
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "foreign_keys=ON",
+            ):
                 connection.execute(f"PRAGMA {pragma}")
 
     return engine
@@ -166,7 +203,9 @@ def _enrol(connection: sa.Connection, tokens: Mapping[int, str]) -> None:
             values = {"slot": slot, "token_hash": digest, "label": f"rater{slot:02d}", "opened": 0}
             connection.execute(_raters.insert().values(values))
         elif known[slot] != digest:
-            connection.execute(_raters.update().where(_raters.c.slot == slot).values(token_hash=digest))
+            connection.execute(
+                _raters.update().where(_raters.c.slot == slot).values(token_hash=digest)
+            )
 
 
 def _digest(token: str) -> bytes:
@@ -221,13 +260,17 @@ class Answers:
     def opened(self, rater: Rater) -> None:
         """Count that the page was opened."""
         with self._writing() as connection:
-            more = _raters.update().where(_raters.c.id == rater.id).values(opened=_raters.c.opened + 1)
+            more = (
+                _raters.update().where(_raters.c.id == rater.id).values(opened=_raters.c.opened + 1)
+            )
             connection.execute(more)
 
     def consent(self, rater: Rater) -> None:
         """Note when the rater agreed to take part; the first time stays."""
         with self._writing() as connection:
-            first = _raters.update().where(_raters.c.id == rater.id, _raters.c.consented_at.is_(None))
+            first = _raters.update().where(
+                _raters.c.id == rater.id, _raters.c.consented_at.is_(None)
+            )
             connection.execute(first.values(consented_at=datetime.now(UTC)))
 
     def next_position(self, rater: Rater) -> int:
@@ -266,10 +309,18 @@ class Answers:
         now, theirs = datetime.now(UTC), _raters.c.id == rater.id
         total = len(self._shown[rater.slot])
         row = sa.select(
-            _raters.c.id, sa.literal(position), sa.literal(choice), sa.literal(milliseconds, sa.Double),
+            _raters.c.id,
+            sa.literal(position),
+            sa.literal(choice),
+            sa.literal(milliseconds, sa.Double),
             sa.literal(now, sa.DateTime(timezone=True)),
-        )  # fmt: skip
-        may = (theirs, _raters.c.consented_at.is_not(None), _answered == position, sa.literal(position) < total)
+        )
+        may = (
+            theirs,
+            _raters.c.consented_at.is_not(None),
+            _answered == position,
+            sa.literal(position) < total,
+        )
         names = ["rater_id", "position", "choice", "milliseconds", "server_at"]
         try:
             with self._writing() as connection:
@@ -290,7 +341,9 @@ class Answers:
 
     def progress(self) -> pd.DataFrame:
         """How far everyone is: rater, slot, opened, consented_at, answered, total, median_ms, last_at, finished_at."""
-        raters = self._read(sa.select(_raters).order_by(_raters.c.slot)).rename(columns={"label": "rater"})
+        raters = self._read(sa.select(_raters).order_by(_raters.c.slot)).rename(
+            columns={"label": "rater"}
+        )
         grouped = self._read(sa.select(_answers)).groupby("rater_id")
         done = {
             "answered": ("position", "size"),
@@ -315,9 +368,13 @@ class Answers:
 
         `rater` is the label, never the token; `hit` whether the choice was correct; `server_at` UTC.
         """
-        joined = sa.select(_raters.c.label.label("rater"), _raters.c.slot, _answers).join_from(_answers, _raters)
+        joined = sa.select(_raters.c.label.label("rater"), _raters.c.slot, _answers).join_from(
+            _answers, _raters
+        )
         answers = self._read(joined).drop(columns=["id", "rater_id"])
-        found = answers.merge(self._trials, on=["slot", "position"], how="left", validate="one_to_one")
+        found = answers.merge(
+            self._trials, on=["slot", "position"], how="left", validate="one_to_one"
+        )
         found["hit"] = (found["choice"] == found["correct"]).astype(bool)
         return found.sort_values(["slot", "position"])[list(COLUMNS)].reset_index(drop=True)
 
@@ -326,7 +383,9 @@ class Answers:
             result = connection.execute(query)
             found = pd.DataFrame(result.all(), columns=list(result.keys()))
         for column in [name for name in found if str(name).endswith("_at")]:
-            found[column] = pd.to_datetime(found[column], utc=True)  # SQLite forgets that times are UTC
+            found[column] = pd.to_datetime(
+                found[column], utc=True
+            )  # SQLite forgets that times are UTC
         types = {"slot": int, "position": int, "milliseconds": float}
         return found.astype({name: kind for name, kind in types.items() if name in found})
 

@@ -34,15 +34,28 @@ from phosphene.ratings.shield import Shield
 
 MOST_BYTES, MOST_SECONDS = 2048, 10  # of a request's body; an answer has some 70 bytes
 SECONDS_PER_TRIAL = 4  # for the time that the consent page states
-ASSETS = ("rate.css", "rate.js", "icon.svg", "example-photo.svg", "example-likeness.svg", "example-other.svg")
+ASSETS = (
+    "rate.css",
+    "rate.js",
+    "icon.svg",
+    "example-photo.svg",
+    "example-likeness.svg",
+    "example-other.svg",
+)
 ASSET_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PICTURE_KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
 # Nothing stays in the browser, and no proxy may recompress pictures: their lengths would differ again
 PICTURE_HEADERS = {"Cache-Control": "no-store, no-transform"}
 WORDS = {  # what a page that is no page says
-    404: ("Nothing here", "This address leads nowhere. Please use your personal link exactly as you got it."),
+    404: (
+        "Nothing here",
+        "This address leads nowhere. Please use your personal link exactly as you got it.",
+    ),
     405: ("Not like this", "This address does not take that kind of request."),
-    503: ("One moment", "The study cannot be reached just now. Your answers are kept; please try again in a minute."),
+    503: (
+        "One moment",
+        "The study cannot be reached just now. Your answers are kept; please try again in a minute.",
+    ),
 }
 
 
@@ -83,15 +96,23 @@ def create_app(
     ]
     handlers: dict[Any, Any] = {HTTPException: pages.refusal}
     app = Starlette(
-        routes=routes, middleware=[Middleware(Shield, unreachable=WORDS[503][1])], exception_handlers=handlers
+        routes=routes,
+        middleware=[Middleware(Shield, unreachable=WORDS[503][1])],
+        exception_handlers=handlers,
     )
-    app.router.redirect_slashes = False  # a redirect would repeat the Host header that a stranger sent
+    app.router.redirect_slashes = (
+        False  # a redirect would repeat the Host header that a stranger sent
+    )
     return app
 
 
 def _find_pictures(folder: Path, names: dict[str, str]) -> dict[str, Path]:
     """Paths of picture ids; later requests are looked up here, so that no address becomes a path."""
-    listed = [path for path in folder.iterdir() if path.suffix in PICTURE_KINDS] if folder.is_dir() else []
+    listed = (
+        [path for path in folder.iterdir() if path.suffix in PICTURE_KINDS]
+        if folder.is_dir()
+        else []
+    )
     known = {path.stem: path for path in listed}
     needed = set(names.values())
     if missing := sorted(needed - set(known)):
@@ -100,7 +121,9 @@ def _find_pictures(folder: Path, names: dict[str, str]) -> dict[str, Path]:
             f"{missing[0]}; make the trial list anew"
         )
     if len(endings := sorted({known[name].suffix for name in needed})) > 1:
-        raise PhospheneError(f"{folder}: pictures of several formats ({', '.join(endings)}); expected one format.")
+        raise PhospheneError(
+            f"{folder}: pictures of several formats ({', '.join(endings)}); expected one format."
+        )
     return {identity: known[name] for identity, name in names.items()}
 
 
@@ -113,17 +136,30 @@ class _Pages:
     """The endpoints; what they share are the settings of :func:`create_app`."""
 
     def __init__(
-        self, answers: Answers, pictures: dict[str, Path], texts: Texts, admin_token: str, break_every: int
+        self,
+        answers: Answers,
+        pictures: dict[str, Path],
+        texts: Texts,
+        admin_token: str,
+        break_every: int,
     ) -> None:
-        self._answers, self._pictures, self._texts, self._break_every = answers, pictures, texts, break_every
+        self._answers, self._pictures, self._texts, self._break_every = (
+            answers,
+            pictures,
+            texts,
+            break_every,
+        )
         self._length = max(path.stat().st_size for path in set(pictures.values()))
         self._admin = hashlib.sha256(admin_token.encode()).digest()
         folder = files("phosphene") / "templates" / "ratings"
         self._assets = {name: (folder / name).read_bytes() for name in ASSETS}
         self._templates = Environment(
-            loader=PackageLoader("phosphene", "templates/ratings"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
+            loader=PackageLoader("phosphene", "templates/ratings"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
 
     def _page(self, request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         # addresses are relative, so that the study may lie in a folder behind a proxy
@@ -156,7 +192,9 @@ class _Pages:
     async def consent(self, request: Request) -> Response:
         """The button of the consent page."""
         rater = await self._rater(request)
-        fields = parse_qs((await _body(request, "application/x-www-form-urlencoded")).decode("utf-8", "replace"))
+        fields = parse_qs(
+            (await _body(request, "application/x-www-form-urlencoded")).decode("utf-8", "replace")
+        )
         if fields != {"agree": ["yes"]}:
             raise HTTPException(422, "expected agree=yes")
         await run_in_threadpool(self._answers.consent, rater)
@@ -189,7 +227,9 @@ class _Pages:
         except Invalid as refused:
             raise HTTPException(422, str(refused)) from None
         except (AlreadyAnswered, NotYet) as refused:
-            return _conflict(str(refused), await run_in_threadpool(self._answers.next_position, rater))
+            return _conflict(
+                str(refused), await run_in_threadpool(self._answers.next_position, rater)
+            )
         return JSONResponse({"next": fields["position"] + 1})
 
     # For who runs the study
@@ -228,7 +268,9 @@ class _Pages:
         assert isinstance(error, HTTPException)
         if error.status_code in WORDS:
             title, said = WORDS[error.status_code]
-            response: Response = self._page(request, "refusal.html", error.status_code, title=title, said=said)
+            response: Response = self._page(
+                request, "refusal.html", error.status_code, title=title, said=said
+            )
         else:
             response = JSONResponse({"error": error.detail}, error.status_code)
         response.headers.update(error.headers or {})

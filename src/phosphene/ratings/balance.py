@@ -41,21 +41,28 @@ def balance(trials: pd.DataFrame, pool: pd.DataFrame) -> dict[str, float]:
         "methods": _apart(plain.groupby(SLOT_METHOD).size().unstack(fill_value=0), axis=1),
         "sides": _sides(once),
         "images": _shown(plain, "image", pool["image"]),
-        "subjects": max(_shown(plain[plain["image"] == image], "subject", rows["subject"])
-                        for image, rows in pool.groupby("image")),
+        "subjects": max(
+            _shown(plain[plain["image"] == image], "subject", rows["subject"])
+            for image, rows in pool.groupby("image")
+        ),
         "distractors": _shown(plain, "distractor_image", pool["image"]),
         "repeated": _apart(repeats.groupby(SLOT_METHOD).size().unstack(fill_value=0), axis=1),
         "gap": _longest_gap(trials),
-        "distance": float((repeats["position"] - repeats["repeat_of"]).min()) if len(repeats) else np.inf,
+        "distance": float((repeats["position"] - repeats["repeat_of"]).min())
+        if len(repeats)
+        else np.inf,
         "twice": int(once.duplicated([*SLOT_METHOD, "image"]).sum()),
         "in_a_row": int((same & (listed["slot"] == listed["slot"].shift())).sum()),
         "first": int((trials.loc[trials["position"] == 0, "kind"] != "trial").sum()),
         "own": int((trials["image"] == trials["distractor_image"]).sum()),
         "unswapped": _unswapped(trials, repeats),
         "partners": _with_several_partners(trials),
-        "both": sum(int(own["distractor_image"].isin(own["image"]).sum()) for _, own in trials.groupby("slot")),
+        "both": sum(
+            int(own["distractor_image"].isin(own["image"]).sum())
+            for _, own in trials.groupby("slot")
+        ),
         "ids": int(trials[["photo", "left", "right"]].stack().duplicated().sum()),
-    }  # fmt: skip
+    }
 
 
 def _apart(counts: pd.DataFrame, axis: int) -> int:
@@ -92,12 +99,16 @@ def _unswapped(trials: pd.DataFrame, repeats: pd.DataFrame) -> int:
     before = first.loc[keys] if keys else first.iloc[:0]
     content = ["method", "subject", "item", "distractor_item"]
     same = (before[content].to_numpy() == repeats[content].to_numpy()).all(axis=1)
-    same &= (before["kind"] == "trial").to_numpy() & (before["correct"].to_numpy() != repeats["correct"].to_numpy())
+    same &= (before["kind"] == "trial").to_numpy() & (
+        before["correct"].to_numpy() != repeats["correct"].to_numpy()
+    )
     return int((~same).sum())
 
 
 def _with_several_partners(trials: pd.DataFrame) -> int:
     """Images that were compared with more than one other image, in either role."""
     as_target = trials[["image", "distractor_image"]].to_numpy()
-    both_ways = pd.DataFrame(np.concatenate([as_target, as_target[:, ::-1]]), columns=["image", "partner"])
+    both_ways = pd.DataFrame(
+        np.concatenate([as_target, as_target[:, ::-1]]), columns=["image", "partner"]
+    )
     return int((both_ways.groupby("image")["partner"].nunique() > 1).sum())

@@ -21,9 +21,21 @@ from phosphene.ratings.pairing import Key, Pair, Shown, pairs
 from phosphene.study import rng
 
 COLUMNS = (
-    "slot", "position", "kind", "method", "subject", "item", "image", "distractor_item", "distractor_image",
-    "repeat_of", "photo", "left", "right", "correct",
-)  # fmt: skip
+    "slot",
+    "position",
+    "kind",
+    "method",
+    "subject",
+    "item",
+    "image",
+    "distractor_item",
+    "distractor_image",
+    "repeat_of",
+    "photo",
+    "left",
+    "right",
+    "correct",
+)
 CATCH = "catch"
 FEWEST = 4  # photographs: with fewer, the same one could not be kept from following itself
 DISTANCE = 10  # trials between a trial and its repeat, or a quarter of a short list
@@ -106,7 +118,9 @@ def plan(pool: pd.DataFrame, methods: Sequence[str], sizes: Sizes, key: Key) -> 
     rows = []
     for slot in range(sizes.raters):
         # raters go around the ring in turn, so that over raters all photographs are shown equally often, up to one
-        turns = [divmod(k, len(ring)) for k in range(slot * sizes.trials, (slot + 1) * sizes.trials)]
+        turns = [
+            divmod(k, len(ring)) for k in range(slot * sizes.trials, (slot + 1) * sizes.trials)
+        ]
         shown = [ring[place].candidates(turn) for turn, place in turns]
         trials = _trials(shown, methods, slot, key)
         seen = {place for _, place in turns}
@@ -124,11 +138,24 @@ def pictures(trials: pd.DataFrame) -> pd.DataFrame:
     correct = trials["correct"]
     target = trials["right"].where(correct == "right", trials["left"])
     distractor = trials["left"].where(correct == "right", trials["right"])
-    parts = [("photo", trials["photo"], "item"), ("", target, "item"), ("", distractor, "distractor_item")]
-    table = pd.concat([
-        pd.DataFrame({"id": ids, "method": "" if role else trials["method"], "subject": trials["subject"],
-                      "item": trials[item]}) for role, ids, item in parts
-    ])  # fmt: skip
+    parts = [
+        ("photo", trials["photo"], "item"),
+        ("", target, "item"),
+        ("", distractor, "distractor_item"),
+    ]
+    table = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "id": ids,
+                    "method": "" if role else trials["method"],
+                    "subject": trials["subject"],
+                    "item": trials[item],
+                }
+            )
+            for role, ids, item in parts
+        ]
+    )
     table = table.drop_duplicates("id").sort_values("id").reset_index(drop=True)
     table.insert(1, "file", table.groupby(["method", "subject", "item"])["id"].transform("first"))
     return table
@@ -137,7 +164,9 @@ def pictures(trials: pd.DataFrame) -> pd.DataFrame:
 # Trials
 
 
-def _trials(shown: list[tuple[Shown, Shown]], methods: Sequence[str], slot: int, key: Key) -> list[_Planned]:
+def _trials(
+    shown: list[tuple[Shown, Shown]], methods: Sequence[str], slot: int, key: Key
+) -> list[_Planned]:
     """The trials of one rater in order: as many rounds as methods, each with every photograph once.
 
     A photograph is shown with each method in another round (a Latin square, so that methods come early and late alike).
@@ -149,7 +178,9 @@ def _trials(shown: list[tuple[Shown, Shown]], methods: Sequence[str], slot: int,
     shuffled = [shown[k] for k in random.permutation(n)]
     halves = (np.arange(n // 2), np.arange(n // 2, n))
     first = random.permutation(m)
-    right = {method: random.permutation(np.arange(n) % 2 == random.integers(2)) for method in methods}
+    right = {
+        method: random.permutation(np.arange(n) % 2 == random.integers(2)) for method in methods
+    }
     listed = []
     for turn in range(m):
         for k in np.concatenate([random.permutation(half) for half in halves]):
@@ -200,18 +231,26 @@ def _with_catches_and_repeats(
     counts = Counter({one.method: 0 for one in trials})
     for gap in later:
         beside = _beside(trials, gap)
-        may = [k for k in range(gap - distance + 1) if k not in repeated and trials[k].target.image not in beside]
+        may = [
+            k
+            for k in range(gap - distance + 1)
+            if k not in repeated and trials[k].target.image not in beside
+        ]
         if not may:
             continue  # a repeat less: only in the shortest of lists
         least = min(counts[trials[k].method] for k in may)
         chosen = int(random.choice([k for k in may if counts[trials[k].method] == least]))
         repeated.add(chosen)
         counts[trials[chosen].method] += 1
-        inserted[gap] = trials[chosen]._replace(kind="repeat", right=not trials[chosen].right, original=chosen)
+        inserted[gap] = trials[chosen]._replace(
+            kind="repeat", right=not trials[chosen].right, original=chosen
+        )
     return _merged(trials, inserted)
 
 
-def _spread(low: int, high: int, count: int, taken: set[int], random: np.random.Generator) -> list[int]:
+def _spread(
+    low: int, high: int, count: int, taken: set[int], random: np.random.Generator
+) -> list[int]:
     """One free gap in each of `count` equal parts of low..high (both included)."""
     edges, found = np.linspace(low, high + 1, count + 1), list[int]()
     for start, end in zip(edges[:-1], edges[1:], strict=True):
@@ -233,14 +272,30 @@ def _merged(trials: list[_Planned], put: dict[int, _Planned]) -> list[_Planned]:
     for gap in range(1, len(trials) + 1):
         if gap in put:
             one = put[gap]
-            listed.append(one._replace(original=position[one.original]) if one.kind == "repeat" else one)
+            listed.append(
+                one._replace(original=position[one.original]) if one.kind == "repeat" else one
+            )
         if gap < len(trials):
             position[gap] = len(listed)
             listed.append(trials[gap])
     return listed
 
 
-def _row(slot: int, position: int, planned: _Planned, ids: np.random.Generator) -> tuple[object, ...]:
+def _row(
+    slot: int, position: int, planned: _Planned, ids: np.random.Generator
+) -> tuple[object, ...]:
     kind, method, target, distractor, right, original = planned
-    return (slot, position, kind, method, target.subject, target.item, target.image, distractor.item,
-            distractor.image, original, *(ids.bytes(16).hex() for _ in PLACES), SIDES[right])  # fmt: skip
+    return (
+        slot,
+        position,
+        kind,
+        method,
+        target.subject,
+        target.item,
+        target.image,
+        distractor.item,
+        distractor.image,
+        original,
+        *(ids.bytes(16).hex() for _ in PLACES),
+        SIDES[right],
+    )

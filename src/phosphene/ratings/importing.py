@@ -13,16 +13,32 @@ import pandas as pd
 from phosphene.errors import PhospheneError
 
 COLUMNS = (
-    "rater", "slot", "position", "kind", "method", "subject", "item", "image", "distractor_item", "distractor_image",
-    "repeat_of", "correct", "choice", "hit", "milliseconds", "server_at",
-)  # fmt: skip
+    "rater",
+    "slot",
+    "position",
+    "kind",
+    "method",
+    "subject",
+    "item",
+    "image",
+    "distractor_item",
+    "distractor_image",
+    "repeat_of",
+    "correct",
+    "choice",
+    "hit",
+    "milliseconds",
+    "server_at",
+)
 NEEDED = ("rater", "method", "image")
 KINDS, SIDES = ("trial", "catch", "repeat"), ("left", "right")
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 SHOWN = 5
 
 
-def read_csv(path: Path | str | Sequence[Path | str], mapping: Mapping[str, str] | None = None) -> pd.DataFrame:
+def read_csv(
+    path: Path | str | Sequence[Path | str], mapping: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Read answers from the CSV of another platform, or from the one of the admin page.
 
     Parameters
@@ -66,7 +82,9 @@ def read_csv(path: Path | str | Sequence[Path | str], mapping: Mapping[str, str]
     if found["slot"].isna().any():
         found["slot"] = pd.factorize(found["rater"])[0]
     found = found.astype({"slot": int, "position": int, "repeat_of": int})
-    return found.sort_values(["slot", "position"], kind="stable")[list(COLUMNS)].reset_index(drop=True)
+    return found.sort_values(["slot", "position"], kind="stable")[list(COLUMNS)].reset_index(
+        drop=True
+    )
 
 
 def _read(path: Path, mapping: dict[str, str]) -> pd.DataFrame:
@@ -81,7 +99,11 @@ def _read(path: Path, mapping: dict[str, str]) -> pd.DataFrame:
         table[name] = _numbers(path, raw, name, whole=True) if name in raw else np.nan
     table["milliseconds"] = _numbers(path, raw, "milliseconds") if "milliseconds" in raw else np.nan
     table["distractor_image"] = raw["distractor_image"] if "distractor_image" in raw else ""
-    table["server_at"] = pd.to_datetime(raw["server_at"], utc=True, errors="coerce") if "server_at" in raw else pd.NaT
+    table["server_at"] = (
+        pd.to_datetime(raw["server_at"], utc=True, errors="coerce")
+        if "server_at" in raw
+        else pd.NaT
+    )
     if table["position"].isna().all():
         table["position"] = table.groupby("rater").cumcount()
     _filled(path, table.astype({"position": object}), ("position",))
@@ -104,11 +126,15 @@ def _text(path: Path) -> pd.DataFrame:
         ) from error
     lines = {number: line for number, line in numbered if any(cell.strip() for cell in line)}
     if len(lines) < 2:
-        raise PhospheneError(f"{path}: holds no answers; expected a line of names and one line per answer.")
+        raise PhospheneError(
+            f"{path}: holds no answers; expected a line of names and one line per answer."
+        )
     names = [name.strip() for name in lines.pop(min(lines))]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
-        raise PhospheneError(f"{path}: column {', '.join(twice)} is there twice; give columns different names.")
+        raise PhospheneError(
+            f"{path}: column {', '.join(twice)} is there twice; give columns different names."
+        )
     for number, line in lines.items():
         if len(line) != len(names):
             raise PhospheneError(
@@ -121,13 +147,19 @@ def _text(path: Path) -> pd.DataFrame:
 def _renamed(path: Path, raw: pd.DataFrame, mapping: dict[str, str]) -> pd.DataFrame:
     unknown = [name for name in mapping if name not in COLUMNS]
     if unknown:
-        raise PhospheneError(f"import: {', '.join(unknown)} is no column of answers; expected {', '.join(COLUMNS)}.")
+        raise PhospheneError(
+            f"import: {', '.join(unknown)} is no column of answers; expected {', '.join(COLUMNS)}."
+        )
     for ours, theirs in mapping.items():
         if theirs not in raw:
             near = difflib.get_close_matches(theirs, list(raw), 1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise PhospheneError(f"{path}: has no column {theirs!r} (for {ours}), found {', '.join(raw)}{hint}")
-    kept = raw.drop(columns=[name for name in mapping if name in raw and name not in mapping.values()])
+            raise PhospheneError(
+                f"{path}: has no column {theirs!r} (for {ours}), found {', '.join(raw)}{hint}"
+            )
+    kept = raw.drop(
+        columns=[name for name in mapping if name in raw and name not in mapping.values()]
+    )
     kept = kept[[name for name in kept if name in mapping.values() or name in COLUMNS]]
     found = pd.DataFrame({ours: raw[theirs] for ours, theirs in mapping.items()})
     for name in kept:
@@ -148,7 +180,9 @@ def _filled(path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:
     for name in names:
         empty = table.index[(table[name].isna()) | (table[name] == "")]
         if len(empty):
-            raise PhospheneError(f"{path}: {name} is empty on line {_lines(empty)}; fill it in or remove the line.")
+            raise PhospheneError(
+                f"{path}: {name} is empty on line {_lines(empty)}; fill it in or remove the line."
+            )
 
 
 def _lines(index: pd.Index) -> str:
@@ -175,7 +209,9 @@ def _numbers(path: Path, raw: pd.DataFrame, name: str, whole: bool = False) -> p
     if wrong.any():
         lines = raw.index[wrong]
         kind = "a whole number" if whole else "a number, 0 or more"
-        raise PhospheneError(f"{path}: {name} is {raw.at[lines[0], name]!r} on line {_lines(lines)}; expected {kind}.")
+        raise PhospheneError(
+            f"{path}: {name} is {raw.at[lines[0], name]!r} on line {_lines(lines)}; expected {kind}."
+        )
     return values
 
 
@@ -184,7 +220,9 @@ def _hits(path: Path, raw: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Serie
     sides = {"choice", "correct"} <= set(raw)
     nothing = pd.Series("", raw.index)
     choice, correct = (
-        (_among(path, raw, name, SIDES) for name in ("choice", "correct")) if sides else (nothing, nothing)
+        (_among(path, raw, name, SIDES) for name in ("choice", "correct"))
+        if sides
+        else (nothing, nothing)
     )
     if "hit" not in raw:
         return choice == correct, choice, correct
@@ -207,7 +245,9 @@ def _once(path: Path, table: pd.DataFrame) -> None:
             "first answer."
         )
     trials = table[table["kind"] == "trial"]
-    twice = trials.index[trials.duplicated(["rater", "method", "subject", "image", "distractor_image"])]
+    twice = trials.index[
+        trials.duplicated(["rater", "method", "subject", "image", "distractor_image"])
+    ]
     if len(twice):
         rater, method, image = trials.loc[twice[0], ["rater", "method", "image"]]
         raise PhospheneError(

@@ -33,11 +33,15 @@ def secret(path: Path) -> bytes:
         pass
     text = path.read_text(encoding="ascii", errors="replace").strip()
     if len(text) < 64:
-        raise PhospheneError(f"{path}: holds no secret (found {len(text)} characters); remove it for new links.")
+        raise PhospheneError(
+            f"{path}: holds no secret (found {len(text)} characters); remove it for new links."
+        )
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
         if path.stat().st_mode & 0o077:
-            warnings.warn(f"{path}: others on this machine can read it, and so know all links", stacklevel=2)
+            warnings.warn(
+                f"{path}: others on this machine can read it, and so know all links", stacklevel=2
+            )
     return text.encode()
 
 

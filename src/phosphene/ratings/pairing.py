@@ -49,7 +49,9 @@ def pairs(pool: pd.DataFrame, key: Key) -> list[Pair]:
     """
     groups: dict[tuple[str, ...], list[tuple[Shown, ...]]] = {}
     for image, rows in pool.sort_values("subject").groupby("image", sort=True):
-        shown = tuple(Shown(str(row.subject), int(row.item), int(image)) for row in rows.itertuples())
+        shown = tuple(
+            Shown(str(row.subject), int(row.item), int(image)) for row in rows.itertuples()
+        )
         groups.setdefault(tuple(one.subject for one in shown), []).append(shown)
     placed = []
     for subjects, images in groups.items():

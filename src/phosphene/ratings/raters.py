@@ -51,13 +51,21 @@ class People:
             share = name in ("lapse", "careless")
             if not 0 <= value <= (1 if share else np.inf):
                 expected = "a share from 0 to 1" if share else "0 or more"
-                raise PhospheneError(f"simulated raters: {name} must be {expected}, found {value!r}.")
+                raise PhospheneError(
+                    f"simulated raters: {name} must be {expected}, found {value!r}."
+                )
 
     @property
     def total_sd(self) -> float:
         """Standard deviation of the logit over raters, images and sides together."""
-        parts = [self.rater_sd, self.image_sd, self.rater_method_sd, self.image_method_sd, self.percept_sd,
-                 self.side_sd]  # fmt: skip
+        parts = [
+            self.rater_sd,
+            self.image_sd,
+            self.rater_method_sd,
+            self.image_method_sd,
+            self.percept_sd,
+            self.side_sd,
+        ]
         return float(np.linalg.norm(parts))
 
 
@@ -76,7 +84,10 @@ def average(centre: ArrayLike, sd: float) -> Floats:
 
 
 def simulate(
-    trials: pd.DataFrame, skill: float | Mapping[str, float], rng: np.random.Generator, **traits: float
+    trials: pd.DataFrame,
+    skill: float | Mapping[str, float],
+    rng: np.random.Generator,
+    **traits: float,
 ) -> pd.DataFrame:
     """Let simulated raters answer a trial list.
 
@@ -99,14 +110,20 @@ def simulate(
     needed = ("slot", "position", "kind", "method", "image", "correct")
     checked(trials, needed)
     people = _people(traits)
-    rows = trials.sort_values(["slot", "position"]).drop(columns=["photo", "left", "right"], errors="ignore")
+    rows = trials.sort_values(["slot", "position"]).drop(
+        columns=["photo", "left", "right"], errors="ignore"
+    )
     rows = rows.reset_index(drop=True)
     slot, slots = pd.factorize(rows["slot"])
     careless = rng.random(len(slots)) < people.careless
     hit = _answers(rows, skill, rng, people, n=1)[0]
     hit = np.where(careless[slot], rng.random(len(rows)) < 0.5, hit)
     right = rows["correct"] == "right"
-    ms = np.where(careless[slot], people.careless_ms, people.median_ms * rng.lognormal(0, 0.3, len(slots))[slot])
+    ms = np.where(
+        careless[slot],
+        people.careless_ms,
+        people.median_ms * rng.lognormal(0, 0.3, len(slots))[slot],
+    )
     ms = np.round(ms * rng.lognormal(0, 0.35, len(rows)), 1)
     elapsed = pd.Series(ms + 400).groupby(slot).cumsum()
     start = pd.Timestamp("2026-01-05T09:00:00", tz="UTC")
@@ -129,22 +146,37 @@ def _people(traits: Mapping[str, Any]) -> People:
 
 
 def _answers(
-    rows: pd.DataFrame, skill: float | Mapping[str, float], rng: np.random.Generator, people: People, n: int
+    rows: pd.DataFrame,
+    skill: float | Mapping[str, float],
+    rng: np.random.Generator,
+    people: People,
+    n: int,
 ) -> NDArray[np.bool_]:
     """Whether attentive raters answer each trial rightly, in `n` studies of other raters and images, (n, n_trials)."""
     names = ["slot", "image", "method"]
     method, methods = pd.factorize(rows["method"].astype(str))
-    known = dict(skill) if isinstance(skill, Mapping) else dict.fromkeys(set(methods) - {"catch"}, skill)
+    known = (
+        dict(skill)
+        if isinstance(skill, Mapping)
+        else dict.fromkeys(set(methods) - {"catch"}, skill)
+    )
     known.setdefault("catch", CATCH_SKILL)
     missing = sorted(set(methods) - set(known))
     if missing:
-        raise PhospheneError(f"simulated raters: no skill for method {', '.join(missing)}, found {', '.join(known)}.")
+        raise PhospheneError(
+            f"simulated raters: no skill for method {', '.join(missing)}, found {', '.join(known)}."
+        )
     effects = [
-        (people.rater_sd, names[:1]), (people.image_sd, names[1:2]), (people.rater_method_sd, ["slot", "method"]),
-        (people.image_method_sd, ["image", "method"]), (people.percept_sd, names),
-    ]  # fmt: skip
+        (people.rater_sd, names[:1]),
+        (people.image_sd, names[1:2]),
+        (people.rater_method_sd, ["slot", "method"]),
+        (people.image_method_sd, ["image", "method"]),
+        (people.percept_sd, names),
+    ]
     lean = np.where(rows["correct"] == "right", 1.0, -1.0)
-    chance = np.array([intercept(known[name], people.total_sd) for name in methods])[method][None].repeat(n, 0)
+    chance = np.array([intercept(known[name], people.total_sd) for name in methods])[method][
+        None
+    ].repeat(n, 0)
     for sd, keys in effects:
         group = rows.groupby(keys, sort=False).ngroup().to_numpy()
         if sd:
@@ -164,12 +196,24 @@ def crossing(n_raters: int, n_images: int, methods: Sequence[str]) -> pd.DataFra
     """The plainest trial list: every rater sees every image once with every method, sides balanced."""
     index = pd.MultiIndex.from_product(
         [range(n_raters), methods, range(n_images)], names=["slot", "method", "image"]
-    )  # fmt: skip
+    )
     rows = index.to_frame(index=False)
     position = rows.groupby("slot").cumcount()
-    sides = np.where((rows["image"] + rows["slot"] + rows["method"].map(list(methods).index)) % 2, "left", "right")
-    return rows.assign(position=position, kind="trial", subject="subj01", item=rows["image"], repeat_of=-1,
-                       distractor_item=-1, distractor_image=-1, correct=sides)  # fmt: skip
+    sides = np.where(
+        (rows["image"] + rows["slot"] + rows["method"].map(list(methods).index)) % 2,
+        "left",
+        "right",
+    )
+    return rows.assign(
+        position=position,
+        kind="trial",
+        subject="subj01",
+        item=rows["image"],
+        repeat_of=-1,
+        distractor_item=-1,
+        distractor_image=-1,
+        correct=sides,
+    )
 
 
 def power(
@@ -213,7 +257,12 @@ def power(
         95 % intervals for other raters and images: ``width_accuracy`` and ``width_difference``.
     """
     people, generator, rows = _people(traits), np.random.default_rng(rng), []
-    if min(raters, default=0) < 2 or min(trials, default=0) < 2 or n_simulations < 1 or comparisons < 1:
+    if (
+        min(raters, default=0) < 2
+        or min(trials, default=0) < 2
+        or n_simulations < 1
+        or comparisons < 1
+    ):
         raise PhospheneError(
             f"power: 2 or more raters and trials, 1 or more simulations and comparisons are needed, found {raters}, "
             f"{trials}, {n_simulations} and {comparisons}."
@@ -229,12 +278,20 @@ def power(
 
 
 def _studies(
-    n_raters: int, n_images: int, skill: Mapping[str, float], n: int, rng: np.random.Generator, people: People
+    n_raters: int,
+    n_images: int,
+    skill: Mapping[str, float],
+    n: int,
+    rng: np.random.Generator,
+    people: People,
 ) -> Floats:
     """Hits of `n` studies, (n, n_raters, 2, n_images)."""
     rows = crossing(n_raters, n_images, list(skill))
     at_a_time = max(1, MOST_CELLS // len(rows))
-    parts = [_answers(rows, skill, rng, people, min(at_a_time, n - start)) for start in range(0, n, at_a_time)]
+    parts = [
+        _answers(rows, skill, rng, people, min(at_a_time, n - start))
+        for start in range(0, n, at_a_time)
+    ]
     hits = np.concatenate(parts).reshape(n, n_raters, len(skill), n_images)
     careless = rng.random((n, n_raters)) < people.careless
     guesses = rng.random(hits.shape) < 0.5 if careless.any() else hits
@@ -248,7 +305,9 @@ def _found(hits: Floats, comparisons: int) -> dict[str, float]:
     half, p_both = _crossed_t(difference)
     for name, axis in (("image", 1), ("rater", 2)):
         own = difference.mean(axis)
-        if comparisons * 2.0 ** (1 - own.shape[1]) > LEVEL:  # however clear, so few can't reach it (2 / 2ⁿ at best)
+        if (
+            comparisons * 2.0 ** (1 - own.shape[1]) > LEVEL
+        ):  # however clear, so few can't reach it (2 / 2ⁿ at best)
             tests[name] = np.ones(len(own))
         else:
             tests[name] = np.array([signed_rank(values, np.zeros_like(values)) for values in own])

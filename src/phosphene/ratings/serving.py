@@ -44,13 +44,23 @@ def listen(host: str, port: int) -> socket.socket:
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return found
     except (OSError, OverflowError) as error:
-        raise PhospheneError(f"{host}:{port}: cannot be listened on ({error}); choose another port or host") from None
+        raise PhospheneError(
+            f"{host}:{port}: cannot be listened on ({error}); choose another port or host"
+        ) from None
 
 
 def server(app: Starlette) -> uvicorn.Server:
     """A server without access log, server name, web sockets or trust in forwarded addresses."""
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, lifespan="off", ws="none",
-        backlog=2048, timeout_keep_alive=75, timeout_graceful_shutdown=GRACE,
-    )  # fmt: skip
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        backlog=2048,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE,
+    )
     return uvicorn.Server(config)

@@ -59,9 +59,15 @@ class Shield:
             _log.error("a request failed: %s", _where(error))
             if not begun:
                 absent = isinstance(error, DBAPIError | TimeoutError)
-                said = self._unreachable if absent else "Something went wrong here; your answers are kept."
+                said = (
+                    self._unreachable
+                    if absent
+                    else "Something went wrong here; your answers are kept."
+                )
                 response = JSONResponse(
-                    {"error": said}, 503 if absent else 500, {"Retry-After": "5"} if absent else None
+                    {"error": said},
+                    503 if absent else 500,
+                    {"Retry-After": "5"} if absent else None,
                 )
                 await response(scope, receive, sending)
 
@@ -69,6 +75,10 @@ class Shield:
 def _where(error: Exception) -> str:
     """Kind and place of an error; its words are left out, because they may hold what a rater sent."""
     frames = traceback.extract_tb(error.__traceback__)
-    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames if "phosphene" in frame.filename]
+    places = [
+        f"{Path(frame.filename).name}:{frame.lineno}"
+        for frame in frames
+        if "phosphene" in frame.filename
+    ]
     kind = type(getattr(error, "orig", None) or error).__name__
     return f"{kind} at {places[-1] if places else 'unknown'}"

@@ -36,7 +36,16 @@ from phosphene.study import Compute, Rate, Study, rng
 PICTURES_PER_PART = 500
 LOSSLESS = 128  # pixels: pictures up to this side are PNG; larger ones JPEG, or a phone would load a megabyte per trial
 QUALITY = 95  # of the JPEG, with full resolution of colour
-TABLES = ("exclusions", "accuracy", "compare", "odds", "consistency", "agreement", "predicts", "absent")
+TABLES = (
+    "exclusions",
+    "accuracy",
+    "compare",
+    "odds",
+    "consistency",
+    "agreement",
+    "predicts",
+    "absent",
+)
 
 
 # Make: what is shown
@@ -91,7 +100,8 @@ def planned(study: Study, digest: str) -> pd.DataFrame:
 def pool(study: Study) -> pd.DataFrame:
     """All test pictures: subject, item, image."""
     parts = [
-        items(study, dataset(study, subject))[["image"]].assign(subject=subject) for subject in study.data.subjects
+        items(study, dataset(study, subject))[["image"]].assign(subject=subject)
+        for subject in study.data.subjects
     ]
     return pd.concat([part.rename_axis("item").reset_index() for part in parts], ignore_index=True)
 
@@ -128,7 +138,9 @@ class _Album:
         if method in ("", design.CATCH):
             if subject not in self._seen:
                 data = dataset(self._study, subject)
-                self._seen[subject] = evaluation.Seen(data, items(self._study, data)["image"].tolist())
+                self._seen[subject] = evaluation.Seen(
+                    data, items(self._study, data)["image"].tolist()
+                )
             found = ldm.resize(np.asarray(self._seen[subject][item])[None], self._side)[0]
             return found if method == "" else changed(found)
         if (method, subject) not in self._made:
@@ -158,7 +170,9 @@ def encoded(picture: NDArray[np.uint8]) -> tuple[str, bytes]:
     if max(image.size) <= LOSSLESS:
         image.save(stream, "PNG", optimize=True)
         return "png", stream.getvalue()
-    image.save(stream, "JPEG", quality=QUALITY, subsampling=0)  # "optimize" fails on pictures full of noise
+    image.save(
+        stream, "JPEG", quality=QUALITY, subsampling=0
+    )  # "optimize" fails on pictures full of noise
     return "jpg", stream.getvalue()
 
 
@@ -173,13 +187,23 @@ def open_study(study: Study, compute: Compute) -> tuple[Any, dict[int, str], str
     trials = make_list(study, compute).table("trials")
     folder = answers_folder(study)
     secret = links.secret(folder / "secret")
-    tokens = {int(slot): links.token(secret, f"rater/{slot}") for slot in sorted(set(trials["slot"]))}
+    tokens = {
+        int(slot): links.token(secret, f"rater/{slot}") for slot in sorted(set(trials["slot"]))
+    }
     url = study.rate.database or f"sqlite:///{folder / 'answers.sqlite'}"
-    return answers.open_answers(url, ratings_recipe(study).hash, trials, tokens), tokens, links.token(secret, "admin")
+    return (
+        answers.open_answers(url, ratings_recipe(study).hash, trials, tokens),
+        tokens,
+        links.token(secret, "admin"),
+    )
 
 
 def serve(
-    study: Study, compute: Compute, address: tuple[str, int], base_url: str, say: Callable[[dict[str, str]], None]
+    study: Study,
+    compute: Compute,
+    address: tuple[str, int],
+    base_url: str,
+    say: Callable[[dict[str, str]], None],
 ) -> None:
     """Serve a study's pages until the process is stopped.
 
@@ -201,7 +225,9 @@ def serve(
 
     def ready(listening: str) -> None:
         found = links.addresses(base_url or listening, tokens, admin)
-        own = {name: link for name, link in found.items() if name != "admin"}  # a mail merge must not send that one
+        own = {
+            name: link for name, link in found.items() if name != "admin"
+        }  # a mail merge must not send that one
         links.write(answers_folder(study) / "links.csv", own)
         say(found)
 
@@ -221,9 +247,13 @@ def texts(study: Study) -> Any:
         try:
             consent = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise PhospheneError(f"rate.consent: {path} cannot be read as a text file ({error}).") from None
+            raise PhospheneError(
+                f"rate.consent: {path} cannot be read as a text file ({error})."
+            ) from None
         if not consent.strip():
-            raise PhospheneError(f"rate.consent: {path} is empty; write the text of consent, or set it to ''.")
+            raise PhospheneError(
+                f"rate.consent: {path} is empty; write the text of consent, or set it to ''."
+            )
     return Texts(rate.title, rate.contact, consent)
 
 
@@ -284,10 +314,14 @@ def scored(study: Study, answers: pd.DataFrame, per_image: pd.DataFrame) -> dict
     kept, n_bootstrap = analysis.kept(answers, excluded), study.evaluate.bootstrap
     random = partial(rng, study.seed, "ratings")
     asked: dict[str, Callable[[], pd.DataFrame]] = {
-        "accuracy": lambda: analysis.accuracy(kept, n_bootstrap=n_bootstrap, rng=random("accuracy")),
+        "accuracy": lambda: analysis.accuracy(
+            kept, n_bootstrap=n_bootstrap, rng=random("accuracy")
+        ),
         "compare": lambda: analysis.compare(kept),
         "odds": lambda: analysis.mixed(kept),
-        "agreement": lambda: analysis.agreement(kept, n_bootstrap=n_bootstrap, rng=random("agreement")),
+        "agreement": lambda: analysis.agreement(
+            kept, n_bootstrap=n_bootstrap, rng=random("agreement")
+        ),
         "predicts": lambda: analysis.predicts(
             kept, per_image, selection=rule(rate), n_bootstrap=n_bootstrap, rng=random("predicts")
         ),
@@ -317,6 +351,17 @@ def _per_image(study: Study) -> pd.DataFrame:
     """Scores of all measures per picture; where there is one sample, its only row goes by the name of :func:`rule`."""
     table = evaluation.all_tables(study, "per_image", Compute(progress=False))
     if table.empty:
-        return pd.DataFrame(columns=["preset", "metric", "direction", "selection", "value", "image", "subject", "mode"])
+        return pd.DataFrame(
+            columns=[
+                "preset",
+                "metric",
+                "direction",
+                "selection",
+                "value",
+                "image",
+                "subject",
+                "mode",
+            ]
+        )
     rules = table.groupby(["subject", "mode", "source", "preset"])["selection"].transform("nunique")
     return table.assign(selection=table["selection"].where(rules > 1, rule(study.rate)))

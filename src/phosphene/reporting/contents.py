@@ -90,19 +90,25 @@ class Content:
 
 def report_recipe(study: Study) -> Recipe:
     """What the report is made from; audits and encoding models are part of it where they are finished."""
-    inputs = {subject: evaluation.evaluate_recipe(study, subject).hash for subject in study.data.subjects}
+    inputs = {
+        subject: evaluation.evaluate_recipe(study, subject).hash for subject in study.data.subjects
+    }
     inputs |= {f"{subject}-audit": artefact.hash for subject, artefact in _audits(study).items()}
     inputs |= encoded.inputs(study)
     inputs |= people.inputs(study)
     shown = study.to_dict()
     del shown["data"]["root"]  # a place, neither shown nor hashed
     shown["evaluate"].pop("weights", None)
-    shown["rate"] = {k: v for k, v in shown["rate"].items() if k not in ("database", "consent")}  # places, passwords
+    shown["rate"] = {
+        k: v for k, v in shown["rate"].items() if k not in ("database", "consent")
+    }  # places, passwords
     return Recipe("report", study.name, VERSION, {"study": shown}, inputs)
 
 
 def _audits(study: Study) -> dict[str, Artefact]:
-    found = {s: Store(study.root).artefact(auditing.audit_recipe(study, s)) for s in study.data.subjects}
+    found = {
+        s: Store(study.root).artefact(auditing.audit_recipe(study, s)) for s in study.data.subjects
+    }
     return {subject: artefact for subject, artefact in found.items() if artefact.done}
 
 
@@ -116,7 +122,10 @@ def gather(study: Study) -> Content:
     preset = evaluation.headline_preset(study, found["scores"])
     compared = evaluation.comparisons(study, Compute(progress=False))
     facts = scored[subjects[0]].manifest["facts"]
-    lines = [artefact.table("audit").assign(subject=subject) for subject, artefact in _audits(study).items()]
+    lines = [
+        artefact.table("audit").assign(subject=subject)
+        for subject, artefact in _audits(study).items()
+    ]
     maps = encoded.gather(study)
     content = Content(
         name=study.name,
@@ -132,7 +141,10 @@ def gather(study: Study) -> Content:
         audit=pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(),
         n_items={s: len(items(study, sources.dataset(study, s))) for s in subjects},
         settings=tomlkit.dumps(dict(report_recipe(study).settings["study"])),
-        facts=json.dumps({k: facts[k] for k in ("python", "platform", "packages", "commit") if k in facts}, indent=1),
+        facts=json.dumps(
+            {k: facts[k] for k in ("python", "platform", "packages", "commit") if k in facts},
+            indent=1,
+        ),
         encoded=maps,
         surface=encoded.spin(study, maps),
         people=people.gather(study),
@@ -143,17 +155,29 @@ def gather(study: Study) -> Content:
 
 def _table(artefacts: Sequence[Artefact], name: str) -> pd.DataFrame:
     """One table of all subjects, empty where nobody has it."""
-    some = [a.table(name) for a in artefacts if (a.path / name).is_dir() or (a.path / f"{name}.parquet").exists()]
+    some = [
+        a.table(name)
+        for a in artefacts
+        if (a.path / name).is_dir() or (a.path / f"{name}.parquet").exists()
+    ]
     return pd.concat(some, ignore_index=True) if some else pd.DataFrame()
 
 
 def noise_ceiling(study: Study, subject: str) -> float | None:
     """Mean noise ceiling, in percent of variance, of the voxels that a subject is decoded from; None if not known."""
     data = sources.dataset(study, subject)
-    rois = list(dict.fromkeys(r for f in evaluation.features_of(study) for r in getattr(study.decode, f).rois))
+    rois = list(
+        dict.fromkeys(
+            r for f in evaluation.features_of(study) for r in getattr(study.decode, f).rois
+        )
+    )
     with without_warnings():
         voxels = data.voxels(rois)
-    if study.decode.leave_out == "run" or "ncsnr" not in voxels or not np.isfinite(voxels["ncsnr"]).any():
+    if (
+        study.decode.leave_out == "run"
+        or "ncsnr" not in voxels
+        or not np.isfinite(voxels["ncsnr"]).any()
+    ):
         return None
     repeats = items(study, data)["n_trials"]
     return float(np.nanmean(scoring.noise_ceiling(voxels["ncsnr"].to_numpy(np.float64), repeats)))
@@ -165,37 +189,60 @@ def noise_ceiling(study: Study, subject: str) -> float | None:
 def _pictures(study: Study, content: Content) -> dict[str, Any]:
     scores = {s: _item_scores(content, s) for s in content.subjects}
     albums = {s: Album(study, s, scores[s]) for s in content.subjects}
-    richest = {s: table[content.richest] if content.richest in table else None for s, table in scores.items()}
-    examples = {s: _examples(albums[s], ranked) for s, ranked in richest.items() if ranked is not None}
-    shared = _shared(albums, richest, content.richest) if len(content.subjects) > 1 and examples else []
+    richest = {
+        s: table[content.richest] if content.richest in table else None
+        for s, table in scores.items()
+    }
+    examples = {
+        s: _examples(albums[s], ranked) for s, ranked in richest.items() if ranked is not None
+    }
+    shared = (
+        _shared(albums, richest, content.richest) if len(content.subjects) > 1 and examples else []
+    )
     spent = galleries.megabytes([one for some in examples.values() for one in some] + shared)
     spent += encoded.megabytes(content.encoded, content.surface)
     budget = max(galleries.GALLERY_MB - spent, 1.0) / len(albums)
-    gallery = [one for s, album in albums.items() for one in galleries.fill(album, richest[s], budget)]
+    gallery = [
+        one for s, album in albums.items() for one in galleries.fill(album, richest[s], budget)
+    ]
     return {"examples": examples, "shared": shared, "gallery": gallery}
 
 
 def _item_scores(content: Content, subject: str) -> pd.DataFrame:
     if content.per_image.empty:
         return pd.DataFrame()
-    return tables.item_scores(content.per_image[content.per_image["subject"] == subject], content.preset)
+    return tables.item_scores(
+        content.per_image[content.per_image["subject"] == subject], content.preset
+    )
 
 
 def _examples(album: Album, ranked: pd.Series) -> list[Shown]:
-    return [one for group, chosen in galleries.tenths(ranked).items() for one in album.show(chosen, group)]
+    return [
+        one
+        for group, chosen in galleries.tenths(ranked).items()
+        for one in album.show(chosen, group)
+    ]
 
 
-def _shared(albums: dict[str, Album], richest: dict[str, pd.Series | None], mode: str) -> list[Shown]:
+def _shared(
+    albums: dict[str, Album], richest: dict[str, pd.Series | None], mode: str
+) -> list[Shown]:
     """Figure 4: pictures that all subjects saw, drawn from each of their brains, chosen by their mean score."""
-    by_image = {s: pd.Series(ranked.to_numpy(), index=albums[s].images[ranked.index])
-                for s, ranked in richest.items() if ranked is not None}  # fmt: skip
+    by_image = {
+        s: pd.Series(ranked.to_numpy(), index=albums[s].images[ranked.index])
+        for s, ranked in richest.items()
+        if ranked is not None
+    }
     together = pd.DataFrame(by_image).dropna()
     if together.empty or len(by_image) < 2:
         return []
     found = []
     for group, images in galleries.tenths(together.mean(axis=1)).items():
         for image in images:
-            each = {s: albums[s].show([int(np.flatnonzero(albums[s].images == image)[0])])[0] for s in by_image}
+            each = {
+                s: albums[s].show([int(np.flatnonzero(albums[s].images == image)[0])])[0]
+                for s in by_image
+            }
             first = next(iter(each.values()))
             seen = {"seen": first.pictures["seen"]} if "seen" in first.pictures else {}
             pictures = seen | {s: one.pictures[mode] for s, one in each.items()}

@@ -90,7 +90,9 @@ def inputs(study: Study) -> dict[str, str]:
     found = {}
     for subject, (_, done) in planned(study).items():
         if done and (transforms := _transforms(study, subject)) is not None:
-            found[f"{subject}-transforms"] = disk.fingerprint("transforms", transforms, transforms.glob("*.mgz"))
+            found[f"{subject}-transforms"] = disk.fingerprint(
+                "transforms", transforms, transforms.glob("*.mgz")
+            )
         for _, model in done:
             found[f"{subject}-encode-{model}"] = encoding.encode_recipe(study, subject, model).hash
             numbers = Store(study.root).artefact(statistics_recipe(study, subject, model))
@@ -107,8 +109,10 @@ def _transforms(study: Study, subject: str) -> Path | None:
 
 def gather(study: Study) -> list[Encoded]:
     """Read and draw everything that is finished."""
-    return [_of_subject(study, subject, some, 1.0 if k == 0 else SMALLER)
-            for k, (subject, some) in enumerate(planned(study).items())]  # fmt: skip
+    return [
+        _of_subject(study, subject, some, 1.0 if k == 0 else SMALLER)
+        for k, (subject, some) in enumerate(planned(study).items())
+    ]
 
 
 def _of_subject(study: Study, subject: str, some: tuple[Named, Named], size: float) -> Encoded:
@@ -134,22 +138,36 @@ def spin(study: Study, found: Sequence[Encoded]) -> str:
     maps = [one for some in found for one in some.surface]
     if not maps:
         return ""
-    known = {some.subject: study_maps.outlined(sources.dataset(study, some.subject)) for some in found if some.surface}
+    known = {
+        some.subject: study_maps.outlined(sources.dataset(study, some.subject))
+        for some in found
+        if some.surface
+    }
     page = surface.surface_page(study.name, maps, known)
     return base64.b64encode(gzip.compress(page.encode(), 9, mtime=0)).decode()
 
 
 def megabytes(found: Sequence[Encoded], surface_page: str) -> float:
     """Size of the section's pictures within a page."""
-    pictures = [picture for one in found for drawing in one.drawings for picture in (drawing.wide, drawing.narrow)]
+    pictures = [
+        picture
+        for one in found
+        for drawing in one.drawings
+        for picture in (drawing.wide, drawing.narrow)
+    ]
     return sum(map(len, [*pictures, surface_page])) / 1e6
 
 
 # Figures and their words
 
 
-def draw(analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFrame], whose: tuple[str, Any],
-         size: float = 1.0) -> Drawing | None:  # fmt: skip
+def draw(
+    analysis: str,
+    names: dict[Model, str],
+    tables: dict[Model, pd.DataFrame],
+    whose: tuple[str, Any],
+    size: float = 1.0,
+) -> Drawing | None:
     """Draw one analysis twice, for wide and narrow pages; None where too little of it is finished."""
     subject, data = whose
     looks = (brain_maps.Look(bare=True), brain_maps.Look(bare=True, width=NARROW_INCHES))
@@ -161,9 +179,12 @@ def draw(analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFram
     pair = study_maps.pair_of(analysis, tables) if kind == "two" else ()
     ground = "Flat map of the cortex" if brain_maps.transforms_of(data) else "Slices of the scan"
     return Drawing(
-        analysis, webp(drawn[0], WIDE, size), webp(drawn[1], NARROW, size), f"{ground}, {subject}. {alt}",
+        analysis,
+        webp(drawn[0], WIDE, size),
+        webp(drawn[1], NARROW, size),
+        f"{ground}, {subject}. {alt}",
         " ".join(filter(None, [seen, meaning(analysis, tables), HOW[kind].format(*pair)])),
-    )  # fmt: skip
+    )
 
 
 def webp(figure: Figure, width: int, size: float = 1.0) -> str:

@@ -44,7 +44,9 @@ def _is_own_noise(model: Model) -> bool:
     return model.spaces[-1].kind == OWN_NOISE
 
 
-def words(analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
+def words(
+    analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFrame]
+) -> tuple[str, str]:
     """What is seen, in a sentence for everyone, and in numbers for those who cannot see the figure."""
     if analysis == "layers":
         return _words_of_layers(names, tables)
@@ -59,7 +61,9 @@ def words(analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFra
         told.append(f"{names[model]}: {found:.0f} % of voxels significant; mean r {_listed(mean)}")
         if len(mean):
             verb, best = ("", "") if said else ("predicts ", " best")
-            said.append(f"{_short(model)} {verb}{_cortex(mean.idxmax())}{best} (mean r {_number(mean.max())})")
+            said.append(
+                f"{_short(model)} {verb}{_cortex(mean.idxmax())}{best} (mean r {_number(mean.max())})"
+            )
     return f"{_sentence(said)}.", f"Accuracy of {_counted(tables, 'model')}. {'. '.join(told)}."
 
 
@@ -67,7 +71,10 @@ def _words_of_two(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) ->
     """Where each space alone explains most, in the first and the last panel."""
     panels = []
     for model, table in tables.items():
-        each = [f"only {s.kind.split(':')[0]} {_listed(_means(table, f'unique {s}'), 3)}" for s in model.spaces]
+        each = [
+            f"only {s.kind.split(':')[0]} {_listed(_means(table, f'unique {s}'), 3)}"
+            for s in model.spaces
+        ]
         panels.append(f"{names[model]}: {'; '.join(each)}")
     main, own = ([m for m in tables if _is_own_noise(m) is control] for control in (False, True))
     ends = list(dict.fromkeys([(main or own)[0], (main or own)[-1]]))
@@ -78,14 +85,22 @@ def _words_of_two(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) ->
             mean = _means(tables[model], f"unique {model.spaces[k]}")
             if len(mean):
                 there = f" ({_cortex(mean.idxmax())})" if mean.max() >= 0.0005 else ""
-                found.append(f"{_number(mean.max(), 3) if there else 'nothing'} {_short(model)}{there}")
-        clauses.append(f"only {ends[0].spaces[k].kind} explains up to {' and '.join(found) or 'nothing'}")
+                found.append(
+                    f"{_number(mean.max(), 3) if there else 'nothing'} {_short(model)}{there}"
+                )
+        clauses.append(
+            f"only {ends[0].spaces[k].kind} explains up to {' and '.join(found) or 'nothing'}"
+        )
     if main and own:
         mean = _means(tables[own[-1]], f"unique {own[-1].spaces[1]}")
         most = _number(mean.max(), 3) if len(mean) else "–"
-        clauses.append(f"with separate noise for each picture, zc alone explains at most {most} {_short(own[-1])}")
-    return (f"As mean R² of a region, {'; '.join(clauses)}.",
-            f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(panels)}.")  # fmt: skip
+        clauses.append(
+            f"with separate noise for each picture, zc alone explains at most {most} {_short(own[-1])}"
+        )
+    return (
+        f"As mean R² of a region, {'; '.join(clauses)}.",
+        f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(panels)}.",
+    )
 
 
 def _words_of_text(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
@@ -97,13 +112,18 @@ def _words_of_text(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -
         if len(mean):
             panels.append(f"{names[model]}: adds {_listed(mean, 3)}")
             clauses.append(f"{_number(mean.max(), 3)} in {_cortex(mean.idxmax())} ({names[model]})")
-    return (f"As mean R² of a region, zc adds at most {_sentence(clauses) if clauses else 'nothing'}.",
-            f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(panels)}.")  # fmt: skip
+    return (
+        f"As mean R² of a region, zc adds at most {_sentence(clauses) if clauses else 'nothing'}.",
+        f"Unique variance of {_counted(tables, 'joint model')}, mean R². {'. '.join(panels)}.",
+    )
 
 
 def _words_of_layers(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
     """Which layer wins most voxels, at every step."""
-    regions, steps = next(iter(tables.values()))["region"], {name: model for model, name in names.items()}
+    regions, steps = (
+        next(iter(tables.values()))["region"],
+        {name: model for model, name in names.items()},
+    )
     told, said = [], []
     for panel, some in study_maps.steps_of(names, tables).items():
         best = brain_maps.best_layer(some).assign(region=regions.to_numpy())
@@ -113,13 +133,22 @@ def _words_of_layers(names: dict[Model, str], tables: dict[Model, pd.DataFrame])
             continue
         wins = best["layer"].value_counts(normalize=True)
         said.append((str(wins.index[0]), f"{100 * wins.iloc[0]:.0f} %", _short(steps[panel])))
-        own = {str(region): rows["layer"].mode().iloc[0] for region, rows in best.groupby("region") if len(rows) > 4}
-        listed = ", ".join(f"{region} {own[region]}" for region in ordered(list(own)) if region != ELSEWHERE)
+        own = {
+            str(region): rows["layer"].mode().iloc[0]
+            for region, rows in best.groupby("region")
+            if len(rows) > 4
+        }
+        listed = ", ".join(
+            f"{region} {own[region]}" for region in ordered(list(own)) if region != ELSEWHERE
+        )
         shares = ", ".join(f"{layer} {100 * share:.0f} %" for layer, share in wins.items())
         told.append(f"{panel}: {shares}; most often best in {listed or 'no region'}")
     alt = f"Best layer of each voxel. {'. '.join(told)}."
     if len({layer for layer, _, _ in said}) == 1:
-        return f"{said[0][0]} is best for most voxels: {_sentence([f'{n} {at}' for _, n, at in said])}.", alt
+        return (
+            f"{said[0][0]} is best for most voxels: {_sentence([f'{n} {at}' for _, n, at in said])}.",
+            alt,
+        )
     each = _sentence([f"{layer} {at} ({share})" for layer, share, at in said])
     return f"Best for most voxels: {each}.", alt
 
@@ -147,7 +176,9 @@ def _listed(mean: pd.Series, digits: int = 2) -> str:
 
 
 def _number(value: float, digits: int = 2) -> str:
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−") if np.isfinite(value) else "–"
+    return (
+        f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−") if np.isfinite(value) else "–"
+    )
 
 
 def _counted(tables: dict[Model, pd.DataFrame], what: str) -> str:
@@ -161,7 +192,11 @@ def _short(model: Model) -> str:
         return " + ".join(map(str, model.spaces))
     if last.step is not None:
         return f"at step {last.step}"
-    return f"{last.kind} at noise {last.strength:g}" if len(model.spaces) == 1 else f"at noise {last.strength:g}"
+    return (
+        f"{last.kind} at noise {last.strength:g}"
+        if len(model.spaces) == 1
+        else f"at noise {last.strength:g}"
+    )
 
 
 def _cortex(region: str) -> str:
@@ -169,7 +204,11 @@ def _cortex(region: str) -> str:
 
 
 def _sentence(parts: Sequence[str]) -> str:
-    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts) or "nothing is predicted"
+    return (
+        f"{', '.join(parts[:-1])} and {parts[-1]}"
+        if len(parts) > 1
+        else "".join(parts) or "nothing is predicted"
+    )
 
 
 # Numbers by region
@@ -187,7 +226,11 @@ class Table:
 def by_region(regions: pd.DataFrame, names: dict[Model, str]) -> list[Table]:
     """Arrange what :func:`phosphene.encoding.regions` gives of one analysis: a table per atlas, in their order."""
     shown = {str(model): name for model, name in names.items()}
-    spaces = [column for column in regions if str(column).startswith("unique ") and regions[column].notna().any()]
+    spaces = [
+        column
+        for column in regions
+        if str(column).startswith("unique ") and regions[column].notna().any()
+    ]
     found = []
     for atlas in dict.fromkeys(regions["atlas"]):
         some = regions[regions["atlas"] == atlas]
@@ -196,7 +239,9 @@ def by_region(regions: pd.DataFrame, names: dict[Model, str]) -> list[Table]:
         groups = _accuracy(some, order, shown)
         if not all("unet/" in model for model in some["model"]):
             groups += _plain(some, order, shown, "significant", "Voxels with q < 0.05, %", (100, 0))
-            groups += _plain(some, order, shown, "r_of_ceiling", "r, as a share of the noise ceiling", (1, 2))
+            groups += _plain(
+                some, order, shown, "r_of_ceiling", "r, as a share of the noise ceiling", (1, 2)
+            )
             groups += _unique(some, order, shown, spaces)
         found.append(Table(str(atlas), [(region, int(size[region])) for region in order], groups))
     return found
@@ -214,9 +259,15 @@ def _accuracy(some: pd.DataFrame, order: list[str], names: dict[str, str]) -> li
         lines = []
         for model, own in rows.groupby("model", sort=False):
             at = own.set_index("region")
-            name = Model.of(str(model)).spaces[0].layer if layered else names.get(str(model), str(model))
-            cells: list[Cell | None] = [_cell(at.loc[region], best.get(region)) if region in at.index else None
-                                        for region in order]  # fmt: skip
+            name = (
+                Model.of(str(model)).spaces[0].layer
+                if layered
+                else names.get(str(model), str(model))
+            )
+            cells: list[Cell | None] = [
+                _cell(at.loc[region], best.get(region)) if region in at.index else None
+                for region in order
+            ]
             lines.append((name, cells))
         found.append((f"{title}: {group}" if layered else title, lines))
     return found
@@ -228,18 +279,31 @@ def _cell(row: pd.Series, best: float | None) -> Cell:
     return Cell(_number(row["r"]), between, best=best is not None and row["r"] == best)
 
 
-def _plain(some: pd.DataFrame, order: list[str], names: dict[str, str], column: str, title: str,
-           scale: tuple[float, int]) -> list[Any]:  # fmt: skip
+def _plain(
+    some: pd.DataFrame,
+    order: list[str],
+    names: dict[str, str],
+    column: str,
+    title: str,
+    scale: tuple[float, int],
+) -> list[Any]:
     if column not in some or not some[column].notna().any():
         return []
     factor, digits = scale
     wide = some.pivot(index="model", columns="region", values=column).reindex(columns=order)
-    lines = [(names.get(model, model), [Cell(_number(factor * value, digits)) for value in wide.loc[model]])
-             for model in dict.fromkeys(some["model"])]  # fmt: skip
+    lines = [
+        (
+            names.get(model, model),
+            [Cell(_number(factor * value, digits)) for value in wide.loc[model]],
+        )
+        for model in dict.fromkeys(some["model"])
+    ]
     return [(title, lines)]
 
 
-def _unique(some: pd.DataFrame, order: list[str], names: dict[str, str], spaces: list[str]) -> list[Any]:
+def _unique(
+    some: pd.DataFrame, order: list[str], names: dict[str, str], spaces: list[str]
+) -> list[Any]:
     lines = []
     for model in dict.fromkeys(some["model"]):
         at = some[some["model"] == model].set_index("region").reindex(order)

@@ -20,9 +20,16 @@ if TYPE_CHECKING:
 # From Okabe & Ito's colours, which colour-blind readers can tell apart; c and the baselines darkened until they reach
 # 3 to 1 on white. The page's style sheet has the same names, and lighter values for the dark.
 COLOURS = {
-    "ink": "#1b1c1e", "soft": "#5a5e63", "line": "#d9dadc", "paper": "#fdfdfc",
-    "z": "#0072b2", "c": "#c17a00", "zc": "#008a64", "shuffled": "#787c80", "true": "#b5558f",
-}  # fmt: skip
+    "ink": "#1b1c1e",
+    "soft": "#5a5e63",
+    "line": "#d9dadc",
+    "paper": "#fdfdfc",
+    "z": "#0072b2",
+    "c": "#c17a00",
+    "zc": "#008a64",
+    "shuffled": "#787c80",
+    "true": "#b5558f",
+}
 # matplotlib knows no CSS variables: it draws in these colours, which are exchanged afterwards
 _MARKS = {role: f"#{k + 1:02x}fe{k + 1:02x}" for k, role in enumerate(COLOURS)}
 MARKERS = {"z": "o", "c": "s", "zc": "D", "shuffled": "v", "true": "^"}
@@ -45,11 +52,20 @@ def svg(figure: Figure, name: str, text: str) -> str:
     import matplotlib as mpl
 
     stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):  # the same figure gives the same bytes
-        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    with mpl.rc_context(
+        {"svg.hashsalt": name, "svg.fonttype": "none"}
+    ):  # the same figure gives the same bytes
+        figure.savefig(
+            stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
     drawn = stream.getvalue()
     drawn = drawn[drawn.index("<svg") :]
-    drawn = re.sub(r"<!--.*?-->|<style.*?</style>|(?<=<g) id=\"[^\"]*\"| font-family: [^;]*;", "", drawn, flags=re.S)
+    drawn = re.sub(
+        r"<!--.*?-->|<style.*?</style>|(?<=<g) id=\"[^\"]*\"| font-family: [^;]*;",
+        "",
+        drawn,
+        flags=re.S,
+    )
     drawn = re.sub(r"(?<=<svg) ([^>]*?)width=\"\S+\" height=\"\S+\"", r" \1", drawn)
     for role, mark in _MARKS.items():
         drawn = drawn.replace(mark, f"var(--{role}, {COLOURS[role]})")
@@ -70,7 +86,9 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def identification(table: pd.DataFrame, narrow: bool = False, points: pd.DataFrame | None = None) -> Figure:
+def identification(
+    table: pd.DataFrame, narrow: bool = False, points: pd.DataFrame | None = None
+) -> Figure:
     """Draw two-way identification by measure and kind of reconstruction (the paper's figure 5).
 
     Bars begin at chance, so that their length is what was found; filled bars are decoded from the brain, hollow ones
@@ -87,22 +105,39 @@ def identification(table: pd.DataFrame, narrow: bool = False, points: pd.DataFra
     """
     metrics, kinds = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["kind"]))
     step = 0.82 / len(kinds)
-    figure, axes = _axes(NARROW, 0.7 + 0.2 * (len(kinds) + 1) * len(metrics)) if narrow else _axes(WIDE, 3.7)
+    figure, axes = (
+        _axes(NARROW, 0.7 + 0.2 * (len(kinds) + 1) * len(metrics)) if narrow else _axes(WIDE, 3.7)
+    )
     bar, lines, dots = (axes.barh, axes.hlines, 1) if narrow else (axes.bar, axes.vlines, -1)
     for k, kind in enumerate(kinds):
         some = table[table["kind"] == kind].set_index("metric").reindex(metrics)
         role = str(table.loc[table["kind"] == kind, "role"].iloc[0])
         place = np.arange(len(metrics)) + (k - (len(kinds) - 1) / 2) * step
         hollow, colour = role in ("shuffled", "true"), _MARKS[role]
-        bar(place, 100 * some["value"] - 50, 0.84 * step, 50, color=_MARKS["paper"] if hollow else colour,
-            edgecolor=colour, linewidth=1.1, label=kind)  # fmt: skip
+        bar(
+            place,
+            100 * some["value"] - 50,
+            0.84 * step,
+            50,
+            color=_MARKS["paper"] if hollow else colour,
+            edgecolor=colour,
+            linewidth=1.1,
+            label=kind,
+        )
         lines(place, 100 * some["low"], 100 * some["high"], color=_MARKS["ink"], lw=1.1)
         if points is not None:
             own = points[points["kind"] == kind]
             at = place[[metrics.index(metric) for metric in own["metric"]]] + 0.22 * step
             across, up = (100 * own["value"], at)[::dots]
-            axes.scatter(across, up, s=7, color=_MARKS["paper"], edgecolors=_MARKS["ink"],
-                         linewidths=0.7, zorder=3)  # fmt: skip
+            axes.scatter(
+                across,
+                up,
+                s=7,
+                color=_MARKS["paper"],
+                edgecolors=_MARKS["ink"],
+                linewidths=0.7,
+                zorder=3,
+            )
     lowest = np.nanmin([100 * table["low"].min(), 100 * table["value"].min(), 42.0])
     _finish_bars(axes, metrics, narrow, float(np.floor(lowest / 5) * 5))
     _legend(figure, axes, 2 if narrow else len(kinds))
@@ -128,15 +163,34 @@ def _finish_bars(axes: Axes, metrics: list[str], narrow: bool, lowest: float) ->
         axes.grid(axis="y", color=_MARKS["line"], lw=0.8)
         axes.axhline(50, color=_MARKS["ink"], lw=1)
         axes.set_ylabel("two-way identification, %")
-        axes.annotate("chance", (1, 50), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
-                      va="center", size=FONT, color=_MARKS["soft"], annotation_clip=False)  # fmt: skip
+        axes.annotate(
+            "chance",
+            (1, 50),
+            xycoords=("axes fraction", "data"),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            size=FONT,
+            color=_MARKS["soft"],
+            annotation_clip=False,
+        )
 
 
 def _legend(figure: Figure, axes: Axes, columns: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, ncol=columns, loc="outside upper left", fontsize=FONT,
-                  labelcolor=_MARKS["ink"], handlelength=1.1, handleheight=0.9, columnspacing=1.4,
-                  handletextpad=0.5)  # fmt: skip
+    figure.legend(
+        handles,
+        labels,
+        frameon=False,
+        ncol=columns,
+        loc="outside upper left",
+        fontsize=FONT,
+        labelcolor=_MARKS["ink"],
+        handlelength=1.1,
+        handleheight=0.9,
+        columnspacing=1.4,
+        handletextpad=0.5,
+    )
 
 
 def regions(table: pd.DataFrame) -> Figure:
@@ -154,13 +208,28 @@ def regions(table: pd.DataFrame) -> Figure:
         place = np.arange(len(names)) + 0.3 * (k - (len(features) - 1) / 2)
         colour = _MARKS[feature]
         axes.hlines(place, some["q25"], some["q75"], color=colour, lw=2.2)
-        axes.scatter(some["r"], place, s=34, marker=MARKERS[feature], color=colour, edgecolors=_MARKS["paper"],
-                     linewidths=0.8, zorder=3, label=f"{feature} from this region")  # fmt: skip
-        known = some["ceiling"].notna().to_numpy() if "ceiling" in some else np.zeros(len(names), bool)
+        axes.scatter(
+            some["r"],
+            place,
+            s=34,
+            marker=MARKERS[feature],
+            color=colour,
+            edgecolors=_MARKS["paper"],
+            linewidths=0.8,
+            zorder=3,
+            label=f"{feature} from this region",
+        )
+        known = (
+            some["ceiling"].notna().to_numpy() if "ceiling" in some else np.zeros(len(names), bool)
+        )
         if known.any():
-            axes.scatter(some["ceiling"][known], place[known], marker="|", s=60, linewidths=1.6, color=colour)
+            axes.scatter(
+                some["ceiling"][known], place[known], marker="|", s=60, linewidths=1.6, color=colour
+            )
     voxels = table.drop_duplicates("roi").set_index("roi")["n_voxels"]
-    axes.set_yticks(range(len(names)), [f"{name}\n{voxels[name]:,} voxels".replace(",", " ") for name in names])
+    axes.set_yticks(
+        range(len(names)), [f"{name}\n{voxels[name]:,} voxels".replace(",", " ") for name in names]
+    )
     axes.set_ylim(len(names) - 0.45, -0.55)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.02), max(high, 0.1))
@@ -187,11 +256,27 @@ def ceilings(table: pd.DataFrame) -> Figure:
         some = table[table["mode"] == mode]
         x = some["ceiling"] + 0.018 * width * (k - (len(modes) - 1) / 2)
         axes.vlines(x, 100 * some["low"], 100 * some["high"], color=_MARKS[mode], lw=1.2, alpha=0.7)
-        axes.scatter(x, 100 * some["value"], s=34, marker=MARKERS[mode], color=_MARKS[mode],
-                     edgecolors=_MARKS["paper"], linewidths=0.8, zorder=3, label=mode)  # fmt: skip
+        axes.scatter(
+            x,
+            100 * some["value"],
+            s=34,
+            marker=MARKERS[mode],
+            color=_MARKS[mode],
+            edgecolors=_MARKS["paper"],
+            linewidths=0.8,
+            zorder=3,
+            label=mode,
+        )
     for subject, some in table.groupby("subject", sort=False):
-        axes.annotate(str(subject), (some["ceiling"].iloc[0], 100 * some["high"].max()), xytext=(0, 4),
-                      textcoords="offset points", ha="center", size=FONT, color=_MARKS["ink"])  # fmt: skip
+        axes.annotate(
+            str(subject),
+            (some["ceiling"].iloc[0], 100 * some["high"].max()),
+            xytext=(0, 4),
+            textcoords="offset points",
+            ha="center",
+            size=FONT,
+            color=_MARKS["ink"],
+        )
     axes.margins(x=0.16, y=0.1)
     axes.grid(color=_MARKS["line"], lw=0.8)
     axes.set_xlabel("mean noise ceiling of the voxels, % of variance")
@@ -202,6 +287,11 @@ def ceilings(table: pd.DataFrame) -> Figure:
 
 def describe(table: pd.DataFrame, sentence: str) -> str:
     """Say in words what bars show: for readers who cannot see them."""
-    parts = [f"{kind}: " + ", ".join(f"{m} {100 * v:.1f}" for m, v in zip(some["metric"], some["value"], strict=True))
-             for kind, some in table.groupby("kind", sort=False)]  # fmt: skip
+    parts = [
+        f"{kind}: "
+        + ", ".join(
+            f"{m} {100 * v:.1f}" for m, v in zip(some["metric"], some["value"], strict=True)
+        )
+        for kind, some in table.groupby("kind", sort=False)
+    ]
     return f"{sentence} {'; '.join(parts)}."

@@ -24,7 +24,10 @@ from phosphene.study import Study
 
 LOSSLESS = 96  # pixels: pictures up to this side are shown as they are
 THUMBNAIL = 256  # pixels: larger ones are shrunk to this side
-PAGE_MB, GALLERY_MB = 15.0, 11.0  # the page is never larger than the first; the gallery gets the second
+PAGE_MB, GALLERY_MB = (
+    15.0,
+    11.0,
+)  # the page is never larger than the first; the gallery gets the second
 MOST = 120  # pictures of a subject in the gallery, however small they are
 TENTHS = {"best tenth": 0.05, "middle tenth": 0.5, "worst tenth": 0.95}
 EACH = 3  # examples of each tenth
@@ -109,7 +112,9 @@ class Album:
         self._scores = scores
         self._worded = "c" in evaluation.features_of(study)
         modes = [mode for mode, source in evaluation.conditions(study) if source == BRAIN]
-        self._made: dict[str, Pictures] = {m: evaluation.reconstructed(study, subject, m)[0] for m in modes}
+        self._made: dict[str, Pictures] = {
+            m: evaluation.reconstructed(study, subject, m)[0] for m in modes
+        }
         self._known: dict[int, Shown] = {}
 
     @property
@@ -125,14 +130,23 @@ class Album:
         if item not in self._known:
             image = int(self.images[item])
             seen = {"seen": url(self.data.images([image])[0])} if self.data.photographs else {}
-            scored = self._scores.loc[item].dropna() if item in self._scores.index else pd.Series(dtype=float)
+            scored = (
+                self._scores.loc[item].dropna()
+                if item in self._scores.index
+                else pd.Series(dtype=float)
+            )
             self._known[item] = Shown(
-                self.subject, item, image,
-                pictures=seen | {mode: url(np.asarray(made[item], np.uint8)) for mode, made in self._made.items()},
+                self.subject,
+                item,
+                image,
+                pictures=seen
+                | {
+                    mode: url(np.asarray(made[item], np.uint8)) for mode, made in self._made.items()
+                },
                 caption=next(iter(self.data.captions([image])[0]), "") if self._worded else "",
                 categories=tuple(self.data.categories([image])[0]),
                 scores={str(mode): float(value) for mode, value in scored.items()},
-            )  # fmt: skip
+            )
         known = self._known[item]
         return Shown(**{**known.__dict__, "group": group})
 

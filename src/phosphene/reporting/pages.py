@@ -14,13 +14,35 @@ from phosphene.reporting.contents import Content, gather, report_recipe
 from phosphene.store import Artefact
 from phosphene.study import Compute, Study
 
-VERDICTS = {"fault": "cannot be published like this", "look": "a reader will ask",
-            "not asked": "these data or settings have no answer", "ok": "as it should be"}  # fmt: skip
+VERDICTS = {
+    "fault": "cannot be published like this",
+    "look": "a reader will ask",
+    "not asked": "these data or settings have no answer",
+    "ok": "as it should be",
+}
 FEATURE_COLUMNS = (
-    "subject", "feature", "source", "n", "r", "q25", "q75", "ceiling", "normalised", "accuracy", "ci_low", "ci_high",
-    "p", "image_retrieval", "image_retrieval_low", "image_retrieval_high", "brain_retrieval", "brain_retrieval_low",
-    "brain_retrieval_high", "candidates", "retrieval_chance",
-)  # fmt: skip
+    "subject",
+    "feature",
+    "source",
+    "n",
+    "r",
+    "q25",
+    "q75",
+    "ceiling",
+    "normalised",
+    "accuracy",
+    "ci_low",
+    "ci_high",
+    "p",
+    "image_retrieval",
+    "image_retrieval_low",
+    "image_retrieval_high",
+    "brain_retrieval",
+    "brain_retrieval_low",
+    "brain_retrieval_high",
+    "candidates",
+    "retrieval_chance",
+)
 
 
 def report(study: Study, compute: Compute) -> Path:
@@ -52,16 +74,26 @@ def render(content: Content) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("phosphene"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("phosphene"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"number": tables.number, "interval": tables.interval, "p": tables.p_text}
+    )
+    environment.filters |= {
+        "number": tables.number,
+        "interval": tables.interval,
+        "p": tables.p_text,
+    }
     text = environment.get_template("report.html").render(
         content=content,
         tiles=[*_identified(content), *_named(content)],
         measures=_measures(content),
         decoding=_decoding(content),
-        compared=[(s, *tables.pairs(_of(content.comparisons, s), content.preset)) for s in content.subjects],
+        compared=[
+            (s, *tables.pairs(_of(content.comparisons, s), content.preset))
+            for s in content.subjects
+        ],
         audit=_audit(content.audit),
         verdicts=VERDICTS,
         beside=_beside(content.scores),
@@ -88,10 +120,14 @@ def _measures(content: Content) -> dict[str, Any] | None:
     if scores.empty:
         return None
     shown = tables.means(scores) if several else scores
-    samples = [(s, tables.selections(_of(scores, s), preset, content.richest)) for s in content.subjects]
+    samples = [
+        (s, tables.selections(_of(scores, s), preset, content.richest)) for s in content.subjects
+    ]
     return {
         "blocks": tables.blocks(shown, len(content.subjects)),
-        "subjects": [(s, tables.blocks(_of(scores, s))) for s in content.subjects] if several else [],
+        "subjects": [(s, tables.blocks(_of(scores, s))) for s in content.subjects]
+        if several
+        else [],
         "bars": _bars(content, shown) if len(tables.bars(shown, preset)) else None,
         "samples": [(s, lines) for s, lines in samples if lines],
         "columns": list(dict.fromkeys(tables.two_way(scores, preset)["metric"])),
@@ -109,9 +145,18 @@ def _identified(content: Content) -> list[dict[str, str]]:
     measures = "one measure" if n == 1 else f"{n} measures"
     people = f" and {len(content.subjects)} subjects" if len(content.subjects) > 1 else ""
     said = {
-        richest: ("identified", f"{richest}: comparisons in which a reconstruction was found to be its own picture’s"),
-        evaluation.condition_name(richest, "shuffled"): ("shuffled brain", "the control, which must stay at 50"),
-        evaluation.condition_name(richest, "true"): ("true features", "what the generator itself can reach"),
+        richest: (
+            "identified",
+            f"{richest}: comparisons in which a reconstruction was found to be its own picture’s",
+        ),
+        evaluation.condition_name(richest, "shuffled"): (
+            "shuffled brain",
+            "the control, which must stay at 50",
+        ),
+        evaluation.condition_name(richest, "true"): (
+            "true features",
+            "what the generator itself can reach",
+        ),
     }
     for kind, (title, text) in said.items():
         if kind in table.index and np.isfinite(table.loc[kind, "mean"]):
@@ -138,17 +183,23 @@ def _bars(content: Content, shown: pd.DataFrame) -> dict[str, str]:
     table, points = tables.bars(shown, content.preset), None
     if len(content.subjects) > 1:
         points = tables.bars(content.scores, content.preset)
-    text = figures.describe(table, f"Two-way identification in percent, chance 50, preset {content.preset}.")
-    return {name: figures.svg(figures.identification(table, narrow, points), f"bars-{name}", text)
-            for name, narrow in (("wide", False), ("narrow", True))}  # fmt: skip
+    text = figures.describe(
+        table, f"Two-way identification in percent, chance 50, preset {content.preset}."
+    )
+    return {
+        name: figures.svg(figures.identification(table, narrow, points), f"bars-{name}", text)
+        for name, narrow in (("wide", False), ("narrow", True))
+    }
 
 
 def _quality(content: Content) -> str:
     table = tables.quality(content.scores, content.preset, content.noise)
     if table["subject"].nunique() < 2:
         return ""
-    parts = [f"{row.subject} {row.mode}: noise ceiling {row.ceiling:.1f} %, identification {100 * row.value:.1f} %"
-             for row in table.itertuples()]  # fmt: skip
+    parts = [
+        f"{row.subject} {row.mode}: noise ceiling {row.ceiling:.1f} %, identification {100 * row.value:.1f} %"
+        for row in table.itertuples()
+    ]
     return figures.svg(figures.ceilings(table), "ceilings", f"By subject. {'; '.join(parts)}.")
 
 
@@ -171,8 +222,12 @@ def _decoding(content: Content) -> dict[str, Any]:
     for row in judged:
         row["name"] = evaluation.condition_name(row["mode"], row["source"])
         row["role"] = tables.role_of(row["mode"], row["source"])
-    return {"rows": rows, "regions": drawn, "names": judged,
-            "found_again": any(np.isfinite(float(row["accuracy"])) for row in rows)}  # type: ignore[arg-type]  # fmt: skip
+    return {
+        "rows": rows,
+        "regions": drawn,
+        "names": judged,
+        "found_again": any(np.isfinite(float(row["accuracy"])) for row in rows),
+    }  # type: ignore[arg-type]
 
 
 # Audit, published numbers, what is missing
@@ -201,8 +256,14 @@ def _beside(scores: pd.DataFrame) -> list[dict[str, Any]]:
                 (str(method), method not in set(theirs), list(row))
                 for method, row in zip(wide.index, wide.to_numpy(), strict=True)
             ]
-            found.append({"preset": preset, "columns": list(wide.columns), "rows": rows,
-                          "remarks": published.remarks(table, preset)})  # fmt: skip
+            found.append(
+                {
+                    "preset": preset,
+                    "columns": list(wide.columns),
+                    "rows": rows,
+                    "remarks": published.remarks(table, preset),
+                }
+            )
     return found
 
 

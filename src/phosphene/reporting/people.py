@@ -56,7 +56,9 @@ def section(found: dict[str, pd.DataFrame], scores: pd.DataFrame) -> dict[str, A
     accuracy, out = found["accuracy"], found["exclusions"]
     best = best_metric(found["predicts"])
     machine = (
-        machine_scores(scores, *best[:3]) if best and len(scores) else pd.DataFrame(columns=["value", "low", "high"])
+        machine_scores(scores, *best[:3])
+        if best and len(scores)
+        else pd.DataFrame(columns=["value", "low", "high"])
     )
     drawn, stay = _drawn(accuracy, machine), out[~out["excluded"]]
     title = f"{best[0]} {best[1]}" if best else ""
@@ -107,7 +109,9 @@ def best_metric(predicts: pd.DataFrame) -> tuple[str, str, str, float] | None:
 def machine_scores(scores: pd.DataFrame, preset: str, metric: str, direction: str) -> pd.DataFrame:
     """One measure's identification of what was decoded from the brain, by mode: value, low, high."""
     some = own_selection(scores)
-    some = some[(some["preset"] == preset) & (some["metric"] == metric) & (some["direction"] == direction)]
+    some = some[
+        (some["preset"] == preset) & (some["metric"] == metric) & (some["direction"] == direction)
+    ]
     some = some[some["source"] == BRAIN]
     if some["subject"].nunique() > 1:
         some = tables.means(some)
@@ -118,8 +122,15 @@ def machine_scores(scores: pd.DataFrame, preset: str, metric: str, direction: st
 def _drawn(accuracy: pd.DataFrame, machine: pd.DataFrame) -> pd.DataFrame:
     people = accuracy[["method", "accuracy", "ci_low", "ci_high"]]
     people = people.set_axis(["method", "value", "low", "high"], axis=1).assign(who="people")
-    beside = machine.reindex(people["method"].astype(str)).rename_axis("method").reset_index().assign(who="machine")
-    return pd.concat([people.astype({"method": str}), beside], ignore_index=True).dropna(subset="value")
+    beside = (
+        machine.reindex(people["method"].astype(str))
+        .rename_axis("method")
+        .reset_index()
+        .assign(who="machine")
+    )
+    return pd.concat([people.astype({"method": str}), beside], ignore_index=True).dropna(
+        subset="value"
+    )
 
 
 def figure(table: pd.DataFrame, metric: str) -> Figure:
@@ -139,13 +150,34 @@ def figure(table: pd.DataFrame, metric: str) -> Figure:
         some = table[table["who"] == who]
         for row in some.itertuples():
             place, colour = methods.index(row.method) + shift, marks.get(row.method, marks["ink"])
-            axes.hlines(place, 100 * row.low, 100 * row.high, color=colour, lw=2.0 if who == "people" else 1.2)
-            axes.scatter(100 * row.value, place, s=38, marker=figures.MARKERS.get(row.method, "o"), linewidths=1.3,
-                         color=colour if who == "people" else hollow, edgecolors=colour, zorder=3)  # fmt: skip
+            axes.hlines(
+                place,
+                100 * row.low,
+                100 * row.high,
+                color=colour,
+                lw=2.0 if who == "people" else 1.2,
+            )
+            axes.scatter(
+                100 * row.value,
+                place,
+                s=38,
+                marker=figures.MARKERS.get(row.method, "o"),
+                linewidths=1.3,
+                color=colour if who == "people" else hollow,
+                edgecolors=colour,
+                zorder=3,
+            )
         if len(some):  # the legend's marks are of no method
-            axes.scatter([], [], s=38, marker="o", linewidths=1.3, edgecolors=marks["ink"],
-                         color=marks["ink"] if who == "people" else hollow,
-                         label="people" if who == "people" else metric)  # fmt: skip
+            axes.scatter(
+                [],
+                [],
+                s=38,
+                marker="o",
+                linewidths=1.3,
+                edgecolors=marks["ink"],
+                color=marks["ink"] if who == "people" else hollow,
+                label="people" if who == "people" else metric,
+            )
     axes.set_yticks(range(len(methods)), methods)
     axes.set_ylim(len(methods) - 0.5, -0.5)
     lowest = min(45.0, 100 * float(np.nanmin(table[["low", "value"]].to_numpy(float))) - 2)
@@ -158,8 +190,11 @@ def figure(table: pd.DataFrame, metric: str) -> Figure:
 
 
 def _described(table: pd.DataFrame, metric: str) -> str:
-    parts = [f"{row.method}: {'people' if row.who == 'people' else metric} {tables.number(row.value)} "
-             f"({tables.interval(row.low, row.high)})" for row in table.itertuples()]  # fmt: skip
+    parts = [
+        f"{row.method}: {'people' if row.who == 'people' else metric} {tables.number(row.value)} "
+        f"({tables.interval(row.low, row.high)})"
+        for row in table.itertuples()
+    ]
     return f"Right choices in percent, chance 50, with 95 % intervals. {'; '.join(parts)}."
 
 
@@ -169,26 +204,42 @@ def _described(table: pd.DataFrame, metric: str) -> str:
 def _rows(found: dict[str, pd.DataFrame], machine: pd.DataFrame) -> list[dict[str, Any]]:
     compare, agreement = found["compare"], found["agreement"]
     against = (
-        compare[compare["b"] == "chance"].set_index("a")["p_both_holm"] if len(compare) else pd.Series(dtype=float)
+        compare[compare["b"] == "chance"].set_index("a")["p_both_holm"]
+        if len(compare)
+        else pd.Series(dtype=float)
     )
-    kappa = agreement.set_index(agreement["method"].astype(str)) if len(agreement) else pd.DataFrame()
+    kappa = (
+        agreement.set_index(agreement["method"].astype(str)) if len(agreement) else pd.DataFrame()
+    )
     lines = []
     for row in found["accuracy"].itertuples():
         name = str(row.method)
         beside = machine.loc[name] if name in machine.index else None
         agreed = kappa.loc[name] if name in kappa.index else None
-        lines.append({
-            "name": name,
-            "people": Cell(tables.number(row.accuracy), tables.interval(row.ci_low, row.ci_high),
-                           tables.p_text(float(against.get(name, np.nan)))),
-            "images": Cell(tables.interval(row.image_low, row.image_high) or "–"),
-            "raters": Cell(tables.interval(row.rater_low, row.rater_high) or "–"),
-            "machine": None if beside is None else
-            Cell(tables.number(beside["value"]), tables.interval(beside["low"], beside["high"])),
-            "agreement": None if agreed is None else
-            Cell(tables.number(agreed["agreement"]), f"by chance {tables.number(agreed['expected'])}"),
-            "n": int(row.n_trials),
-        })  # fmt: skip
+        lines.append(
+            {
+                "name": name,
+                "people": Cell(
+                    tables.number(row.accuracy),
+                    tables.interval(row.ci_low, row.ci_high),
+                    tables.p_text(float(against.get(name, np.nan))),
+                ),
+                "images": Cell(tables.interval(row.image_low, row.image_high) or "–"),
+                "raters": Cell(tables.interval(row.rater_low, row.rater_high) or "–"),
+                "machine": None
+                if beside is None
+                else Cell(
+                    tables.number(beside["value"]), tables.interval(beside["low"], beside["high"])
+                ),
+                "agreement": None
+                if agreed is None
+                else Cell(
+                    tables.number(agreed["agreement"]),
+                    f"by chance {tables.number(agreed['expected'])}",
+                ),
+                "n": int(row.n_trials),
+            }
+        )
     return lines
 
 
@@ -197,12 +248,19 @@ def _pairs(compare: pd.DataFrame) -> list[dict[str, Any]]:
     if compare.empty:
         return []
     return [
-        {"name": f"{row.a} − {row.b}",
-         "difference": Cell(_points(row.difference), f"{_points(row.ci_low)} to {_points(row.ci_high)}",
-                            tables.p_text(row.p_both_holm), bool(row.p_both_holm < 0.05)),
-         "image": tables.p_text(row.p_image_holm) or "–", "rater": tables.p_text(row.p_rater_holm) or "–"}
+        {
+            "name": f"{row.a} − {row.b}",
+            "difference": Cell(
+                _points(row.difference),
+                f"{_points(row.ci_low)} to {_points(row.ci_high)}",
+                tables.p_text(row.p_both_holm),
+                bool(row.p_both_holm < 0.05),
+            ),
+            "image": tables.p_text(row.p_image_holm) or "–",
+            "rater": tables.p_text(row.p_rater_holm) or "–",
+        }
         for row in compare[compare["b"] != "chance"].itertuples()
-    ]  # fmt: skip
+    ]
 
 
 def _points(value: float) -> str:
@@ -213,13 +271,32 @@ def _metrics(predicts: pd.DataFrame) -> list[dict[str, Any]]:
     """The metrics that agree best with people, one cell per method."""
     if predicts.empty:
         return []
-    means = predicts.groupby(METRIC, sort=False)["r"].mean().dropna().sort_values(ascending=False).head(MOST_METRICS)
+    means = (
+        predicts.groupby(METRIC, sort=False)["r"]
+        .mean()
+        .dropna()
+        .sort_values(ascending=False)
+        .head(MOST_METRICS)
+    )
     lines = []
     for key in means.index:
-        some = predicts[[tuple(row) == key for row in predicts[METRIC].to_numpy()]].set_index("method")
-        cells = {str(m): Cell(tables.number(r.r, "r"), tables.interval(r.ci_low, r.ci_high, "r"))
-                 for m, r in some.iterrows()}  # fmt: skip
-        lines.append({"name": key[1], "note": ", ".join(part for part in (key[0], key[2]) if part), "cells": cells})
+        some = predicts[[tuple(row) == key for row in predicts[METRIC].to_numpy()]].set_index(
+            "method"
+        )
+        cells = {
+            str(m): Cell(tables.number(r.r, "r"), tables.interval(r.ci_low, r.ci_high, "r"))
+            for m, r in some.iterrows()
+        }
+        lines.append(
+            {
+                "name": key[1],
+                "note": ", ".join(part for part in (key[0], key[2]) if part),
+                "cells": cells,
+            }
+        )
     ceilings = predicts.drop_duplicates("method").set_index("method")["ceiling"]
     top = {str(m): Cell(tables.number(value, "r")) for m, value in ceilings.items()}
-    return [*lines, {"name": "ceiling", "note": "a metric that knew what raters agree on", "cells": top}]
+    return [
+        *lines,
+        {"name": "ceiling", "note": "a metric that knew what raters agree on", "cells": top},
+    ]

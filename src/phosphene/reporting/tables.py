@@ -23,8 +23,12 @@ SELECTIONS = {
     "decoded": "the sample closest to the decoded features",
     "oracle": "looks at the seen picture: no result",
 }
-RULES = {"single": "single picture", "mean": "mean of {n}", "decoded": "best of {n}, by decoded features",
-         "oracle": "best of {n}, oracle"}  # fmt: skip
+RULES = {
+    "single": "single picture",
+    "mean": "mean of {n}",
+    "decoded": "best of {n}, by decoded features",
+    "oracle": "best of {n}, oracle",
+}
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,13 @@ def headline(scores: pd.DataFrame, preset: str) -> pd.DataFrame:
         where there are several.
     """
     rows = two_way(scores, preset)
-    kinds = [condition_name(mode, source) for mode, source in zip(rows["mode"], rows["source"], strict=True)]
-    table = 100 * rows.assign(kind=kinds).pivot_table(index="kind", columns="metric", values="value", sort=False)
+    kinds = [
+        condition_name(mode, source)
+        for mode, source in zip(rows["mode"], rows["source"], strict=True)
+    ]
+    table = 100 * rows.assign(kind=kinds).pivot_table(
+        index="kind", columns="metric", values="value", sort=False
+    )
     return table.assign(mean=table.mean(axis=1))
 
 
@@ -111,7 +120,11 @@ def number(value: float, kind: str = "two-way") -> str:
 def interval(low: float, high: float, kind: str = "two-way") -> str:
     """Write an interval, "" where it is not known."""
     between = "–" if low >= 0 else " to "
-    return f"{number(low, kind)}{between}{number(high, kind)}" if np.isfinite(low) and np.isfinite(high) else ""
+    return (
+        f"{number(low, kind)}{between}{number(high, kind)}"
+        if np.isfinite(low) and np.isfinite(high)
+        else ""
+    )
 
 
 def p_text(p: float) -> str:
@@ -154,22 +167,35 @@ def _block(preset: str, direction: str, rows: pd.DataFrame, subjects: int) -> Bl
     metrics = [m for m in PRESETS[preset].metrics if m.name in set(rows["metric"])]
     metrics = list({m.name: m for m in metrics if m.direction in (None, direction)}.values())
     several = sum(m.kind == "two-way" for m in metrics) > 1
-    columns = [(m.name, "%" if m.kind == "two-way" else "↑" if m.better == "higher" else "↓") for m in metrics]
+    columns = [
+        (m.name, "%" if m.kind == "two-way" else "↑" if m.better == "higher" else "↓")
+        for m in metrics
+    ]
     lines, best = [], _best(rows)
     for (mode, source), some in rows.groupby(["mode", "source"], sort=False):
         values = some.set_index("metric")
         cells: list[Cell | None] = [
             _cell(values.loc[m.name], m.kind, (m.name, mode) in best and source == BRAIN)
-            if m.name in values.index else None
+            if m.name in values.index
+            else None
             for m in metrics
-        ]  # fmt: skip
+        ]
         if several:
-            mean = values.loc[[m.name for m in metrics if m.kind == "two-way" and m.name in values.index], "value"]
+            mean = values.loc[
+                [m.name for m in metrics if m.kind == "two-way" and m.name in values.index], "value"
+            ]
             cells.append(Cell(number(float(mean.mean()))))
         name = condition_name(str(mode), str(source))
         lines.append(Line(name, role_of(str(mode), str(source)), _samples(some), cells))
     columns += [("mean", "%")] if several else []
-    return Block(preset, PRESETS[preset].source, direction, _said(preset, direction, rows, subjects), columns, lines)
+    return Block(
+        preset,
+        PRESETS[preset].source,
+        direction,
+        _said(preset, direction, rows, subjects),
+        columns,
+        lines,
+    )
 
 
 def _best(rows: pd.DataFrame) -> set[tuple[str, str]]:
@@ -184,7 +210,12 @@ def _best(rows: pd.DataFrame) -> set[tuple[str, str]]:
 
 
 def _cell(row: pd.Series, kind: str, best: bool) -> Cell:
-    return Cell(number(row["value"], kind), interval(row["ci_low"], row["ci_high"], kind), p_text(row["p"]), best)
+    return Cell(
+        number(row["value"], kind),
+        interval(row["ci_low"], row["ci_high"], kind),
+        p_text(row["p"]),
+        best,
+    )
 
 
 def _samples(rows: pd.DataFrame) -> str:
@@ -218,23 +249,31 @@ def means(scores: pd.DataFrame) -> pd.DataFrame:
     found = across_subjects(scores)
     keys = ["mode", "source", "preset", "metric", "direction", "selection"]
     rest = scores.groupby(keys, sort=False, dropna=False, as_index=False).agg(
-        kind=("kind", "first"), better=("better", "first"), pictures=("n", "max"), samples=("samples", "max")
+        kind=("kind", "first"),
+        better=("better", "first"),
+        pictures=("n", "max"),
+        samples=("samples", "max"),
     )
     low, high = zip(*found["ci"], strict=True)
     found = found.drop(columns=["n", "ci"]).rename(columns={"mean": "value"}).merge(rest, on=keys)
     return found.assign(ci_low=low, ci_high=high, p=np.nan, n=found["pictures"])
 
 
-def selections(scores: pd.DataFrame, preset: str, mode: str) -> list[tuple[str, str, list[Cell | None]]]:
+def selections(
+    scores: pd.DataFrame, preset: str, mode: str
+) -> list[tuple[str, str, list[Cell | None]]]:
     """One line per way of choosing among samples, of one mode decoded from the brain: name, what it means, cells."""
     names = [m.name for m in PRESETS[preset].metrics if m.kind == "two-way"]
-    some = scores[(scores["preset"] == preset) & (scores["mode"] == mode) & (scores["source"] == BRAIN)]
+    some = scores[
+        (scores["preset"] == preset) & (scores["mode"] == mode) & (scores["source"] == BRAIN)
+    ]
     some = some[some["metric"].isin(names) & (some["direction"] == first_direction(preset))]
     found = []
     for rule in [rule for rule in RULES if rule in set(some["selection"])]:
         rows = some[some["selection"] == rule].set_index("metric")
         cells: list[Cell | None] = [
-            _cell(rows.loc[name], "two-way", False) if name in rows.index else None for name in dict.fromkeys(names)
+            _cell(rows.loc[name], "two-way", False) if name in rows.index else None
+            for name in dict.fromkeys(names)
         ]
         cells.append(Cell(number(float(rows["value"].mean()))))
         found.append((RULES[rule].format(n=int(rows["samples"].max())), SELECTIONS[rule], cells))
@@ -261,7 +300,10 @@ def pairs(comparisons: pd.DataFrame, preset: str) -> tuple[list[str], list[tuple
 
 def _difference(row: pd.Series, kind: str) -> Cell:
     scale, digits = (100, 1) if kind == "two-way" else (1, 3)
-    low, mid, high = (f"{scale * row[c]:+.{digits}f}".replace("-", "−") for c in ("ci_low", "difference", "ci_high"))
+    low, mid, high = (
+        f"{scale * row[c]:+.{digits}f}".replace("-", "−")
+        for c in ("ci_low", "difference", "ci_high")
+    )
     return Cell(mid, f"{low} to {high}", p_text(row["p_holm"]), bool(row["p_holm"] < 0.05))
 
 
@@ -278,11 +320,16 @@ def bars(scores: pd.DataFrame, preset: str, direction: str | None = None) -> pd.
     """Two-way identification as :func:`figures.identification` takes it, of one subject or of means."""
     rows = two_way(scores, preset, direction)
     names = list(zip(rows["mode"], rows["source"], strict=True))
-    return pd.DataFrame({
-        "metric": rows["metric"].to_numpy(), "kind": [condition_name(*name) for name in names],
-        "role": [role_of(*name) for name in names], "value": rows["value"].to_numpy(float),
-        "low": rows["ci_low"].to_numpy(float), "high": rows["ci_high"].to_numpy(float),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "metric": rows["metric"].to_numpy(),
+            "kind": [condition_name(*name) for name in names],
+            "role": [role_of(*name) for name in names],
+            "value": rows["value"].to_numpy(float),
+            "low": rows["ci_low"].to_numpy(float),
+            "high": rows["ci_high"].to_numpy(float),
+        }
+    )
 
 
 def records(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[dict[str, object]]:

@@ -14,6 +14,14 @@ from phosphene.ridge.targets import Repeated
 from phosphene.ridge.variance import leave_one_out, product_measure, variance_by_space
 
 __all__ = [
-    "PAPER_ALPHAS", "BandedRidgeCV", "Decomposition", "Repeated", "RidgeCV", "leave_one_out", "load", "product_measure",
-    "save", "variance_by_space",
-]  # fmt: skip
+    "PAPER_ALPHAS",
+    "BandedRidgeCV",
+    "Decomposition",
+    "Repeated",
+    "RidgeCV",
+    "leave_one_out",
+    "load",
+    "product_measure",
+    "save",
+    "variance_by_space",
+]

@@ -100,20 +100,29 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
         self.coef_ = np.zeros((X.shape[1], t), np.float32 if dtype == torch.float32 else np.float64)
         self.intercept_ = np.zeros(t, self.coef_.dtype)
         for mix in self.mixes_:
-            weights = np.repeat(np.sqrt(mix), [rows.stop - rows.start for rows in self.spaces_.values()])
-            parts = maker.weighted(torch.from_numpy(weights).to(X.device)).decomposition(splits, alphas)
+            weights = np.repeat(
+                np.sqrt(mix), [rows.stop - rows.start for rows in self.spaces_.values()]
+            )
+            parts = maker.weighted(torch.from_numpy(weights).to(X.device)).decomposition(
+                splits, alphas
+            )
             scorer = Scorer(parts, parts.folds, alphas, self.scoring)
             writer = Writer(parts, self.coef_, self.intercept_)
             for block in Blocks(parts, targets, self.target_block):
                 self._improve(mix, alphas, block, scorer(block) / len(splits), writer)
         return self
 
-    def _improve(self, mix: Floats, alphas: Floats, block: Block, scores: Floats, writer: Writer) -> None:
+    def _improve(
+        self, mix: Floats, alphas: Floats, block: Block, scores: Floats, writer: Writer
+    ) -> None:
         """Take this mix for the targets that it suits better than any before."""
         better = np.flatnonzero(scores.max(axis=0) > self.best_scores_[block.columns])
         if not len(better):
             return
-        best, index = alphas[scores.argmax(axis=0)[better]], np.arange(block.columns.start, block.columns.stop)[better]
+        best, index = (
+            alphas[scores.argmax(axis=0)[better]],
+            np.arange(block.columns.start, block.columns.stop)[better],
+        )
         self.best_scores_[index], self.best_alphas_[index] = scores.max(axis=0)[better], best
         self.best_mixes_[index] = mix
         writer.write(block.some(better), best, index)
@@ -145,13 +154,19 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
     def _joined(self, spaces: Spaces) -> Tensor:
         """Check the spaces and put them side by side, (n, p)."""
         if not isinstance(spaces, Mapping) or not spaces:
-            raise PhospheneError("BandedRidgeCV: spaces must be a dict of names and arrays (n, p), at least one.")
+            raise PhospheneError(
+                "BandedRidgeCV: spaces must be a dict of names and arrays (n, p), at least one."
+            )
         parts = {name: checked_features(X) for name, X in spaces.items()}
         lengths = {name: len(X) for name, X in parts.items()}
         if len(set(lengths.values())) > 1:
-            raise PhospheneError(f"BandedRidgeCV: all spaces must have the same rows, found {lengths}.")
+            raise PhospheneError(
+                f"BandedRidgeCV: all spaces must have the same rows, found {lengths}."
+            )
         ends = np.cumsum([X.shape[1] for X in parts.values()]).tolist()
-        self.spaces_ = {n: slice(end - X.shape[1], end) for (n, X), end in zip(parts.items(), ends, strict=True)}
+        self.spaces_ = {
+            n: slice(end - X.shape[1], end) for (n, X), end in zip(parts.items(), ends, strict=True)
+        }
         return torch.cat(list(parts.values()), dim=1)
 
     def _drawn(self) -> Floats:
@@ -164,8 +179,15 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
             drawn = [random.dirichlet(np.full(b, 1.0 if k % 2 else 0.1)) for k in range(self.mixes)]
             return distinct(np.array([np.full(b, 1 / b), *np.eye(b), *drawn])[: self.mixes])
         mixes = np.atleast_2d(np.asarray(self.mixes, dtype=np.float64))
-        if mixes.shape[1:] != (b,) or not np.isfinite(mixes).all() or mixes.min() < 0 or not mixes.sum(axis=1).all():
-            raise PhospheneError(f"BandedRidgeCV: mixes must be (n, {b}) shares, not negative, found {mixes.shape}.")
+        if (
+            mixes.shape[1:] != (b,)
+            or not np.isfinite(mixes).all()
+            or mixes.min() < 0
+            or not mixes.sum(axis=1).all()
+        ):
+            raise PhospheneError(
+                f"BandedRidgeCV: mixes must be (n, {b}) shares, not negative, found {mixes.shape}."
+            )
         return distinct(mixes / mixes.sum(axis=1, keepdims=True))
 
 

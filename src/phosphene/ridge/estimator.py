@@ -19,7 +19,14 @@ from phosphene.ridge.folds import Rows, row_splits
 from phosphene.ridge.maker import Maker
 from phosphene.ridge.scores import LEAST_TEST, Scoring, checked_scoring
 from phosphene.ridge.solving import Blocks, Floats, Scorer, Writer, as_kind, empty
-from phosphene.ridge.targets import Targets, as_tensor, checked_features, checked_rows, release, working_dtype
+from phosphene.ridge.targets import (
+    Targets,
+    as_tensor,
+    checked_features,
+    checked_rows,
+    release,
+    working_dtype,
+)
 
 ALPHAS = tuple(float(a) for a in np.logspace(0, 6, 13))
 PAPER_ALPHAS = tuple(float(a) for a in np.logspace(-6, 0, 7))  # the released code's grid
@@ -89,8 +96,13 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         self.per_target = per_target
         self.target_block = target_block
 
-    def decompose(self, X: ArrayLike | Tensor, groups: ArrayLike | None = None, rows: Rows | None = None,
-                  dtype: Any = None) -> Decomposition:  # fmt: skip
+    def decompose(
+        self,
+        X: ArrayLike | Tensor,
+        groups: ArrayLike | None = None,
+        rows: Rows | None = None,
+        dtype: Any = None,
+    ) -> Decomposition:
         """Do all work that depends on X alone, once for any number of targets.
 
         Parameters
@@ -148,10 +160,16 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         parts, folds, targets = self._decomposed(X, Y, groups)
         alphas, shape = checked_alphas(self.alphas), (len(parts.mean), targets.n_targets)
         if coef is not None and tuple(coef.shape) != shape:
-            raise PhospheneError(f"RidgeCV: coef must be {shape} as X and Y are, found {tuple(coef.shape)}.")
+            raise PhospheneError(
+                f"RidgeCV: coef must be {shape} as X and Y are, found {tuple(coef.shape)}."
+            )
         kind = Tensor if isinstance(X, Tensor) else np.ndarray
         dual = coef is None and parts.span is not None
-        made = empty(parts, (len(parts.target_rows) if dual else shape[0], shape[1]), kind) if coef is None else coef
+        made = (
+            empty(parts, (len(parts.target_rows) if dual else shape[0], shape[1]), kind)
+            if coef is None
+            else coef
+        )
         self.intercept_ = empty(parts, shape[1:], kind)
         writer = Writer(parts, made, self.intercept_, dual)
         # Targets on disk are read once, for all folds. Others are gone through fold by fold, so that one at a time is
@@ -168,7 +186,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
                 if self.per_target and not again:
                     writer.write(block, alphas[self.cv_scores_[:, block.columns].argmax(axis=0)])
             del scorer, some  # before the next fold is made
-        ranking = self.cv_scores_ if self.per_target else self.cv_scores_.mean(axis=1, keepdims=True)
+        ranking = (
+            self.cv_scores_ if self.per_target else self.cv_scores_.mean(axis=1, keepdims=True)
+        )
         self.best_alphas_ = np.broadcast_to(alphas[ranking.argmax(axis=0)], (shape[1],)).copy()
         self.cv_scores_ /= n_folds
         for block in blocks if again or not self.per_target else []:
@@ -192,7 +212,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
     def predict(self, X: Any) -> Any:
         """Predict targets, (n, t), or (n,) after a fit to one-dimensional Y, from features (n, p)."""
         blocks = [block for _, block in self.predict_blocks(X)]
-        joined = torch.cat(blocks, dim=1) if isinstance(X, Tensor) else np.concatenate(blocks, axis=1)
+        joined = (
+            torch.cat(blocks, dim=1) if isinstance(X, Tensor) else np.concatenate(blocks, axis=1)
+        )
         return joined[:, 0] if np.ndim(self.intercept_) == 0 else joined
 
     def predict_blocks(self, X: Any, size: int = 4096) -> Iterator[tuple[slice, Any]]:
@@ -211,29 +233,46 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         coef = coef[:, None] if np.ndim(self.intercept_) == 0 else coef
         for start in range(0, coef.shape[1], size):
             columns = slice(start, min(start + size, coef.shape[1]))
-            weights, offset = as_tensor(coef[:, columns]).to(features), intercept[columns].to(features)
+            weights, offset = (
+                as_tensor(coef[:, columns]).to(features),
+                intercept[columns].to(features),
+            )
             block = features @ weights + offset
             release(coef)
             yield columns, block if isinstance(X, Tensor) else block.numpy()
 
-    def _decomposed(self, X: Any, Y: Any, groups: ArrayLike | None) -> tuple[Decomposition, Iterable[Fold], Targets]:
+    def _decomposed(
+        self, X: Any, Y: Any, groups: ArrayLike | None
+    ) -> tuple[Decomposition, Iterable[Fold], Targets]:
         """Everything about all rows, training parts that are made when they are asked for, and targets."""
         checked_scoring(self.scoring)
         if isinstance(X, Decomposition):
             targets = Targets(Y, len(X.target_rows))
-            if not np.array_equal(targets.rows, X.target_rows) or targets.values.shape[0] < len(X.final.weights):
-                raise PhospheneError("RidgeCV: Y repeats other rows than the decomposition was made for.")
+            if not np.array_equal(targets.rows, X.target_rows) or targets.values.shape[0] < len(
+                X.final.weights
+            ):
+                raise PhospheneError(
+                    "RidgeCV: Y repeats other rows than the decomposition was made for."
+                )
             return X, X.folds, targets
         features = checked_features(X)
         labels = None if groups is None else np.asarray(groups)
-        targets = Targets(Y, len(features), labels if labels is not None and labels.shape == (len(features),) else None)
-        maker, splits = self._maker(features, labels, targets.rows, working_dtype(features, targets))
+        targets = Targets(
+            Y,
+            len(features),
+            labels if labels is not None and labels.shape == (len(features),) else None,
+        )
+        maker, splits = self._maker(
+            features, labels, targets.rows, working_dtype(features, targets)
+        )
         return *maker.started(splits, checked_alphas(self.alphas)), targets
 
     def _maker(
         self, features: Tensor, groups: ArrayLike | None, rows: Rows, dtype: torch.dtype
     ) -> tuple[Maker, list[tuple[Rows, Rows]]]:
-        splits = row_splits(len(features), self.cv, groups, LEAST_TEST[checked_scoring(self.scoring)])
+        splits = row_splits(
+            len(features), self.cv, groups, LEAST_TEST[checked_scoring(self.scoring)]
+        )
         prepared = Features.prepare(features, self.fit_intercept, self.standardize, dtype)
         return Maker(prepared, rows, int(rows.max()) + 1), splits
 
@@ -246,7 +285,9 @@ def checked_alphas(alphas: ArrayLike | str) -> Floats:
     """Turn a grid of penalties into an array."""
     if isinstance(alphas, str):
         if alphas != "paper":
-            raise PhospheneError(f"RidgeCV: alphas must be positive numbers or 'paper', found {alphas!r}.")
+            raise PhospheneError(
+                f"RidgeCV: alphas must be positive numbers or 'paper', found {alphas!r}."
+            )
         alphas = PAPER_ALPHAS
     grid = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
     if grid.ndim != 1 or not len(grid) or not np.all(np.isfinite(grid) & (grid > 0)):
@@ -255,7 +296,10 @@ def checked_alphas(alphas: ArrayLike | str) -> Floats:
 
 
 def _warn_at_edge(alphas: Floats, best: Floats) -> None:
-    for edge, name, advice in ((alphas.min(), "smallest", "smaller"), (alphas.max(), "largest", "larger")):
+    for edge, name, advice in (
+        (alphas.min(), "smallest", "smaller"),
+        (alphas.max(), "largest", "larger"),
+    ):
         share = float(np.mean(best == edge))
         if len(alphas) > 1 and share > 0.5:
             warnings.warn(

@@ -40,7 +40,11 @@ class Features:
     def prepare(cls, X: Tensor, center: bool, standardize: bool, dtype: torch.dtype) -> Features:
         """Centre and scale by float64 moments, in chunks of rows."""
         mean, variance = column_moments(X)
-        divide = (variance > (len(X) * EPS * mean) ** 2) if standardize else torch.zeros_like(mean, dtype=torch.bool)
+        divide = (
+            (variance > (len(X) * EPS * mean) ** 2)
+            if standardize
+            else torch.zeros_like(mean, dtype=torch.bool)
+        )
         scale = torch.where(divide, variance.sqrt(), 1.0)
         mean = mean if center else torch.zeros_like(mean)
         x = torch.empty(X.shape, dtype=dtype, device=X.device)
@@ -62,7 +66,9 @@ class Part:
         distinct, inverse = torch.unique(rows, return_inverse=True)
         if len(distinct) == len(rows):
             return cls(matrix, rows)
-        summed = torch.zeros(len(distinct), matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+        summed = torch.zeros(
+            len(distinct), matrix.shape[1], dtype=matrix.dtype, device=matrix.device
+        )
         return cls(summed.index_add_(0, inverse, matrix), distinct)
 
     def times(self, y: Tensor) -> Tensor:
@@ -94,7 +100,9 @@ class Factor:
     rows: Part
     kept: bool
 
-    def project(self, y: Tensor, cross: Tensor | None, center: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def project(
+        self, y: Tensor, cross: Tensor | None, center: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Project distinct target rows (n_distinct, block).
 
         Returns
@@ -178,5 +186,7 @@ def column_sums(x: Tensor) -> Tensor:
 def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of every column in float64, (p,) each."""
     mean = column_sums(x) / len(x)
-    squares = [(part - mean).square_().sum(0) for part in torch.split(x, CHUNK)]  # mean is float64, and so is all
+    squares = [
+        (part - mean).square_().sum(0) for part in torch.split(x, CHUNK)
+    ]  # mean is float64, and so is all
     return mean, torch.stack(squares).sum(0) / len(x)

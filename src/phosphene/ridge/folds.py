@@ -14,7 +14,9 @@ from phosphene.errors import PhospheneError
 Rows = NDArray[np.intp]
 
 
-def row_splits(n: int, cv: Any, groups: ArrayLike | None = None, least_test: int = 1) -> list[tuple[Rows, Rows]]:
+def row_splits(
+    n: int, cv: Any, groups: ArrayLike | None = None, least_test: int = 1
+) -> list[tuple[Rows, Rows]]:
     """Turn ``cv`` into checked (train, test) row numbers.
 
     Parameters
@@ -30,17 +32,25 @@ def row_splits(n: int, cv: Any, groups: ArrayLike | None = None, least_test: int
     """
     labels = None if groups is None else np.asarray(groups)
     if labels is not None and labels.shape != (n,):
-        raise PhospheneError(f"RidgeCV: groups must hold one label for each of the {n} rows, found {labels.shape}.")
+        raise PhospheneError(
+            f"RidgeCV: groups must hold one label for each of the {n} rows, found {labels.shape}."
+        )
     if isinstance(cv, (int, np.integer)):
         available, what = (n, "rows") if labels is None else (len(np.unique(labels)), "groups")
         if not 2 <= cv <= available:
-            raise PhospheneError(f"RidgeCV: cv must lie between 2 and the number of {what}, {available}, found {cv}.")
+            raise PhospheneError(
+                f"RidgeCV: cv must lie between 2 and the number of {what}, {available}, found {cv}."
+            )
         cv = KFold(cv) if labels is None else GroupKFold(cv)
     try:
-        pairs: Iterable[Any] = cv.split(np.empty((n, 1)), None, labels) if hasattr(cv, "split") else cv
+        pairs: Iterable[Any] = (
+            cv.split(np.empty((n, 1)), None, labels) if hasattr(cv, "split") else cv
+        )
         splits = [(np.asarray(train), np.asarray(test)) for train, test in pairs]
     except (TypeError, ValueError) as error:
-        raise PhospheneError(f"RidgeCV: cv gave no (train, test) splits of {n} rows: {error}") from error
+        raise PhospheneError(
+            f"RidgeCV: cv gave no (train, test) splits of {n} rows: {error}"
+        ) from error
     if not splits:
         raise PhospheneError("RidgeCV: cv gave no (train, test) splits; give at least one.")
     for number, (train, test) in enumerate(splits, start=1):
@@ -51,7 +61,9 @@ def row_splits(n: int, cv: Any, groups: ArrayLike | None = None, least_test: int
 def _check_split(n: int, number: int, train: Rows, test: Rows, least_test: int) -> None:
     rows = np.concatenate([train, test])
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or len(np.unique(rows)) != len(rows):
-        raise PhospheneError(f"RidgeCV: split {number} of cv must list row numbers, each once, in train or test.")
+        raise PhospheneError(
+            f"RidgeCV: split {number} of cv must list row numbers, each once, in train or test."
+        )
     if len(train) < 2 or len(test) < least_test or rows.min() < 0 or rows.max() >= n:
         raise PhospheneError(
             f"RidgeCV: split {number} of cv needs 2 training and {least_test} test rows or more within 0..{n - 1}, "

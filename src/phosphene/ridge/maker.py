@@ -30,8 +30,12 @@ Splits = Sequence[tuple[Rows, Rows]]
 Taken = Callable[[Rows], Tensor]  # any rows (k,) in the eigenbasis of a training part, (k, m)
 
 _SILENT = 1e-6  # share of a column's variance below which down-dating would lose it to rounding
-_SINGLE_ERROR = 1e-6  # error of a float32 eigendecomposition, relative to the largest eigenvalue (measured)
-_SINGLE_ENOUGH = 1e-4  # relative error of w + alpha up to which the scores of float32 data may use one
+_SINGLE_ERROR = (
+    1e-6  # error of a float32 eigendecomposition, relative to the largest eigenvalue (measured)
+)
+_SINGLE_ENOUGH = (
+    1e-4  # relative error of w + alpha up to which the scores of float32 data may use one
+)
 
 
 class Maker:
@@ -47,7 +51,9 @@ class Maker:
         Keep the products of the rows left out as well, for :meth:`weighted`.
     """
 
-    def __init__(self, features: Features, target_rows: NDArray[np.intp], n_distinct: int, keep: bool = False) -> None:
+    def __init__(
+        self, features: Features, target_rows: NDArray[np.intp], n_distinct: int, keep: bool = False
+    ) -> None:
         self.features, self.n_distinct = features, n_distinct
         self.target_rows = torch.from_numpy(np.ascontiguousarray(target_rows)).to(features.x.device)
         n, p = features.x.shape
@@ -68,7 +74,9 @@ class Maker:
         parts, folds = self.started(splits, alphas)
         return replace(parts, folds=list(folds))
 
-    def started(self, splits: Splits, alphas: NDArray[np.float64]) -> tuple[Decomposition, Iterator[Fold]]:
+    def started(
+        self, splits: Splits, alphas: NDArray[np.float64]
+    ) -> tuple[Decomposition, Iterator[Fold]]:
         """Decompose all rows now and training parts one by one, when they are asked for.
 
         Parameters
@@ -80,7 +88,9 @@ class Maker:
         features, (n, p) = self.features, self.features.x.shape
         everything, rows = np.arange(n), self.target_rows.cpu().numpy()
         final = self.factor(everything, double=True)[0]
-        lost = int(features.center and 1 < n <= p)  # the direction that centring takes, which no target has either
+        lost = int(
+            features.center and 1 < n <= p
+        )  # the direction that centring takes, which no target has either
         largest, smallest = float(final.values[-1]), float(final.values[lost])
         single = _SINGLE_ERROR * largest < _SINGLE_ENOUGH * (smallest + float(alphas.min()))
         double = features.x.dtype == torch.float64 or not single
@@ -90,7 +100,9 @@ class Maker:
             span = features.x if bool((scaling == 1).all()) else features.x * scaling.to(features.x)
         else:
             x = Part.of(features.x, self.target_rows)
-        parts = Decomposition(x, span, features.mean, features.scale, features.center, rows, final, [])
+        parts = Decomposition(
+            x, span, features.mean, features.scale, features.center, rows, final, []
+        )
         return parts, (self.fold(train, test, double, len(alphas)) for train, test in splits)
 
     def factor(self, train: Rows, double: bool) -> tuple[Factor, Taken]:
@@ -112,7 +124,9 @@ class Maker:
         if factor.kept:  # training targets are multiplied out without the basis
             factor = replace(factor, basis=None)
         row_mean, rows = P.mean(0), self.target_rows[self._index(test)]
-        if self._all_equal(test):  # so are their predictions, but a product may round every row in its own way
+        if self._all_equal(
+            test
+        ):  # so are their predictions, but a product may round every row in its own way
             P, row_mean = P[:1].repeat(len(P), 1), P[0]
         # without predictions: one m x m x t product; with them: one n_test x m x t product for each alpha
         if n_alphas * len(test) < len(factor.values):
@@ -144,7 +158,9 @@ class Maker:
         def taken(some: Rows) -> Tensor:
             return others if np.array_equal(some, left_out) else self._projected(some, basis)
 
-        return self._assemble(values, basis, self._origin(mean, basis), train, rows, kept=False), taken
+        return self._assemble(
+            values, basis, self._origin(mean, basis), train, rows, kept=False
+        ), taken
 
     def _gram_of(self, left_out: Rows, others: Tensor) -> Tensor:
         """Gram matrix of the rows left out, remembered if it will be needed again."""
@@ -184,7 +200,9 @@ class Maker:
         factor = self._assemble(values, vectors, mean.to(dtype) @ vectors, train, part, kept=True)
 
         def taken(some: Rows) -> Tensor:
-            across = kernel[self._index(some)][:, index]  # times the centred rows of the training part
+            across = kernel[self._index(some)][
+                :, index
+            ]  # times the centred rows of the training part
             across -= across.mean(1, keepdim=True) if self.features.center else 0.0
             return across.to(dtype) @ vectors
 
@@ -195,7 +213,9 @@ class Maker:
         if self.kernel is not None:
             return self.kernel
         x = self.features.x
-        columns = zip(torch.split(x, CHUNK, dim=1), torch.split(self._scaling(train), CHUNK), strict=True)
+        columns = zip(
+            torch.split(x, CHUNK, dim=1), torch.split(self._scaling(train), CHUNK), strict=True
+        )
         kernel = mirrored(lower_gram(((part.double() * w).T for part, w in columns), len(x)))
         if not self.features.standardize:
             self.kernel = kernel
@@ -207,13 +227,17 @@ class Maker:
             return self._inverse(*column_moments(self.features.x[train]), len(train))
         return torch.ones_like(self.sums) if self.weights is None else self.weights
 
-    def _primal(self, gram: Tensor, mean: Tensor, variance: Tensor, n: int, double: bool) -> tuple[Tensor, Tensor]:
+    def _primal(
+        self, gram: Tensor, mean: Tensor, variance: Tensor, n: int, double: bool
+    ) -> tuple[Tensor, Tensor]:
         """Standardise a lower Gram matrix (overwritten) and decompose it: basis (p, p), eigenvalues (p,)."""
         inverse = self._inverse(mean, variance, n)
         gram *= inverse[:, None]
         gram *= inverse
         values, vectors = eigh(gram, double)
-        return vectors.mul_(inverse[:, None].to(vectors.dtype)).to(self.features.x.dtype).contiguous(), values
+        return vectors.mul_(inverse[:, None].to(vectors.dtype)).to(
+            self.features.x.dtype
+        ).contiguous(), values
 
     def _inverse(self, mean: Tensor, variance: Tensor, n: int) -> Tensor:
         """What the columns of a training part are multiplied with, (p,): 0 for those that tell nothing.
@@ -230,10 +254,18 @@ class Maker:
         return inverse if self.weights is None else inverse * self.weights
 
     def _assemble(
-        self, values: Tensor, basis: Tensor | None, origin: Tensor, train: Rows, rows: Part, kept: bool
+        self,
+        values: Tensor,
+        basis: Tensor | None,
+        origin: Tensor,
+        train: Rows,
+        rows: Part,
+        kept: bool,
     ) -> Factor:
         weights = self._counts(self.target_rows[self._index(train)])
-        return Factor(values.to(origin.dtype), basis, origin, len(train) * origin, weights, rows, kept)
+        return Factor(
+            values.to(origin.dtype), basis, origin, len(train) * origin, weights, rows, kept
+        )
 
     def _origin(self, mean: Tensor, basis: Tensor) -> Tensor:
         return (mean if self.features.center else torch.zeros_like(mean)).to(basis.dtype) @ basis
@@ -279,7 +311,9 @@ def mirrored(lower: Tensor) -> Tensor:
 
 def eigh(matrix: Tensor, double: bool) -> tuple[Tensor, Tensor]:
     """Eigenvalues, ascending and not negative, and eigenvectors, from the lower triangle of a matrix (overwritten)."""
-    turned = (matrix if double else matrix.float()).T  # LAPACK stores columns: it can put the vectors where these are
+    turned = (
+        matrix if double else matrix.float()
+    ).T  # LAPACK stores columns: it can put the vectors where these are
     values, vectors = turned.new_empty(len(turned)), turned
     torch.linalg.eigh(turned, UPLO="U", out=(values, vectors))
     return values.clamp_(min=0.0), vectors

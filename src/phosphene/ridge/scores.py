@@ -33,12 +33,16 @@ class Pairs:
     close: Tensor
 
 
-def split_pairs(values: Tensor, products: Tensor, smallest_alpha: float, overwrite: bool = False) -> Pairs:
+def split_pairs(
+    values: Tensor, products: Tensor, smallest_alpha: float, overwrite: bool = False
+) -> Pairs:
     """Split `products` M (m, m) by whether two ascending eigenvalues are close; every i = j is close."""
     close = _CLOSE[values.dtype]
     end = torch.searchsorted(values, values * (1 + close) + close * smallest_alpha, right=True)
     index = torch.arange(len(values), device=values.device)
-    start = torch.searchsorted(end, index, right=True)  # the same relation seen from the larger of the two
+    start = torch.searchsorted(
+        end, index, right=True
+    )  # the same relation seen from the larger of the two
     near = (index >= start[:, None]) & (index < end[:, None])
     if float(near.float().mean()) > _DENSE:
         alike = products * near
@@ -82,7 +86,9 @@ class Moments:
     constant: Tensor
 
 
-def moments(fold: Fold, pairs: Pairs | None, y: Tensor, cross: Tensor | None, alphas: Tensor, center: bool) -> Moments:
+def moments(
+    fold: Fold, pairs: Pairs | None, y: Tensor, cross: Tensor | None, alphas: Tensor, center: bool
+) -> Moments:
     """Compute the moments of one fold for centred targets `y` (n_distinct, block)."""
     factor, n = fold.factor, float(fold.counts.sum())
     q, multiplied, train_mean = factor.project(y, cross, center)
@@ -124,22 +130,35 @@ def correlation(m: Moments) -> Tensor:
 
 
 SCORES: dict[str, Callable[[Moments], Tensor]] = {
-    "r2": r_squared, "neg_mean_squared_error": negative_error, "correlation": correlation,
-}  # fmt: skip
-LEAST_TEST = {"r2": 2, "neg_mean_squared_error": 1, "correlation": 2}  # test rows that a score needs
+    "r2": r_squared,
+    "neg_mean_squared_error": negative_error,
+    "correlation": correlation,
+}
+LEAST_TEST = {
+    "r2": 2,
+    "neg_mean_squared_error": 1,
+    "correlation": 2,
+}  # test rows that a score needs
 
 
 def checked_scoring(scoring: str) -> str:
     """Refuse scorings that do not exist."""
     if scoring not in SCORES:
-        raise PhospheneError(f"RidgeCV: scoring must be one of {', '.join(SCORES)}, found {scoring!r}.")
+        raise PhospheneError(
+            f"RidgeCV: scoring must be one of {', '.join(SCORES)}, found {scoring!r}."
+        )
     return scoring
 
 
 def summed_scores(
-    folds: list[Fold], pairs: list[Pairs | None], y: Tensor, cross: Tensor | None, alphas: Tensor, center: bool,
+    folds: list[Fold],
+    pairs: list[Pairs | None],
+    y: Tensor,
+    cross: Tensor | None,
+    alphas: Tensor,
+    center: bool,
     scoring: str,
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:  # fmt: skip
+) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Scores summed over folds, (n_alphas, block)."""
     total = torch.zeros(len(alphas), y.shape[1], dtype=torch.float64, device=y.device)
     for fold, split in zip(folds, pairs, strict=True):

@@ -53,16 +53,24 @@ class Blocks:
         Where products with the features are kept after the first time.
     """
 
-    def __init__(self, parts: Decomposition, targets: Targets, size: int, store: Tensor | None = None) -> None:
+    def __init__(
+        self, parts: Decomposition, targets: Targets, size: int, store: Tensor | None = None
+    ) -> None:
         self.parts, self.targets, self.store = parts, targets, store
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}  # by first column: means and exponents of earlier passes
-        self.size = size or block_size(len(parts.target_rows), len(parts.mean), parts.final.values.itemsize)
+        self.seen: dict[
+            int, tuple[Tensor, Tensor]
+        ] = {}  # by first column: means and exponents of earlier passes
+        self.size = size or block_size(
+            len(parts.target_rows), len(parts.mean), parts.final.values.itemsize
+        )
 
     def __iter__(self) -> Iterator[Block]:
         final, center = self.parts.final, self.parts.center
         for columns in self.targets.blocks(self.size):
             first = columns.start not in self.seen
-            y = self.targets.block(columns, final.values.dtype, final.values.device, known=not first)
+            y = self.targets.block(
+                columns, final.values.dtype, final.values.device, known=not first
+            )
             y = y[: len(final.weights)]
             exponent = _exponent(y) if first else self.seen[columns.start][1]
             if exponent.any():
@@ -93,19 +101,28 @@ class Scorer:
     """Sums over `folds` of the scores of blocks of targets; `overwrite` spends the ``products`` of the folds."""
 
     def __init__(
-        self, parts: Decomposition, folds: list[Fold], alphas: Floats, scoring: str, overwrite: bool = True
+        self,
+        parts: Decomposition,
+        folds: list[Fold],
+        alphas: Floats,
+        scoring: str,
+        overwrite: bool = True,
     ) -> None:
         self.center, self.folds, self.scoring = parts.center, folds, scoring
         self.alphas = as_tensor(alphas).to(parts.final.values)
         least = float(alphas.min())
         self.pairs = [
-            None if fold.products is None else split_pairs(fold.factor.values, fold.products, least, overwrite)
+            None
+            if fold.products is None
+            else split_pairs(fold.factor.values, fold.products, least, overwrite)
             for fold in folds
         ]
 
     def __call__(self, block: Block) -> Floats:
         """Scores summed over folds, (n_alphas, block)."""
-        scores = summed_scores(self.folds, self.pairs, block.y, block.cross, self.alphas, self.center, self.scoring)
+        scores = summed_scores(
+            self.folds, self.pairs, block.y, block.cross, self.alphas, self.center, self.scoring
+        )
         if self.scoring == "neg_mean_squared_error":
             scores = np.ldexp(scores, 2 * block.exponent.cpu().numpy())
         wrong = np.flatnonzero(~np.isfinite(scores).all(axis=0))
@@ -128,7 +145,10 @@ class Writer:
         self.parts, self.coef, self.intercept = parts, coef, intercept
         self.span, self.mean = parts.span, parts.mean
         if dual and parts.span is not None:
-            self.span, self.mean = None, torch.cat([(rows * parts.mean).sum(1) for rows in doubles(parts.span)])
+            self.span, self.mean = (
+                None,
+                torch.cat([(rows * parts.mean).sum(1) for rows in doubles(parts.span)]),
+            )
 
     def write(self, block: Block, alphas: Floats, columns: Any = None) -> None:
         """Solve for one block of targets, with one penalty for each; `columns` in place of the block's own."""
@@ -149,7 +169,10 @@ class Writer:
             solved = torch.ldexp(solved, block.exponent)
             intercept = torch.ldexp(intercept, block.exponent)
         intercept = intercept.to(q.dtype)
-        for target, values, key in ((self.coef, solved, (slice(None), columns)), (self.intercept, intercept, columns)):
+        for target, values, key in (
+            (self.coef, solved, (slice(None), columns)),
+            (self.intercept, intercept, columns),
+        ):
             target[key] = values if isinstance(target, Tensor) else values.cpu().numpy()
             release(target)
 
@@ -157,7 +180,9 @@ class Writer:
 def empty(parts: Decomposition, shape: tuple[int, ...], kind: type) -> Any:
     """An array of the precision of the work: a tensor on its device, or NumPy."""
     like = parts.final.values
-    return as_kind(kind, torch.empty(shape, dtype=like.dtype, device=like.device if kind is Tensor else "cpu"))
+    return as_kind(
+        kind, torch.empty(shape, dtype=like.dtype, device=like.device if kind is Tensor else "cpu")
+    )
 
 
 def as_kind(kind: type, values: Tensor) -> Any:

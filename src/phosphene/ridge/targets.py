@@ -63,7 +63,12 @@ class Targets:
             raise PhospheneError(f"RidgeCV: Y must hold real numbers, found {values.dtype}.")
         self.is_vector = len(values.shape) == 1 and not isinstance(Y, Repeated)
         self.values: Any = values[:, None] if self.is_vector else values
-        if len(self.values.shape) != 2 or 0 in values.shape or not isinstance(Y, Repeated) and values.shape[0] != n:
+        if (
+            len(self.values.shape) != 2
+            or 0 in values.shape
+            or not isinstance(Y, Repeated)
+            and values.shape[0] != n
+        ):
             raise PhospheneError(
                 f"RidgeCV: Y must be ({n}, t) or ({n},), as X has {n} rows, found {tuple(values.shape)}."
             )
@@ -93,7 +98,9 @@ class Targets:
     @property
     def in_memory(self) -> bool:
         """Whether targets can be read again for nothing."""
-        return isinstance(self.values, (np.ndarray, Tensor)) and not isinstance(self.values, np.memmap)
+        return isinstance(self.values, (np.ndarray, Tensor)) and not isinstance(
+            self.values, np.memmap
+        )
 
     def blocks(self, size: int) -> Iterator[slice]:
         """Cut the targets into blocks of `size` columns, or of whole chunks for arrays that are stored in chunks."""
@@ -103,12 +110,16 @@ class Targets:
         for start in range(0, self.n_targets, size):
             yield slice(start, min(start + size, self.n_targets))
 
-    def block(self, columns: slice, dtype: torch.dtype, device: torch.device, known: bool = False) -> Tensor:
+    def block(
+        self, columns: slice, dtype: torch.dtype, device: torch.device, known: bool = False
+    ) -> Tensor:
         """Read some columns of the distinct rows: (n_distinct, block), refused when not finite (`known` says so)."""
         values = as_tensor(self.values[:, columns]).to(device=device, dtype=dtype)
         if not known and not bool(torch.isfinite(values).all()):
             where = f"columns {columns.start} to {columns.stop - 1} of Y"
-            raise PhospheneError(f"RidgeCV: {where} hold NaN or infinite values; drop or fill them before fitting.")
+            raise PhospheneError(
+                f"RidgeCV: {where} hold NaN or infinite values; drop or fill them before fitting."
+            )
         return values
 
 
@@ -117,7 +128,9 @@ def release(array: Any) -> None:
 
     Otherwise all of a file counts as memory of this process once it was gone through.
     """
-    if isinstance(array, np.memmap) and array.mode != "c":  # changes to a private copy are in no file
+    if (
+        isinstance(array, np.memmap) and array.mode != "c"
+    ):  # changes to a private copy are in no file
         base: Any = array.base
         while isinstance(base, np.ndarray):
             base = base.base
@@ -131,7 +144,9 @@ def checked_rows(rows: ArrayLike, n: int, n_distinct: int | None = None) -> NDAr
     fits = found.shape == (n,) and found.dtype.kind in "iu" and found.min() >= 0
     if not fits or (n_distinct is not None and found.max() >= n_distinct):
         last = "" if n_distinct is None else f" to {n_distinct - 1}"
-        raise PhospheneError(f"RidgeCV: rows must be {n} row numbers, one for each row of X, from 0{last}.")
+        raise PhospheneError(
+            f"RidgeCV: rows must be {n} row numbers, one for each row of X, from 0{last}."
+        )
     return found.astype(np.intp)
 
 
@@ -145,7 +160,11 @@ def as_tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values
     array = np.asarray(values)
-    if not array.flags.writeable or not array.dtype.isnative or any(step < 0 for step in array.strides):
+    if (
+        not array.flags.writeable
+        or not array.dtype.isnative
+        or any(step < 0 for step in array.strides)
+    ):
         array = np.array(array, dtype=array.dtype.newbyteorder("="))  # torch takes neither
     return torch.from_numpy(array)
 
@@ -153,7 +172,9 @@ def as_tensor(values: Any) -> Tensor:
 def checked_features(X: ArrayLike | Tensor) -> Tensor:
     """Check features and view them as a tensor (n, p)."""
     if sparse.issparse(X):
-        raise PhospheneError("RidgeCV: X is a sparse matrix, expected a dense array; use X.toarray().")
+        raise PhospheneError(
+            "RidgeCV: X is a sparse matrix, expected a dense array; use X.toarray()."
+        )
     if not isinstance(X, Tensor):
         X = np.asarray(X)
         if X.dtype.kind == "c":
@@ -161,7 +182,9 @@ def checked_features(X: ArrayLike | Tensor) -> Tensor:
         if X.dtype.kind not in "fiub":
             raise PhospheneError(f"RidgeCV: X must hold real numbers, found {X.dtype}.")
     if X.ndim != 2:
-        raise PhospheneError(f"RidgeCV: X must be (n, p), found {tuple(X.shape)}; Reshape your data.")
+        raise PhospheneError(
+            f"RidgeCV: X must be (n, p), found {tuple(X.shape)}; Reshape your data."
+        )
     for axis, what in enumerate(("sample", "feature")):
         if not X.shape[axis]:
             raise PhospheneError(
@@ -170,7 +193,9 @@ def checked_features(X: ArrayLike | Tensor) -> Tensor:
     features = as_tensor(X)
     for start in range(0, len(features), 1024):  # in blocks: no mask as large as the data
         if not bool(torch.isfinite(features[start : start + 1024]).all()):
-            raise PhospheneError("RidgeCV: X holds NaN or infinite values; drop or fill them before fitting.")
+            raise PhospheneError(
+                "RidgeCV: X holds NaN or infinite values; drop or fill them before fitting."
+            )
     return features
 
 

@@ -22,7 +22,12 @@ BLOCK = 512  # targets predicted at a time
 
 
 def leave_one_out(
-    model: BandedRidgeCV, train: Spaces, Y: Any, test: Spaces, Y_test: ArrayLike, groups: ArrayLike | None = None
+    model: BandedRidgeCV,
+    train: Spaces,
+    Y: Any,
+    test: Spaces,
+    Y_test: ArrayLike,
+    groups: ArrayLike | None = None,
 ) -> dict[str, Floats]:
     """Measure what each space alone explains: R² of all spaces minus R² of a model fitted without it.
 
@@ -47,15 +52,21 @@ def leave_one_out(
     def r2(spaces: list[str]) -> Floats:
         one = clone(model)
         if not isinstance(model.mixes, (int, np.integer)):
-            kept = np.atleast_2d(np.asarray(model.mixes, float))[:, [list(train).index(name) for name in spaces]]
+            kept = np.atleast_2d(np.asarray(model.mixes, float))[
+                :, [list(train).index(name) for name in spaces]
+            ]
             one.set_params(mixes=kept[kept.sum(axis=1) > 0])
         one.fit({name: train[name] for name in spaces}, Y, groups)
         return scoring.r2(truth, one.predict({name: test[name] for name in spaces}))
 
     if len(train) < 2:
-        raise PhospheneError("leave_one_out: one space alone has nothing to be compared with; give two or more.")
+        raise PhospheneError(
+            "leave_one_out: one space alone has nothing to be compared with; give two or more."
+        )
     joint = r2(list(train))
-    return {"all": joint} | {name: joint - r2([other for other in train if other != name]) for name in train}
+    return {"all": joint} | {
+        name: joint - r2([other for other in train if other != name]) for name in train
+    }
 
 
 def product_measure(truth: ArrayLike, parts: ArrayLike, measure: Measure = "r2") -> Floats:
@@ -85,7 +96,9 @@ def product_measure(truth: ArrayLike, parts: ArrayLike, measure: Measure = "r2")
         space (:func:`variance_by_space` names it). NaN where the truth is constant, or for correlations the prediction.
     """
     if measure not in get_args(Measure):
-        raise PhospheneError(f"product_measure: measure must be one of {get_args(Measure)}, found {measure!r}.")
+        raise PhospheneError(
+            f"product_measure: measure must be one of {get_args(Measure)}, found {measure!r}."
+        )
     y, each = np.asarray(truth, dtype=np.float64), np.asarray(parts, dtype=np.float64)
     if y.ndim != 2 or each.ndim != 3 or each.shape[1:] != y.shape or not each.size:
         raise PhospheneError(
@@ -102,7 +115,9 @@ def product_measure(truth: ArrayLike, parts: ArrayLike, measure: Measure = "r2")
         return np.asarray(shares if measure == "correlation" else shares * shares.sum(axis=0))
 
 
-def variance_by_space(model: BandedRidgeCV, test: Spaces, Y_test: Any, measure: Measure = "r2") -> dict[str, Floats]:
+def variance_by_space(
+    model: BandedRidgeCV, test: Spaces, Y_test: Any, measure: Measure = "r2"
+) -> dict[str, Floats]:
     """Split what a fitted model explains of new rows among its spaces: :func:`product_measure` in blocks of targets.
 
     Nothing is fitted again, unlike in :func:`leave_one_out`.
@@ -126,21 +141,35 @@ def variance_by_space(model: BandedRidgeCV, test: Spaces, Y_test: Any, measure: 
     model.check_spaces(test)
     X = {name: np.asarray(test[name], dtype=np.float64) for name in model.spaces_}
     n, t = len(next(iter(X.values()))), model.coef_.shape[1]
-    if np.shape(Y_test) != (n, t) or {len(part) for part in X.values()} != {n} or {"all", "mean"} & set(X):
+    if (
+        np.shape(Y_test) != (n, t)
+        or {len(part) for part in X.values()} != {n}
+        or {"all", "mean"} & set(X)
+    ):
         raise PhospheneError(
             f"variance_by_space: {n} rows in every space, targets ({n}, {t}) and other names than all and mean are "
             f"needed, found targets {np.shape(Y_test)} and {', '.join(f'{name} {x.shape}' for name, x in X.items())}."
         )
     center = {name: part.mean(axis=0) for name, part in X.items()}
-    X = {name: part - center[name] for name, part in X.items()}  # so that large means cost no digits
+    X = {
+        name: part - center[name] for name, part in X.items()
+    }  # so that large means cost no digits
     shares, means = np.empty((len(X), t)), np.zeros(t)
     for start in range(0, t, BLOCK):
         some = slice(start, start + BLOCK)
-        coef = {name: model.coef_[rows, some].astype(np.float64) for name, rows in model.spaces_.items()}
+        coef = {
+            name: model.coef_[rows, some].astype(np.float64) for name, rows in model.spaces_.items()
+        }
         y = np.asarray(Y_test[:, some], dtype=np.float64)
-        shares[:, some] = product_measure(y, np.stack([X[name] @ coef[name] for name in X]), measure)
+        shares[:, some] = product_measure(
+            y, np.stack([X[name] @ coef[name] for name in X]), measure
+        )
         mean = model.intercept_[some] + np.sum([center[name] @ coef[name] for name in X], axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             means[some] = -((y.mean(axis=0) - mean) ** 2) / y.var(axis=0)
     total, named = shares.sum(axis=0), dict(zip(X, shares, strict=True))
-    return {"all": total + means} | named | {"mean": means} if measure == "r2" else {"all": total} | named
+    return (
+        {"all": total + means} | named | {"mean": means}
+        if measure == "r2"
+        else {"all": total} | named
+    )

@@ -13,7 +13,12 @@ from phosphene.stats.comparisons import (
     permutation_p,
     signed_rank,
 )
-from phosphene.stats.intervals import SubjectSummary, bootstrap_ci, hierarchical_bootstrap, subject_summary
+from phosphene.stats.intervals import (
+    SubjectSummary,
+    bootstrap_ci,
+    hierarchical_bootstrap,
+    subject_summary,
+)
 from phosphene.stats.maps import (
     MapDifference,
     correlation_map,
@@ -26,8 +31,25 @@ from phosphene.stats.noise import reliability
 from phosphene.stats.rois import roi_draws, roi_summary, unique_draws
 
 __all__ = [
-    "MapDifference", "PairedDifference", "SubjectSummary", "bootstrap_ci", "compare_methods", "correlation_map",
-    "correlation_p", "difference_of_correlations", "fdr_bh", "hierarchical_bootstrap", "holm", "normalised_correlation",
-    "paired_bootstrap", "permutation_p", "permuted_correlation_p", "reliability", "roi_draws", "roi_summary",
-    "signed_rank", "subject_summary", "unique_draws",
-]  # fmt: skip
+    "MapDifference",
+    "PairedDifference",
+    "SubjectSummary",
+    "bootstrap_ci",
+    "compare_methods",
+    "correlation_map",
+    "correlation_p",
+    "difference_of_correlations",
+    "fdr_bh",
+    "hierarchical_bootstrap",
+    "holm",
+    "normalised_correlation",
+    "paired_bootstrap",
+    "permutation_p",
+    "permuted_correlation_p",
+    "reliability",
+    "roi_draws",
+    "roi_summary",
+    "signed_rank",
+    "subject_summary",
+    "unique_draws",
+]

@@ -15,7 +15,9 @@ from phosphene.errors import PhospheneError
 from phosphene.scoring import TIE_TOLERANCE, as_floats, merge_ties
 from phosphene.stats.intervals import resampled
 
-EXACT = 50  # images up to which the null distribution is exact, as in scipy (there without ties only)
+EXACT = (
+    50  # images up to which the null distribution is exact, as in scipy (there without ties only)
+)
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,15 @@ def signed_rank(a: ArrayLike, b: ArrayLike) -> float:
 def _exact_signed_rank(difference: NDArray[np.float64]) -> float:
     """Null distribution over all signs, one rank after the other; twice a shared rank is a whole number."""
     twice_ranks = np.rint(2 * rankdata(np.abs(difference))).astype(np.int64)
-    signed = twice_ranks[difference != 0]  # ranks of zeros go half to either side, whatever the signs
+    signed = twice_ranks[
+        difference != 0
+    ]  # ranks of zeros go half to either side, whatever the signs
     probability = np.zeros(signed.sum() + 1)
     probability[0] = 1.0
     for rank in signed:
-        probability = (probability + np.roll(probability, rank)) / 2  # the end is still zero, so nothing wraps around
+        probability = (
+            probability + np.roll(probability, rank)
+        ) / 2  # the end is still zero, so nothing wraps around
     positive = twice_ranks[difference > 0].sum()
     return float(min(1.0, 2 * min(probability[positive:].sum(), probability[: positive + 1].sum())))
 
@@ -140,10 +146,14 @@ def compare_methods(
     granted: the comparison is about these images as distractors.
     """
     if len(scores) < 2:
-        raise PhospheneError(f"compare_methods: at least two methods are needed, found {list(scores)}.")
+        raise PhospheneError(
+            f"compare_methods: at least two methods are needed, found {list(scores)}."
+        )
     generator, rows = np.random.default_rng(rng), []
     for one, other in combinations(scores, 2):
-        _differences(scores[one], scores[other], f"compare_methods: {one} and {other}")  # names them in its error
+        _differences(
+            scores[one], scores[other], f"compare_methods: {one} and {other}"
+        )  # names them in its error
         found = paired_bootstrap(scores[one], scores[other], n_bootstrap=n_bootstrap, rng=generator)
         p = signed_rank(scores[one], scores[other])
         rows.append((one, other, found.difference, *found.ci, found.p, p))
@@ -156,7 +166,9 @@ def _differences(a: ArrayLike, b: ArrayLike, name: str) -> tuple[NDArray[np.floa
     """Differences a - b (n_images,), and the size below which one of them is rounding."""
     x, y = as_floats(a), as_floats(b)
     if x.shape != y.shape or x.ndim != 1 or not len(x):
-        raise PhospheneError(f"{name}: one score per image each is needed, found {x.shape} and {y.shape}.")
+        raise PhospheneError(
+            f"{name}: one score per image each is needed, found {x.shape} and {y.shape}."
+        )
     missing = int((~np.isfinite(x) | ~np.isfinite(y)).sum())
     if missing:
         raise PhospheneError(
@@ -188,10 +200,14 @@ def permutation_p(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
     """
     value, draws = as_floats(observed), as_floats(null)
     if draws.shape[1:] != value.shape or draws.ndim == 0 or len(draws) == 0:
-        raise PhospheneError(f"permutation_p: null must be (n_permutations, *{value.shape}), found {draws.shape}.")
+        raise PhospheneError(
+            f"permutation_p: null must be (n_permutations, *{value.shape}), found {draws.shape}."
+        )
     reached = value - TIE_TOLERANCE * np.abs(value)
     p = (1 + (draws >= reached).sum(axis=0)) / (1 + len(draws))
-    return np.asarray(np.where(np.isnan(value) | np.isnan(draws).any(axis=0), np.nan, p), dtype=np.float64)
+    return np.asarray(
+        np.where(np.isnan(value) | np.isnan(draws).any(axis=0), np.nan, p), dtype=np.float64
+    )
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
@@ -211,7 +227,9 @@ def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
-def _adjust(p: ArrayLike, method: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:
+def _adjust(
+    p: ArrayLike, method: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
     values = as_floats(p)
     known = ~np.isnan(values)
     if np.any((values[known] < 0) | (values[known] > 1)):

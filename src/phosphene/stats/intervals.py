@@ -131,7 +131,11 @@ def hierarchical_bootstrap(
         When a subject has no image or a missing score, or `same_images` finds different numbers of images.
     """
     rows = [rows_of(one) for one in scores]
-    if not rows or n_bootstrap < 1 or any(one.ndim != 1 or not np.isfinite(one).all() for one in rows):
+    if (
+        not rows
+        or n_bootstrap < 1
+        or any(one.ndim != 1 or not np.isfinite(one).all() for one in rows)
+    ):
         raise PhospheneError(
             "hierarchical_bootstrap: subjects with one known score per image and 1 or more resamples are needed, found "
             f"shapes {[one.shape for one in rows]} and n_bootstrap {n_bootstrap}."
@@ -146,7 +150,9 @@ def hierarchical_bootstrap(
         means = []
         for subject in generator.integers(0, len(rows), len(rows)):
             own = rows[subject]
-            means.append(own[shared if same_images else generator.integers(0, len(own), len(own))].mean())
+            means.append(
+                own[shared if same_images else generator.integers(0, len(own), len(own))].mean()
+            )
         draws[k] = np.mean(means)
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
@@ -160,10 +166,15 @@ def rows_of(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def resampled(
-    rows: NDArray[np.float64], statistic: Statistic | None, n_bootstrap: int, generator: np.random.Generator
+    rows: NDArray[np.float64],
+    statistic: Statistic | None,
+    n_bootstrap: int,
+    generator: np.random.Generator,
 ) -> NDArray[np.float64]:
     if n_bootstrap < 1:
         raise PhospheneError(f"n_bootstrap must be 1 or more, found {n_bootstrap}.")
     n = len(rows)
     compute = np.mean if statistic is None else statistic
-    return np.array([compute(rows[generator.integers(0, n, n)]) for _ in range(n_bootstrap)], dtype=np.float64)
+    return np.array(
+        [compute(rows[generator.integers(0, n, n)]) for _ in range(n_bootstrap)], dtype=np.float64
+    )

@@ -20,7 +20,10 @@ from phosphene.errors import PhospheneError
 
 Floats = NDArray[np.float64]
 Columns = Any  # (n_images, n_voxels) with a shape and ``[:, start:stop]``
-READ, WORK = 8192, 128  # voxels read at a time, in the type they are stored in, and worked on at a time, in float64
+READ, WORK = (
+    8192,
+    128,
+)  # voxels read at a time, in the type they are stored in, and worked on at a time, in float64
 ROUNDING = 1e-12  # by which two correlations of the same numbers in another order may differ
 
 
@@ -76,7 +79,11 @@ def correlation_p(r: ArrayLike, n: int, *, two_sided: bool = False) -> Floats:
 
 
 def permuted_correlation_p(
-    prediction: Columns, truth: Columns, *, n_permutations: int = 1000, rng: np.random.Generator | int = 0
+    prediction: Columns,
+    truth: Columns,
+    *,
+    n_permutations: int = 1000,
+    rng: np.random.Generator | int = 0,
 ) -> Floats:
     """One-sided p of Pearson r by permuting the images of the predictions: needs no Gaussian measurement.
 
@@ -103,7 +110,9 @@ def permuted_correlation_p(
     """
     n, v = checked_shape("permuted_correlation_p", prediction, truth)
     if n_permutations < 1:
-        raise PhospheneError(f"permuted_correlation_p: n_permutations must be 1 or more, found {n_permutations}.")
+        raise PhospheneError(
+            f"permuted_correlation_p: n_permutations must be 1 or more, found {n_permutations}."
+        )
     generator = np.random.default_rng(rng)
     orders = [generator.permutation(n) for _ in range(n_permutations)]
     p = np.empty(v)
@@ -128,7 +137,12 @@ class MapDifference:
 
 
 def difference_of_correlations(
-    pred_a: Columns, pred_b: Columns, truth: Columns, *, n_bootstrap: int = 2000, rng: np.random.Generator | int = 0
+    pred_a: Columns,
+    pred_b: Columns,
+    truth: Columns,
+    *,
+    n_bootstrap: int = 2000,
+    rng: np.random.Generator | int = 0,
 ) -> MapDifference:
     """Compare two models of the same measurements voxel by voxel: r of `pred_a` minus r of `pred_b`.
 
@@ -199,7 +213,9 @@ def normalised_correlation(
             f"normalised_correlation: r and ncsnr of one shape and a floor within 0 to 1 are needed, found "
             f"{values.shape}, {best.shape} and {floor:g}."
         )
-    return np.asarray(np.divide(values, best, out=np.full(values.shape, np.nan), where=best >= floor))
+    return np.asarray(
+        np.divide(values, best, out=np.full(values.shape, np.nan), where=best >= floor)
+    )
 
 
 def checked_shape(what: str, *arrays: Columns) -> tuple[int, int]:
@@ -245,7 +261,11 @@ def resample_counts(n: int, n_bootstrap: int, rng: np.random.Generator | int) ->
     """How often each image is in each resample, (n_bootstrap, n)."""
     if n_bootstrap < 2:
         raise PhospheneError(f"n_bootstrap must be 2 or more, found {n_bootstrap}.")
-    return np.random.default_rng(rng).multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(np.float64)
+    return (
+        np.random.default_rng(rng)
+        .multinomial(n, np.full(n, 1 / n), size=n_bootstrap)
+        .astype(np.float64)
+    )
 
 
 def moments(counts: Floats, x: Floats) -> tuple[Floats, Floats]:
@@ -256,7 +276,9 @@ def moments(counts: Floats, x: Floats) -> tuple[Floats, Floats]:
     return sums, squares
 
 
-def resampled_correlations(counts: Floats, x: Floats, y: Floats, of_y: tuple[Floats, Floats]) -> Floats:
+def resampled_correlations(
+    counts: Floats, x: Floats, y: Floats, of_y: tuple[Floats, Floats]
+) -> Floats:
     """Pearson r in every resample, (n_bootstrap, n_voxels)."""
     sums, squares = moments(counts, x)
     products = counts @ (x * y)

@@ -62,7 +62,12 @@ def roi_draws(
         inside = np.flatnonzero((index[columns] >= 0) & ~np.isnan(dot(x, y)))
         if len(inside):
             member = np.eye(len(names))[index[columns][inside]]
-            sums += resampled_correlations(counts, x[:, inside], y[:, inside], moments(counts, y[:, inside])) @ member
+            sums += (
+                resampled_correlations(
+                    counts, x[:, inside], y[:, inside], moments(counts, y[:, inside])
+                )
+                @ member
+            )
             known += member.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return pd.DataFrame(sums / known, columns=names)
@@ -112,7 +117,11 @@ def unique_draws(
     known = np.zeros(len(inside))
     for columns, block in blocks(truth, prediction, without):
         y, p, rest = (as_floats(values) for values in block)
-        usable = np.isfinite(y).all(axis=0) & np.isfinite(p).all(axis=0) & np.isfinite(rest).all(axis=(0, 1))
+        usable = (
+            np.isfinite(y).all(axis=0)
+            & np.isfinite(p).all(axis=0)
+            & np.isfinite(rest).all(axis=(0, 1))
+        )
         usable &= np.ptp(y, axis=0) > 0
         member = inside[:, columns][:, usable].T.astype(np.float64)
         known += member.sum(axis=0)
@@ -169,7 +178,9 @@ def roi_summary(
     x = as_floats(values)
     rates = None if q is None else as_floats(q)
     if x.ndim != 1 or (rates is not None and rates.shape != x.shape):
-        raise PhospheneError("roi_summary: values and q must hold one number per voxel each, (n_voxels,).")
+        raise PhospheneError(
+            "roi_summary: values and q must hold one number per voxel each, (n_voxels,)."
+        )
     names, index = _regions(labels, len(x))
     if draws is not None and set(names) - set(draws):
         raise PhospheneError(
@@ -178,9 +189,16 @@ def roi_summary(
     generator, rows = np.random.default_rng(rng), []
     for number, name in enumerate(names):
         inside = (index == number) & ~np.isnan(x)
-        own, row = x[inside], {"roi": name, "mean": np.nan, "median": np.nan, "ci_low": np.nan, "ci_high": np.nan}
+        own, row = (
+            x[inside],
+            {"roi": name, "mean": np.nan, "median": np.nan, "ci_low": np.nan, "ci_high": np.nan},
+        )
         if len(own):
-            means = resampled(own, None, n_bootstrap, generator) if draws is None else draws[name].to_numpy()
+            means = (
+                resampled(own, None, n_bootstrap, generator)
+                if draws is None
+                else draws[name].to_numpy()
+            )
             row |= {"mean": own.mean(), "median": np.median(own)}
             row |= dict(zip(["ci_low", "ci_high"], np.quantile(means, [0.025, 0.975]), strict=True))
         row |= {"n_voxels": len(own), "resampled": "voxels" if draws is None else "images"}
@@ -198,7 +216,9 @@ def _regions(labels: ArrayLike, v: int) -> tuple[list[Any], NDArray[np.intp]]:
     given = np.asarray(labels)
     if given.shape != (v,):
         raise PhospheneError(f"labels must hold one region per voxel, ({v},), found {given.shape}.")
-    names, index = np.unique(given if given.dtype.kind in "iu" else given.astype(str), return_inverse=True)
+    names, index = np.unique(
+        given if given.dtype.kind in "iu" else given.astype(str), return_inverse=True
+    )
     none = names <= 0 if names.dtype.kind in "iu" else names == ""
     number = np.where(none, -1, np.cumsum(~none) - 1)
     return names[~none].tolist(), number[index]

@@ -11,4 +11,13 @@ from phosphene.ratings.analysis.logistic import mixed
 from phosphene.ratings.analysis.methods import accuracy, compare
 from phosphene.ratings.analysis.metrics import predicts
 
-__all__ = ["accuracy", "agreement", "compare", "consistency", "exclusions", "kept", "mixed", "predicts"]
+__all__ = [
+    "accuracy",
+    "agreement",
+    "compare",
+    "consistency",
+    "exclusions",
+    "kept",
+    "mixed",
+    "predicts",
+]

@@ -39,13 +39,34 @@ def consistency(answers: pd.DataFrame) -> pd.DataFrame:
         there = before.notna().to_numpy()
         alike = repeats["hit"].to_numpy(bool)[there] == before[there].to_numpy(bool)
         low, high = _wilson(int(alike.sum()), len(alike))
-        sides = counts.loc[counts["choice"].isin(("left", "right")) & counts["correct"].isin(("left", "right"))]
+        sides = counts.loc[
+            counts["choice"].isin(("left", "right")) & counts["correct"].isin(("left", "right"))
+        ]
         right, n = int((sides["choice"] == "right").sum()), len(sides)
         on_right = float((sides["correct"] == "right").mean()) if n else np.nan
         p_side = float(binomtest(right, n, on_right).pvalue) if n else np.nan
-        rows.append((rater, len(alike), alike.mean() if len(alike) else np.nan, low, high, len(counts),
-                     right / n if n else np.nan, p_side))  # fmt: skip
-    columns = ["rater", "n_repeats", "alike", "alike_low", "alike_high", "n_trials", "right_side", "p_side"]
+        rows.append(
+            (
+                rater,
+                len(alike),
+                alike.mean() if len(alike) else np.nan,
+                low,
+                high,
+                len(counts),
+                right / n if n else np.nan,
+                p_side,
+            )
+        )
+    columns = [
+        "rater",
+        "n_repeats",
+        "alike",
+        "alike_low",
+        "alike_high",
+        "n_trials",
+        "right_side",
+        "p_side",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -56,7 +77,9 @@ def _wilson(k: int, n: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def agreement(answers: pd.DataFrame, *, n_bootstrap: int = 2000, rng: np.random.Generator | int = 0) -> pd.DataFrame:
+def agreement(
+    answers: pd.DataFrame, *, n_bootstrap: int = 2000, rng: np.random.Generator | int = 0
+) -> pd.DataFrame:
     """How often two raters were both right or both wrong about the same image and method.
 
     Parameters
@@ -97,8 +120,19 @@ def agreement(answers: pd.DataFrame, *, n_bootstrap: int = 2000, rng: np.random.
         draws = resampled(images, lambda drawn: float(_fleiss(drawn)[2]), n_bootstrap, generator)
         known = bool(np.isfinite(kappa)) and bool(np.isfinite(draws).any())
         low, high = np.nanquantile(draws, [0.025, 0.975]) if known else (np.nan, np.nan)
-        rows.append((method, len(per), int((n * (n - 1) / 2).sum()), agreed, chance, kappa, low, high))
-    columns = ["method", "n_images", "n_pairs", "agreement", "expected", "kappa", "kappa_low", "kappa_high"]
+        rows.append(
+            (method, len(per), int((n * (n - 1) / 2).sum()), agreed, chance, kappa, low, high)
+        )
+    columns = [
+        "method",
+        "n_images",
+        "n_pairs",
+        "agreement",
+        "expected",
+        "kappa",
+        "kappa_low",
+        "kappa_high",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -71,7 +71,12 @@ def crossed_variance(cells: ArrayLike, seen: NDArray[np.bool_] | None = None) ->
     both = np.maximum(by_rater + by_image - noise, np.maximum(by_rater, by_image))
     with np.errstate(invalid="ignore", divide="ignore"):
         df = both**2 / (by_rater**2 / (n_raters - 1) + by_image**2 / (n_images - 1))
-    return Variance(by_rater, by_image, both, np.asarray(np.where(both > 0, df, np.minimum(n_raters, n_images) - 1)))
+    return Variance(
+        by_rater,
+        by_image,
+        both,
+        np.asarray(np.where(both > 0, df, np.minimum(n_raters, n_images) - 1)),
+    )
 
 
 def _residuals(u: Floats, there: NDArray[np.bool_]) -> Floats:
@@ -83,7 +88,10 @@ def _residuals(u: Floats, there: NDArray[np.bool_]) -> Floats:
         rest = np.where(there, rest - means, 0.0)
         of_images = rest.sum(-2, keepdims=True) / per_image
         rest = np.where(there, rest - of_images, 0.0)
-        if max(np.abs(of_images).max(initial=0.0), np.abs(means).max(initial=0.0)) <= SMALL * scale or there.all():
+        if (
+            max(np.abs(of_images).max(initial=0.0), np.abs(means).max(initial=0.0)) <= SMALL * scale
+            or there.all()
+        ):
             break
     return rest
 
@@ -117,7 +125,9 @@ class Counted:
     def cells(self, values: Floats) -> Floats:
         """Sums of values by rater and image, (n_raters, n_images)."""
         n_raters, n_images = self.shape
-        flat = np.bincount(self.rater * n_images + self.image, weights=values, minlength=n_raters * n_images)
+        flat = np.bincount(
+            self.rater * n_images + self.image, weights=values, minlength=n_raters * n_images
+        )
         return np.asarray(flat.reshape(n_raters, n_images), dtype=np.float64)
 
     def share(self, method: int) -> float:
@@ -133,7 +143,9 @@ class Counted:
         """See :func:`crossed_variance`; only raters and images with an answer to one of the methods take part."""
         counts = self.cells(np.isin(self.method, methods).astype(np.float64))
         raters, images = counts.any(1), counts.any(0)
-        return crossed_variance(self.cells(influence)[raters][:, images], (counts > 0)[raters][:, images])
+        return crossed_variance(
+            self.cells(influence)[raters][:, images], (counts > 0)[raters][:, images]
+        )
 
 
 def counted(answers: pd.DataFrame) -> Counted:
@@ -170,7 +182,11 @@ def trials_of(answers: pd.DataFrame) -> pd.DataFrame:
 def methods_of(rows: pd.DataFrame) -> list[str]:
     """Methods in the order of the categories where `method` is categorical, else by name."""
     there = set(rows["method"].astype(str))
-    order = rows["method"].cat.categories if isinstance(rows["method"].dtype, pd.CategoricalDtype) else sorted(there)
+    order = (
+        rows["method"].cat.categories
+        if isinstance(rows["method"].dtype, pd.CategoricalDtype)
+        else sorted(there)
+    )
     return [str(name) for name in order if str(name) in there]
 
 

@@ -56,9 +56,30 @@ def exclusions(
                 f"{(ms / 1000 < least_seconds).sum()} of {len(ms)} answers under {least_seconds:g} s, more than "
                 f"{100 * most_fast:g} %"
             )
-        rows.append((rater, len(own), n, hits, share, fast, float(ms.median()) if len(ms) else np.nan,
-                     bool(reasons), "; ".join(reasons)))  # fmt: skip
-    columns = ["rater", "answered", "catch_n", "catch_hits", "catch_share", "fast", "median_ms", "excluded", "reason"]
+        rows.append(
+            (
+                rater,
+                len(own),
+                n,
+                hits,
+                share,
+                fast,
+                float(ms.median()) if len(ms) else np.nan,
+                bool(reasons),
+                "; ".join(reasons),
+            )
+        )
+    columns = [
+        "rater",
+        "answered",
+        "catch_n",
+        "catch_hits",
+        "catch_share",
+        "fast",
+        "median_ms",
+        "excluded",
+        "reason",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

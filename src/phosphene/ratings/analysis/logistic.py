@@ -17,8 +17,21 @@ from phosphene.ratings.analysis.crossed import Counted, Floats, counted, t_inter
 from phosphene.stats import holm
 
 MARGINAL, MIXED = "logistic, crossed errors", "mixed logistic, variational"
-COLUMNS = ["model", "headline", "a", "b", "log_odds", "odds_ratio", "or_low", "or_high", "p", "p_holm", "rater_sd",
-           "image_sd", "converged"]  # fmt: skip
+COLUMNS = [
+    "model",
+    "headline",
+    "a",
+    "b",
+    "log_odds",
+    "odds_ratio",
+    "or_low",
+    "or_high",
+    "p",
+    "p_holm",
+    "rater_sd",
+    "image_sd",
+    "converged",
+]
 
 
 def mixed(answers: pd.DataFrame) -> pd.DataFrame:
@@ -64,7 +77,9 @@ def _marginal(table: Counted) -> list[tuple[Any, ...]]:
     rows = []
     for methods in [*pairs, *[(method,) for method in range(len(shares))]]:
         signs = (1.0, -1.0)[: len(methods)]
-        estimate = float(sum(sign * logits[method] for sign, method in zip(signs, methods, strict=True)))
+        estimate = float(
+            sum(sign * logits[method] for sign, method in zip(signs, methods, strict=True))
+        )
         known = bool(np.isfinite(logits[list(methods)]).all())
         low, high, p = np.nan, np.nan, np.nan
         if known:
@@ -74,9 +89,23 @@ def _marginal(table: Counted) -> list[tuple[Any, ...]]:
             ]
             spread = table.variance(np.sum(parts, axis=0), *methods)
             low, high, p = t_interval(estimate, float(spread.both), float(spread.df))
-        names = (table.methods[methods[0]], table.methods[methods[1]] if len(methods) > 1 else "chance")
+        names = (
+            table.methods[methods[0]],
+            table.methods[methods[1]] if len(methods) > 1 else "chance",
+        )
         rows.append(
-            (MARGINAL, True, *names, estimate, *np.exp([estimate, low, high]), p, np.nan, np.nan, np.nan, known)
+            (
+                MARGINAL,
+                True,
+                *names,
+                estimate,
+                *np.exp([estimate, low, high]),
+                p,
+                np.nan,
+                np.nan,
+                np.nan,
+                known,
+            )
         )
     return rows
 
@@ -90,8 +119,21 @@ def _variational(table: Counted) -> list[tuple[Any, ...]]:
         estimate, error = means[a] - means[b], float(np.hypot(sds[a], sds[b]))
         low, high = estimate + error * norm.ppf([0.025, 0.975])
         p = 2 * float(norm.sf(abs(estimate) / error))
-        rows.append((MIXED, False, table.methods[a], table.methods[b], estimate, *np.exp([estimate, low, high]), p,
-                     np.nan, rater_sd, image_sd, converged))  # fmt: skip
+        rows.append(
+            (
+                MIXED,
+                False,
+                table.methods[a],
+                table.methods[b],
+                estimate,
+                *np.exp([estimate, low, high]),
+                p,
+                np.nan,
+                rater_sd,
+                image_sd,
+                converged,
+            )
+        )
     return rows
 
 
@@ -110,7 +152,9 @@ def variational_fit(table: Counted) -> tuple[Floats, Floats, Floats, bool]:
     shape = (len(rows), n_raters + n_images)
     effects = sparse.csr_matrix((np.ones(2 * len(rows)), (np.tile(rows, 2), columns)), shape)
     means = np.eye(len(table.methods))[table.method]
-    model = BinomialBayesMixedGLM(table.hit, means, effects, np.repeat([0, 1], [n_raters, n_images]))
+    model = BinomialBayesMixedGLM(
+        table.hit, means, effects, np.repeat([0, 1], [n_raters, n_images])
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # said by `converged`
         fit = model.fit_vb(fit_method="L-BFGS-B", rng=0)

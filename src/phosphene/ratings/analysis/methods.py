@@ -17,7 +17,9 @@ CHANCE = 0.5
 UNITS = ("image", "rater", "answer")
 
 
-def accuracy(answers: pd.DataFrame, *, n_bootstrap: int = 2000, rng: np.random.Generator | int = 0) -> pd.DataFrame:
+def accuracy(
+    answers: pd.DataFrame, *, n_bootstrap: int = 2000, rng: np.random.Generator | int = 0
+) -> pd.DataFrame:
     """Share of right answers per method, with three intervals that answer three questions.
 
     Parameters
@@ -43,16 +45,36 @@ def accuracy(answers: pd.DataFrame, *, n_bootstrap: int = 2000, rng: np.random.G
     table, rows = counted(answers), []
     for number, name in enumerate(table.methods):
         own, share, influence = table.method == number, table.share(number), table.influence(number)
-        raters, images = _linear(table, influence, share, own, "rater"), _linear(table, influence, share, own, "image")
+        raters, images = (
+            _linear(table, influence, share, own, "rater"),
+            _linear(table, influence, share, own, "image"),
+        )
         spread = table.variance(influence, number)
         both = t_interval(share, float(spread.both), float(spread.df))[:2]
-        by_image = bootstrap_ci(images, n_bootstrap=n_bootstrap, rng=rng) if len(images) > 1 else (np.nan, np.nan)
+        by_image = (
+            bootstrap_ci(images, n_bootstrap=n_bootstrap, rng=rng)
+            if len(images) > 1
+            else (np.nan, np.nan)
+        )
         found = [both, subject_summary(raters).ci, by_image]
         least, most = _wilson(table, number)
-        ends = np.array([[np.minimum(low, least), np.maximum(high, most)] for low, high in found]).clip(0, 1)
+        ends = np.array(
+            [[np.minimum(low, least), np.maximum(high, most)] for low, high in found]
+        ).clip(0, 1)
         rows.append((name, len(raters), len(images), int(own.sum()), share, *ends.ravel()))
-    columns = ["method", "n_raters", "n_images", "n_trials", "accuracy", "ci_low", "ci_high", "rater_low", "rater_high",
-               "image_low", "image_high"]  # fmt: skip
+    columns = [
+        "method",
+        "n_raters",
+        "n_images",
+        "n_trials",
+        "accuracy",
+        "ci_low",
+        "ci_high",
+        "rater_low",
+        "rater_high",
+        "image_low",
+        "image_high",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -96,11 +118,15 @@ def compare(answers: pd.DataFrame, *, units: Sequence[str] = ("image", "rater"))
     """
     unknown = [unit for unit in units if unit not in UNITS]
     if unknown:
-        raise PhospheneError(f"compare: units must be among {', '.join(UNITS)}, found {', '.join(unknown)}.")
+        raise PhospheneError(
+            f"compare: units must be among {', '.join(UNITS)}, found {', '.join(unknown)}."
+        )
     table = counted(answers)
     pairs: list[tuple[int, int | None]] = list(combinations(range(len(table.methods)), 2))
     alone: list[tuple[int, int | None]] = [(number, None) for number in range(len(table.methods))]
-    families = [pd.DataFrame([_row(table, a, b, units) for a, b in some]) for some in (pairs, alone) if some]
+    families = [
+        pd.DataFrame([_row(table, a, b, units) for a, b in some]) for some in (pairs, alone) if some
+    ]
     for family in families:
         for name in [column for column in family if str(column).startswith("p_")]:
             family.insert(family.columns.get_loc(name) + 1, f"{name}_holm", holm(family[name]))
@@ -112,21 +138,34 @@ def _row(table: Counted, a: int, b: int | None, units: Sequence[str]) -> dict[st
     influence = table.influence(a) - (0 if b is None else table.influence(b))
     methods = [a] if b is None else [a, b]
     difference, spread = table.share(a) - other, table.variance(influence, *methods)
-    n_raters, n_images = (len(np.unique(codes[np.isin(table.method, methods)])) for codes in (table.rater, table.image))
+    n_raters, n_images = (
+        len(np.unique(codes[np.isin(table.method, methods)]))
+        for codes in (table.rater, table.image)
+    )
     low, high, p = _ends(table, a, b, float(spread.both), float(spread.df))
-    row: dict[str, object] = {"a": table.methods[a], "b": "chance" if b is None else table.methods[b]}
+    row: dict[str, object] = {
+        "a": table.methods[a],
+        "b": "chance" if b is None else table.methods[b],
+    }
     row |= {"difference": difference, "ci_low": low, "ci_high": high}
     for name, variance, n in (("rater", spread.rater, n_raters), ("image", spread.image, n_images)):
         ends = _ends(table, a, b, float(variance), n - 1)
         row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
-    row["p_both"] = p if np.isfinite(p) or min(n_raters, n_images) < 2 else binomtest(n_images, n_images).pvalue
+    row["p_both"] = (
+        p if np.isfinite(p) or min(n_raters, n_images) < 2 else binomtest(n_images, n_images).pvalue
+    )
     for unit in units:
         own, others = per_unit(table, a, b, unit)
-        row |= {f"n_{unit}": len(own), f"p_{unit}": signed_rank(own, others) if len(own) else np.nan}
+        row |= {
+            f"n_{unit}": len(own),
+            f"p_{unit}": signed_rank(own, others) if len(own) else np.nan,
+        }
     return row
 
 
-def _ends(table: Counted, a: int, b: int | None, variance: float, df: float) -> tuple[float, float, float]:
+def _ends(
+    table: Counted, a: int, b: int | None, variance: float, df: float
+) -> tuple[float, float, float]:
     """Interval of a difference and its p; with a width where nothing varies (Newcombe 1998, as if independent)."""
     share, other = table.share(a), CHANCE if b is None else table.share(b)
     low, high, p = t_interval(share - other, variance, df)
@@ -134,7 +173,9 @@ def _ends(table: Counted, a: int, b: int | None, variance: float, df: float) -> 
         first = _wilson(table, a)
         second = (CHANCE, CHANCE) if b is None else _wilson(table, b)
         low = float(np.minimum(low, share - other - np.hypot(share - first[0], second[1] - other)))
-        high = float(np.maximum(high, share - other + np.hypot(first[1] - share, other - second[0])))
+        high = float(
+            np.maximum(high, share - other + np.hypot(first[1] - share, other - second[0]))
+        )
     return low, high, p
 
 
@@ -147,7 +188,11 @@ def _wilson(table: Counted, method: int) -> tuple[float, float]:
 def per_unit(table: Counted, a: int, b: int | None, unit: str) -> tuple[Floats, Floats]:
     """Shares of right answers of two methods (or of one and chance) on every unit that has both."""
     n_raters, n_images = table.shape
-    codes = {"rater": table.rater, "image": table.image, "answer": table.rater * n_images + table.image}[unit]
+    codes = {
+        "rater": table.rater,
+        "image": table.image,
+        "answer": table.rater * n_images + table.image,
+    }[unit]
     size = {"rater": n_raters, "image": n_images, "answer": n_raters * n_images}[unit]
 
     def shares(method: int) -> Floats:

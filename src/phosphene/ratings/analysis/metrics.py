@@ -73,9 +73,13 @@ def predicts(
     trials, seed = trials_of(answers), int(np.random.default_rng(rng).integers(2**32))
     checked(trials, ("subject",))
     methods = methods_of(trials)
-    trials = trials.assign(**{name: trials[name].astype(str) for name in ("subject", "image", "method", "rater")})
+    trials = trials.assign(
+        **{name: trials[name].astype(str) for name in ("subject", "image", "method", "rater")}
+    )
     subjects = per_image["subject"].astype(str).unique()
-    if len(subjects) == 1 and (trials["subject"] == "").all():  # an import that does not name the only subject
+    if (
+        len(subjects) == 1 and (trials["subject"] == "").all()
+    ):  # an import that does not name the only subject
         trials["subject"] = subjects[0]
     wide = _wide(per_image, selection, lower)
     rows = []
@@ -86,10 +90,16 @@ def predicts(
         both = scores.index.intersection(people.index)
         if len(both) < FEWEST:
             continue
-        found = _correlated(people.loc[both].to_numpy(np.float64), scores.loc[both].to_numpy(np.float64),
-                            n_bootstrap, seed)  # fmt: skip
+        found = _correlated(
+            people.loc[both].to_numpy(np.float64),
+            scores.loc[both].to_numpy(np.float64),
+            n_bootstrap,
+            seed,
+        )
         ceiling = _ceiling(own, both)
-        for key, n, *values in zip(wide.columns, scores.loc[both].notna().sum(), *found, strict=True):
+        for key, n, *values in zip(
+            wide.columns, scores.loc[both].notna().sum(), *found, strict=True
+        ):
             if n:
                 rows.append((method, *key, int(n), *values, ceiling))
     if not rows:
@@ -101,7 +111,9 @@ def predicts(
         )
     table = pd.DataFrame(rows, columns=COLUMNS)
     order = {name: number for number, name in enumerate(dict.fromkeys(table["method"]))}
-    table = table.assign(order=table["method"].map(order)).sort_values(["order", "r"], ascending=[True, False])
+    table = table.assign(order=table["method"].map(order)).sort_values(
+        ["order", "r"], ascending=[True, False]
+    )
     return table.drop(columns="order").reset_index(drop=True)
 
 
@@ -112,13 +124,17 @@ def _wide(per_image: pd.DataFrame, selection: str, lower: Collection[str]) -> pd
     there = asked.groupby([own["mode"], own["subject"]]).transform("any")
     own = own[asked | (~there & (own["selection"] == "mean"))]
     sign = np.where(own["metric"].isin(list(lower)), -1.0, 1.0)
-    names = {name: own[name].fillna("").astype(str) for name in [*METRIC, "mode", "subject", "image"]}
+    names = {
+        name: own[name].fillna("").astype(str) for name in [*METRIC, "mode", "subject", "image"]
+    }
     own = own.assign(value=own["value"] * sign, **names)
     index = ["mode", "subject", "image"]
     return own.pivot_table(index=index, columns=METRIC, values="value", aggfunc="mean", sort=False)
 
 
-def _correlated(people: Floats, scores: Floats, n_bootstrap: int, seed: int) -> tuple[Floats, Floats, Floats, Floats]:
+def _correlated(
+    people: Floats, scores: Floats, n_bootstrap: int, seed: int
+) -> tuple[Floats, Floats, Floats, Floats]:
     """Spearman r of each column of scores with people, its interval, and how often it is the best."""
     n, m = scores.shape
     drawn = np.random.default_rng(seed).integers(0, n, (n_bootstrap, n))
@@ -127,12 +143,22 @@ def _correlated(people: Floats, scores: Floats, n_bootstrap: int, seed: int) -> 
     for column in range(m):
         known = np.isfinite(scores[:, column])
         values = np.full(n, np.nan)
-        values[known] = merge_ties(scores[known, column], scale=float(np.abs(scores[known, column]).max(initial=0)))
+        values[known] = merge_ties(
+            scores[known, column], scale=float(np.abs(scores[known, column]).max(initial=0))
+        )
         r[column] = _spearman(people[known][None], values[known][None])[0]
-        at = drawn if known.all() else np.flatnonzero(known)[drawn % known.sum()] if known.any() else drawn
+        at = (
+            drawn
+            if known.all()
+            else np.flatnonzero(known)[drawn % known.sum()]
+            if known.any()
+            else drawn
+        )
         draws[:, column] = _spearman(people[at], values[at])
     low, high = np.full(m, np.nan), np.full(m, np.nan)
-    usable = np.isfinite(r) & (np.isfinite(draws).mean(axis=0) >= 0.9)  # else: nearly constant, no interval
+    usable = np.isfinite(r) & (
+        np.isfinite(draws).mean(axis=0) >= 0.9
+    )  # else: nearly constant, no interval
     if usable.any():
         low[usable], high[usable] = np.nanquantile(draws[:, usable], [0.025, 0.975], axis=0)
     lowest = np.where(np.isfinite(draws), draws, -np.inf)
