@@ -1,18 +1,22 @@
-"""A whole brain encoded: the stages betas, factors and encode at the size of NSD, beside himalaya on the same block.
+"""A whole brain encoded: the stages betas, factors and encode at the size of NSD, beside himalaya
+on the same block.
 
-A subject is drawn (whole_brain.py) and written by the stage `betas`, 200,000 voxels of float16. Then `factors` makes
-the one decomposition and `encode` fits some blocks of voxels, each phase in a fresh process. Blocks are as large as
-the chunks on disk: 5,000 voxels here, 4,096 in a study. Files leave the system's cache before they are read.
+A subject is drawn (whole_brain.py) and written by the stage `betas`, 200,000 voxels of float16.
+Then `factors` makes the one decomposition and `encode` fits some blocks of voxels, each phase in a
+fresh process. Blocks are as large as the chunks on disk: 5,000 voxels here, 4,096 in a study. Files
+leave the system's cache before they are read.
 
-himalaya gets what `encode` makes of the first block (trials averaged, rows weighted; float32), the same penalties,
-folds and score, and must find the same. Its ``RidgeCV`` decomposes the features of a fold, its ``KernelRidgeCV`` the
-kernel; both anew in every call, so ``whole_brain`` counts them once for every block. (In one call for all voxels they
-would decompose once too, with all responses and coefficients in memory.)
+himalaya gets what `encode` makes of the first block (trials averaged, rows weighted; float32), the
+same penalties, folds and score, and must find the same. Its ``RidgeCV`` decomposes the features of
+a fold, its ``KernelRidgeCV`` the kernel; both anew in every call, so ``whole_brain`` counts them
+once for every block. (In one call for all voxels they would decompose once too, with all responses
+and coefficients in memory.)
 
-``--small`` measures an eighth in every direction, repeatedly and in turn, and compares seconds of processor time, so
-that it may share the machine (with OMP_NUM_THREADS=1: idle threads count as busy). ``--stop SECONDS`` ends the full
-size after that time: a peer that has not finished then is told by the folds that it has. Memory is in MiB;
-``peak_anonymous`` is without mapped files. The JSON goes to stdout and is added to a file.
+``--small`` measures an eighth in every direction, repeatedly and in turn, and compares seconds of
+processor time, so that it may share the machine (with OMP_NUM_THREADS=1: idle threads count as
+busy). ``--stop SECONDS`` ends the full size after that time: a peer that has not finished then is
+told by the folds that it has. Memory is in MiB; ``peak_anonymous`` is without mapped files. The
+JSON goes to stdout and is added to a file.
 """
 
 from __future__ import annotations
@@ -261,7 +265,9 @@ def peer(who: str, backend: str, folder: Path, targets: int = 0) -> Json:
 
 
 def stopped(stop: float, who: str, backend: str, folder: Path) -> Json:
-    """Run a peer in a process that is ended after `stop` seconds; then give the seconds of its finished folds."""
+    """Run a peer in a process that is ended after `stop` seconds; then give the seconds of its
+    finished folds.
+    """
     if stop <= 0:
         return {"not_run": "no time was left"}
     note, context = folder / "folds.txt", get_context("spawn")
@@ -313,7 +319,9 @@ def whole_brain(size: Size, once: float, block: float, peers: dict[str, float]) 
 
 
 def small(folder: Path, repeats: int) -> Json:
-    """Measure the small size in turn with himalaya; half a block once, to see what does not depend on voxels."""
+    """Measure the small size in turn with himalaya; half a block once, to see what does not depend
+    on voxels.
+    """
     size, tries = (
         SMALL,
         {f"{who}, {b}": (who, b) for who in (RIDGE, KERNEL) for b in ("numpy", "torch")},
@@ -354,7 +362,8 @@ def full(
     )
     found["factors"] = in_fresh_process(decompose, folder, size)
     say(
-        f"decomposed once: {found['factors']['part_seconds']:.0f} s, {found['factors']['gib_on_disk']:.2f} GiB"
+        f"decomposed once: {found['factors']['part_seconds']:.0f} s, "
+        f"{found['factors']['gib_on_disk']:.2f} GiB"
     )
     found["encode"] = in_fresh_process(encode_blocks, folder, size, n_blocks)
     save(found)

@@ -1,10 +1,12 @@
-"""U-Net features of drawn scenes: seconds, memory and disk of one pass, and of the principal components.
+"""U-Net features of drawn scenes: seconds, memory and disk of one pass, and of the principal
+components.
 
-Three steps (early, middle, late) of five layers (two before the bottleneck, it, two after it; paper, section E), in one
-pass over all scenes with the bundled model, through the stage that studies use. The stated bound of the pass
-is `IMAGES_PER_PART` x kept numbers x 2 bytes for each feature, twice while they are written, and one batch of
-activations and pictures; it does not know the number of scenes, so the run is made at a quarter of them as well.
-Components of every feature are compared with scikit-learn's on the same rows. JSON goes to stdout and to
+Three steps (early, middle, late) of five layers (two before the bottleneck, it, two after it;
+paper, section E), in one pass over all scenes with the bundled model, through the stage that
+studies use. The stated bound of the pass is `IMAGES_PER_PART` x kept numbers x 2 bytes for each
+feature, twice while they are written, and one batch of activations and pictures; it does not know
+the number of scenes, so the run is made at a quarter of them as well. Components of every feature
+are compared with scikit-learn's on the same rows. JSON goes to stdout and to
 ``results/features.json``.
 """
 
@@ -131,7 +133,8 @@ def measure(
         reduced = stage.reduced(study, SUBJECT, names, compute, components)
         seconds_reduced = time.perf_counter() - started
     rows = sum(widths) * stage.IMAGES_PER_PART * 2
-    # float32 activations of one batch: both halves of guidance; what a block takes, gives, and one between
+    # float32 activations of one batch: both halves of guidance; what a block takes, gives, and one
+    # between
     batch = load_model("bundled", how[0]).batch() * 2 * 4 * 3 * max(widths)
     return {
         "features": len(names),

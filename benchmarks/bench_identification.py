@@ -1,14 +1,16 @@
-"""Two-way identification beside the loop of released code: one numpy.corrcoef per pair of images and sample.
+"""Two-way identification beside the loop of released code: one numpy.corrcoef per pair of images
+and sample.
 
-982 images, 2,048 features, 5 samples per image, float32, as of a pooled layer of Inception v3. The loop would take
-minutes to hours, so it runs over all pairs of a few images and its seconds are extrapolated by the number of calls,
-which is exact up to caches: every call does the same. Ours and the loop run in turn, A B A B; medians. Both end with
-the share of won comparisons of every image; what ours gives beyond that (interval and p) is timed by itself. Where the
-loop runs whole, on fewer images, all shares of both directions are compared.
+982 images, 2,048 features, 5 samples per image, float32, as of a pooled layer of Inception v3. The
+loop would take minutes to hours, so it runs over all pairs of a few images and its seconds are
+extrapolated by the number of calls, which is exact up to caches: every call does the same. Ours and
+the loop run in turn, A B A B; medians. Both end with the share of won comparisons of every image;
+what ours gives beyond that (interval and p) is timed by itself. Where the loop runs whole, on fewer
+images, all shares of both directions are compared.
 
-``--large``, only: peak memory, each in a process of its own, at the size of AlexNet's features.5 at 299 pixels (982
-images x 5 samples x 139,968 features in float16), from arrays in memory and from memory-mapped files. The inputs,
-1.65 GB, are part of the peak.
+``--large``, only: peak memory, each in a process of its own, at the size of AlexNet's features.5 at
+299 pixels (982 images x 5 samples x 139,968 features in float16), from arrays in memory and from
+memory-mapped files. The inputs, 1.65 GB, are part of the peak.
 
 Prints JSON and adds it to ``results/identification.json``.
 """
@@ -76,7 +78,9 @@ def ours(recon: np.ndarray, original: np.ndarray) -> np.ndarray:
 
 
 def loop(recon: np.ndarray, original: np.ndarray, direction: str = DIRECTIONS[0]) -> np.ndarray:
-    """The same from one numpy.corrcoef call per pair of images and sample; rows of r: reconstructions."""
+    """The same from one numpy.corrcoef call per pair of images and sample; rows of r:
+    reconstructions.
+    """
     n, n_samples, _ = recon.shape
     r = np.empty((n, n))
     for i in range(n):
@@ -117,7 +121,9 @@ def speed(n: int, repeats: int) -> Json:
 
 
 def by_parts(recon: np.ndarray, original: np.ndarray) -> None:
-    """Identify by mean, first, decoded and oracle sample in both directions from one set of correlations."""
+    """Identify by mean, first, decoded and oracle sample in both directions from one set of
+    correlations.
+    """
     r = correlations(recon, original)
     for rule in ("mean", "single", "decoded", "oracle"):
         for direction in DIRECTIONS:
@@ -140,7 +146,9 @@ def same_results() -> Json:
 
 
 def large(kind: str, n: int, d: int) -> Json:
-    """Seconds and memory (MiB) of one identification, and of the correlations of each sample; runs alone."""
+    """Seconds and memory (MiB) of one identification, and of the correlations of each sample; runs
+    alone.
+    """
     with tempfile.TemporaryDirectory() as folder:
         original, recon = empty(kind, folder, (n, d)), empty(kind, folder, (n, N_SAMPLES, d))
         rng = np.random.default_rng(0)

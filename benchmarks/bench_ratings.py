@@ -1,12 +1,15 @@
-"""How many raters one laptop serves: 200 at once against a real server process on loopback, and a `kill -9` midway.
+"""How many raters one laptop serves: 200 at once against a real server process on loopback, and a
+`kill -9` midway.
 
-Every simulated rater opens the page, agrees, and for each trial asks for it, loads its three pictures and answers, on
-one connection that stays open, as a browser does. What the database holds at the end is compared with what was
-clicked: nothing may be lost, doubled or changed. Three runs, each on an empty database: as fast as they can (nobody
-thinks), at a human pace, and with the server killed and started again midway. Server and simulated raters share the
-machine. Beside it, the floor of the disk: one-row commits of bare sqlite3 under the same settings.
+Every simulated rater opens the page, agrees, and for each trial asks for it, loads its three
+pictures and answers, on one connection that stays open, as a browser does. What the database holds
+at the end is compared with what was clicked: nothing may be lost, doubled or changed. Three runs,
+each on an empty database: as fast as they can (nobody thinks), at a human pace, and with the server
+killed and started again midway. Server and simulated raters share the machine. Beside it, the floor
+of the disk: one-row commits of bare sqlite3 under the same settings.
 
-Prints JSON; `--database postgresql+psycopg://.../bench...` measures PostgreSQL (its tables there are dropped).
+Prints JSON; `--database postgresql+psycopg://.../bench...` measures PostgreSQL (its tables there
+are dropped).
 """
 
 from __future__ import annotations
@@ -141,7 +144,9 @@ def start(study: Study) -> subprocess.Popen[bytes]:
 
 
 class Rater:
-    """One browser: one connection, requests one after another; comes back when the server is gone."""
+    """One browser: one connection, requests one after another; comes back when the server is
+    gone.
+    """
 
     def __init__(self, study: Study, slot: int) -> None:
         self.study, self.slot, self.chance = study, slot, random.Random(slot)
@@ -216,14 +221,17 @@ class Rater:
 
 
 async def everyone(study: Study, think: float, killed: list[Any]) -> None:
-    """All raters at once; `killed` holds the process to kill midway, if any, and afterwards what was found."""
+    """All raters at once; `killed` holds the process to kill midway, if any, and afterwards what
+    was found.
+    """
     raters = [asyncio.create_task(Rater(study, slot).work(think)) for slot in study.tokens]
     if killed:
         while len(study.acknowledged) < 0.4 * len(study.tokens) * study.n_trials:
             await asyncio.sleep(0.005)
         killed[0].kill()
         killed[0].wait()
-        # what the kernel still delivers of replies sent before the kill is read first: those are acknowledged too
+        # what the kernel still delivers of replies sent before the kill is read first: those are
+        # acknowledged too
         await asyncio.sleep(1)
         kept = await asyncio.to_thread(_stored, study)
         lost = [key for key, choice in study.acknowledged.items() if kept.get(key) != choice]
@@ -289,7 +297,9 @@ def _quantiles(seconds: list[float]) -> dict[str, float]:
 
 
 def bare_commits(folder: Path, n: int = 500) -> float:
-    """One-row commits per second of sqlite3 alone, in WAL mode with synchronous=FULL, on the same disk."""
+    """One-row commits per second of sqlite3 alone, in WAL mode with synchronous=FULL, on the same
+    disk.
+    """
     connection = sqlite3.connect(folder / "bare.sqlite", isolation_level=None)
     for statement in (
         "PRAGMA journal_mode=WAL",

@@ -1,8 +1,10 @@
-"""What the intervals and tests of the human study are worth: coverage and level among simulated raters.
+"""What the intervals and tests of the human study are worth: coverage and level among simulated
+raters.
 
-Coverage of the intervals of `accuracy`, each against the truth it speaks of; level of the tests of `compare` where two
-methods are equally good, by what raters and images make of a method; coverage of odds ratios. Every share comes with
-its own interval (Clopper-Pearson, 95 %). JSON goes to stdout and to ``results/ratings_calibration.json``.
+Coverage of the intervals of `accuracy`, each against the truth it speaks of; level of the tests of
+`compare` where two methods are equally good, by what raters and images make of a method; coverage
+of odds ratios. Every share comes with its own interval (Clopper-Pearson, 95 %). JSON goes to stdout
+and to ``results/ratings_calibration.json``.
 """
 
 from __future__ import annotations
@@ -106,7 +108,9 @@ def coverage(n_raters: int, skill: float, n: int) -> dict[str, Any]:
 
 
 def sparse(n_raters: int, n_images: int, distractor_sd: float, n: int) -> dict[str, Any]:
-    """Coverage where a rater sees one image of each of 100 pairs (or all), beside the other one, which matters too."""
+    """Coverage where a rater sees one image of each of 100 pairs (or all), beside the other one,
+    which matters too.
+    """
     rng, inside = np.random.default_rng(2), {"accuracy": 0, "difference": 0}
     per_rater = min(N_IMAGES, n_images // 2)
     sds, shape = (
@@ -186,7 +190,9 @@ def level(n_raters: int, case: str, n: int) -> dict[str, Any]:
 
 
 def odds(n_raters: int, case: str, n: int) -> dict[str, Any]:
-    """How often the intervals of an odds ratio (0.85 against 0.75) hold it: marginal and within rater and image."""
+    """How often the intervals of an odds ratio (0.85 against 0.75) hold it: marginal and within
+    rater and image.
+    """
     rng, trials = (
         np.random.default_rng([n_raters, *case.encode()]),
         crossing(n_raters, N_IMAGES, ["a", "b"]),

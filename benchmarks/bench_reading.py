@@ -1,12 +1,14 @@
-"""Reading a region from one full-size NSD session, beside reading the session and masking it afterwards.
+"""Reading a region from one full-size NSD session, beside reading the session and masking it
+afterwards.
 
-A session of subject 1's size (81 x 104 x 83 voxels, 750 trials, int16) is drawn with a fixed seed and written in both
-formats of NSD: HDF5 with one voxel's trials per chunk, and NIfTI, gzip level 6. Outside a brain-like mask all is 0.
-The peers: ``authors hdf5`` reads the dataset whole and masks; ``authors nifti`` is ``nibabel.load(path).get_fdata()``,
-as nsd_access does for the released code of Takagi & Nishimoto, then the mask.
-phosphene reads int16 and leaves it so. All ways run in turn, each run in a fresh process once libraries are loaded,
-with a warm file cache; memory is the peak above what the process held before. Values are compared. JSON goes to stdout
-and to ``results/reading.json``.
+A session of subject 1's size (81 x 104 x 83 voxels, 750 trials, int16) is drawn with a fixed seed
+and written in both formats of NSD: HDF5 with one voxel's trials per chunk, and NIfTI, gzip level 6.
+Outside a brain-like mask all is 0. The peers: ``authors hdf5`` reads the dataset whole and masks;
+``authors nifti`` is ``nibabel.load(path).get_fdata()``, as nsd_access does for the released code of
+Takagi & Nishimoto, then the mask. phosphene reads int16 and leaves it so. All ways run in turn,
+each run in a fresh process once libraries are loaded, with a warm file cache; memory is the peak
+above what the process held before. Values are compared. JSON goes to stdout and to
+``results/reading.json``.
 """
 
 from __future__ import annotations

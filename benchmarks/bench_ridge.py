@@ -1,21 +1,27 @@
-"""RidgeCV beside himalaya and scikit-learn: seconds, peak memory, agreement, distance from the flop floor.
+"""RidgeCV beside himalaya and scikit-learn: seconds, peak memory, agreement, distance from the flop
+floor.
 
-Every shape is drawn with a fixed seed in float32. phosphene and both CPU backends of himalaya run in turn, A B C A B C,
-after each backend has tried a few batch settings once on the same data and kept the fastest; ``ratio`` is the better
-backend's median over ours. Where samples are fewer than features, himalaya's ``KernelRidgeCV``, which it recommends
-there, is one of the settings (its coefficients stay dual, which saves it a product). scikit-learn runs once, in the
-process that measures its memory: its leave-one-out ``RidgeCV``, and a grid search whose penalty is the same for all
-targets. Memory is measured in a fresh process for each, in MiB, once libraries are warm and data are in memory.
+Every shape is drawn with a fixed seed in float32. phosphene and both CPU backends of himalaya run
+in turn, A B C A B C, after each backend has tried a few batch settings once on the same data and
+kept the fastest; ``ratio`` is the better backend's median over ours. Where samples are fewer than
+features, himalaya's ``KernelRidgeCV``, which it recommends there, is one of the settings (its
+coefficients stay dual, which saves it a product). scikit-learn runs once, in the process that
+measures its memory: its leave-one-out ``RidgeCV``, and a grid search whose penalty is the same for
+all targets. Memory is measured in a fresh process for each, in MiB, once libraries are warm and
+data are in memory.
 
-``floor_seconds``: the products that no exact method of this kind avoids, at the rate of torch's float32 products just
-measured (eigendecompositions are not counted). With m = min(n, p), d distinct rows of Y and m' = min(4/5 n, p):
+``floor_seconds``: the products that no exact method of this kind avoids, at the rate of torch's
+float32 products just measured (eigendecompositions are not counted). With m = min(n, p), d distinct
+rows of Y and m' = min(4/5 n, p):
 
     n p m + [2 d p t if n >= p] + 5 folds (4 m'² t + 2 d/5 m' t) + 2 m² t + 2 p m t
 
-which for n >= p is Gram, cross products, q, r and N q of every fold, and two products of the final fit.
+which for n >= p is Gram, cross products, q, r and N q of every fold, and two products of the final
+fit.
 
-Shapes of small n p t take minutes; ``--full`` takes hours, nearly all of them himalaya's. The JSON goes to stdout and,
-after every shape, to a file with a plot beside it; ``--only`` and ``--disk`` add to that file.
+Shapes of small n p t take minutes; ``--full`` takes hours, nearly all of them himalaya's. The JSON
+goes to stdout and, after every shape, to a file with a plot beside it; ``--only`` and ``--disk``
+add to that file.
 """
 
 from __future__ import annotations
@@ -174,7 +180,9 @@ def measured_rates(small: bool) -> Json:
 
 
 def predicted_seconds(shape: Shape, distinct: int, rates: Json) -> dict[str, float]:
-    """Predict our seconds from the rates of the parts; eigendecompositions float64, from the largest by p³."""
+    """Predict our seconds from the rates of the parts; eigendecompositions float64, from the
+    largest by p³.
+    """
     n, m, gram = shape.n, min(shape.n, shape.p), shape.n * shape.p * min(shape.n, shape.p)
     largest, seconds = list(rates["float64_eigh_seconds"].items())[-1]
     return {
@@ -189,8 +197,8 @@ def predicted_seconds(shape: Shape, distinct: int, rates: Json) -> dict[str, flo
 def nsd_estimate(rates: Json) -> Json:
     """Estimate c ← ventral of one NSD subject; nothing of that size is run.
 
-    Memory: basis, M and its far pairs are kept for every fold (float32), five float64 matrices exist while the last is
-    made; targets are read and coefficients written block by block.
+    Memory: basis, M and its far pairs are kept for every fold (float32), five float64 matrices
+    exist while the last is made; targets are read and coefficients written block by block.
     """
     n, p, gib = NSD.n, NSD.p, 2**30
     seconds = predicted_seconds(NSD, NSD_DISTINCT, rates)
@@ -218,7 +226,9 @@ def nsd_estimate(rates: Json) -> Json:
 
 
 def from_disk(shape: Shape) -> Json:
-    """Fit targets that lie on disk, coefficients to disk: seconds and memory (MiB); nothing else is written."""
+    """Fit targets that lie on disk, coefficients to disk: seconds and memory (MiB); nothing else is
+    written.
+    """
     from phosphene.ridge import RidgeCV
 
     warnings.simplefilter("ignore")

@@ -1,19 +1,25 @@
-"""Pictures per second: the original's way, diffusers' pipeline, ours; latents z and contexts c to 8-bit pictures.
+"""Pictures per second: the original's way, diffusers' pipeline, ours; latents z and contexts c to
+8-bit pictures.
 
-The three run in turn, A B C A B C, on the same z, c, 50 steps at strength 0.8 (40 are made) and guidance 5:
+The three run in turn, A B C A B C, on the same z, c, 50 steps at strength 0.8 (40 are made) and
+guidance 5:
 
-original   one picture after the other, autocast, eager, attention written out, weights in torch's default layout, the
-           empty prompt encoded again for every picture. On a CPU autocast is bfloat16 where that is faster, else off;
-           both were tried and are in the result. Loading the model for every picture is left out: in its favour.
-diffusers  ``StableDiffusionImg2ImgPipeline`` with its DDIM scheduler at the batch that was fastest of those tried.
-ours       ``LatentDiffusion.denoise`` as the reconstruct stage calls it.
+original   one picture after the other, autocast, eager, attention written out, weights in torch's
+default layout, the
+           empty prompt encoded again for every picture. On a CPU autocast is bfloat16 where that is
+           faster, else off; both were tried and are in the result. Loading the model for every
+           picture is left out: in its favour.
+diffusers  ``StableDiffusionImg2ImgPipeline`` with its DDIM scheduler at the batch that was fastest
+of those tried. ours       ``LatentDiffusion.denoise`` as the reconstruct stage calls it.
 
-``floor_seconds``: operations of one picture (torch's FLOP counter; two rows of the U-Net per step, one decoded picture)
-at the rate of a large matrix product just measured in the U-Net's precision. ``share_of_ceiling`` is that over ours.
+``floor_seconds``: operations of one picture (torch's FLOP counter; two rows of the U-Net per step,
+one decoded picture) at the rate of a large matrix product just measured in the U-Net's precision.
+``share_of_ceiling`` is that over ours.
 
-``--small``, the default without a GPU, takes the bundled model on the CPU; ``--sd14`` the architecture of Stable
-Diffusion 1.4 with random weights on a GPU; with ``--quick`` tiny nets of the same classes and a few steps, on any
-device. On a GPU ``peak_mib`` is the most memory that PyTorch allocated. The JSON goes to stdout and to a file.
+``--small``, the default without a GPU, takes the bundled model on the CPU; ``--sd14`` the
+architecture of Stable Diffusion 1.4 with random weights on a GPU; with ``--quick`` tiny nets of the
+same classes and a few steps, on any device. On a GPU ``peak_mib`` is the most memory that PyTorch
+allocated. The JSON goes to stdout and to a file.
 """
 
 from __future__ import annotations
@@ -154,7 +160,9 @@ class Original:
 
 
 class Diffusers:
-    """Diffusers' own pipeline, some pictures at once, weights in the precision that ours have in the U-Net."""
+    """Diffusers' own pipeline, some pictures at once, weights in the precision that ours have in
+    the U-Net.
+    """
 
     def __init__(self, problem: Problem) -> None:
         from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
@@ -202,7 +210,9 @@ class Diffusers:
 
 
 def ours(problem: Problem, batch: int = 0) -> Callable[[int], list[np.ndarray]]:
-    """Give the way of the reconstruct stage: each batch starts before the pictures of the one before are fetched."""
+    """Give the way of the reconstruct stage: each batch starts before the pictures of the one
+    before are fetched.
+    """
     model, at_once = problem.model, problem.model.batch(batch)
 
     def run(n: int) -> list[np.ndarray]:

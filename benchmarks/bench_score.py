@@ -1,7 +1,9 @@
-"""How long `phosphene score` takes on two folders of 982 pictures at 512 x 512, and how much memory.
+"""How long `phosphene score` takes on two folders of 982 pictures at 512 x 512, and how much
+memory.
 
-Weight-free measures (`pixel`) and Brain-Diffuser's two layers of an AlexNet with random weights; pictures are smooth
-random fields in a temporary folder. Prints JSON. Arguments: number of pictures, side.
+Weight-free measures (`pixel`) and Brain-Diffuser's two layers of an AlexNet with random weights;
+pictures are smooth random fields in a temporary folder. Prints JSON. Arguments: number of pictures,
+side.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from phosphene.perceptual.weights import wanted
 
 
 def field(random: np.random.Generator, side: int) -> np.ndarray:
-    """A smooth random picture with a little grain, so that PNG files have the size of photographs'."""
+    """A smooth random picture with a little grain, so that PNG files have the size of
+    photographs'.
+    """
     coarse = random.integers(0, 256, (9, 9, 3), np.uint8)
     smooth = np.asarray(
         Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)

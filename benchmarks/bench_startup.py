@@ -1,4 +1,5 @@
-"""How long a user waits before anything happens: importing phosphene and asking for help, beside nilearn's import.
+"""How long a user waits before anything happens: importing phosphene and asking for help, beside
+nilearn's import.
 
 Interleaved runs of whole processes, medians; prints JSON.
 """

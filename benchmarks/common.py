@@ -41,9 +41,10 @@ def peak_memory() -> Iterator[dict[str, float]]:
     Yields
     ------
     dict
-        Filled when the block ends, in MiB: ``base`` resident when it began, ``peak`` most resident (what
-        ``ru_maxrss`` counts, but neither inherited from the parent process nor from before the block), ``above_base``
-        their difference, ``peak_anonymous`` most resident without mapped files, sampled every 50 ms.
+        Filled when the block ends, in MiB: ``base`` resident when it began, ``peak`` most resident
+        (what ``ru_maxrss`` counts, but neither inherited from the parent process nor from before
+        the block), ``above_base`` their difference, ``peak_anonymous`` most resident without mapped
+        files, sampled every 50 ms.
     """
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far

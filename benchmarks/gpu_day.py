@@ -1,8 +1,10 @@
-"""Run every part that needs a GPU, each with a time limit, and write `gpu_day.json`, `gpu_day.txt` and a log per part.
+"""Run every part that needs a GPU, each with a time limit, and write `gpu_day.json`, `gpu_day.txt`
+and a log per part.
 
-Parts run in the order of their importance. A part that fails or runs out of time is recorded, and the next one starts;
-the time that a part leaves over goes to the parts after it. `--dry` runs the same parts on the CPU at tiny sizes.
-Memory of the GPU is that of all its processes, sampled twice a second.
+Parts run in the order of their importance. A part that fails or runs out of time is recorded, and
+the next one starts; the time that a part leaves over goes to the parts after it. `--dry` runs the
+same parts on the CPU at tiny sizes. Memory of the GPU is that of all its processes, sampled twice a
+second.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ MACHINE_PACKAGES = (
 
 @dataclass(frozen=True)
 class Part:
-    """One part: `command` gets the folder for its result and its seconds; `read` reads its result from that folder."""
+    """One part: `command` gets the folder for its result and its seconds; `read` reads its result
+    from that folder.
+    """
 
     name: str
     seconds: float
@@ -165,7 +169,9 @@ def query_gpu(fields: str) -> list[str]:
 
 
 def run_part(part: Part, seconds: float, out: Path, environment: dict[str, str]) -> Json:
-    """Run one part, and read its result even when it did not end well: benchmarks save after every measurement."""
+    """Run one part, and read its result even when it did not end well: benchmarks save after every
+    measurement.
+    """
     record: Json = {"limit_seconds": round(seconds)}
     log = out / f"{part.name}.log"
     with tempfile.TemporaryDirectory(prefix=f"gpu-{part.name}-") as folder:
@@ -251,7 +257,9 @@ def install_wheels(wheels: Path, target: Path) -> str:
 
 
 def gpu_facts() -> Json:
-    """Name, driver and memory of the first GPU, and PyTorch's versions and settings of precision."""
+    """Name, driver and memory of the first GPU, and PyTorch's versions and settings of
+    precision.
+    """
     try:
         import torch
     except ImportError as error:

@@ -1,8 +1,9 @@
-"""`phosphene demo` on a device from beginning to end: seconds, and its table beside that of the README.
+"""`phosphene demo` on a device from beginning to end: seconds, and its table beside that of the
+README.
 
-The README's table is of a CPU. On a GPU the U-Net is float16, so that a few pictures differ by a grey level; scores may
-differ by TOLERANCE points of percent, which is one standard error of a row over 100 test pictures at chance.
-`--quick` runs a tiny study, whose table is not compared.
+The README's table is of a CPU. On a GPU the U-Net is float16, so that a few pictures differ by a
+grey level; scores may differ by TOLERANCE points of percent, which is one standard error of a row
+over 100 test pictures at chance. `--quick` runs a tiny study, whose table is not compared.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ def main() -> int:
     (args.out / "demo.json").write_text(json.dumps(result, indent=1) + "\n")
     if result.get("largest_difference", 0.0) > TOLERANCE:
         print(
-            f"The table differs from the README's by {result['largest_difference']} points, more than {TOLERANCE}."
+            f"The table differs from the README's by {result['largest_difference']} points, more "
+            f"than {TOLERANCE}."
         )
         return 1
     return 0

@@ -1,15 +1,16 @@
 """RidgeCV on a GPU at the size of NSD, beside himalaya's backend for CUDA.
 
-The size is that of c from ventral cortex: 24,980 trials, 7,604 voxels, 59,136 targets, 13 penalties, five folds, in
-float32. Data are drawn on the device and both implementations get tensors there. himalaya decomposes every fold by a
-singular value decomposition, whose time grows with the cube of the size, so that it may not fit. Therefore sizes in
-which all three numbers are divided by 16, 8, 4, 2 and 1 are compared in this order, in turn, A B A B: the first two
-always, the others as long as `--stop` permits. phosphene alone runs at the full size after the second.
+The size is that of c from ventral cortex: 24,980 trials, 7,604 voxels, 59,136 targets, 13
+penalties, five folds, in float32. Data are drawn on the device and both implementations get tensors
+there. himalaya decomposes every fold by a singular value decomposition, whose time grows with the
+cube of the size, so that it may not fit. Therefore sizes in which all three numbers are divided by
+16, 8, 4, 2 and 1 are compared in this order, in turn, A B A B: the first two always, the others as
+long as `--stop` permits. phosphene alone runs at the full size after the second.
 
-At every size penalties and predictions of himalaya and phosphene are compared. At the full size the coefficients of
-some targets are compared with a float64 Cholesky solution under the chosen penalty. Memory is what PyTorch allocated at
-most, data included. `--quick` divides the full size by ten first; no figures to quote. The JSON is written after each
-measurement.
+At every size penalties and predictions of himalaya and phosphene are compared. At the full size the
+coefficients of some targets are compared with a float64 Cholesky solution under the chosen penalty.
+Memory is what PyTorch allocated at most, data included. `--quick` divides the full size by ten
+first; no figures to quote. The JSON is written after each measurement.
 """
 
 from __future__ import annotations
@@ -131,7 +132,9 @@ def alone(data: Data, shape: Shape, device: str, setting: Json) -> Json:
 
 
 def coef_error(model: RidgeCV, data: Data) -> float:
-    """Largest relative error of the coefficients of some targets, against float64 under the same penalties."""
+    """Largest relative error of the coefficients of some targets, against float64 under the same
+    penalties.
+    """
     columns = np.linspace(0, data.Y.shape[1] - 1, CHECKED_TARGETS).astype(int)
     index = torch.from_numpy(columns).to(data.X.device)
     X = data.X.double()

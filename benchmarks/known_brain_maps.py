@@ -1,18 +1,23 @@
 """Maps of a brain whose truth is known: what was planted is found, and nothing where nothing is.
 
-The known brain (``phosphene.data.brain``) looks at drawn scenes; z and c of the bundled model predict its voxels by the
-code of ``phosphene encode``, beginning at the features. Without options, for the demo's number of pictures and for
-NSD's, each region of the brain mask in four views:
+The known brain (``phosphene.data.brain``) looks at drawn scenes; z and c of the bundled model
+predict its voxels by the code of ``phosphene encode``, beginning at the features. Without options,
+for the demo's number of pictures and for NSD's, each region of the brain mask in four views:
 
 - measured: what a study sees, the fitted models on the averaged trials of the test pictures;
-- expected: the same fitted models on the noiseless answers to other scenes, so without the luck of the test pictures;
-- possible: the best linear predictor, fitted to noiseless answers to all scenes (adjusted R²): what the features know;
-- decided: measured, where the paired bootstrap says which space is better (q < 0.05 over significant voxels).
+- expected: the same fitted models on the noiseless answers to other scenes, so without the luck of
+  the test pictures;
+- possible: the best linear predictor, fitted to noiseless answers to all scenes (adjusted R²): what
+  the features know;
+- decided: measured, where the paired bootstrap says which space is better (q < 0.05 over
+  significant voxels).
 
-R² and unique variance of the noiseless answers times the voxel's noise ceiling are expectations of the measured ones.
+R² and unique variance of the noiseless answers times the voxel's noise ceiling are expectations of
+the measured ones.
 
-``--nulls N``: N brains that do not depend on the pictures, of three kinds, and N brains half of whose voxels do.
-``--stages N``: N null subjects (at most 8), written to disk, scanned and mapped as any study is.
+``--nulls N``: N brains that do not depend on the pictures, of three kinds, and N brains half of
+whose voxels do. ``--stages N``: N null subjects (at most 8), written to disk, scanned and mapped as
+any study is.
 
 Prints JSON and adds it to ``results/known_brain_maps.json``.
 """
@@ -159,7 +164,9 @@ def maps(brain: KnownBrain, anatomy: Any, sight: Sight, size: Size) -> Json:
 
 
 def alone(voxel: pd.DataFrame, spaces: dict[str, Array], scanned: Scan, size: Size) -> list[Array]:
-    """Correlations of z and c by themselves, measured and expected; returns what they predict of the test pictures."""
+    """Correlations of z and c by themselves, measured and expected; returns what they predict of
+    the test pictures.
+    """
     shown, predicted = np.concatenate([scanned.truth, scanned.test]), []
     for name, rows in spaces.items():
         known = part([rows], size, slice(0, N_NEW), size.tested)
@@ -198,7 +205,9 @@ def summary(voxel: pd.DataFrame, better: str | None) -> Json:
 
 
 def ordering(some: pd.DataFrame, better: str) -> Json:
-    """Which space predicts these voxels better: what is measured, what is true, and why they differ."""
+    """Which space predicts these voxels better: what is measured, what is true, and why they
+    differ.
+    """
     right = {}
     for view, name in (("measured", "r"), ("expected", "expected"), ("possible", "possible")):
         difference = some[f"{name} z"] - some[f"{name} c"]
@@ -231,7 +240,9 @@ def share(values: pd.Series) -> float:
 
 
 def uniques(voxel: pd.DataFrame) -> Json:
-    """Unique variance measured, expected and possible: means over voxels, and differences voxel by voxel."""
+    """Unique variance measured, expected and possible: means over voxels, and differences voxel by
+    voxel.
+    """
     found: Json = {}
     for space in "zc":
         measured, row = (
@@ -249,7 +260,9 @@ def uniques(voxel: pd.DataFrame) -> Json:
 
 
 def known_by_features(sight: Sight) -> Json:
-    """Mean R² with which each kind of what drives higher voxels can be predicted from z and from c."""
+    """Mean R² with which each kind of what drives higher voxels can be predicted from z and
+    from c.
+    """
     rows = {name: designed(sight, name, SIZES["nsd"]) for name in "zc"}
     found = {}
     for kind, values in zip(KINDS, describe(sight.scenes), strict=True):
@@ -320,7 +333,9 @@ def mixed_brains(driven: Array, null: Array) -> Json:
 
 
 def mean_over_brains(values: Array) -> Json:
-    """Mean and its 95 % interval (Student's t); brains are independent, voxels of one brain are not."""
+    """Mean and its 95 % interval (Student's t); brains are independent, voxels of one brain are
+    not.
+    """
     half = student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     mean = values.mean()
     return {

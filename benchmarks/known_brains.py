@@ -1,4 +1,6 @@
-"""Known brains that benchmarks map: scenes as the model and the brain see them, scans, null brains, fits."""
+"""Known brains that benchmarks map: scenes as the model and the brain see them, scans, null brains,
+fits.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ SIZES = {  # NSD: 9,000 and 1,000 pictures; z has 1,024 numbers, so that none is
 
 @dataclass(frozen=True)
 class Sight:
-    """Scenes as the model and the brain see them: `N_NEW` new ones first, then those of training, last of the test."""
+    """Scenes as the model and the brain see them: `N_NEW` new ones first, then those of training,
+    last of the test.
+    """
 
     scenes: list[Scene]
     features: dict[str, Array]  # z, c: (n_scenes, d)
@@ -88,7 +92,9 @@ def look(brain: KnownBrain, n: int, cache: Path | None) -> Sight:
 
 
 def designed(sight: Sight, space: str, size: Size) -> Array:
-    """One space of all scenes as the stages `reduce` and `factors` make it: components, centred, scaled as a whole."""
+    """One space of all scenes as the stages `reduce` and `factors` make it: components, centred,
+    scaled as a whole.
+    """
     rows, train = sight.features[space], size.taught
     fitted = np.zeros(len(rows), bool)
     fitted[train] = True
@@ -107,7 +113,9 @@ def part(spaces: list[Array], size: Size, *shown: slice) -> Design:
 
 @dataclass(frozen=True)
 class Scan:
-    """Averaged z-scored responses to training and test pictures, noiseless ones to new pictures, all (n, n_voxels)."""
+    """Averaged z-scored responses to training and test pictures, noiseless ones to new pictures,
+    all (n, n_voxels).
+    """
 
     train: Array
     test: Array
@@ -169,9 +177,11 @@ def adjusted_r2(rows: Array, answers: Array) -> Array:
 def answering(
     brain: KnownBrain, sight: Sight, size: Size, draw: np.random.Generator
 ) -> dict[str, Array]:
-    """Averaged responses (n_train + n_test, N_VOXELS) of voxels that pictures drive, and of three kinds of null voxels.
+    """Averaged responses (n_train + n_test, N_VOXELS) of voxels that pictures drive, and of three
+    kinds of null voxels.
 
-    "white": independent noise; "smooth": noise that neighbours share; "ongoing": answers to scenes that were not shown.
+    "white": independent noise; "smooth": noise that neighbours share; "ongoing": answers to scenes
+    that were not shown.
     """
     shown = np.arange(size.taught.start, size.tested.stop)
     columns = draw.choice(sight.answers.shape[1], N_VOXELS, replace=False)

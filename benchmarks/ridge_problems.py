@@ -1,4 +1,5 @@
-"""The problems that ridge regressions are timed on, and how each implementation is asked to solve them.
+"""The problems that ridge regressions are timed on, and how each implementation is asked to solve
+them.
 
 Libraries are loaded only when they are used, so that one is not counted in another's memory.
 """
@@ -20,7 +21,9 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Shape:
-    """Samples, features, targets and penalties of one problem; kind is "", "brain-like" or "repeats"."""
+    """Samples, features, targets and penalties of one problem; kind is "", "brain-like" or
+    "repeats".
+    """
 
     n: int
     p: int
@@ -70,7 +73,9 @@ def quick(shape: Shape) -> Shape:
 
 @dataclass(frozen=True)
 class Data:
-    """A problem with the splits that everyone uses; ``groups`` says which picture a row shows, when pictures repeat."""
+    """A problem with the splits that everyone uses; ``groups`` says which picture a row shows, when
+    pictures repeat.
+    """
 
     X: np.ndarray
     Y: np.ndarray
@@ -80,7 +85,9 @@ class Data:
 
 
 def make(shape: Shape) -> Data:
-    """Draw a problem in float32: linear signal, and noise that differs between targets so that their penalties do."""
+    """Draw a problem in float32: linear signal, and noise that differs between targets so that
+    their penalties do.
+    """
     rng, single = np.random.default_rng(0), np.float32
     n, p, t = shape.n, shape.p, shape.t
     Z = rng.standard_normal((shape.distinct, p), dtype=single)
@@ -138,7 +145,9 @@ def himalaya_model(backend: str, data: Data, setting: Json) -> Any:
 
 
 def settings(shape: Shape) -> list[Json]:
-    """List the batch settings worth trying: penalties one by one or at once, targets at once or in four parts."""
+    """List the batch settings worth trying: penalties one by one or at once, targets at once or in
+    four parts.
+    """
     parts = {"n_alphas_batch": 1, "n_targets_batch": -(-shape.t // 4)}
     found: list[Json] = [{"n_alphas_batch": 1}, {}, parts]  # {}: himalaya's default
     if shape.n * shape.p * shape.t > BIG:

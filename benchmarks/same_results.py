@@ -1,8 +1,10 @@
-"""Compare the values in two folders of results, stage by stage and file by file, whatever the hashes in their names.
+"""Compare the values in two folders of results, stage by stage and file by file, whatever the
+hashes in their names.
 
-Artefacts are paired by stage, name and settings; several of one name by their settings. Arrays, tables, pictures and
-decompositions are compared by values, other files (but the report's page and manifests) by their bytes. Prints the
-largest difference of each artefact, and what only one side has; exits with 1 unless all is equal.
+Artefacts are paired by stage, name and settings; several of one name by their settings. Arrays,
+tables, pictures and decompositions are compared by values, other files (but the report's page and
+manifests) by their bytes. Prints the largest difference of each artefact, and what only one side
+has; exits with 1 unless all is equal.
 
     python benchmarks/same_results.py OLD/runs NEW/runs
 """
@@ -138,7 +140,8 @@ def main() -> int:
         worst = max(worst, largest)
         where = f" in {name}" if largest else ""
         print(
-            f"{old.parent.name}/{old.name}: {len(differences)} values, largest difference {largest:g}{where}"
+            f"{old.parent.name}/{old.name}: {len(differences)} values, largest difference "
+            f"{largest:g}{where}"
         )
     print(f"{n_values} values, largest difference {worst:g}")
     return 0 if n_values and worst == 0 else 1

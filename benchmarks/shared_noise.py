@@ -1,14 +1,17 @@
-"""What one noise for all pictures changes in the encoding half: the demo's brain, and the known brain at NSD's size.
+"""What one noise for all pictures changes in the encoding half: the demo's brain, and the known
+brain at NSD's size.
 
-z and zc predict voxels together; unique variance is the R² on the test pictures that is lost without one of them, mean
-over the voxels of a stream. zc starts from one noise for all pictures ("zc@0.8"), from separate noise for each, or from
-one noise with another picture's text or with empty text. What the text adds is zc over zc with empty text: with a
-fixed noise the U-Net is a nonlinear expansion of z. 95 % intervals resample the test pictures (2,000 draws), or are
-over seeds (Student's t).
+z and zc predict voxels together; unique variance is the R² on the test pictures that is lost
+without one of them, mean over the voxels of a stream. zc starts from one noise for all pictures
+("zc@0.8"), from separate noise for each, or from one noise with another picture's text or with
+empty text. What the text adds is zc over zc with empty text: with a fixed noise the U-Net is a
+nonlinear expansion of z. 95 % intervals resample the test pictures (2,000 draws), or are over seeds
+(Student's t).
 
-``--part demo``: the demo's scans and pictures, as ``phosphene encode`` reads them; ten noises at strength 0.8, three at
-the others; zc averaged over several noises; the category of scenes with one object, read by a linear classifier.
-``--part nsd``: 9,000 training and 1,000 test scenes, each shown three times, as in ``known_brain_maps.py``.
+``--part demo``: the demo's scans and pictures, as ``phosphene encode`` reads them; ten noises at
+strength 0.8, three at the others; zc averaged over several noises; the category of scenes with one
+object, read by a linear classifier. ``--part nsd``: 9,000 training and 1,000 test scenes, each
+shown three times, as in ``known_brain_maps.py``.
 
 Features are kept in ``--folder``. Prints JSON and adds it to ``results/shared_noise.json``.
 """
@@ -53,7 +56,9 @@ STUDY = Path(__file__).parents[1] / "studies" / "demo.toml"
 
 @dataclass(frozen=True)
 class Brain:
-    """Responses of the voxels of the four streams, and which of the pictures' rows taught and tested."""
+    """Responses of the voxels of the four streams, and which of the pictures' rows taught and
+    tested.
+    """
 
     voxels: Voxels
     streams: Array  # (n_voxels,)
@@ -62,7 +67,9 @@ class Brain:
     weights: Array  # square roots of the numbers of trials, (n_train,)
 
     def prepare(self, rows: Array) -> tuple[Array, Array]:
-        """Principal components of the training pictures, centred, scaled as a whole: training and test rows."""
+        """Principal components of the training pictures, centred, scaled as a whole: training and
+        test rows.
+        """
         taught = np.zeros(len(rows), bool)
         taught[self.train] = True
         values = pca.principal_components(rows.astype(np.float16), taught, COMPONENTS).values
@@ -213,7 +220,9 @@ def scanned(study: ph.Study, compute: Compute) -> Brain:
 
 
 def category(study: ph.Study, rows: Array) -> float:
-    """Accuracy with which the category of scenes with one object is read from features of new pictures."""
+    """Accuracy with which the category of scenes with one object is read from features of new
+    pictures.
+    """
     data = dataset(study, SUBJECT)
     ids, (images, _, _) = image_ids(data), images_of(data)
     names = [list(dict.fromkeys(some)) for some in data.categories(ids.tolist())]

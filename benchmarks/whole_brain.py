@@ -1,7 +1,8 @@
-"""A whole brain that was never measured: pictures, their principal components, and responses of every voxel.
+"""A whole brain that was never measured: pictures, their principal components, and responses of
+every voxel.
 
-Drawn with fixed seeds, so that every process sees the same. It takes the place of a subject of NSD below the stages;
-everything above, from the files of responses to maps, is what a study runs.
+Drawn with fixed seeds, so that every process sees the same. It takes the place of a subject of NSD
+below the stages; everything above, from the files of responses to maps, is what a study runs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ SIGNAL = 100  # components that voxels respond to
 
 @dataclass(frozen=True)
 class Size:
-    """Pictures and trials that teach and that test, sessions, principal components, voxels, voxels of a block."""
+    """Pictures and trials that teach and that test, sessions, principal components, voxels, voxels
+    of a block.
+    """
 
     images: int
     trials: int
@@ -43,7 +46,9 @@ SMALL = Size(1107, 3122, 123, 346, 37, 800, 25_000, 625)  # everything but sessi
 
 
 class WholeBrain(Scans):
-    """One subject whose responses are a linear function of the features, and noise that differs between voxels."""
+    """One subject whose responses are a linear function of the features, and noise that differs
+    between voxels.
+    """
 
     def __init__(self, size: Size) -> None:
         self.size, self.subject = size, SUBJECT
@@ -70,7 +75,9 @@ class WholeBrain(Scans):
 
     @cached_property
     def components(self) -> NDArray[np.float32]:
-        """Principal components of the pictures, (n_images, p): variance falls as one over the rank."""
+        """Principal components of the pictures, (n_images, p): variance falls as one over the
+        rank.
+        """
         size = self.size
         shape = size.images + size.test_images, size.components
         rank = np.arange(1, size.components + 1, dtype=np.float32)

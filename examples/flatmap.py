@@ -1,4 +1,5 @@
-"""Simulate a small subject and draw its noise ceiling on the flattened cortex, with two regions outlined.
+"""Simulate a small subject and draw its noise ceiling on the flattened cortex, with two regions
+outlined.
 
 python examples/flatmap.py noise_ceiling.png
 """

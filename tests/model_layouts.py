@@ -1,4 +1,6 @@
-"""Models with random weights, written in the layouts in which people have them: what the tests of loading read."""
+"""Models with random weights, written in the layouts in which people have them: what the tests of
+loading read.
+"""
 
 import json
 import re
@@ -12,7 +14,8 @@ from safetensors.torch import save_file
 
 from phosphene.ldm import checkpoints
 
-# what a small model changes of the shipped configurations; also what stands in the JSON file next to a single file
+# what a small model changes of the shipped configurations; also what stands in the JSON file next
+# to a single file
 UNET = {
     "block_out_channels": [16, 16, 32],
     "norm_num_groups": 8,
@@ -60,7 +63,9 @@ def empty_nets(config: dict) -> dict:
 
 
 def random_states(config: dict, std: float, dtype=torch.float32) -> dict:
-    """Random weights of the right names and shapes, all different, so that a swapped pair cannot go unnoticed."""
+    """Random weights of the right names and shapes, all different, so that a swapped pair cannot go
+    unnoticed.
+    """
     make = torch.Generator().manual_seed(0)
     return {
         name: {
@@ -74,8 +79,8 @@ def random_states(config: dict, std: float, dtype=torch.float32) -> dict:
     }
 
 
-# The CompVis layout, written from the module names of the original code (ldm/modules/diffusionmodules): an oracle for
-# the converters that the package uses.
+# The CompVis layout, written from the module names of the original code
+# (ldm/modules/diffusionmodules): an oracle for the converters that the package uses.
 RESNET = {
     "norm1": "in_layers.0",
     "conv1": "in_layers.2",
@@ -99,7 +104,8 @@ def compvis_unet_key(key: str, config: dict) -> str:
     if stem in UNET_ENDS:
         return f"{UNET_ENDS[stem]}.{end}"
     if m := re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d)\.(.*)", stem):
-        return f"middle_block.{2 * int(m[2]) if m[1] == 'resnets' else 1}.{RESNET.get(m[3], m[3])}.{end}"
+        place = 2 * int(m[2]) if m[1] == "resnets" else 1
+        return f"middle_block.{place}.{RESNET.get(m[3], m[3])}.{end}"
     m = re.fullmatch(
         r"(down|up)_blocks\.(\d)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.(.*)", stem
     )
@@ -138,7 +144,9 @@ def compvis_vae_key(key: str, levels: int) -> str:
 
 
 def open_clip_state(state: dict) -> dict:
-    """The text transformer as open_clip names it: q, k and v in one matrix, and a last block that is not used."""
+    """The text transformer as open_clip names it: q, k and v in one matrix, and a last block that
+    is not used.
+    """
     table = {
         "encoder.layers.": "transformer.resblocks.",
         "layer_norm1": "ln_1",
@@ -203,7 +211,9 @@ def compvis_state(states: dict, config: dict, family: str) -> dict:
 
 
 def lightning_checkpoint(state: dict, path: Path) -> None:
-    """Write what pytorch_lightning wrote, as sd-v1-4.ckpt has it: its own class is a key of the callbacks."""
+    """Write what pytorch_lightning wrote, as sd-v1-4.ckpt has it: its own class is a key of the
+    callbacks.
+    """
     name = "pytorch_lightning.callbacks.model_checkpoint"
     modules = {
         part: types.ModuleType(part) for part in (name.split(".")[0], name.rpartition(".")[0], name)

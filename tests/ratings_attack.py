@@ -1,8 +1,10 @@
-"""An attacker of the human study's blinding: everything that browsers receive, pooled over raters, and strategies.
+"""An attacker of the human study's blinding: everything that browsers receive, pooled over raters,
+and strategies.
 
-A strategy scores a candidate; of the two candidates of a trial the one with the higher score is chosen. Equal scores
-are no opinion. A strategy that is right far more, or far less, often than half of the time has broken the blinding.
-No strategy looks at what the pictures show beyond comparing candidates with each other.
+A strategy scores a candidate; of the two candidates of a trial the one with the higher score is
+chosen. Equal scores are no opinion. A strategy that is right far more, or far less, often than half
+of the time has broken the blinding. No strategy looks at what the pictures show beyond comparing
+candidates with each other.
 """
 
 from __future__ import annotations
@@ -150,7 +152,9 @@ class Pooled:
         return any(getattr(other, side).content == one.content for other in others)
 
     def belief(self, one, trial):
-        """How well the candidate belongs to the photograph, if every picture belongs to one photograph only."""
+        """How well the candidate belongs to the photograph, if every picture belongs to one
+        photograph only.
+        """
         return self._beliefs[trial.photo.content, one.content]
 
     @cached_property
@@ -207,7 +211,9 @@ STRATEGIES: dict[
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a strategy did: `right` of `opinions`, and `p` that half of the units (below) would do as well."""
+    """How a strategy did: `right` of `opinions`, and `p` that half of the units (below) would do as
+    well.
+    """
 
     right: int
     opinions: int
@@ -216,10 +222,12 @@ class Outcome:
 
 
 def attack(studies):
-    """Outcome of every strategy on studies of (trials, correct sides by slot and position, units likewise).
+    """Outcome of every strategy on studies of (trials, correct sides by slot and position, units
+    likewise).
 
-    What a strategy says about the same two images again, by another method or from another brain, is no independent
-    evidence. So the two images are the unit of the test: whether the strategy is more often right or wrong about them.
+    What a strategy says about the same two images again, by another method or from another brain,
+    is no independent evidence. So the two images are the unit of the test: whether the strategy is
+    more often right or wrong about them.
     """
     outcomes = {}
     for name, score in STRATEGIES.items():

@@ -13,7 +13,9 @@ N = 8  # trials of a rater
 
 
 class Window:
-    """A rater's browser window; `said` is what it complained of or asked of others than the server."""
+    """A rater's browser window; `said` is what it complained of or asked of others than the
+    server.
+    """
 
     def __init__(self, browser, study, slot, **options):
         self.browser, self.study, self.slot, self.said, self.clicked = browser, study, slot, [], {}
@@ -46,7 +48,8 @@ class Window:
     async def ready(self, position):
         """Wait until a trial is seen and its clock runs."""
         await self.page.wait_for_function(
-            "(n) => document.querySelector('#count').textContent === n && !document.querySelector('#trial').hidden"
+            "(n) => document.querySelector('#count').textContent === n && "
+            "!document.querySelector('#trial').hidden"
             " && !document.querySelector('#trial-stage').classList.contains('blank')"
             " && open && performance.now() - started > 250",
             arg=f"{position + 1} of {N}",

@@ -45,7 +45,9 @@ class Example:
 def example(
     folder: Path, n_slots: int = 3, n_trials: int = 12, url: str = "", side: int = 64
 ) -> Example:
-    """Make a study of `n_trials` per rater; the last of every rater repeats the first, position 2 is a catch trial."""
+    """Make a study of `n_trials` per rater; the last of every rater repeats the first, position 2
+    is a catch trial.
+    """
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
     rng = np.random.default_rng(7)

@@ -1,4 +1,5 @@
-"""Fixtures for the tests of raters' pages: a browser whose coroutines run in a thread of their own, and a served study.
+"""Fixtures for the tests of raters' pages: a browser whose coroutines run in a thread of their own,
+and a served study.
 
 A plugin (`pytest_plugins`), so that two test modules share it.
 """

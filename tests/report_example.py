@@ -1,4 +1,6 @@
-"""A study's content made up for the tests of the report: drawn scenes, blurred as if decoded, and plausible tables."""
+"""A study's content made up for the tests of the report: drawn scenes, blurred as if decoded, and
+plausible tables.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A lab's own folder: every format against NSD's reader, sums by hand, every file damaged, the documented way."""
+"""A lab's own folder: every format against NSD's reader, sums by hand, every file damaged, the
+documented way.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def save_nifti(path: Path, values: NDArray[Any]) -> None:
 def write_betas(
     folder: Path, form: str, betas: NDArray[Any], places: NDArray[np.int64] | None = None
 ) -> None:
-    """Write betas (trials, voxels) in one of the formats; NIfTI puts them at their places, C order in the grid."""
+    """Write betas (trials, voxels) in one of the formats; NIfTI puts them at their places, C order
+    in the grid.
+    """
     for path in (*folder.glob("betas.*"), *folder.glob("mask.*")):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     if form.startswith("npy"):
@@ -132,7 +136,8 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-# ---- the same as NSD -------------------------------------------------------------------------------------------------
+# ---- the same as NSD
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +236,8 @@ def test_only_wanted_voxels_are_read(folder: Path, monkeypatch: pytest.MonkeyPat
     assert {(key[1].start, key[1].stop) for key in keys} == {(6, 7), (7, 10), (20, 21), (21, 24)}
 
 
-# ---- by hand --------------------------------------------------------------------------------------------------------
+# ---- by hand
+# --------------------------------------------------------------------------------------------------
 
 
 def test_trials_and_names(folder: Path) -> None:
@@ -408,7 +414,8 @@ def test_fingerprint_survives_a_copy_and_sees_every_file(
     assert data.fingerprint() == before
 
 
-# ---- what goes wrong ------------------------------------------------------------------------------------------------
+# ---- what goes wrong
+# ------------------------------------------------------------------------------------------------
 
 
 def swap(name: str, old: str, new: str) -> Callable[[Path], None]:
@@ -731,11 +738,14 @@ def test_spreadsheets_write_csv_in_their_own_ways(folder: Path) -> None:
     pd.testing.assert_frame_equal(Arrays(folder).trials, before)
 
 
-# ---- the study ------------------------------------------------------------------------------------------------------
+# ---- the study
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_documented_way_from_glmsingle_to_decoding(tmp_path: Path) -> None:
-    """The code blocks of docs/own-data.md, run one after the other, then the study that ships, as far as z."""
+    """The code blocks of docs/own-data.md, run one after the other, then the study that ships, as
+    far as z.
+    """
     text = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
     convert, look, makeup = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     with contextlib.chdir(tmp_path), contextlib.redirect_stdout(None):

@@ -1,4 +1,6 @@
-"""The audit on a known brain: nothing is wrong with an honest study, and every planted fault is found, and only it."""
+"""The audit on a known brain: nothing is wrong with an honest study, and every planted fault is
+found, and only it.
+"""
 
 import json
 import shutil
@@ -66,7 +68,9 @@ def quick(study, clean):
 
 @pytest.fixture
 def apart(quick, tmp_path):
-    """A folder of results of its own, for faults that no recipe can know of; pictures' features are taken along."""
+    """A folder of results of its own, for faults that no recipe can know of; pictures' features are
+    taken along.
+    """
     for stage in ("extract", "betas"):
         shutil.copytree(quick.root / stage, tmp_path / "runs" / stage)
     return ph.Study.from_dict(quick.to_dict(), root=tmp_path / "runs", folder=quick.folder)

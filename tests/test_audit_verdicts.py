@@ -1,4 +1,6 @@
-"""What the audit says of given numbers: every verdict of every line, and nothing else than numbers decides."""
+"""What the audit says of given numbers: every verdict of every line, and nothing else than numbers
+decides.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Maps of encoding: files that others can read, and colours at the places where they were planted."""
+"""Maps of encoding: files that others can read, and colours at the places where they were
+planted.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,8 @@ def streams_of_pixels() -> np.ndarray:
     return np.where(weights.sum(-1) > 0, np.concatenate(labels)[corner], 0)
 
 
-# ---- files ---------------------------------------------------------------------------------------------------------
+# ---- files
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["map.nii", "map.nii.gz"])
@@ -147,7 +150,8 @@ def test_a_surface_has_all_vertices_and_early_cortex_at_the_back(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-# ---- accuracy ------------------------------------------------------------------------------------------------------
+# ---- accuracy
+# --------------------------------------------------------------------------------------------------
 
 
 def test_what_was_planted_is_coloured_where_it_lies_and_the_rest_is_grey(
@@ -228,7 +232,8 @@ def test_the_part_with_results_is_shown_and_the_figure_says_so(
     assert box(flat, [everywhere]) == box(flat, [~everywhere]) == pixels().extent
 
 
-# ---- unique variance -----------------------------------------------------------------------------------------------
+# ---- unique variance
+# -----------------------------------------------------------------------------------------------
 
 
 def test_corners_of_the_colour_map_of_two_dimensions() -> None:
@@ -273,7 +278,8 @@ def test_a_model_of_one_space_has_no_unique_variance(data: NSD, voxels: pd.DataF
         brain_maps.figure_of_unique({"low": voxels.drop(columns="unique zc")}, data)
 
 
-# ---- best layer ----------------------------------------------------------------------------------------------------
+# ---- best layer
+# --------------------------------------------------------------------------------------------------
 
 
 def layers(voxels: pd.DataFrame, margin: float) -> dict[str, pd.DataFrame]:
@@ -326,7 +332,8 @@ def test_layers_that_differ_between_panels_are_named(data: NSD, voxels: pd.DataF
         )
 
 
-# ---- a cortex that can be turned, and narrow pages -----------------------------------------------------------------
+# ---- a cortex that can be turned, and narrow pages
+# -----------------------------------------------------------------
 
 
 def test_a_cortex_to_turn_says_what_the_flat_map_says(data: NSD, voxels: pd.DataFrame) -> None:
@@ -415,7 +422,8 @@ def test_on_a_narrow_page_everything_stands_below_each_other(
         ) is not bare
 
 
-# ---- colours and places on the page --------------------------------------------------------------------------------
+# ---- colours and places on the page
+# --------------------------------------------------------------------------------
 
 # What readers without red or green receptors see (Machado et al. 2009, severity 1), on linear RGB
 SIGHTS = [

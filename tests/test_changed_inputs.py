@@ -1,4 +1,6 @@
-"""A byte of any input changed anywhere: `status` says "to do" of what depends on it, and of nothing else."""
+"""A byte of any input changed anywhere: `status` says "to do" of what depends on it, and of nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ SCORES = {"evaluate", "report"}
 OWN = (
     '[data]\nkind = "arrays"\nroot = "lab"\n[decode]\nz = {rois = ["all"]}\nc = {rois = ["all"]}\n'
 )
-SIMULATED = '[data]\nroot = "data"\nsimulate = {enabled = true, images_shared = 6, images_own = 20, sessions = 1, repeats = 1'
+SIMULATED = (
+    '[data]\nroot = "data"\nsimulate = {enabled = true, images_shared = 6, images_own = '
+    "20, sessions = 1, repeats = 1"
+)
 
 
 @dataclass
@@ -86,7 +91,9 @@ def finished(folder: Path, text: str) -> Place:
 
 
 def check_every_byte(place: Place, path: Path, stages: set[str]) -> None:
-    """Change the first, middle and last byte in turn; nothing else about the file may tell, as a copy keeps times."""
+    """Change the first, middle and last byte in turn; nothing else about the file may tell, as a
+    copy keeps times.
+    """
     stat = path.stat()
     for where in (0, stat.st_size // 2, stat.st_size - 1):
         change_byte(path, where)

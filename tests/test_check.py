@@ -1,4 +1,6 @@
-"""phosphene check: a good folder passes, a shifted trial and a flipped mask are caught, what is missing is named."""
+"""phosphene check: a good folder passes, a shifted trial and a flipped mask are caught, what is
+missing is named.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""COCO's annotations against what was written, the scenes' own masks, PIL, and a cache that is missing, old or torn."""
+"""COCO's annotations against what was written, the scenes' own masks, PIL, and a cache that is
+missing, old or torn.
+"""
 
 from __future__ import annotations
 
@@ -244,7 +246,8 @@ def test_colours_can_be_told_apart() -> None:
     assert colour(0) == BACKGROUND and len(set(map(colour, range(1, 19)))) == 18
 
 
-# ---- the cache -----------------------------------------------------------------------------------------------------
+# ---- the cache
+# --------------------------------------------------------------------------------------------------
 
 
 def refuse(*_: Any, **__: Any) -> None:
@@ -320,8 +323,10 @@ from pathlib import Path
 from phosphene.data.coco import Coco
 for _ in range(60):
     coco = Coco(sys.argv[1], sys.argv[2])
-    print(coco.labels(4, "train2017", (0, 0, 0, 0.25), 30).sum(), len(coco.captions(4, "train2017")))
-    for path in Path(sys.argv[2]).glob("[ci]*_train2017-*.parquet"):  # the other process may be about to read it
+    labels = coco.labels(4, "train2017", (0, 0, 0, 0.25), 30)
+    print(labels.sum(), len(coco.captions(4, "train2017")))
+    # the other process may be about to read it
+    for path in Path(sys.argv[2]).glob("[ci]*_train2017-*.parquet"):
         path.unlink(missing_ok=True)
 Coco(sys.argv[1], sys.argv[2]).captions(4, "train2017")
 """
@@ -337,7 +342,8 @@ Coco(sys.argv[1], sys.argv[2]).captions(4, "train2017")
     assert len(list(shared.glob("captions*"))) == 1
 
 
-# ---- errors --------------------------------------------------------------------------------------------------------
+# ---- errors
+# --------------------------------------------------------------------------------------------------
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from phosphene.study import Study
 
 
 class Known:
-    """A made-up data set: 30 training and 10 test pictures, three times each, or 8 categories in 6 runs."""
+    """A made-up data set: 30 training and 10 test pictures, three times each, or 8 categories in 6
+    runs.
+    """
 
     subject = "subj01"
 

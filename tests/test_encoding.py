@@ -1,4 +1,6 @@
-"""Encoding models: the same answer as single trials, planted truths found again, nothing found where nothing is."""
+"""Encoding models: the same answer as single trials, planted truths found again, nothing found
+where nothing is.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ ALPHAS = np.logspace(-4, 5, 19)
 
 
 def designed(spaces: list[np.ndarray], test: list[np.ndarray], counts: np.ndarray) -> Design:
-    """The arrays that `phosphene.encoding.factors.design` makes of features, written from its description."""
+    """The arrays that `phosphene.encoding.factors.design` makes of features, written from its
+    description.
+    """
     train, shown = [], []
     for x, y in zip(spaces, test, strict=True):
         mean = np.average(x, axis=0, weights=counts)
@@ -28,7 +32,9 @@ def designed(spaces: list[np.ndarray], test: list[np.ndarray], counts: np.ndarra
 
 
 def observed(train: np.ndarray, rows: np.ndarray, test: np.ndarray) -> Voxels:
-    """The arrays that `read_voxels` makes of training trials (n_trials, v) of images `rows`, and of test means."""
+    """The arrays that `read_voxels` makes of training trials (n_trials, v) of images `rows`, and of
+    test means.
+    """
     counts = np.bincount(rows)
     mean = train.mean(axis=0)
     averaged = np.array([train[rows == k].mean(axis=0) for k in range(len(counts))])
@@ -64,7 +70,9 @@ def test_pictures_weighted_by_their_trials_are_single_trials():
 
 
 def generated(rng: np.random.Generator, n: int, shared: float) -> list[np.ndarray]:
-    """Two feature spaces of 12 numbers, of which the first 4 are alike to the correlation `shared`."""
+    """Two feature spaces of 12 numbers, of which the first 4 are alike to the correlation
+    `shared`.
+    """
     a, b = rng.normal(size=(2, n, 12))
     b[:, :4] = shared * a[:, :4] + np.sqrt(1 - shared**2) * b[:, :4]
     return [a, b]
@@ -85,7 +93,8 @@ def test_unique_variance_is_that_of_the_generative_model():
     )
     found = fitted(known, observed(responses, np.arange(n), tested), 9)
 
-    # In expectation: the variance that is left of each space given the other, by the covariance of the spaces
+    # In expectation: the variance that is left of each space given the other, by the covariance of
+    # the spaces
     cross = np.zeros((12, 12))
     cross[:4, :4] = shared * np.eye(4)
     left = np.eye(12) - cross @ cross.T

@@ -1,4 +1,6 @@
-"""Known truths of maps: null brains stay empty, the known brain's regions and planted layers are found."""
+"""Known truths of maps: null brains stay empty, the known brain's regions and planted layers are
+found.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,9 @@ class Shuffled(KnownBrain):
 
 @pytest.fixture(scope="module")
 def null_maps(tmp_path_factory):
-    """Maps of a subject on disk: session by session simulated, standardised, averaged, fitted, tested."""
+    """Maps of a subject on disk: session by session simulated, standardised, averaged, fitted,
+    tested.
+    """
     folder = tmp_path_factory.mktemp("null")
     with mock.patch.object(simulate, "draw_brain", lambda *_: Shuffled(**vars(known_brain()))):
         study, found = ph.Study.from_dict(NULL, root=folder / "runs", folder=folder), {}
@@ -106,7 +110,9 @@ N_BRAINS, N_TRAIN, N_TEST, N_EACH = 100, 60, 30, 60
 
 @pytest.fixture(scope="module")
 def brains():
-    """p of 100 brains: four kinds of voxels, those that are driven by the pictures and three kinds that are not."""
+    """p of 100 brains: four kinds of voxels, those that are driven by the pictures and three kinds
+    that are not.
+    """
     rng = np.random.default_rng(0)
     x = rng.normal(size=(N_TRAIN + N_TEST, 15)).astype(np.float32)
     x[:, :5] += 2 * rng.normal(size=(len(x), 1))  # features that vary together
@@ -183,7 +189,9 @@ def components(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def test_where_z_and_c_differ_clearly_the_known_brain_is_what_it_is(seen):
-    """Early voxels are driven by what pictures look like, ventral and lateral ones by what is in them."""
+    """Early voxels are driven by what pictures look like, ventral and lateral ones by what is in
+    them.
+    """
     scenes, pictures, features = seen
     brain = known_brain()
     stream = brain.voxels["stream"][brain.active].to_numpy()
@@ -213,7 +221,9 @@ def test_where_z_and_c_differ_clearly_the_known_brain_is_what_it_is(seen):
 
 @pytest.fixture(scope="module")
 def unique_of_zc(seen):
-    """What zc adds to z in ventral voxels of the known brain: mean R², by noise, strength and text."""
+    """What zc adds to z in ventral voxels of the known brain: mean R², by noise, strength and
+    text.
+    """
     scenes, pictures, features = seen
     z, c = features["z"], features["c"]
     brain = known_brain()
@@ -265,7 +275,9 @@ def denoised(
 
 
 def test_under_one_noise_text_is_read_by_a_linear_model_the_more_the_noisier(unique_of_zc):
-    """Figure 7, with its controls: separate noise for each picture, another picture's text, empty text."""
+    """Figure 7, with its controls: separate noise for each picture, another picture's text, empty
+    text.
+    """
     assert unique_of_zc["strong"] > 0.02
     assert unique_of_zc["strong"] > unique_of_zc["weak"] + 0.01
     assert abs(unique_of_zc["other text"]) < 0.006

@@ -1,4 +1,6 @@
-"""The whole path through the command line, on a small simulated experiment: results, kills, backends, refusals."""
+"""The whole path through the command line, on a small simulated experiment: results, kills,
+backends, refusals.
+"""
 
 import json
 import os
@@ -48,7 +50,9 @@ def phosphene(*words: str, cwd: Path, check: bool = True) -> subprocess.Complete
 
 
 def bits(root: Path) -> dict[str, bytes]:
-    """Every file of a results folder; manifests hold dates and seconds, `perceptual` keeps features: no results."""
+    """Every file of a results folder; manifests hold dates and seconds, `perceptual` keeps
+    features: no results.
+    """
     files = (f for f in root.rglob("*") if f.is_file() and f.name != "manifest.json")
     files = (f for f in files if not {".tmp", "perceptual"} & set(f.parts))
     return {str(f.relative_to(root)): f.read_bytes() for f in files}
@@ -348,7 +352,10 @@ def test_init_copies_a_study_that_loads(tmp_path):
 
 
 def test_importing_phosphene_and_asking_for_help_stay_light():
-    code = "import sys, phosphene, phosphene.cli; print([m for m in ('torch', 'pandas', 'zarr') if m in sys.modules])"
+    code = (
+        "import sys, phosphene, phosphene.cli; print([m for m in ('torch', 'pandas', 'zarr') "
+        "if m in sys.modules])"
+    )
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True

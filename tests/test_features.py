@@ -1,4 +1,6 @@
-"""Features for encoding: their names, what a plain loop with diffusers gives, principal components, kills."""
+"""Features for encoding: their names, what a plain loop with diffusers gives, principal components,
+kills.
+"""
 
 import shutil
 import signal
@@ -76,7 +78,8 @@ def made(study):
         return features(study, "subj01", NAMES, COMPUTE)
 
 
-# ---- names ---------------------------------------------------------------------------------------------------------
+# ---- names
+# --------------------------------------------------------------------------------------------------
 
 
 strengths = st.floats(0, 1, exclude_min=True)
@@ -173,7 +176,8 @@ def test_features_that_have_no_name_cannot_be_made(values):
         Feature(*values)
 
 
-# ---- activations ---------------------------------------------------------------------------------------------------
+# ---- activations
+# --------------------------------------------------------------------------------------------------
 
 
 SHARED = int(
@@ -182,7 +186,9 @@ SHARED = int(
 
 
 def plain_loop(model, images, captions, seeds, n_steps, strength, guidance):
-    """The same written with diffusers alone: every latent, and what every block gave in the conditional half."""
+    """The same written with diffusers alone: every latent, and what every block gave in the
+    conditional half.
+    """
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler.from_pretrained(ldm.BUNDLED / "scheduler")
@@ -381,7 +387,8 @@ def test_narrowed_rows_keep_their_dot_products():
     assert np.array_equal(narrow(torch.ones(1, 5), 8).numpy(), np.ones((1, 5)))
 
 
-# ---- the stage -----------------------------------------------------------------------------------------------------
+# ---- the stage
+# --------------------------------------------------------------------------------------------------
 
 
 def test_z_and_c_are_those_that_decoding_predicts(study, model):
@@ -504,7 +511,8 @@ def test_features_asked_for_later_are_added_and_the_rest_is_left(study, made, mo
     assert before == {f: f.stat().st_mtime_ns for f in before}
 
 
-# ---- principal components ------------------------------------------------------------------------------------------
+# ---- principal components
+# ------------------------------------------------------------------------------------------
 
 
 def draw_rows(n: int, d: int) -> np.ndarray:

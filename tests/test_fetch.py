@@ -51,7 +51,9 @@ app.add_typer(cli_data.fetch, name="fetch")
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A simulated folder; its second subject is a copy of the first without a third session and transforms."""
+    """A simulated folder; its second subject is a copy of the first without a third session and
+    transforms.
+    """
     root = simulate(
         tmp_path_factory.mktemp("source") / "nsd",
         images_shared=4,
@@ -90,7 +92,9 @@ def owner(url: str) -> Any:
 
 @pytest.fixture(scope="module")
 def server(url: str, owner: Any, source: Path) -> str:
-    """The address of a server with the bucket: the real one holds more than is wanted, and no annotations."""
+    """The address of a server with the bucket: the real one holds more than is wanted, and no
+    annotations.
+    """
     owner.create_bucket(
         Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "us-east-2"}
     )
@@ -184,7 +188,8 @@ def _expected(source: Path, subject: str, betas: str = "*.hdf5") -> set[str]:
     return {p.relative_to(source).as_posix() for pattern in patterns for p in source.glob(pattern)}
 
 
-# ---- whole studies ---------------------------------------------------------------------------------------------------
+# ---- whole studies
+# --------------------------------------------------------------------------------------------------
 
 
 def test_what_is_fetched_reads_like_the_original(source: Path, server: str, study: Path) -> None:
@@ -290,7 +295,8 @@ def test_another_file_under_the_same_name_is_announced_and_replaced(
     assert f"will be replaced: {CSV}\n" in done.stdout and mine.read_bytes() == content
 
 
-# ---- terms -----------------------------------------------------------------------------------------------------------
+# ---- terms
+# --------------------------------------------------------------------------------------------------
 
 
 def test_terms_are_never_accepted_silently(
@@ -314,7 +320,8 @@ def test_terms_are_never_accepted_silently(
     assert done.exit_code == 0 and (study.parent / "nsd" / CSV).exists()
 
 
-# ---- resuming and verifying ------------------------------------------------------------------------------------------
+# ---- resuming and verifying
+# ------------------------------------------------------------------------------------------
 
 
 def test_a_part_is_continued_and_a_corrupt_one_redone(
@@ -354,7 +361,8 @@ class Slow(bucket.Bucket):
             time.sleep(0.1)
 
 url, root, size, etag = sys.argv[1:]
-fetch.download(Slow(url), [fetch.RemoteFile("nsddata/big.bin", int(size), etag, "", "missing", 0)], Path(root))
+file = fetch.RemoteFile("nsddata/big.bin", int(size), etag, "", "missing", 0)
+fetch.download(Slow(url), [file], Path(root))
 """
     process = start_python(code, server, tmp_path, file.size, file.etag)
     target = tmp_path / file.key
@@ -468,7 +476,8 @@ def test_a_server_that_does_not_resume(big: Any, tmp_path: Path) -> None:
     )
 
 
-# ---- refusals --------------------------------------------------------------------------------------------------------
+# ---- refusals
+# --------------------------------------------------------------------------------------------------
 
 
 def test_names_that_lead_elsewhere_are_no_files(server: str) -> None:

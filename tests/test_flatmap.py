@@ -1,4 +1,6 @@
-"""Flat maps: sampled where the transforms say, carried to the right vertices, and slices when there are none."""
+"""Flat maps: sampled where the transforms say, carried to the right vertices, and slices when there
+are none.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def volume(subject: Path, name: str) -> np.ndarray:
 def write(
     folder: Path, points: np.ndarray, nearest: np.ndarray | None = None, grid: str = "func1pt8"
 ) -> Path:
-    """Write transforms in which all depths of a hemisphere lie at `points` (1-based), shape (3, n, 3) or (n, 3)."""
+    """Write transforms in which all depths of a hemisphere lie at `points` (1-based), shape (3, n,
+    3) or (n, 3).
+    """
     layers = np.broadcast_to(points, (3, *points.shape[-2:]))
     for hemisphere in SIDES:
         for depth, layer in enumerate(layers, start=1):
@@ -64,7 +68,8 @@ def sampled(folder: Path, values: np.ndarray, points: Any, kind: Any = "values")
     return flatmap.to_native(values, transforms, kind)["lh"]
 
 
-# ---- from voxels to the subject's surface --------------------------------------------------------------------------
+# ---- from voxels to the subject's surface
+# --------------------------------------------------------------------------
 
 
 def test_a_linear_volume_gives_its_function_at_every_vertex(tmp_path: Path) -> None:
@@ -129,7 +134,8 @@ def test_labels_are_those_of_two_depths_or_of_the_middle(tmp_path: Path) -> None
     assert found.dtype == np.int64 and found.tolist() == [3, 3, 3, 5, -1, -1]
 
 
-# ---- to fsaverage --------------------------------------------------------------------------------------------------
+# ---- to fsaverage
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_fsaverage", [N, 163842])
@@ -187,7 +193,8 @@ def test_early_cortex_is_at_the_back_and_sides_stay_sides(subject: Path) -> None
             assert (points[hits, 0].mean() < 0) == (hemisphere == "lh")
 
 
-# ---- what is wrong is named ----------------------------------------------------------------------------------------
+# ---- what is wrong is named
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["rh.func1pt8-to-layerB2.mgz", "lh.white-to-fsaverage.mgz"])
@@ -262,7 +269,8 @@ def test_arrays_that_do_not_fit_are_named(tmp_path: Path) -> None:
             flatmap.show(np.full(SHAPE, np.nan), way)
 
 
-# ---- what is drawn -------------------------------------------------------------------------------------------------
+# ---- what is drawn
+# -------------------------------------------------------------------------------------------------
 
 
 def texts(figure: Figure) -> list[str]:
@@ -277,7 +285,9 @@ def pixels(figure: Figure, path: Path) -> np.ndarray:
 
 
 def coloured(picture: np.ndarray, colour: tuple[float, float, float]) -> np.ndarray:
-    """Where the map, without the colour bar below it, has a colour: row and column as fractions of the figure."""
+    """Where the map, without the colour bar below it, has a colour: row and column as fractions of
+    the figure.
+    """
     hit = np.abs(picture - colour).max(-1) < 0.02
     hit[int(0.85 * len(hit)) :] = False
     return np.argwhere(hit) / hit.shape

@@ -1,4 +1,6 @@
-"""Maps on a subject of a pycortex store: what pycortex is given, what is refused, and a real store if there is one."""
+"""Maps on a subject of a pycortex store: what pycortex is given, what is refused, and a real store
+if there is one.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Transforms:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """pycortex as far as it is used: its flat map is a plane of the scan, x to the right, y upwards."""
+    """pycortex as far as it is used: its flat map is a plane of the scan, x to the right, y
+    upwards.
+    """
 
     def picture(
         data: Any, height: int, thick: int = 0, sampler: str = ""

@@ -1,4 +1,6 @@
-"""The command for a day on a GPU, run on the CPU: every part reports, and a failure does not stop the next part."""
+"""The command for a day on a GPU, run on the CPU: every part reports, and a failure does not stop
+the next part.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def test_dry_run(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(200)
 def test_parts_after_a_failure_run(module: ModuleType, tmp_path: Path) -> None:
-    """One part lasts too long, the next one asks for an absent GPU, and the last one still succeeds."""
+    """One part lasts too long, the next one asks for an absent GPU, and the last one still
+    succeeds.
+    """
     absent = {part.name: part for part in module.parts("cuda:7", dry=True)}
     present = {part.name: part for part in module.parts("cpu", dry=True)}
     sleeping = module.Part(

@@ -1,4 +1,6 @@
-"""Haxby et al. (2001): the published slice against its known accuracy, and nilearn's layout as a tiny folder."""
+"""Haxby et al. (2001): the published slice against its known accuracy, and nilearn's layout as a
+tiny folder.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ GRID, PER_BLOCK, N_RUNS = (4, 3, 2), 3, 3
 def published() -> Haxby:
     if not (SLICE / "bold.nii.gz").is_file():
         pytest.skip(
-            "PyMVPA's slice of Haxby 2001 is missing: expected in ../shared/data/haxby2001_slice, seen from here"
+            "PyMVPA's slice of Haxby 2001 is missing: expected in ../shared/data/haxby2001_slice, "
+            "seen from here"
         )
     return Haxby(SLICE, "slice")
 
@@ -50,7 +53,9 @@ def load(path: Path) -> NDArray[Any]:
 
 @pytest.fixture
 def full(tmp_path: Path) -> Path:
-    """The folder that nilearn leaves, tiny: 3 runs, the last without scissors; voxel (0, 0, 0) is constant in run 2."""
+    """The folder that nilearn leaves, tiny: 3 runs, the last without scissors; voxel (0, 0, 0) is
+    constant in run 2.
+    """
     rng = np.random.default_rng(0)
     lines = []
     for run in range(N_RUNS):
@@ -81,11 +86,14 @@ def by_hand(
     return float(series[np.asarray(table["labels"][here] == category)].mean())
 
 
-# ---- the published slice --------------------------------------------------------------------------------------------
+# ---- the published slice
+# --------------------------------------------------------------------------------------------
 
 
 def test_slice_reproduces_its_known_accuracy(published: Haxby) -> None:
-    """A plain ridge classifier, leaving one run out, is right in 83 % of rows (README of the slice)."""
+    """A plain ridge classifier, leaving one run out, is right in 83 % of rows (README of the
+    slice).
+    """
     betas, trials = published.betas("brain"), published.trials
     assert betas.shape == (96, 530) and betas.dtype == np.float32 and np.isfinite(betas).all()
     right = []
@@ -110,7 +118,8 @@ def test_slice_trials_and_voxels(published: Haxby) -> None:
         published.images([0])
 
 
-# ---- nilearn's layout -----------------------------------------------------------------------------------------------
+# ---- nilearn's layout
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:.*constant in some run")
@@ -183,7 +192,8 @@ def test_parent_folder_spelling_and_copies_are_the_same_data(full: Path, tmp_pat
     assert Haxby(copy, "subj1").fingerprint() != prints[0]
 
 
-# ---- pictures and words ---------------------------------------------------------------------------------------------
+# ---- pictures and words
+# ---------------------------------------------------------------------------------------------
 
 
 def test_photographs_when_they_are_there(full: Path) -> None:
@@ -226,7 +236,8 @@ def test_words_are_those_of_the_scenes(full: Path) -> None:
             data.captions([wrong])
 
 
-# ---- what goes wrong ------------------------------------------------------------------------------------------------
+# ---- what goes wrong
+# ------------------------------------------------------------------------------------------------
 
 
 def test_wrong_folders_and_missing_files(full: Path, tmp_path: Path) -> None:
@@ -292,7 +303,8 @@ def test_wrong_regions_settings_and_volumes(full: Path) -> None:
         Haxby(full, "subj1").betas("brain")
 
 
-# ---- the study ------------------------------------------------------------------------------------------------------
+# ---- the study
+# --------------------------------------------------------------------------------------------------
 
 
 def test_the_study_loads(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def test_is_the_double_loop(direction, samples, monkeypatch):
     monkeypatch.setattr(similarity, "_FEATURES_PER_BLOCK", 7)  # several blocks, one uneven
     recon, original = draw(samples=samples)
     result = quick(recon, original, direction)
-    # in takagi2023 original i is compared with reconstruction j, in braindiffuser reconstruction i with original j
+    # in takagi2023 original i is compared with reconstruction j, in braindiffuser reconstruction i
+    # with original j
     np.testing.assert_allclose(result.per_image, double_loop(recon, original, direction))
     assert result.accuracy == pytest.approx(result.per_image.mean()) and result.n == 12
     assert result.direction == direction and np.isnan(result.p) and np.isnan(result.ci).all()
@@ -96,7 +97,8 @@ def test_nan_and_constant_features_never_count_as_success(direction):
     recon[2], recon[5, 3] = 7.3, np.nan
     result = quick(recon, original, direction)
     assert result.per_image[2] == result.per_image[5] == 0
-    # the ten sound pictures: all won, except that a failed reconstruction is never beaten as a distractor either
+    # the ten sound pictures: all won, except that a failed reconstruction is never beaten as a
+    # distractor either
     sound = np.delete(result.per_image, [2, 5])
     np.testing.assert_allclose(sound, 9 / 11 if direction == "takagi2023" else 1)
     np.testing.assert_allclose(result.per_image, double_loop(recon, original, direction))
@@ -141,7 +143,9 @@ def test_bootstrap_and_permutations_by_hand(direction):
 
 
 def accuracy_and_error(r, drawn):
-    """Accuracy of drawn images, and the spread over them of how often each wins, and is beaten as a distractor."""
+    """Accuracy of drawn images, and the spread over them of how often each wins, and is beaten as a
+    distractor.
+    """
     n = len(drawn)
     won, lost_to, seen = np.zeros(n), np.zeros(n), np.zeros(n)
     for a in range(n):

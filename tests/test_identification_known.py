@@ -1,4 +1,6 @@
-"""Known answers: perfect and shuffled brains, one that knows only the category; how often intervals hold the truth."""
+"""Known answers: perfect and shuffled brains, one that knows only the category; how often intervals
+hold the truth.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def one_thread():
 
 
 def brain(n, seed, d=50, noise=4.0, uneven=0.0):
-    """Features of pictures, and of reconstructions from a brain that is noisier for some pictures than for others."""
+    """Features of pictures, and of reconstructions from a brain that is noisier for some pictures
+    than for others.
+    """
     rng = np.random.default_rng(seed)
     original = rng.normal(size=(n, d))
     spread = noise * np.exp(uneven * rng.normal(size=(n, 1)))

@@ -1,4 +1,6 @@
-"""Correlations, choice among samples, distractors of one kind, retrieval: against loops and by hand."""
+"""Correlations, choice among samples, distractors of one kind, retrieval: against loops and by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -48,13 +50,14 @@ def by_loop(r, direction, among):
 
 
 def test_identify_by_hand():
-    # original fixed, down the columns. beach .9: ties with .9, beats .2, .1. forest .5: loses to .8 and .6, beats .4.
-    # face .4: beats .1 and .3, ties with .4. dog .7: beats .2 and .4, cannot beat NaN.
+    # original fixed, down the columns. beach .9: ties with .9, beats .2, .1. forest .5: loses to .8
+    # and .6, beats .4. face .4: beats .1 and .3, ties with .4. dog .7: beats .2 and .4, cannot beat
+    # NaN.
     found = quick(BY_HAND)
     np.testing.assert_allclose(found.per_image, [2.5 / 3, 1 / 3, 2.5 / 3, 2 / 3])
     assert found.accuracy == pytest.approx(8 / 12)
-    # reconstruction fixed, along the rows. beach .9: beats all. forest .5: loses to .9, beats .3, not NaN.
-    # face .4: beats .2, loses to .6, ties with .4. dog .7: beats all.
+    # reconstruction fixed, along the rows. beach .9: beats all. forest .5: loses to .9, beats .3,
+    # not NaN. face .4: beats .2, loses to .6, ties with .4. dog .7: beats all.
     found = quick(BY_HAND, "braindiffuser")
     np.testing.assert_allclose(found.per_image, [1, 1 / 3, 1.5 / 3, 1])
     assert found.accuracy == pytest.approx(8.5 / 12)
@@ -234,7 +237,8 @@ def test_endless_repeats_are_what_many_repeats_tend_to():
 def test_retrieval_by_hand():
     true = np.array([[1.0, 0], [0, 1], [1, 1]])
     predicted = np.array([[2.0, 1.9], [0, 3], [1, 1]])
-    # cosines of brain 0 with pictures 0, 1, 2: .72, .69, .9997; brain 1: 0, 1, .71; brain 2: .71, .71, 1
+    # cosines of brain 0 with pictures 0, 1, 2: .72, .69, .9997; brain 1: 0, 1, .71; brain 2: .71,
+    # .71, 1
     found = retrieval(predicted, true, repeats=1, n_bootstrap=0)
     np.testing.assert_array_equal(found.per_image, [[0, 1], [1, 1], [1, 1]])
     assert found.image == pytest.approx(2 / 3) and found.brain == 1 and found.n_candidates == 3
@@ -242,7 +246,8 @@ def test_retrieval_by_hand():
         predicted, true, n_candidates=2, repeats=None, n_bootstrap=0
     )  # brain 0 wins against picture 1 only
     np.testing.assert_allclose(pairs.per_image[:, 0], [0.5, 1, 1])
-    # three equal brains: each is right in a third of cases. A zero vector and a NaN are never right, nor ever beaten
+    # three equal brains: each is right in a third of cases. A zero vector and a NaN are never
+    # right, nor ever beaten
     same = retrieval(np.ones((3, 2)), true, repeats=1, n_bootstrap=0)
     np.testing.assert_allclose(same.per_image[:, 1], [1 / 3, 1 / 3, 1 / 3])
     failed = retrieval(np.array([[0.0, 0], [0, 3], [np.nan, 1]]), true, repeats=1, n_bootstrap=0)

@@ -1,4 +1,6 @@
-"""LAION-fMRI: a tiny synthetic folder in the documented layout, read back against nibabel, pandas and PIL."""
+"""LAION-fMRI: a tiny synthetic folder in the documented layout, read back against nibabel, pandas
+and PIL.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ def encoded(picture: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two sessions of different lengths; session 2 is stored as scaled integers; three kinds of voxels without data."""
+    """Two sessions of different lengths; session 2 is stored as scaled integers; three kinds of
+    voxels without data.
+    """
     rng, root = np.random.default_rng(0), tmp_path / "laion"
     brain = np.ones(GRID, np.float32)
     brain[OUTSIDE] = 0
@@ -176,7 +180,8 @@ def by_hand(root: Path, mask: NDArray[np.bool_], split: str) -> list[NDArray[np.
     return found
 
 
-# ---- trials and betas -----------------------------------------------------------------------------------------------
+# ---- trials and betas
+# -----------------------------------------------------------------------------------------------
 
 
 def test_trials(root: Path) -> None:
@@ -274,7 +279,9 @@ def test_stored(root: Path) -> None:
 
 
 def test_memory_is_a_few_volumes(root: Path) -> None:
-    """One session takes 71 MB when it is whole; reading ahead takes about 10 MB, whatever its size."""
+    """One session takes 71 MB when it is whole; reading ahead takes about 10 MB, whatever its
+    size.
+    """
     shape, n_trials = (48, 40, 44), len(SHOWN[1]) * 30
     save(glm(root, BETAS, 1), np.ones((*shape, n_trials), np.float32))
     save(glm(root, "stat-rsquare_desc-R2mean"), np.ones(shape, np.float32))
@@ -302,7 +309,8 @@ def test_memory_is_a_few_volumes(root: Path) -> None:
     assert peak < 20e6
 
 
-# ---- regions --------------------------------------------------------------------------------------------------------
+# ---- regions
+# --------------------------------------------------------------------------------------------------
 
 
 def test_regions(root: Path) -> None:
@@ -343,7 +351,8 @@ def test_sessions(root: Path) -> None:
         _ = LaionFMRI(root, SUBJECT, sessions=[1, 31]).trials
 
 
-# ---- pictures -------------------------------------------------------------------------------------------------------
+# ---- pictures
+# --------------------------------------------------------------------------------------------------
 
 
 def test_pictures(root: Path) -> None:
@@ -390,7 +399,8 @@ def test_fingerprint(root: Path, tmp_path: Path) -> None:
     assert LaionFMRI(root, SUBJECT).fingerprint() != first
 
 
-# ---- damage ---------------------------------------------------------------------------------------------------------
+# ---- damage
+# --------------------------------------------------------------------------------------------------
 
 
 def rewrite(path: Path, old: str, new: str) -> None:

@@ -21,7 +21,8 @@ def test_every_import_goes_down(start_python) -> None:
 def test_the_foundation_is_imported_without_heavy_libraries(start_python) -> None:
     code = (
         "import sys, phosphene.study, phosphene.store, phosphene.parallel; "
-        "print(sorted({'numpy', 'pandas', 'zarr', 'torch', 'joblib', 'dask', 'tomlkit'} & set(sys.modules)))"
+        "print(sorted({'numpy', 'pandas', 'zarr', 'torch', 'joblib', 'dask', 'tomlkit'} & "
+        "set(sys.modules)))"
     )
     out, errors = start_python(code).communicate(timeout=60)
     assert out.strip() == "[]", errors

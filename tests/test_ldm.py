@@ -1,4 +1,6 @@
-"""The latent diffusion model: z and c against plain library calls, invariances, refusals (sampling: test_sampling)."""
+"""The latent diffusion model: z and c against plain library calls, invariances, refusals (sampling:
+test_sampling).
+"""
 
 import numpy as np
 import pytest
@@ -136,7 +138,9 @@ def test_workers_share_out_the_gpus(monkeypatch):
 
 
 def test_as_many_pictures_as_fit(monkeypatch):
-    """A picture that needs 1,000 bytes; 8,000 free on the GPU, 2,000 more held by torch but not in use."""
+    """A picture that needs 1,000 bytes; 8,000 free on the GPU, 2,000 more held by torch but not in
+    use.
+    """
     numbers = {
         "reset_peak_memory_stats": None,
         "memory_allocated": 500,

@@ -106,7 +106,9 @@ def test_every_layout_gives_the_nets_as_they_were(model, layout):
 
 
 def test_old_names_pickled_weights_and_half_precision_load_alike(sd1, tmp_path):
-    """As on the hub: an autoencoder with the attention names of 2022, .bin files, and only the variant "fp16"."""
+    """As on the hub: an autoencoder with the attention names of 2022, .bin files, and only the
+    variant "fp16".
+    """
     folder = tmp_path / "old"
     shutil.copytree(sd1.folder, folder)
     old = {"to_q.": "query.", "to_k.": "key.", "to_v.": "value.", "to_out.0.": "proj_attn."}
@@ -139,7 +141,9 @@ def test_old_names_pickled_weights_and_half_precision_load_alike(sd1, tmp_path):
 
 
 def test_shipped_configurations_have_the_published_sizes():
-    """Parameters of the U-Nets, autoencoder and text encoders, as counted in the published models."""
+    """Parameters of the U-Nets, autoencoder and text encoders, as counted in the published
+    models.
+    """
     count = {
         family: {
             net: sum(p.numel() for p in m.parameters())
@@ -255,8 +259,8 @@ loaded, memory = time.perf_counter() - start, resource.getrusage(resource.RUSAGE
 scheduler = DDIMScheduler.from_config(nets.scheduler_config)
 scheduler.set_timesteps(2)
 with torch.inference_mode():
-    ids = nets.tokenizer(["", "a cat"], padding="max_length", max_length=77, return_tensors="pt").input_ids
-    context = nets.text(ids).last_hidden_state
+    ids = nets.tokenizer(["", "a cat"], padding="max_length", max_length=77, return_tensors="pt")
+    context = nets.text(ids.input_ids).last_hidden_state
     x = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
     for t in scheduler.timesteps:
         without, given = nets.unet(torch.cat([x, x]), t, context).sample.chunk(2)
@@ -276,7 +280,9 @@ print(json.dumps({
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_full_size_stable_diffusion_on_the_cpu(tmp_path):
-    """Stable Diffusion 1.4 with random float16 weights, in the three layouts: the same picture within 12 GB."""
+    """Stable Diffusion 1.4 with random float16 weights, in the three layouts: the same picture
+    within 12 GB.
+    """
     config = shipped("sd1")
     states = random_states(config, 0.02, torch.float16)
     results = []

@@ -1,4 +1,6 @@
-"""Loading what is wrong: damaged, partial and foreign files are named in one sentence; no pickle is executed."""
+"""Loading what is wrong: damaged, partial and foreign files are named in one sentence; no pickle is
+executed.
+"""
 
 import json
 import os
@@ -13,6 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from phosphene.errors import PhospheneError
 from phosphene.ldm import loading
+
+# names that only these families have
+SDXL_BIAS = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
+SD3_BIAS = "model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias"
 
 
 @pytest.fixture(scope="module")
@@ -64,22 +70,11 @@ def test_damaged_and_foreign_files_are_named(sd1, tmp_path):
         ),
         (saved(state | {one: torch.ones(5)}), r"conv_in.bias \(5,\), expected \(16,\)"),
         (saved({"lora_unet_down_blocks_0.lora_up.weight": torch.ones(2, 2)}), "a LoRA"),
+        (saved({SDXL_BIAS: torch.ones(2)}), "SDXL"),
         (
             saved(
                 {
-                    "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias": torch.ones(
-                        2
-                    )
-                }
-            ),
-            "SDXL",
-        ),
-        (
-            saved(
-                {
-                    "model.diffusion_model.joint_blocks.0.context_block.adaLN_modulation.1.bias": torch.ones(
-                        9216
-                    ),
+                    SD3_BIAS: torch.ones(9216),
                     "model.diffusion_model.pos_embed": torch.ones(1, 36864, 2),
                 }
             ),
@@ -171,7 +166,9 @@ CODE = {
 
 @pytest.mark.parametrize("key", CODE)
 def test_a_configuration_that_asks_for_code(sd1, tmp_path, key, monkeypatch):
-    """No part of a model may name a kernel or a module; nothing is fetched, and nothing asked for it."""
+    """No part of a model may name a kernel or a module; nothing is fetched, and nothing asked for
+    it.
+    """
     import huggingface_hub
 
     def fetched(*_, **__):
@@ -224,7 +221,9 @@ def test_a_tokenizer_that_reads_other_files(sd1, tmp_path, key):
 
 
 def test_shards_that_are_not_hashed(sd1, tmp_path):
-    """A list of shards decides what is loaded: it may name only the files that are hashed and checked."""
+    """A list of shards decides what is loaded: it may name only the files that are hashed and
+    checked.
+    """
     folder = Path(shutil.copytree(sd1.folder, tmp_path / "model"))
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     shutil.copy(weights, folder / "unet" / "zzz.safetensors")

@@ -23,7 +23,10 @@ from phosphene.study import Compute, Study
 PHOTOS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
 OWN = '[data]\nkind = "arrays"\nroot = "lab"\n[decode]\nz.rois = ["all"]\nc.rois = ["all"]\n'
 SMALL = "{enabled = true, images_shared = 4, images_own = 8, sessions = 1, repeats = 1}"
-START = "a very long beginning that is the same in all of these sentences about things and places and more of them "
+START = (
+    "a very long beginning that is the same in all of these sentences about things and places "
+    "and more of them "
+)
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +116,10 @@ def test_what_a_network_gives_is_checked(model: ldm.LatentDiffusion) -> None:
 
 
 def test_nothing_is_stored_of_what_is_not_finite(
-    folder: Path,
+    folder: Path,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    model: ldm.LatentDiffusion,  # noqa: F811
+    model: ldm.LatentDiffusion,
 ) -> None:
     (tmp_path / "s.toml").write_text(OWN)
     study = Study.load(tmp_path / "s.toml", root=tmp_path / "runs")

@@ -1,4 +1,6 @@
-"""The reader of NSD against a small simulated folder: what was written in memory must come back, and nothing else."""
+"""The reader of NSD against a small simulated folder: what was written in memory must come back,
+and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +144,9 @@ def test_log_of_other_data_is_refused(copy: Path) -> None:
 
 
 def test_a_subject_who_did_not_come_to_the_last_session(copy: Path) -> None:
-    """As subj03, 04, 06 and 08: the design plans more sessions than there are files and logged trials."""
+    """As subj03, 04, 06 and 08: the design plans more sessions than there are files and logged
+    trials.
+    """
     log = copy / "nsddata/ppdata/subj01/behav/responses.tsv"
     table = pd.read_csv(log, sep="\t")
     table[table["SESSION"] < 3].to_csv(log, sep="\t", index=False)

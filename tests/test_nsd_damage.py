@@ -1,4 +1,6 @@
-"""Every file of a small NSD folder damaged in turn: a sentence that names it, or a correct result; masks are drawn."""
+"""Every file of a small NSD folder damaged in turn: a sentence that names it, or a correct result;
+masks are drawn.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Files that somebody else made: they name no other file, start no program, and damage does not go unnoticed."""
+"""Files that somebody else made: they name no other file, start no program, and damage does not go
+unnoticed.
+"""
 
 from __future__ import annotations
 
@@ -95,9 +97,9 @@ def virtual(path: Path, name: str, secret: Path, shape: tuple[int, ...], dtype: 
 @pytest.mark.parametrize("attack", [external, external_link, soft_link, virtual])
 def test_hdf5_that_refers_to_other_files(
     attack: Callable[..., None],
-    folder: Path,
+    folder: Path,  # noqa: F811
     nsd: Path,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(SECRET)
@@ -141,13 +143,16 @@ def test_hdf5_that_holds_its_data(tmp_path: Path) -> None:
 
 # Pictures
 
-EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 30\n(%pipe%touch /tmp/owned) (w) file\nshowpage\n%%EOF\n"
+EPS = (
+    b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 30\n(%pipe%touch /tmp/owned) (w) "
+    b"file\nshowpage\n%%EOF\n"
+)
 
 
 def test_pictures_start_no_program(
-    folder: Path,
+    folder: Path,  # noqa: F811
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def started(*_: Any, **__: Any) -> None:
         raise AssertionError("Ghostscript was started")
@@ -184,7 +189,9 @@ def flip_bit(path: Path, where: int) -> None:
 
 
 def unharmed(path: Path, original: bytes) -> bool:
-    """Whether a flipped bit means nothing: compressed files have a few that no decompressor looks at."""
+    """Whether a flipped bit means nothing: compressed files have a few that no decompressor looks
+    at.
+    """
     try:
         return gzip.decompress(path.read_bytes()) == gzip.decompress(original)
     except (OSError, EOFError, zlib.error):
@@ -192,9 +199,13 @@ def unharmed(path: Path, original: bytes) -> bool:
 
 
 def test_a_flipped_bit_of_a_compressed_file_is_noticed(
-    folder: Path, nsd: Path, tmp_path: Path
-) -> None:  # noqa: F811
-    """Decompression alone does not notice most of them; the checksum at the end of the file does."""
+    folder: Path,  # noqa: F811
+    nsd: Path,
+    tmp_path: Path,
+) -> None:
+    """Decompression alone does not notice most of them; the checksum at the end of the file
+    does.
+    """
     random = np.random.default_rng(0)
     noticed = 0
     write_betas(folder, "nii.gz", random.integers(0, 50, (24, 24)).astype(np.int16))

@@ -33,7 +33,9 @@ def importable_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def project(artefact: Artefact, i: int) -> None:
-    """A part whose bits change with the number of BLAS threads (a matrix-vector product summed over its rows)."""
+    """A part whose bits change with the number of BLAS threads (a matrix-vector product summed over
+    its rows).
+    """
     x = rng(0, i).standard_normal((ROWS, COLUMNS)).astype("float32")
     with artefact.part(i) as part:
         part.array("x", slice(i, i + 1), (x.T @ x[:, 0].copy())[None])
@@ -191,7 +193,9 @@ print("RAN", client.submit(sum, [1, 2]).result())
 
 
 def test_nobody_else_can_use_a_local_cluster() -> None:
-    """The scheduler refuses whoever lacks the certificates of this run, and no port serves a page."""
+    """The scheduler refuses whoever lacks the certificates of this run, and no port serves a
+    page.
+    """
     import distributed
 
     client = _local_client(distributed, 2)
@@ -211,7 +215,9 @@ def test_nobody_else_can_use_a_local_cluster() -> None:
 
 
 def grow(folder: Path, i: int) -> None:
-    """Four small parts, then parts after which a process holds 400 MB more, as one that has loaded a model does."""
+    """Four small parts, then parts after which a process holds 400 MB more, as one that has loaded
+    a model does.
+    """
     kept = globals().setdefault("_model", bytearray(400_000_000)) if i >= 4 else b""
     time.sleep(1.1 if i >= 4 else 0)  # loky looks once a second
     (folder / f"{i}-{os.getpid()}-{len(kept)}").touch()
@@ -235,7 +241,8 @@ from test_parallel import wait_there
 from phosphene.parallel import run_parts
 from phosphene.study import Compute
 if __name__ == "__main__":
-    run_parts(partial(wait_there, Path(sys.argv[1])), range(2), Compute(backend=sys.argv[2], jobs=2), "wait")
+    compute = Compute(backend=sys.argv[2], jobs=2)
+    run_parts(partial(wait_there, Path(sys.argv[1])), range(2), compute, "wait")
 """
 
 

@@ -1,4 +1,6 @@
-"""Presets against the original scripts, written out plainly here on the same networks with random weights."""
+"""Presets against the original scripts, written out plainly here on the same networks with random
+weights.
+"""
 
 from pathlib import Path
 
@@ -35,7 +37,9 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def painted(height: int, width: int, seed: int) -> np.ndarray:
-    """Blobs and grain: something at every scale, so that every way of resizing leaves its own trace."""
+    """Blobs and grain: something at every scale, so that every way of resizing leaves its own
+    trace.
+    """
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC

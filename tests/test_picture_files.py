@@ -1,4 +1,6 @@
-"""Pictures of anyone: every way in which two folders fail to fit is named, and what is read is what was written."""
+"""Pictures of anyone: every way in which two folders fail to fit is named, and what is read is what
+was written.
+"""
 
 import re
 import warnings

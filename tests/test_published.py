@@ -1,4 +1,6 @@
-"""Published rows are those of the table that was read from the sources, and stand only beside their own preset."""
+"""Published rows are those of the table that was read from the sources, and stand only beside their
+own preset.
+"""
 
 import json
 import re

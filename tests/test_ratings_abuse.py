@@ -1,4 +1,6 @@
-"""Hostile requests to the web app: refused with the right code, nothing stored, no traceback, nothing of the disk."""
+"""Hostile requests to the web app: refused with the right code, nothing stored, no traceback,
+nothing of the disk.
+"""
 
 from __future__ import annotations
 
@@ -227,7 +229,8 @@ def test_a_body_that_grows_without_end_is_cut_off(study, address):
     study.answers.consent(study.answers.rater(study.tokens[0]))
     with socket.create_connection((address.hostname, address.port), timeout=10) as sock:
         sock.sendall(
-            f"POST /r/{study.tokens[0]}/answer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"POST /r/{study.tokens[0]}/answer HTTP/1.1\r\nHost: x\r\nContent-Type: "
+            "application/json\r\n"
             "Transfer-Encoding: chunked\r\n\r\n".encode()
         )
         reply = b""

@@ -1,4 +1,6 @@
-"""The analysis of raters: by hand, against scipy and statsmodels, and by what it does to simulated raters."""
+"""The analysis of raters: by hand, against scipy and statsmodels, and by what it does to simulated
+raters.
+"""
 
 from __future__ import annotations
 
@@ -158,7 +160,9 @@ def test_nobody_errs_and_the_interval_still_has_a_width():
 
 @pytest.mark.parametrize("n_raters", [6, 20])
 def test_intervals_cover(n_raters):
-    """Studies of 100 trials; each interval against the truth it speaks of, 95 % give or take 4 standard errors."""
+    """Studies of 100 trials; each interval against the truth it speaks of, 95 % give or take 4
+    standard errors.
+    """
     rng, hits, n = np.random.default_rng(n_raters), dict.fromkeys(("rater", "image", "ci"), 0), 200
     rater_sd, image_sd = 0.4, 1.0
     centre = intercept(0.8, float(np.hypot(rater_sd, image_sd)))
@@ -182,7 +186,9 @@ def test_intervals_cover(n_raters):
 
 
 def scipy_signed_rank(counts):
-    """Two-sided p of whole numbers, in which equal differences are equal; by drawn signs where images are few."""
+    """Two-sided p of whole numbers, in which equal differences are equal; by drawn signs where
+    images are few.
+    """
     if len(counts) > 50:
         return pytest.approx(
             stats.wilcoxon(counts, zero_method="zsplit", method="asymptotic").pvalue
@@ -246,7 +252,9 @@ def test_raters_who_saw_other_images():
 
 
 def test_tests_keep_their_level():
-    """Equal methods; images differ in which method did them well. Raters then are no unit, answers neither."""
+    """Equal methods; images differ in which method did them well. Raters then are no unit, answers
+    neither.
+    """
     rng, n, trials = np.random.default_rng(0), 150, crossing(6, 60, ["a", "b"])
     studies = (
         simulate(trials, 0.8, rng, image_method_sd=1.0, rater_method_sd=0.0) for _ in range(n)

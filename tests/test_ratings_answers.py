@@ -140,7 +140,9 @@ def test_choice_and_time_are_checked(study, field, value):
 
 
 def test_many_windows_at_once_store_every_trial_once(study):
-    """Two connections to one database, as of two servers; sixteen threads answer the same trials in any order."""
+    """Two connections to one database, as of two servers; sixteen threads answer the same trials in
+    any order.
+    """
     agreed(study)
     two = (study.answers, study.reopened())
     stored: list[int] = []
@@ -206,7 +208,9 @@ def test_a_database_of_another_trial_list_is_refused(study):
 
 
 def test_the_database_itself_refuses_a_second_answer(study):
-    """Whoever writes past this module: the tables hold one answer per trial, and known choices only."""
+    """Whoever writes past this module: the tables hold one answer per trial, and known choices
+    only.
+    """
     study.answers.answer(agreed(study), 0, "left", 500)
     insert = "INSERT INTO answers (rater_id, position, choice, milliseconds, server_at) VALUES "
     engine = sa.create_engine(study.url)

@@ -1,4 +1,6 @@
-"""The web app from outside: what it answers, what it refuses, and that nothing leaks or is stored by refusals."""
+"""The web app from outside: what it answers, what it refuses, and that nothing leaks or is stored
+by refusals.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +147,9 @@ def test_a_rater_sees_no_further_than_the_trial_after_next(study, client, link):
 
 
 def test_nothing_tells_method_or_answer(study, client, link):
-    """What a rater's browser gets at a trial, all of it: ids that are random, the same for every method."""
+    """What a rater's browser gets at a trial, all of it: ids that are random, the same for every
+    method.
+    """
     trial = study.shown(0).loc[0]
     pages = [client.get(path) for path in (link, f"{link}/trial/0.json", f"{link}/trial/1.json")]
     said = "".join(page.text + str(page.headers) for page in pages)
@@ -371,7 +375,8 @@ from phosphene.ratings.app import Texts, create_app
 from phosphene.ratings.serving import serve
 table, pictures, url, study_hash, admin, *tokens = sys.argv[1:]
 answers = open_answers(url, study_hash, pd.read_parquet(table), dict(enumerate(tokens)))
-serve(create_app(answers, pictures, Texts(), admin, 5), "127.0.0.1", 0, lambda address: print(address, flush=True))
+app = create_app(answers, pictures, Texts(), admin, 5)
+serve(app, "127.0.0.1", 0, lambda address: print(address, flush=True))
 print("stopped", flush=True)
 """
 
@@ -388,7 +393,10 @@ def test_the_server_stops_when_asked_and_says_nothing_secret(study, tmp_path, st
         address, head.replace(b"/r/", b"/r/x")
     )
     with socket.create_connection((address.hostname, address.port), timeout=10) as sock:
-        half = f"POST /r/{tokens[0]}/consent HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM['Content-Type']}\r\n"
+        half = (
+            f"POST /r/{tokens[0]}/consent HTTP/1.1\r\nHost: x\r\nContent-Type: "
+            f"{FORM['Content-Type']}\r\n"
+        )
         sock.sendall(f"{half}Content-Length: 9\r\n\r\nagree".encode())
         time.sleep(0.3)
         process.send_signal(how)

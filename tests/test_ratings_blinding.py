@@ -1,4 +1,6 @@
-"""The human study is blind: an attacker with everything that browsers receive does no better than chance."""
+"""The human study is blind: an attacker with everything that browsers receive does no better than
+chance.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ RARE = 1e-3
 
 @dataclass(frozen=True)
 class Case:
-    """A study to attack: how many test images, subjects, methods, raters, trials per method, and which seeds."""
+    """A study to attack: how many test images, subjects, methods, raters, trials per method, and
+    which seeds.
+    """
 
     images: int
     subjects: int
@@ -53,7 +57,9 @@ LEAKY = Case(16, 1, METHODS, Sizes(4, 16, 0, 8), range(2))
 
 
 def pixels(method, subject, item):
-    """A picture: reconstructions of one image look alike whatever the method, photographs look like nothing else."""
+    """A picture: reconstructions of one image look alike whatever the method, photographs look like
+    nothing else.
+    """
     photograph = np.random.default_rng([item, 1]).integers(0, 256, (SIDE, SIDE, 3)).astype(float)
     if method == "":
         return photograph.astype(np.uint8)
@@ -106,7 +112,9 @@ def studies(request, tmp_path_factory):
 
 def told(outcomes):
     return {
-        name: f"{one.right} of {one.opinions} opinions right in {one.trials} trials, p = {one.p:.2g}"
+        name: (
+            f"{one.right} of {one.opinions} opinions right in {one.trials} trials, p = {one.p:.2g}"
+        )
         for name, one in outcomes.items()
     }
 
@@ -187,9 +195,11 @@ def test_ids_headers_and_lengths_are_of_no_use(studies):
 
 
 def leaky_plan(case, seed, few=False):
-    """A list as it was drawn up before: any other picture as distractor, ids by picture and role, everything twice.
+    """A list as it was drawn up before: any other picture as distractor, ids by picture and role,
+    everything twice.
 
-    Repeats stay on their side, beside another distractor. With `few`, only few pictures serve as distractors.
+    Repeats stay on their side, beside another distractor. With `few`, only few pictures serve as
+    distractors.
     """
     random = np.random.default_rng([seed, 9])
     rows = []
@@ -255,7 +265,9 @@ def leaky_with_few_distractors(tmp_path_factory):
 
 
 def marked(trials: list[Trial], correct: dict) -> tuple[list[Trial], dict]:
-    """The same trials with a mark in everything that could tell a correct candidate, and sides that follow a rule."""
+    """The same trials with a mark in everything that could tell a correct candidate, and sides that
+    follow a rule.
+    """
     changed, sides = [], {}
     for trial in trials:
         where = (trial.slot, trial.position)

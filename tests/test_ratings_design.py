@@ -1,4 +1,6 @@
-"""The trial list: balanced and blind for any numbers of methods, raters, subjects and pictures, and reproducible."""
+"""The trial list: balanced and blind for any numbers of methods, raters, subjects and pictures, and
+reproducible.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ SHARED, OWN, MIXED = "shared", "own", "mixed"
 
 
 def pool(n_images: int, n_subjects: int = 1, kind: str = SHARED) -> pd.DataFrame:
-    """Test pictures of subjects who saw the same images, each their own, or half and half; ids are not rows."""
+    """Test pictures of subjects who saw the same images, each their own, or half and half; ids are
+    not rows.
+    """
     rows = []
     for subject in range(n_subjects):
         for item in range(n_images):

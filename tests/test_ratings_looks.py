@@ -28,7 +28,9 @@ SIZES = [
 
 
 def test_a_trial_fits_every_window(browser, loop, study):
-    """A trial never scrolls, its pictures lie in the window, and no side is larger or higher than the other."""
+    """A trial never scrolls, its pictures lie in the window, and no side is larger or higher than
+    the other.
+    """
     window = Window(browser, study, 0)
 
     async def work():
@@ -190,7 +192,8 @@ def test_every_text_can_be_read(browser, loop, study, scheme):
         await window.page.evaluate("trouble('The connection is interrupted.')")
         await look()
         await window.page.evaluate(
-            "trouble(''); show('break'); document.querySelector('#break-count').textContent = '5 of 12'"
+            "trouble(''); show('break'); document.querySelector('#break-count').textContent = '5 "
+            "of 12'"
         )
         await look()
         answer_all(study, 0)

@@ -1,4 +1,6 @@
-"""The study in a browser: three raters finish it by clicks and keys, come back, double-click, lose the connection."""
+"""The study in a browser: three raters finish it by clicks and keys, come back, double-click, lose
+the connection.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this ma
 
 
 def test_three_raters_at_once_by_clicks_and_keys(browser, loop, study):
-    """One straight through; one closes the page midway and comes back; one double-clicks and goes back."""
+    """One straight through; one closes the page midway and comes back; one double-clicks and goes
+    back.
+    """
     straight, leaver, clicker = (Window(browser, study, slot) for slot in range(3))
 
     async def first():
@@ -96,7 +100,9 @@ def test_two_windows_of_one_rater_go_on_together(browser, loop, study):
 
 
 def test_pictures_are_there_before_the_clock_starts(browser, loop, study):
-    """With pictures that take 700 ms: a quick answer has a short time, and the next trial is loaded by then."""
+    """With pictures that take 700 ms: a quick answer has a short time, and the next trial is loaded
+    by then.
+    """
     window = Window(browser, study, 0)
     asked = []
 

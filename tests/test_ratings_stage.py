@@ -1,4 +1,6 @@
-"""The human study of a small study: trial list and pictures, links, answers through to the scores and the report."""
+"""The human study of a small study: trial list and pictures, links, answers through to the scores
+and the report.
+"""
 
 from __future__ import annotations
 
@@ -207,9 +209,11 @@ def test_large_pictures_are_jpeg_without_a_word():
 
 
 def test_nobody_can_try_out_all_lists(study, made):
-    """Everything random follows from the recipe: from all 512 bits of its digest, not from the 40 of its hash.
+    """Everything random follows from the recipe: from all 512 bits of its digest, not from the 40
+    of its hash.
 
-    One picture id tells whether a guess is right, so that whoever could try all keys would know every answer.
+    One picture id tells whether a guess is right, so that whoever could try all keys would know
+    every answer.
     """
     recipe = made.recipe
     assert len(recipe.digest) == 128 and recipe.digest[:10] != recipe.hash

@@ -1,4 +1,6 @@
-"""Which part of the brain knows it? Regions that nobody chose never stop a run; the study's own are always compared."""
+"""Which part of the brain knows it? Regions that nobody chose never stop a run; the study's own are
+always compared.
+"""
 
 from __future__ import annotations
 

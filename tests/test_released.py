@@ -1,4 +1,6 @@
-"""The preset nsd-released against the regression of the authors' released script: scikit-learn and himalaya."""
+"""The preset nsd-released against the regression of the authors' released script: scikit-learn and
+himalaya.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ N_TRAIN, N_TEST, N_VOXELS, N_TARGETS = 80, 30, 4, 60
 
 
 class Drawn(NamedTuple):
-    """Voxels (n_trials, n_voxels) and targets (n_images, n_targets) of pictures that are shown three times each."""
+    """Voxels (n_trials, n_voxels) and targets (n_images, n_targets) of pictures that are shown
+    three times each.
+    """
 
     data: Dataset
     X: np.ndarray
@@ -48,11 +52,13 @@ class Dataset:
 
 @pytest.fixture(scope="module")
 def drawn() -> Drawn:
-    """Collinear voxels, so that penalties up to 1 matter; targets far from 0, with noise that grows over the sessions.
+    """Collinear voxels, so that penalties up to 1 matter; targets far from 0, with noise that grows
+    over the sessions.
 
-    Means are up to 3 s.d.: beyond that every penalty is the largest, because without an intercept the mean is noise.
-    Repeats of a picture are some sessions apart, so that plain folds part them. With this seed the second best penalty
-    of every target is worse by 1e-5 of its score, so that rounding decides nothing.
+    Means are up to 3 s.d.: beyond that every penalty is the largest, because without an intercept
+    the mean is noise. Repeats of a picture are some sessions apart, so that plain folds part them.
+    With this seed the second best penalty of every target is worse by 1e-5 of its score, so that
+    rounding decides nothing.
     """
     random = np.random.default_rng(3)
     n = N_TRAIN + N_TEST
@@ -75,7 +81,9 @@ def drawn() -> Drawn:
 
 @pytest.fixture(scope="module")
 def script(drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and penalties of the released script: its calls of scikit-learn and himalaya, in float32."""
+    """Predictions and penalties of the released script: its calls of scikit-learn and himalaya, in
+    float32.
+    """
     images = drawn.data.trials["image"].to_numpy()
     train = images < N_TRAIN
     means = np.stack(
@@ -91,7 +99,9 @@ def script(drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
 def compare(
     study: Study, drawn: Drawn, script: tuple[np.ndarray, np.ndarray]
 ) -> tuple[float, float]:
-    """Return the largest difference of predictions, in s.d. of the targets, and the share of equal penalties."""
+    """Return the largest difference of predictions, in s.d. of the targets, and the share of equal
+    penalties.
+    """
     parts = decoding.decompose(study, drawn.data, drawn.X)
     predicted = decoding.predict(study, drawn.data, drawn.X, drawn.Y, False, parts)
     prediction, alphas = script
@@ -128,7 +138,9 @@ def test_every_departure_from_the_script_is_seen(drawn, script, name):
 
 
 def test_predictions_lack_the_mean_of_the_targets(drawn):
-    """What is questionable about the script: its predictions are centred on 0, wherever the targets are."""
+    """What is questionable about the script: its predictions are centred on 0, wherever the targets
+    are.
+    """
     predicted = decoding.predict(RELEASED, drawn.data, drawn.X, drawn.Y, False).prediction
     means = drawn.Y[:N_TRAIN].mean(axis=0)
     far = np.abs(means) > 2

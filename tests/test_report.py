@@ -1,4 +1,6 @@
-"""The report without a browser: which numbers stand where, which pictures are shown, what the page is made of."""
+"""The report without a browser: which numbers stand where, which pictures are shown, what the page
+is made of.
+"""
 
 from __future__ import annotations
 
@@ -289,7 +291,9 @@ def test_colours_stand_out_from_the_page(theme):
 
 
 def seen_by(colour: str, matrix: np.ndarray) -> np.ndarray:
-    """Colour as a dichromat sees it (Machado, Oliveira & Fernandes 2009, severity 1), in CIE Lab."""
+    """Colour as a dichromat sees it (Machado, Oliveira & Fernandes 2009, severity 1), in CIE
+    Lab.
+    """
     from skimage.color import rgb2lab
 
     linear = np.where(

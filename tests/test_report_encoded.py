@@ -1,4 +1,6 @@
-"""The encoding half in the report: what is said of maps, numbers by region, and the section in a browser."""
+"""The encoding half in the report: what is said of maps, numbers by region, and the section in a
+browser.
+"""
 
 from __future__ import annotations
 
@@ -125,8 +127,10 @@ def test_the_caption_of_joint_models_says_what_only_one_explains() -> None:
     tables = {NOISE[0]: first, NOISE[2]: last}
     said, alt = words("noise", study_maps.panel_names("noise", NOISE), tables)
     assert said == (
-        "As mean R² of a region, only z explains up to 0.010 at noise 0.2 (early cortex) and 0.050 at noise 0.8 "
-        "(ventral cortex); only zc explains up to 0.020 at noise 0.2 (ventral cortex) and 0.060 at noise 0.8 (early "
+        "As mean R² of a region, only z explains up to 0.010 at noise 0.2 (early cortex) and "
+        "0.050 at noise 0.8 "
+        "(ventral cortex); only zc explains up to 0.020 at noise 0.2 (ventral cortex) and 0.060 "
+        "at noise 0.8 (early "
         "cortex)."
     )
     assert (
@@ -173,8 +177,10 @@ def test_the_caption_of_text_names_its_references() -> None:
     }
     said, alt = words("text", names, tables)
     assert said == (
-        "As mean R² of a region, zc adds at most 0.010 in ventral cortex (another picture’s text, over z), 0.020 in "
-        "ventral cortex (empty text, over z) and 0.030 in ventral cortex (zc over zc with empty text)."
+        "As mean R² of a region, zc adds at most 0.010 in ventral cortex (another picture’s text, "
+        "over z), 0.020 in "
+        "ventral cortex (empty text, over z) and 0.030 in ventral cortex (zc over zc with empty "
+        "text)."
     )
     assert "zc over zc with empty text: adds early 0.020, ventral 0.030" in alt
     assert study_maps.pair_of("text", tables) == ("the reference", "zc")

@@ -45,7 +45,9 @@ def draw(n: int, sizes: tuple[int, ...] = (7, 12, 20), t: int = 6, seed: int = 0
 
 
 def scaled(spaces, train, mix):
-    """Standardised by the training rows, then weighted: what one penalty for all columns has to see."""
+    """Standardised by the training rows, then weighted: what one penalty for all columns has to
+    see.
+    """
     parts = [
         StandardScaler().fit(X[train]).transform(X) * np.sqrt(m)
         for X, m in zip(spaces.values(), mix, strict=True)

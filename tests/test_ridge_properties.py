@@ -1,4 +1,6 @@
-"""RidgeCV over drawn shapes: the textbook's answers, himalaya's and scikit-learn's, from memory, tensors and disk."""
+"""RidgeCV over drawn shapes: the textbook's answers, himalaya's and scikit-learn's, from memory,
+tensors and disk.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ drawn = settings(max_examples=25, deadline=None, derandomize=True)
 
 @dataclass(frozen=True)
 class Problem:
-    """A regression to solve, the ``cv`` and ``groups`` that are given to fit, and the splits that these mean."""
+    """A regression to solve, the ``cv`` and ``groups`` that are given to fit, and the splits that
+    these mean.
+    """
 
     X: np.ndarray
     Y: np.ndarray
@@ -48,7 +52,9 @@ class Problem:
         return Problem(X, Y, new, self.cv, self.groups, self.splits)
 
     def oracle(self, alphas, scoring="r2", **how):
-        """The textbook's scores of float64 copies; 0 where the target of a fold is constant, as RidgeCV promises."""
+        """The textbook's scores of float64 copies; 0 where the target of a fold is constant, as
+        RidgeCV promises.
+        """
         X, Y, folds = self.X.astype(float), self.Y.astype(float), []
         for train, test in self.splits:
             with np.errstate(all="ignore"):
@@ -117,7 +123,8 @@ def plain(n, p, t=8, seed=0):
 def assert_same_fit(actual, expected, rtol=1e-9):
     """Equal up to rounding: relative to the largest coefficient, and to scores of at least one.
 
-    Where two penalties score the same, either may be chosen: a correlation with one feature knows no penalty.
+    Where two penalties score the same, either may be chosen: a correlation with one feature knows
+    no penalty.
     """
     np.testing.assert_allclose(actual.cv_scores_, expected.cv_scores_, rtol=rtol, atol=rtol)
     clear = clear_winners(expected.cv_scores_, 10 * rtol)
@@ -135,7 +142,9 @@ def assert_same_to_the_bit(actual, expected):
 
 
 def clear_winners(scores, tolerance):
-    """Targets whose best score is ahead of the second by more than `tolerance`, relative to scores of at least one."""
+    """Targets whose best score is ahead of the second by more than `tolerance`, relative to scores
+    of at least one.
+    """
     second, best = np.sort(scores, axis=0)[-2:]
     return best - second > tolerance * np.maximum(1.0, np.abs(best))
 
@@ -147,7 +156,8 @@ def assert_relatively_close(actual, expected, tolerance):
     )
 
 
-# ---- the textbook and himalaya ---------------------------------------------------------------------------------------
+# ---- the textbook and himalaya
+# ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("standardize", [True, False])
@@ -273,7 +283,8 @@ def test_float32_agrees_with_himalaya_in_float32(problem):
     )
 
 
-# ---- correlation, which is computed without predictions --------------------------------------------------------------
+# ---- correlation, which is computed without predictions
+# --------------------------------------------------------------
 
 
 @drawn
@@ -283,12 +294,14 @@ def test_float32_agrees_with_himalaya_in_float32(problem):
 )
 def test_correlation_is_the_textbook_one_in_both_precisions_and_under_large_alphas(problem, dtype):
     problem = problem.astype(dtype)
-    # two or three test rows with nearly equal predictions have no stable correlation in any arithmetic
+    # two or three test rows with nearly equal predictions have no stable correlation in any
+    # arithmetic
     assume(min(len(np.unique(problem.Y[test], axis=0)) for _, test in problem.splits) > 3)
     model = RidgeCV(WIDE, cv=problem.cv, scoring="correlation").fit(
         problem.X, problem.Y, problem.groups
     )
-    # rounding of the features by eps moves the answer by eps * eigenvalue / alpha, and n * p is the sum of eigenvalues
+    # rounding of the features by eps moves the answer by eps * eigenvalue / alpha, and n * p is the
+    # sum of eigenvalues
     amplified = 1 + problem.X.size / WIDE[:, None]
     tolerance = 1e-9 if dtype == np.float64 else 1e-5 + EPS32 * amplified
     expected = problem.oracle(WIDE, "correlation")
@@ -308,11 +321,14 @@ def test_correlation_of_predictions_that_do_not_differ_is_zero(dtype, n_alphas):
     np.testing.assert_allclose(model.cv_scores_, 0.0, atol=1e-6)
 
 
-# ---- arrays of all kinds ---------------------------------------------------------------------------------------------
+# ---- arrays of all kinds
+# ---------------------------------------------------------------------------------------------
 
 
 class ColumnsOnly:
-    """Targets or coefficients that only have a shape and columns, and note how many of these are asked for at once."""
+    """Targets or coefficients that only have a shape and columns, and note how many of these are
+    asked for at once.
+    """
 
     def __init__(self, values, chunks=None):
         self.values, self.shape, self.asked = values, values.shape, []
@@ -481,12 +497,15 @@ def test_coefficients_of_a_tensor_fit_on_disk_predict_tensors(tmp_path):
     )
 
 
-# ---- repeats ---------------------------------------------------------------------------------------------------------
+# ---- repeats
+# --------------------------------------------------------------------------------------------------
 
 
 @st.composite
 def repeats(draw):
-    """A problem whose targets are ``values[rows]``: rows in any order, some never used, some used often."""
+    """A problem whose targets are ``values[rows]``: rows in any order, some never used, some used
+    often.
+    """
     problem = draw(problems(flaws=("constant", "duplicated")))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     n = len(problem.X)
@@ -574,7 +593,8 @@ def test_rows_of_repeats_that_cannot_be_are_refused_in_one_sentence(values, rows
     assert "\n" not in str(caught.value)
 
 
-# ---- decompositions --------------------------------------------------------------------------------------------------
+# ---- decompositions
+# --------------------------------------------------------------------------------------------------
 
 FOLDS = {
     "contiguous": 4,
@@ -713,7 +733,8 @@ def test_a_decomposition_is_refused_for_targets_that_repeat_other_rows(targets):
         RidgeCV(ALPHAS).fit(parts, targets)
 
 
-# ---- what is refused -------------------------------------------------------------------------------------------------
+# ---- what is refused
+# -------------------------------------------------------------------------------------------------
 
 
 @drawn
@@ -741,11 +762,16 @@ def test_one_value_that_is_not_finite_is_refused_with_a_sentence_wherever_it_is(
         assert "\n" not in str(caught.value)
 
 
-# ---- scikit-learn ----------------------------------------------------------------------------------------------------
+# ---- scikit-learn
+# --------------------------------------------------------------------------------------------------
 
 EXPECTED_FAILURES = {
-    "check_dtype_object": "features of type object are refused: they are a mistake more often than numbers",
-    "check_fit2d_1sample": "one row is refused since it cannot be split into folds, not in the words of the check",
+    "check_dtype_object": (
+        "features of type object are refused: they are a mistake more often than numbers"
+    ),
+    "check_fit2d_1sample": (
+        "one row is refused since it cannot be split into folds, not in the words of the check"
+    ),
 }
 
 
@@ -755,7 +781,8 @@ EXPECTED_FAILURES = {
     ids=["plain", "changed"],
 )
 def test_scikit_learn_checks_pass_but_for_those_that_have_a_reason(model):
-    # on_skip: the check of array API inputs runs only where SCIPY_ARRAY_API is set before SciPy is imported
+    # on_skip: the check of array API inputs runs only where SCIPY_ARRAY_API is set before SciPy is
+    # imported
     results = check_estimator(model, expected_failed_checks=EXPECTED_FAILURES, on_skip=None)
     failed = {result["check_name"] for result in results if result["status"] == "xfail"}
     assert failed == set(EXPECTED_FAILURES), "a reason that is no longer needed"

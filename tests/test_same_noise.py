@@ -1,4 +1,6 @@
-"""One noise for all pictures: which settings share it, and that neither parts nor batches change a bit."""
+"""One noise for all pictures: which settings share it, and that neither parts nor batches change a
+bit.
+"""
 
 from __future__ import annotations
 

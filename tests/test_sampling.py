@@ -1,4 +1,6 @@
-"""Sampling against diffusers' pipeline and scheduler, and against the paper's released code written out in float64."""
+"""Sampling against diffusers' pipeline and scheduler, and against the paper's released code written
+out in float64.
+"""
 
 import copy
 import json
@@ -31,7 +33,9 @@ def bundled():
 
 @pytest.fixture(scope="module", params=["1.x", "2.x"])
 def small(request):
-    """A small model of the kind of Stable Diffusion 1.x or 2.x, random weights, and the pipeline of diffusers."""
+    """A small model of the kind of Stable Diffusion 1.x or 2.x, random weights, and the pipeline of
+    diffusers.
+    """
     from diffusers import (
         AutoencoderKL,
         DDIMScheduler,
@@ -167,7 +171,9 @@ def scheduler(name):
 
 
 def made_up(x, t):
-    """What a network could say, so that only the sampler is compared; float64, so that rounding cannot hide a slip."""
+    """What a network could say, so that only the sampler is compared; float64, so that rounding
+    cannot hide a slip.
+    """
     return torch.sin(3 * x) + 0.001 * t * x
 
 
@@ -204,10 +210,11 @@ def test_timesteps_are_those_of_stable_diffusion():
 
 
 def released(predict, x0, noise, t_enc=40):
-    """The released code's sampler from the formulas of DDIM (Song et al. 2021, eta 0), all in float64.
+    """The released code's sampler from the formulas of DDIM (Song et al. 2021, eta 0), all in
+    float64.
 
-    Timesteps 1, 21, ..., 981; noise with the alpha of index 40; steps from index 39 down; the alpha before the step of
-    index 0 is that of timestep 0 (paper, section C).
+    Timesteps 1, 21, ..., 981; noise with the alpha of index 40; steps from index 39 down; the alpha
+    before the step of index 0 is that of timestep 0 (paper, section C).
     """
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     cumulative = np.cumprod(1.0 - betas)
@@ -245,7 +252,9 @@ def test_sampler_paper_equals_the_released_code(name):
 
 
 def test_pictures_of_sampler_paper_equal_the_released_code(bundled):
-    """All of it with the bundled model in float64, pictures cut to 8 bits as the released code does."""
+    """All of it with the bundled model in float64, pictures cut to 8 bits as the released code
+    does.
+    """
     z = bundled.image_to_latent(
         np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
     )

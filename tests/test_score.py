@@ -1,4 +1,6 @@
-"""Scores of anyone's pictures against plain loops written from the definitions, and what the command says of them."""
+"""Scores of anyone's pictures against plain loops written from the definitions, and what the
+command says of them.
+"""
 
 import json
 from pathlib import Path

@@ -127,7 +127,9 @@ def test_signed_rank_does_not_depend_on_the_unit(seed):
 
 
 def scipy_signed_rank(difference):
-    """Exact by scipy's permutations of signs where these are few, else by its normal approximation."""
+    """Exact by scipy's permutations of signs where these are few, else by its normal
+    approximation.
+    """
     if len(difference) > 50:
         return scipy_stats.wilcoxon(difference, zero_method="zsplit", method="asymptotic").pvalue
     ranks = scipy_stats.rankdata(np.abs(difference))
@@ -226,7 +228,8 @@ def test_hierarchical_bootstrap_has_the_variance_of_both_levels(same_images):
     subjects, images, n, s = 0.1 * rng.normal(size=12), rng.normal(size=40), 40, 12
     scores = subjects[:, None] + images + 0.3 * rng.normal(size=(s, n))
     low, high = hierarchical_bootstrap(scores, same_images=same_images, n_bootstrap=3000)
-    # resampling rows of a table: variance of row means over rows, and of what is left within rows over columns
+    # resampling rows of a table: variance of row means over rows, and of what is left within rows
+    # over columns
     within = scores.var(axis=1).mean() / (n * s)
     if same_images:  # drawn columns are common to all drawn rows
         residual = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()

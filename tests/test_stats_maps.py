@@ -1,4 +1,6 @@
-"""Maps: p by simulation, scipy and enumeration; intervals by their coverage and against a plain loop."""
+"""Maps: p by simulation, scipy and enumeration; intervals by their coverage and against a plain
+loop.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def test_p_is_uniform_after_a_whole_fit_to_noise():
 
 
 def test_false_discoveries_over_a_hundred_null_maps():
-    """About 5 % of maps without any effect have a discovery, also where neighbours share their noise (fewer do)."""
+    """About 5 % of maps without any effect have a discovery, also where neighbours share their
+    noise (fewer do).
+    """
     rng = np.random.default_rng(0)
     any_found = {0.0: 0, 0.8: 0}
     for smooth in any_found:
@@ -192,7 +196,9 @@ def test_voxels_without_a_correlation_are_nan_and_spoil_no_other():
 
 
 class OnDisk:
-    """Columns of float16 that only come in slices, like a zarr array; notes how many were asked for at once."""
+    """Columns of float16 that only come in slices, like a zarr array; notes how many were asked for
+    at once.
+    """
 
     def __init__(self, values: np.ndarray) -> None:
         self.values, self.shape, self.widest = values.astype(np.float16), values.shape, 0

@@ -1,4 +1,6 @@
-"""Artefacts: named by their recipe, whole or absent, the same bits however often the making of them was killed."""
+"""Artefacts: named by their recipe, whole or absent, the same bits however often the making of them
+was killed.
+"""
 
 from __future__ import annotations
 
@@ -155,7 +157,9 @@ def test_an_artefact_is_small_when_pickled(tmp_path: Path) -> None:
 
 
 def _killed_at(root: Path, step: int, after: bool) -> None:
-    """Child process: make the artefact, kill -9 itself right before or after the step-th file appears."""
+    """Child process: make the artefact, kill -9 itself right before or after the step-th file
+    appears.
+    """
     replace, count = os.replace, iter(range(10**6))
 
     def counted(source: str, target: str) -> None:
@@ -330,7 +334,9 @@ def test_two_processes_at_once_tear_nothing(tmp_path: Path, whole: dict[str, byt
 def test_another_process_may_finish_at_any_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between any two file operations of `finish` and `progress` the other run may remove the folder of markers."""
+    """Between any two file operations of `finish` and `progress` the other run may remove the
+    folder of markers.
+    """
     looked, entry = [], disk.entry
 
     def entry_while_the_other_finishes(path: Path) -> disk.Entry:
@@ -354,7 +360,9 @@ def test_another_process_may_finish_at_any_moment(
 def test_a_second_run_keeps_the_markers_of_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both see that there is no plan; when the second one writes it, a part of the first is done already."""
+    """Both see that there is no plan; when the second one writes it, a part of the first is done
+    already.
+    """
     first, second = (Store(tmp_path).artefact(RECIPE) for _ in range(2))
     first.create_array("z", shape=(ROWS, COLUMNS), dtype="float32", chunks=(4, COLUMNS))
     planned = Artefact._planned

@@ -1,4 +1,6 @@
-"""The cortex that can be turned: the page holds what was given, loads nothing, and a browser draws it."""
+"""The cortex that can be turned: the page holds what was given, loads nothing, and a browser draws
+it.
+"""
 
 from __future__ import annotations
 

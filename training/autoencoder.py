@@ -27,7 +27,9 @@ def build(config: dict[str, Any]) -> AutoencoderKL:
 def loss_of(
     model: AutoencoderKL, pictures: torch.Tensor, kl: float, blend: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reconstruction error; for some batches also of blended latents against the blended pictures."""
+    """Reconstruction error; for some batches also of blended latents against the blended
+    pictures.
+    """
     posterior = model.encode(pictures).latent_dist
     z = posterior.sample()
     out = model.decode(z).sample
@@ -44,10 +46,12 @@ def loss_of(
 
 
 def blends(z: torch.Tensor, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Blend latents and pictures alike: half with another of the batch, half with its mean, more here and less there.
+    """Blend latents and pictures alike: half with another of the batch, half with its mean, more
+    here and less there.
 
-    A linear map from a noisy brain predicts the average of all latents that fit. An autoencoder trained on pictures
-    alone decodes such an average to false colours; trained on blends, to the average of those pictures.
+    A linear map from a noisy brain predicts the average of all latents that fit. An autoencoder
+    trained on pictures alone decodes such an average to false colours; trained on blends, to the
+    average of those pictures.
     """
     half = len(z) // 2
     share = torch.rand(len(z), 1, 4, 4)

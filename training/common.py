@@ -1,4 +1,6 @@
-"""What every part of the training shares: the configuration, the drawn scenes, checkpoints, learning rates."""
+"""What every part of the training shares: the configuration, the drawn scenes, checkpoints,
+learning rates.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def _render_many(job: tuple[int, int, int, int]) -> np.ndarray:
 
 
 class Scenes:
-    """The drawn scenes of a configuration: pictures painted once and kept on disk, words and labels."""
+    """The drawn scenes of a configuration: pictures painted once and kept on disk, words and
+    labels.
+    """
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.seed, self.size = config["seed"], config["data"]["size"]
@@ -52,7 +56,9 @@ class Scenes:
 
     @cached_property
     def pictures(self) -> np.ndarray:
-        """Pictures as uint8 (n, size, size, 3): those to learn from first, then the held-out ones."""
+        """Pictures as uint8 (n, size, size, 3): those to learn from first, then the held-out
+        ones.
+        """
         return np.load(self.file, mmap_mode="r")
 
     @cached_property
@@ -95,12 +101,16 @@ def load_config(path: str | Path) -> dict[str, Any]:
 
 
 def rank() -> int:
-    """Number of this worker, from 0: workers draw different pictures and average their gradients."""
+    """Number of this worker, from 0: workers draw different pictures and average their
+    gradients.
+    """
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def warm_cosine(share: float, warm: float = 0.03) -> float:
-    """Learning-rate factor after `share` (0..1) of the training: a short warm-up, then half a cosine."""
+    """Learning-rate factor after `share` (0..1) of the training: a short warm-up, then half a
+    cosine.
+    """
     return (
         share / warm
         if share < warm
@@ -109,7 +119,9 @@ def warm_cosine(share: float, warm: float = 0.03) -> float:
 
 
 class Run:
-    """A training loop that survives being killed: checkpoints every few minutes, resumes by itself."""
+    """A training loop that survives being killed: checkpoints every few minutes, resumes by
+    itself.
+    """
 
     def __init__(
         self,
@@ -152,7 +164,9 @@ class Run:
             self.save()
 
     def _average_gradients(self) -> None:
-        """Average gradients over the workers, and the time spent too, so that all of them stop at the same step."""
+        """Average gradients over the workers, and the time spent too, so that all of them stop at
+        the same step.
+        """
         now = time.monotonic()
         self.spent += now - self._clock
         self._clock = now

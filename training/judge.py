@@ -1,4 +1,6 @@
-"""The judge: a small network, trained apart from the generator, that says what is seen, in which colour and where."""
+"""The judge: a small network, trained apart from the generator, that says what is seen, in which
+colour and where.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from phosphene.perceptual import JUDGE_FILE, Judge
 
 
 def disturb(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Blur, noise and contrast of random strength, so that the judge reads a picture rather than its pixels."""
+    """Blur, noise and contrast of random strength, so that the judge reads a picture rather than
+    its pixels.
+    """
     if rng.random() < 0.3:
         small = F.interpolate(
             pictures, scale_factor=float(rng.uniform(0.5, 0.9)), mode="bilinear", antialias=True

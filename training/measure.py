@@ -19,12 +19,14 @@ from phosphene.perceptual import JUDGE_FILE, judge_labels, load_judge
 
 CARD = """# The bundled model
 
-A small latent diffusion model of drawn scenes (`phosphene.data.scenes`), made by `training/train.py` on 2 CPU cores
-from the configuration `training/config.toml`. The same classes as Stable Diffusion 1.4: AutoencoderKL,
-UNet2DConditionModel with cross-attention, CLIPTextModel, CLIP's tokenizer format, and the same noise schedule. Pictures
-are {side}x{side}, latents {latent}, contexts {context}. Weights are float16 safetensors.
+A small latent diffusion model of drawn scenes (`phosphene.data.scenes`), made by
+`training/train.py` on 2 CPU cores from the configuration `training/config.toml`. The same classes
+as Stable Diffusion 1.4: AutoencoderKL, UNet2DConditionModel with cross-attention, CLIPTextModel,
+CLIP's tokenizer format, and the same noise schedule. Pictures are {side}x{side}, latents {latent},
+contexts {context}. Weights are float16 safetensors.
 
-It knows 18 kinds of object, 9 colours and 9 places and nothing else; it is for demonstrations, tests and teaching.
+It knows 18 kinds of object, 9 colours and 9 places and nothing else; it is for demonstrations,
+tests and teaching.
 The judge (`phosphene/judge`) was trained apart, on scenes alone, and has no part in any picture.
 
 | on held-out scenes | |
@@ -34,7 +36,9 @@ The judge (`phosphene/judge`) was trained apart, on scenes alone, and has no par
 
 
 def generated(model: LatentDiffusion, scenes: Scenes, count: int = 200) -> dict[str, float]:
-    """Have the judge look at pictures made from captions of single-object scenes (guidance 5, 50 steps)."""
+    """Have the judge look at pictures made from captions of single-object scenes (guidance 5, 50
+    steps).
+    """
     ids = [i for i in scenes.held_out if len(scenes.scenes[i].things) == 1][:count]
     pictures = []
     for start in range(0, count, 50):
@@ -52,7 +56,9 @@ def generated(model: LatentDiffusion, scenes: Scenes, count: int = 200) -> dict[
 
 
 def psnr(model: LatentDiffusion, scenes: Scenes) -> float:
-    """Mean peak signal-to-noise ratio in decibel after encoding and decoding, of 8-bit pictures as users get them."""
+    """Mean peak signal-to-noise ratio in decibel after encoding and decoding, of 8-bit pictures as
+    users get them.
+    """
     pictures = np.array(scenes.pictures[scenes.held_out.start :])
     out = np.concatenate(
         [model.latent_to_image(model.image_to_latent(p)) for p in np.array_split(pictures, 20)]

@@ -18,7 +18,9 @@ BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def make_tokenizer(captions: list[list[str]], length: int) -> None:
-    """Learn byte pairs from the captions and save them in CLIP's own format, vocab.json and merges.txt."""
+    """Learn byte pairs from the captions and save them in CLIP's own format, vocab.json and
+    merges.txt.
+    """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])

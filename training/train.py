@@ -1,7 +1,8 @@
 """Make the bundled model and its judge: ``python training/train.py``.
 
-Every part that has not ended yet is trained, from its last checkpoint if it has one; then everything is measured on
-held-out scenes and the figures are written to ``figures.json`` and into the model card.
+Every part that has not ended yet is trained, from its last checkpoint if it has one; then
+everything is measured on held-out scenes and the figures are written to ``figures.json`` and into
+the model card.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ PARTS = ("autoencoder", "text", "judge", "unet")
 
 
 def work(rank: int, workers: int, part: str, config: dict[str, Any]) -> None:
-    """Train one part as worker `rank`; one thread on a core of its own, which on few cores beats many."""
+    """Train one part as worker `rank`; one thread on a core of its own, which on few cores beats
+    many.
+    """
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {rank % (os.cpu_count() or 1)})
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(config["port"] + PARTS.index(part)))

@@ -63,7 +63,9 @@ class Contexts:
         return self.model(tokens(self.tokenizer, captions)).last_hidden_state
 
     def of(self, ids: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-        """One context per picture: one caption's states, the mean over several, or now and then the empty prompt's."""
+        """One context per picture: one caption's states, the mean over several, or now and then the
+        empty prompt's.
+        """
         counts = np.where(rng.random(len(ids)) < self.average, rng.integers(2, 6, len(ids)), 1)
         chosen = [rng.choice(5, count, replace=False) for count in counts]
         states = self._states(

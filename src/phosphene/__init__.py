@@ -1,4 +1,6 @@
-"""phosphene: from brain activity to pictures, and from diffusion models to explanations of visual cortex."""
+"""phosphene: from brain activity to pictures, and from diffusion models to explanations of visual
+cortex.
+"""
 
 from __future__ import annotations
 

@@ -16,10 +16,11 @@ from phosphene.study import Compute, Study
 
 
 def betas(study: Study, compute: Compute | None = None) -> list[Artefact]:
-    """Take the responses of the study's regions out of the scans; one artefact per subject and set of regions.
+    """Take the responses of the study's regions out of the scans; one artefact per subject and set
+    of regions.
 
-    Arrays `betas/session01`, ... (n_trials, n_voxels) as stored, table `voxels`. Data that are small are read where
-    they are used and give no artefact.
+    Arrays `betas/session01`, ... (n_trials, n_voxels) as stored, table `voxels`. Data that are
+    small are read where they are used and give no artefact.
     """
     found = [
         stages.betas(study, subject, getattr(study.decode, feature).rois, compute or Compute())
@@ -39,10 +40,11 @@ def extract(
     study : Study
     compute : Compute, optional
     features : sequence of str
-        Names as :mod:`phosphene.feature_names` reads them, such as "zc@0.5" or "unet/mid@0.8/step=20"; by default the
-        z and c that decoding predicts.
+        Names as :mod:`phosphene.feature_names` reads them, such as "zc@0.5" or
+        "unet/mid@0.8/step=20"; by default the z and c that decoding predicts.
     components : int
-        Cut them to that many principal components, fitted on the training pictures; 0 leaves them as they are.
+        Cut them to that many principal components, fitted on the training pictures; 0 leaves them
+        as they are.
     """
     if not features:
         return [
@@ -97,9 +99,10 @@ def evaluate(study: Study, compute: Compute | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per subject, mode, source ("brain", or a baseline: "shuffled", "true"), space, preset, direction and
-        selection (which of the samples counts): accuracy from 0 to 1, ci_low, ci_high (bootstrap over images), p
-        (permuted pairing), n, samples. :func:`measures` has the other measures too.
+        One row per subject, mode, source ("brain", or a baseline: "shuffled", "true"), space,
+        preset, direction and selection (which of the samples counts): accuracy from 0 to 1, ci_low,
+        ci_high (bootstrap over images), p (permuted pairing), n, samples. :func:`measures` has the
+        other measures too.
     """
     columns = [
         "subject",
@@ -126,19 +129,22 @@ def evaluate(study: Study, compute: Compute | None = None) -> pd.DataFrame:
 
 
 def measures(study: Study, compute: Compute | None = None) -> pd.DataFrame:
-    """Score the reconstructions of all subjects by every measure of the study's presets (docs/scoring.md).
+    """Score the reconstructions of all subjects by every measure of the study's presets
+    (docs/scoring.md).
 
     Returns
     -------
     DataFrame
-        One row per subject, mode, source, preset, metric, direction and selection: value, ci_low, ci_high (bootstrap
-        over images), p, chance, better ("higher" or "lower"), n, samples.
+        One row per subject, mode, source, preset, metric, direction and selection: value, ci_low,
+        ci_high (bootstrap over images), p, chance, better ("higher" or "lower"), n, samples.
     """
     return evaluation.all_tables(study, "scores", compute or Compute())
 
 
 def comparisons(study: Study, compute: Compute | None = None) -> pd.DataFrame:
-    """Compare the study's modes on the same images: paired bootstrap, signed-rank, corrected (Holm, FDR)."""
+    """Compare the study's modes on the same images: paired bootstrap, signed-rank, corrected (Holm,
+    FDR).
+    """
     return evaluation.comparisons(study, compute or Compute())
 
 
@@ -165,7 +171,9 @@ def score(recons: Any, originals: Any, preset: str = "all", **options: Any) -> p
 
 
 def audit(study: Study, compute: Compute | None = None) -> pd.DataFrame:
-    """Ask of a study's results what a sceptical reader would: baselines, leaks, overlap, collapse (docs/audit.md)."""
+    """Ask of a study's results what a sceptical reader would: baselines, leaks, overlap, collapse
+    (docs/audit.md).
+    """
     from phosphene.auditing import audit_table
 
     return audit_table(study, compute or Compute())
@@ -188,8 +196,8 @@ def encode(
     Returns
     -------
     DataFrame
-        subject, model and the columns of :func:`phosphene.encoding.maps`, one row per model and voxel; p_permuted where
-        `encode.permutations` is set.
+        subject, model and the columns of :func:`phosphene.encoding.maps`, one row per model and
+        voxel; p_permuted where `encode.permutations` is set.
     """
     from phosphene import encoding
 
@@ -215,7 +223,9 @@ def report(study: Study, compute: Compute | None = None) -> Path:
 
 
 def plan(study: Study) -> Iterator[Recipe]:
-    """Everything a study makes, each once and in the order in which it is made, without making it."""
+    """Everything a study makes, each once and in the order in which it is made, without making
+    it.
+    """
     yield from {recipe.hash: recipe for recipe in _planned(study)}.values()
 
 

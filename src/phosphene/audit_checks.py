@@ -1,6 +1,8 @@
-"""The arithmetic of the audit: overlap, collapse, rescaling, folds that share repeats, clusters held out.
+"""The arithmetic of the audit: overlap, collapse, rescaling, folds that share repeats, clusters
+held out.
 
-Arrays in, arrays out. What the numbers mean, and from where on they are a fault, is said in :mod:`phosphene.auditing`.
+Arrays in, arrays out. What the numbers mean, and from where on they are a fault, is said in
+:mod:`phosphene.auditing`.
 """
 
 from __future__ import annotations
@@ -34,16 +36,20 @@ class RowsOf(Protocol):
 
 
 class Nearest(NamedTuple):
-    """The candidate that is most similar to each query: its row, and the Pearson correlation (NaN: none is defined)."""
+    """The candidate that is most similar to each query: its row, and the Pearson correlation (NaN:
+    none is defined).
+    """
 
     row: Ints
     r: Doubles
 
 
 def similarities(queries: ArrayLike, candidates: RowsOf) -> NDArray[np.float32]:
-    """Pearson correlation of every query (n, d) with every candidate (m, d): (n, m), NaN where a row is constant.
+    """Pearson correlation of every query (n, d) with every candidate (m, d): (n, m), NaN where a
+    row is constant.
 
-    Candidates are read once, `ROWS` at a time: beside the result it takes the queries and one block in float32.
+    Candidates are read once, `ROWS` at a time: beside the result it takes the queries and one block
+    in float32.
     """
     ours = _standardised(np.asarray(queries))
     found = np.empty((len(ours), candidates.shape[0]), np.float32)
@@ -61,7 +67,8 @@ def nearest(r: ArrayLike, exclude: ArrayLike | None = None) -> Nearest:
     ----------
     r : array_like, (n, m)
     exclude : array_like of int, (n,), optional
-        For each query the candidate that does not count: itself, when queries are some of the candidates.
+        For each query the candidate that does not count: itself, when queries are some of the
+        candidates.
     """
     similarity = np.array(r, np.float64)
     similarity[np.isnan(similarity)] = -np.inf
@@ -94,7 +101,9 @@ def _standardised(rows: NDArray[Any]) -> NDArray[np.float32]:
 def same_contents(
     first: Iterable[NDArray[Any]], second: Iterable[NDArray[Any]]
 ) -> list[tuple[int, int]]:
-    """Places (i, j) of pictures of both sets that are equal to the last pixel, whatever they are called."""
+    """Places (i, j) of pictures of both sets that are equal to the last pixel, whatever they are
+    called.
+    """
     known: dict[str, list[int]] = {}
     for i, picture in enumerate(first):
         known.setdefault(_digest(picture), []).append(i)
@@ -112,10 +121,11 @@ def _digest(picture: NDArray[Any]) -> str:
 
 
 def effective_dimension(rows: ArrayLike) -> float:
-    """Participation ratio of rows (n, d): (sum of variances)² / sum of squared variances over principal components.
+    """Participation ratio of rows (n, d): (sum of variances)² / sum of squared variances over
+    principal components.
 
-    1 when all rows lie on a line, n - 1 at most; 0 when all are equal. From the dot products of rows, so that d may be
-    large.
+    1 when all rows lie on a line, n - 1 at most; 0 when all are equal. From the dot products of
+    rows, so that d may be large.
     """
     values = np.asarray(rows, np.float64)
     values = values - values.mean(axis=0)
@@ -127,14 +137,18 @@ def effective_dimension(rows: ArrayLike) -> float:
 
 
 def spread(predicted: ArrayLike, true_sd: ArrayLike) -> float:
-    """Median over features of the standard deviation of predictions (n, d), divided by that of true features (d,)."""
+    """Median over features of the standard deviation of predictions (n, d), divided by that of true
+    features (d,).
+    """
     sd, known = np.asarray(predicted, np.float64).std(axis=0), np.asarray(true_sd, np.float64)
     varies = known > 0
     return float(np.median(sd[varies] / known[varies])) if varies.any() else float("nan")
 
 
 def moments(rows: RowsOf, chosen: NDArray[np.intp]) -> tuple[Doubles, Doubles]:
-    """Mean and standard deviation (d,) of some rows, which are read in blocks; the s.d. of constant features is 0."""
+    """Mean and standard deviation (d,) of some rows, which are read in blocks; the s.d. of constant
+    features is 0.
+    """
     total, squares, shift = np.zeros(rows.shape[1]), np.zeros(rows.shape[1]), None
     for start in range(0, rows.shape[0], ROWS):
         some = chosen[(chosen >= start) & (chosen < start + ROWS)] - start
@@ -154,7 +168,9 @@ def moments(rows: RowsOf, chosen: NDArray[np.intp]) -> tuple[Doubles, Doubles]:
 
 
 def share_at_edges(alphas: ArrayLike, grid: ArrayLike) -> tuple[float, float]:
-    """Share of chosen penalties that are the smallest, and the largest, of their grid; (0, 0) for a grid of one."""
+    """Share of chosen penalties that are the smallest, and the largest, of their grid; (0, 0) for a
+    grid of one.
+    """
     chosen, known = np.asarray(alphas, np.float64), np.unique(np.asarray(grid, np.float64))
     if len(known) < 2 or not len(chosen):
         return 0.0, 0.0
@@ -164,7 +180,9 @@ def share_at_edges(alphas: ArrayLike, grid: ArrayLike) -> tuple[float, float]:
 
 
 def split_images(splits: Iterable[tuple[Ints, Ints]], images: Ints) -> Ints:
-    """Images that have trials in the training and in the validation part of one fold at least, ascending."""
+    """Images that have trials in the training and in the validation part of one fold at least,
+    ascending.
+    """
     torn: set[int] = set()
     for train, test in splits:
         torn |= set(np.intersect1d(images[train], images[test]).tolist())
@@ -175,15 +193,18 @@ def split_images(splits: Iterable[tuple[Ints, Ints]], images: Ints) -> Ints:
 
 
 class Rescaling(NamedTuple):
-    """How closely means and standard deviations of predictions over the test items match those of a reference.
+    """How closely means and standard deviations of predictions over the test items match those of a
+    reference.
 
     Attributes
     ----------
     mean_off : float
-        Median over features of ``|mean difference| / (s.d. of predictions / sqrt(n))``: about 0.7 by chance.
+        Median over features of ``|mean difference| / (s.d. of predictions / sqrt(n))``: about 0.7
+        by chance.
     sd_uneven : float
-        Distance of the quartiles over features of (s.d. of predictions / s.d. of reference), divided by its median: how
-        differently features are shrunk. By chance alone at least about ``1 / sqrt(2 n)``.
+        Distance of the quartiles over features of (s.d. of predictions / s.d. of reference),
+        divided by its median: how differently features are shrunk. By chance alone at least about
+        ``1 / sqrt(2 n)``.
     sd_ratio : float
         That median: below 1, because ridge shrinks.
     """
@@ -194,10 +215,11 @@ class Rescaling(NamedTuple):
 
 
 def rescaling(predicted: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Rescaling:
-    """Compare predictions (n, d) with the mean (d,) and standard deviation (d,) of a reference; constant ones left out.
+    """Compare predictions (n, d) with the mean (d,) and standard deviation (d,) of a reference;
+    constant ones left out.
 
-    Brain-Diffuser's scripts standardise predictions over the test batch and give them the training set's mean and s.d.
-    An honest ridge never gives every feature these moments.
+    Brain-Diffuser's scripts standardise predictions over the test batch and give them the training
+    set's mean and s.d. An honest ridge never gives every feature these moments.
     """
     values, centre, scale = (np.asarray(v, np.float64) for v in (predicted, mean, sd))
     ours = values.std(axis=0)
@@ -253,8 +275,8 @@ def held_out(fit_predict: FitPredict, targets: Doubles, labels: Ints) -> Doubles
     Returns
     -------
     ndarray of float64, (n, k)
-        Less the mean that each model was taught: that mean lies away from a cluster that was left out, which would
-        count against it whatever was decoded.
+        Less the mean that each model was taught: that mean lies away from a cluster that was left
+        out, which would count against it whatever was decoded.
     """
     found = np.empty_like(targets)
     for label in np.unique(labels):
@@ -265,6 +287,8 @@ def held_out(fit_predict: FitPredict, targets: Doubles, labels: Ints) -> Doubles
 
 
 def first_names(names: Sequence[Sequence[str]]) -> NDArray[np.bool_]:
-    """Tell which pairs of pictures have the same first name, that of the largest thing: (n, n); no name equals none."""
+    """Tell which pairs of pictures have the same first name, that of the largest thing: (n, n); no
+    name equals none.
+    """
     first = np.array([some[0] if len(some) else "" for some in names])
     return np.asarray((first[:, None] == first) & (first[:, None] != ""))

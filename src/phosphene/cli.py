@@ -1,4 +1,6 @@
-"""The command line: one command per stage, the twin of a Python function. Heavy imports wait inside the commands."""
+"""The command line: one command per stage, the twin of a Python function. Heavy imports wait inside
+the commands.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,9 @@ class Options:
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all common options, gathered in its `options` argument, and turn errors into one sentence."""
+    """Give a command all common options, gathered in its `options` argument, and turn errors into
+    one sentence.
+    """
     own = [
         p
         for p in inspect.signature(command, eval_str=True).parameters.values()
@@ -134,7 +138,9 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def _one_sentence(verbose: bool = False) -> Iterator[None]:
-    """Errors that a user can mend are said in one sentence, exit code 1; `verbose` shows where they come from."""
+    """Errors that a user can mend are said in one sentence, exit code 1; `verbose` shows where they
+    come from.
+    """
     try:
         yield
     except BrokenPipeError:  # whoever reads has read enough
@@ -167,7 +173,9 @@ def _quieten(verbose: bool) -> None:
 
 
 def preset_file(name: str) -> Path:
-    """The study file that ships under this name: in the installed package, or in the source tree."""
+    """The study file that ships under this name: in the installed package, or in the source
+    tree.
+    """
     folders = [Path(__file__).parent / "studies", Path(__file__).parents[2] / "studies"]
     known = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
     for folder in folders:
@@ -237,7 +245,9 @@ def status(study: STUDY, *, options: Options) -> None:
 @app.command()
 @with_options
 def simulate(study: STUDY, *, options: Options) -> None:
-    """Write the simulated brain and its pictures to disk, in the layout of the Natural Scenes Dataset."""
+    """Write the simulated brain and its pictures to disk, in the layout of the Natural Scenes
+    Dataset.
+    """
     chosen = options.study(study)
     if not chosen.data.simulate.enabled:
         raise PhospheneError(
@@ -372,7 +382,9 @@ def _say_paths(paths: list[Path], options: Options) -> None:
 
 
 def _say_scores(study: Study, page: Path | None, options: Options) -> None:
-    """The headline: identification by mode and space, the judge's names, and where the report lies."""
+    """The headline: identification by mode and space, the judge's names, and where the report
+    lies.
+    """
     from phosphene import api, evaluation
     from phosphene.reporting import headline
 
@@ -396,7 +408,10 @@ def _say_scores(study: Study, page: Path | None, options: Options) -> None:
             show_table(f"{subject}: category named by the judge, %", found)
     networks = dict.fromkeys(reason.partition(":")[0] for reason in absent.get("reason", ()))
     if networks:
-        text = f"Left out, since their weights are not here: measures of {', '.join(networks)} (docs/scoring.md)."
+        text = (
+            f"Left out, since their weights are not here: measures of {', '.join(networks)} "
+            "(docs/scoring.md)."
+        )
         typer.echo(text, err=True)
     if page:
         typer.echo(f"\nReport: {page}")
@@ -406,7 +421,8 @@ def _show_plan(study: Study, options: Options, last: str = "report") -> None:
     """Every artefact of a study and how far it is."""
     if study.data.simulate.enabled and not study.data_root.exists():
         typer.echo(
-            f"The data are not simulated yet; `phosphene simulate` writes them to {study.data_root}.",
+            "The data are not simulated yet; `phosphene simulate` writes them to "
+            f"{study.data_root}.",
             err=True,
         )
         typer.echo("[]" if options.json else "", nl=options.json)

@@ -31,7 +31,9 @@ def audit(
     *,
     options: Any,
 ) -> None:
-    """Ask of a study's results what a sceptical reader would: baselines, leaks, overlap, collapse."""
+    """Ask of a study's results what a sceptical reader would: baselines, leaks, overlap,
+    collapse.
+    """
     chosen = options.study(study)
     from phosphene.auditing import audit_recipe, audit_table
     from phosphene.store import Store

@@ -52,7 +52,9 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")] = False,
 ) -> None:
-    """Say what data are there, what is missing for which stage, and whether the parts agree; or what a model is."""
+    """Say what data are there, what is missing for which stage, and whether the parts agree; or
+    what a model is.
+    """
     from phosphene.cli import _one_sentence, _quieten
 
     _quieten(verbose)
@@ -165,7 +167,9 @@ def _looked_at_model(name: str) -> list[Line]:
 
 
 def _show_lines(title: str, lines: Sequence[Line]) -> None:
-    """One screen: what was looked at, how it is, what was found; and what cannot run for want of it."""
+    """One screen: what was looked at, how it is, what was found; and what cannot run for want of
+    it.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -221,8 +225,10 @@ def show_data(study: Study) -> None:
         data = dataset(study, subject)
         trials, test = data.trials, data.trials["split"] == "test"
         typer.echo(
-            f"{subject}: {trials['session'].nunique()} sessions, {len(trials)} trials of {trials['image'].nunique()} "
-            f"pictures, {test.sum()} of them test trials of {trials.loc[test, 'image'].nunique()} pictures"
+            f"{subject}: {trials['session'].nunique()} sessions, {len(trials)} trials of "
+            f"{trials['image'].nunique()} "
+            f"pictures, {test.sum()} of them test trials of {trials.loc[test, 'image'].nunique()} "
+            "pictures"
         )
 
 
@@ -258,7 +264,8 @@ def nsd(
         if chosen.data.kind != "nsd" or chosen.data.simulate.enabled:
             kind = "simulated" if chosen.data.simulate.enabled else chosen.data.kind
             raise PhospheneError(
-                f"{study}: its data are {kind}; `phosphene fetch nsd` downloads the measured NSD only"
+                f"{study}: its data are {kind}; `phosphene fetch nsd` downloads the measured NSD "
+                "only"
             )
         chosen = chosen.replace("data.subjects", subject) if subject else chosen
         from phosphene.data.bucket import Bucket
@@ -308,8 +315,10 @@ def nsd(
             )
         if lacking:
             typer.echo(
-                f"COCO's captions and categories are not in NSD's bucket: unzip annotations_trainval2017.zip from "
-                f"cocodataset.org to {lacking[0].parent}; missing are {', '.join(path.name for path in lacking)}."
+                "COCO's captions and categories are not in NSD's bucket: unzip "
+                "annotations_trainval2017.zip from "
+                f"cocodataset.org to {lacking[0].parent}; missing are "
+                f"{', '.join(path.name for path in lacking)}."
             )
 
 
@@ -355,7 +364,9 @@ def _accept(yes: bool) -> None:
 
 @contextmanager
 def _progress(files: Sequence[RemoteFile]) -> Iterator[Callable[[int], None]]:
-    """Say how many bytes are there: a bar on a terminal, a line now and then in a log, both on stderr."""
+    """Say how many bytes are there: a bar on a terminal, a line now and then in a log, both on
+    stderr.
+    """
     total = sum(file.size for file in files)
     if sys.stderr.isatty():
         from rich.console import Console

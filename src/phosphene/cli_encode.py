@@ -33,7 +33,9 @@ def encode(
     *,
     options: Any,
 ) -> None:
-    """Predict every voxel from features of the diffusion model, and say which part of the brain resembles which."""
+    """Predict every voxel from features of the diffusion model, and say which part of the brain
+    resembles which.
+    """
     from phosphene import encoding
 
     chosen = options.study(study)
@@ -73,7 +75,9 @@ def figures(
     *,
     options: Any,
 ) -> None:
-    """Draw figures 6 to 9 of the paper from the study's encoding models, and write brain maps as files."""
+    """Draw figures 6 to 9 of the paper from the study's encoding models, and write brain maps as
+    files.
+    """
     from phosphene import encoding, study_maps
 
     chosen = options.study(study)
@@ -124,7 +128,9 @@ def _show_plan(study: Study, models: list[tuple[str, Model]], options: Any) -> N
 
 
 def _show(regions: pd.DataFrame, preferences: pd.DataFrame, seeds: pd.DataFrame) -> None:
-    """Print the regions of the first atlas; the other atlases are in ``--json`` and in the report."""
+    """Print the regions of the first atlas; the other atlases are in ``--json`` and in the
+    report.
+    """
     subject, atlas = regions["subject"].iloc[0], regions["atlas"].iloc[0]
     for analysis, some in regions[regions["atlas"] == atlas].groupby("analysis", sort=False):
         show_table(
@@ -151,7 +157,10 @@ def _show(regions: pd.DataFrame, preferences: pd.DataFrame, seeds: pd.DataFrame)
             * some.set_index("region")[["difference", "ci_low", "ci_high", "better_a", "better_b"]]
         )
         shown.columns = [f"{a} - {b}", "low", "high", f"% better by {a}", f"% better by {b}"]
-        title = f"{subject}: {a} less {b}, mean correlation x 100, 95 % interval, and voxels with q < 0.05"
+        title = (
+            f"{subject}: {a} less {b}, mean correlation x 100, 95 % interval, and voxels with "
+            "q < 0.05"
+        )
         show_table(title, shown.loc[_ordered(shown.index)], 1, WIDE)
     if len(seeds):
         again = seeds.assign(

@@ -37,7 +37,10 @@ def rate(
     action: Annotated[
         Action,
         typer.Argument(
-            help="make: draw up the trial list. serve: show it to raters. score: what they saw. power: how many raters?"
+            help=(
+                "make: draw up the trial list. serve: show it to raters. score: what they saw. "
+                "power: how many raters?"
+            )
         ),
     ],
     raters: Annotated[
@@ -160,7 +163,8 @@ def _make(study: Study, options: Any) -> None:
     if options.json:
         return typer.echo(json.dumps(said))
     typer.echo(
-        f"{said['raters']} raters, {said['per_rater']} trials each: {said['trials']} of each method "
+        f"{said['raters']} raters, {said['per_rater']} trials each: {said['trials']} of each "
+        "method "
         f"({', '.join(said['methods'])}), {said['catch']} catch trials, {said['repeats']} repeats; "
         f"{said['pictures']} picture files."
     )
@@ -193,7 +197,8 @@ def _serve(study: Study, address: tuple[str, int], base_url: str, options: Any) 
         if options.json:
             return typer.echo(json.dumps(links))
         typer.echo(
-            "One link per rater; whoever has it answers as that rater. Ctrl-C stops, nothing is lost."
+            "One link per rater; whoever has it answers as that rater. Ctrl-C stops, nothing is "
+            "lost."
         )
         for name, link in links.items():
             typer.echo(
@@ -292,7 +297,8 @@ def _shown(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, Rows]]:
         ],
     )
     yield (
-        "Differences, points of percent; p two-sided, Holm: t for other raters and images; signed-rank",
+        "Differences, points of percent; p two-sided, Holm: t for other raters and images; "
+        "signed-rank",
         [
             {
                 "": f"{r.a} − {r.b}",
@@ -336,7 +342,8 @@ def _shown(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, Rows]]:
     )
     best = tables["predicts"]
     yield (
-        "Which metrics tell what people see? (rank correlation over images; the three best of each method)",
+        "Which metrics tell what people see? (rank correlation over images; the three best of "
+        "each method)",
         [
             {
                 "method": r.method,
@@ -414,8 +421,10 @@ def _power(study: Study, raters: list[int], trials: list[int], options: Any) -> 
     if options.json:
         return typer.echo(found.to_json(orient="records"))
     _print(
-        "Chance of finding that one method is better, % (corrected p ≤ 0.05), for a method people get right "
-        f"in {100 * found['accuracy'].iloc[0]:.0f} %; differences and widths of 95 % intervals in points",
+        "Chance of finding that one method is better, % (corrected p ≤ 0.05), for a method people "
+        "get right "
+        f"in {100 * found['accuracy'].iloc[0]:.0f} %; differences and widths of 95 % intervals in "
+        "points",
         [
             {
                 "raters": str(r.raters),

@@ -1,4 +1,6 @@
-"""Commands that score anyone's pictures and set scores beside published ones. Heavy imports wait inside."""
+"""Commands that score anyone's pictures and set scores beside published ones. Heavy imports wait
+inside.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def score(
         bool, typer.Option("-v", "--verbose", help="Say what is being done; show tracebacks.")
     ] = False,
 ) -> None:
-    """Score anyone's reconstructions against what was seen, by the exact measures of published work."""
+    """Score anyone's reconstructions against what was seen, by the exact measures of published
+    work.
+    """
     from phosphene.cli import _one_sentence, _quieten
 
     _quieten(verbose)
@@ -85,7 +89,8 @@ def score(
         )
         if found.scores.empty:
             raise PhospheneError(
-                f"{preset}: nothing could be scored. {' '.join(dict.fromkeys(found.absent.values()))}"
+                f"{preset}: nothing could be scored. "
+                f"{' '.join(dict.fromkeys(found.absent.values()))}"
             )
         if csv is not None:
             found.scores.to_csv(csv, index=False)
@@ -157,7 +162,10 @@ def show_beside(table: pd.DataFrame) -> None:
         wide = published.wide(table, preset)
         if sum(len(name) for name in wide.columns) > WIDTH - 30 and len(wide) < len(wide.columns):
             wide = wide.T
-        title = f"{preset} ({PRESETS[preset].source}). Yours: {counts} pictures, rule {PRESETS[preset].selection}"
+        title = (
+            f"{preset} ({PRESETS[preset].source}). Yours: {counts} pictures, rule "
+            f"{PRESETS[preset].selection}"
+        )
         shown = _table(["", *wide.columns])
         for name, row in wide.iterrows():
             shown.add_row(
@@ -180,7 +188,8 @@ def show_beside(table: pd.DataFrame) -> None:
     )
     sources = "; ".join(dict.fromkeys(human["source"]))
     _print(
-        "Published numbers are of NSD's photographs: beside other pictures they orient, they do not compare."
+        "Published numbers are of NSD's photographs: beside other pictures they orient, they do "
+        "not compare."
     )
     _print(
         "Identification in %; PixCorr, SSIM and distances (Eff, SwAV: lower is better) as they are."

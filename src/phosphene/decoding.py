@@ -27,12 +27,14 @@ class Predicted(NamedTuple):
     Attributes
     ----------
     prediction : ndarray of float32, shape (n_items, n_targets)
-        Rows as :func:`items`; test pictures are predicted from the mean over their trials (paper, section A).
+        Rows as :func:`items`; test pictures are predicted from the mean over their trials (paper,
+        section A).
     alphas : ndarray of float64, shape (n_targets,)
     ceiling : ndarray of float64, shape (n_targets,)
-        Square root of the reliability of predictions over the repeats of test pictures: the correlation with the truth
-        that only noise in the scans would leave. NaN without repeats, and where runs are left out in turn: there the
-        repeats of a picture are predicted by different models.
+        Square root of the reliability of predictions over the repeats of test pictures: the
+        correlation with the truth that only noise in the scans would leave. NaN without repeats,
+        and where runs are left out in turn: there the repeats of a picture are predicted by
+        different models.
     """
 
     prediction: Rows
@@ -46,12 +48,15 @@ def image_ids(data: Dataset) -> NDArray[np.int64]:
 
 
 def items(study: Study, data: Dataset) -> pd.DataFrame:
-    """What is decoded: one row per test image, or per row of `trials` when runs are left out in turn."""
+    """What is decoded: one row per test image, or per row of `trials` when runs are left out in
+    turn.
+    """
     trials = data.trials
     if study.decode.leave_out == "run":
         if data.photographs:
             raise PhospheneError(
-                "decode.leave_out: found 'run' for data with test pictures of their own, whose repeats would be in "
+                "decode.leave_out: found 'run' for data with test pictures of their own, whose "
+                "repeats would be in "
                 "other runs; expected ''."
             )
         return pd.DataFrame(
@@ -60,7 +65,8 @@ def items(study: Study, data: Dataset) -> pd.DataFrame:
     counts = trials.loc[trials["split"] == "test", "image"].value_counts().sort_index()
     if counts.empty:
         raise PhospheneError(
-            f"{study.data_root}: found no test trials for {data.subject}, expected images of the shared set; "
+            f"{study.data_root}: found no test trials for {data.subject}, expected images of the "
+            "shared set; "
             "use more sessions."
         )
     return pd.DataFrame({"image": counts.index.to_numpy(), "run": 0, "n_trials": counts.to_numpy()})
@@ -84,9 +90,11 @@ def estimator(study: Study) -> RidgeCV:
 def scaler(
     study: Study, X: Rows, train: NDArray[np.bool_] | NDArray[np.intp]
 ) -> Callable[[Rows], Rows]:
-    """Prepare to standardise voxels as over the training trials, where the regression has no intercept.
+    """Prepare to standardise voxels as over the training trials, where the regression has no
+    intercept.
 
-    With an intercept voxels stay as they are: the regression standardises them itself, in every fold anew.
+    With an intercept voxels stay as they are: the regression standardises them itself, in every
+    fold anew.
 
     Parameters
     ----------
@@ -152,7 +160,8 @@ def predict(
     shuffled : bool
         Break the pairing of brain and picture in the training trials: the control that must fail.
     parts : Decomposition, optional
-        That of :func:`decompose`, made here if it is not given; of no use where runs are left out in turn.
+        That of :func:`decompose`, made here if it is not given; of no use where runs are left out
+        in turn.
     """
     images = data.trials["image"].to_numpy()
     seen = np.searchsorted(image_ids(data), images)
@@ -175,7 +184,8 @@ def predict(
 
 
 def mean_features(study: Study, data: Dataset, features: Columns) -> Rows:
-    """Mean features of the trials that teach, for every item: what ridge with an endless penalty predicts.
+    """Mean features of the trials that teach, for every item: what ridge with an endless penalty
+    predicts.
 
     Without `decode.intercept` such a ridge would predict 0; the mean is the baseline all the same.
 
@@ -189,7 +199,8 @@ def mean_features(study: Study, data: Dataset, features: Columns) -> Rows:
     Returns
     -------
     ndarray of float32, shape (n_items, d)
-        Rows as :func:`items`: equal rows, but where runs are left out in turn, equal within each run.
+        Rows as :func:`items`: equal rows, but where runs are left out in turn, equal within each
+        run.
     """
     wanted, images = items(study, data), data.trials["image"].to_numpy()
     runs, left_out = wanted["run"].unique(), study.decode.leave_out == "run"
@@ -221,7 +232,9 @@ def _grouped(study: Study) -> bool:
 def _predict_left_out(
     study: Study, X: Rows, Y: Rows, told: NDArray[np.int64], runs: NDArray[np.int64]
 ) -> Predicted:
-    """Predict every run from a model fitted on all the others; alphas are the geometric mean over those models."""
+    """Predict every run from a model fitted on all the others; alphas are the geometric mean over
+    those models.
+    """
     prediction, logs = np.empty((len(X), Y.shape[1]), np.float32), []
     for run in np.unique(runs):
         rest = runs != run
@@ -235,7 +248,9 @@ def _predict_left_out(
 
 
 def _shuffle(study: Study, data: Dataset, seen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Tell the regression a wrong picture: training images swapped among themselves, or within each left-out run."""
+    """Tell the regression a wrong picture: training images swapped among themselves, or within each
+    left-out run.
+    """
     told = seen.copy()
     random = rng(study.seed, data.subject, "shuffled")
     if study.decode.leave_out == "run":

@@ -29,8 +29,8 @@ SMALL_FILE = (
     1 << 20
 )  # files up to 1 MiB are read anew by every process, hashes of larger ones are kept on disk
 BLOCK = 1 << 24
-# Seconds: a younger file may change again without a change of its times, within their resolution or, through a memory
-# map, until the system has written its pages (30 s on Linux).
+# Seconds: a younger file may change again without a change of its times, within their resolution
+# or, through a memory map, until the system has written its pages (30 s on Linux).
 SETTLED = 60.0
 FIRST_LINE, NEXT_LINE = (
     2.0,
@@ -39,7 +39,9 @@ FIRST_LINE, NEXT_LINE = (
 
 
 def fingerprint(start: str, root: Path, paths: Iterable[Path]) -> str:
-    """Hash names under `root`, sizes and whole contents of files: a copy elsewhere hashes the same."""
+    """Hash names under `root`, sizes and whole contents of files: a copy elsewhere hashes the
+    same.
+    """
     files = sorted(path for path in paths if path.is_file())
     digest = hashlib.blake2b(start.encode(), digest_size=16)
     for path, content in zip(files, content_hashes(files), strict=True):
@@ -52,8 +54,9 @@ def fingerprint(start: str, root: Path, paths: Iterable[Path]) -> str:
 def content_hashes(paths: Sequence[Path]) -> list[str]:
     """BLAKE2b of whole files.
 
-    Hashes of large files are kept in the user's cache folder and taken from there while path, size, times of
-    modification and of change, and inode stay the same. A line on stderr tells how far it is.
+    Hashes of large files are kept in the user's cache folder and taken from there while path, size,
+    times of modification and of change, and inode stay the same. A line on stderr tells how far it
+    is.
     """
     stats = [path.stat() for path in paths]
     names = [_hash_name(path, stat) for path, stat in zip(paths, stats, strict=True)]
@@ -126,7 +129,9 @@ def _temporary_cache() -> Path:
 
 
 def cache_folder() -> Path:
-    """``phosphene`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; a temporary folder for users without a home."""
+    """``phosphene`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; a temporary folder for users without a
+    home.
+    """
     if os.environ.get("XDG_CACHE_HOME"):
         return Path(os.environ["XDG_CACHE_HOME"], "phosphene")
     try:
@@ -146,7 +151,10 @@ class _Progress:
     def add(self, n_bytes: int, path: Path) -> None:
         self.done += n_bytes
         if time.monotonic() >= self.next_line:
-            text = f"hashing inputs once: {self.done / 1e9:.1f} of {self.total / 1e9:.1f} GB, {path.name}"
+            text = (
+                f"hashing inputs once: {self.done / 1e9:.1f} of {self.total / 1e9:.1f} GB, "
+                f"{path.name}"
+            )
             print(text, file=sys.stderr, flush=True)
             self.next_line = time.monotonic() + NEXT_LINE
 
@@ -192,7 +200,9 @@ def fault(path: Path, size: int, sha256: str) -> str:
 
 
 def move(source: Path, target: Path) -> None:
-    """Move over `target`; its folder may vanish meanwhile, when another process finishes the same artefact."""
+    """Move over `target`; its folder may vanish meanwhile, when another process finishes the same
+    artefact.
+    """
     for attempt in range(5):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -12,4 +12,6 @@ class PhospheneError(ValueError):
 
 
 class NoDataError(PhospheneError):
-    """A region without a voxel that has data in every session: an error only where somebody chose that region."""
+    """A region without a voxel that has data in every session: an error only where somebody chose
+    that region.
+    """

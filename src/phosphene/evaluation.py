@@ -1,8 +1,9 @@
-"""The stage that scores pictures: which seen picture does each reconstruction belong to, and what does it show?
+"""The stage that scores pictures: which seen picture does each reconstruction belong to, and what
+does it show?
 
-Tables, one row per question: ``scores`` (the study's presets of measures, per way of choosing among the samples) and
-``per_image``; ``names`` (does the judge see the right category?); ``features`` and ``rois`` (how well the brain, and
-each part of it, predicts z and c).
+Tables, one row per question: ``scores`` (the study's presets of measures, per way of choosing among
+the samples) and ``per_image``; ``names`` (does the judge see the right category?); ``features`` and
+``rois`` (how well the brain, and each part of it, predicts z and c).
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def richest_mode(study: Study) -> str:
 
 
 def conditions(study: Study) -> list[tuple[str, str]]:
-    """Every kind of reconstruction that is scored: (mode, source); baselines use the richest mode of the study."""
+    """Every kind of reconstruction that is scored: (mode, source); baselines use the richest mode
+    of the study.
+    """
     modes = [
         mode for mode in MODE_FEATURES if mode in study.reconstruct.modes
     ]  # in one order, however they are listed
@@ -69,7 +72,9 @@ def conditions(study: Study) -> list[tuple[str, str]]:
 
 
 def compared_rois(study: Study, data: Dataset) -> list[str]:
-    """List the regions that are compared: those of `evaluate.rois`, or the usual ones that have voxels."""
+    """List the regions that are compared: those of `evaluate.rois`, or the usual ones that have
+    voxels.
+    """
     if study.evaluate.rois:
         return list(dict.fromkeys(study.evaluate.rois))
     empty = empty_rois(study, data)
@@ -87,7 +92,9 @@ def _own_rois(study: Study) -> list[str]:
 
 
 def empty_rois(study: Study, data: Dataset) -> dict[str, str]:
-    """Say why regions that nobody chose cannot be compared: no voxel, or a file that cannot be read."""
+    """Say why regions that nobody chose cannot be compared: no voxel, or a file that cannot be
+    read.
+    """
     reasons: dict[str, str] = {}
     if not isinstance(data, Scans):  # of other data all responses would have to be read
         return reasons
@@ -108,7 +115,9 @@ def features_of(study: Study) -> list[str]:
 
 
 def measures_stamp(study: Study) -> str:
-    """Hash of all that the study's measures depend on: presets, weights that are there, versions of libraries."""
+    """Hash of all that the study's measures depend on: presets, weights that are there, versions of
+    libraries.
+    """
     metrics = [metric for name in study.evaluate.presets for metric in PRESETS[name].metrics]
     spaces = {metric.space for metric in metrics if metric.space is not None}
     known = [space for space in spaces if perceptual.missing(space, study.weights) is None]
@@ -142,8 +151,9 @@ def evaluate_recipe(study: Study, subject: str) -> Recipe:
 def evaluate(study: Study, subject: str, compute: Compute) -> Artefact:
     """Score all reconstructions of a subject.
 
-    Tables: `scores`, `per_image`, `absent` (measures whose weights are not there), `names`, `features`, `rois`. Where a
-    data set has no photographs to compare with, only the names are asked for.
+    Tables: `scores`, `per_image`, `absent` (measures whose weights are not there), `names`,
+    `features`, `rois`. Where a data set has no photographs to compare with, only the names are
+    asked for.
     """
     for mode, source in conditions(study):
         reconstruct(study, subject, mode, compute, source)
@@ -158,7 +168,9 @@ def evaluate(study: Study, subject: str, compute: Compute) -> Artefact:
 
 
 def _decode_from(study: Study, subject: str, roi: str, compute: Compute) -> None:
-    """Decode all features from one region; where a region nobody chose has no data, that is kept as the result."""
+    """Decode all features from one region; where a region nobody chose has no data, that is kept as
+    the result.
+    """
     store = Store(study.root)
     chosen = roi in (*study.evaluate.rois, *_own_rois(study))
     recipes = [decode_recipe(study, subject, feature, rois=[roi]) for feature in features_of(study)]
@@ -222,7 +234,9 @@ def _evaluate_part(
 
 
 class Seen(Sequence[NDArray[np.uint8]]):
-    """The photographs that items show, read one at a time (:data:`phosphene.perceptual.Pictures`)."""
+    """The photographs that items show, read one at a time
+    (:data:`phosphene.perceptual.Pictures`).
+    """
 
     def __init__(self, data: Dataset, images: Sequence[int]) -> None:
         self._data, self._images = data, [int(image) for image in images]
@@ -235,7 +249,9 @@ class Seen(Sequence[NDArray[np.uint8]]):
 
 
 def reconstructed(study: Study, subject: str, mode: str, source: str = BRAIN) -> list[Pictures]:
-    """Open finished reconstructions: for every sample the pictures of all items, read one at a time."""
+    """Open finished reconstructions: for every sample the pictures of all items, read one at a
+    time.
+    """
     artefact = Store(study.root).artefact(reconstruct_recipe(study, subject, mode, source))
     n = len(items(study, dataset(study, subject)))
     samples = len(list((artefact.path / "pictures").glob("item00000_*.png")))
@@ -280,10 +296,11 @@ def score_made(
 def decoded_choice(
     study: Study, data: Dataset, mode: str, source: str, compute: Compute
 ) -> NDArray[np.int64] | None:
-    """Choose among the samples without looking at what was seen: whose latent is closest to the decoded one.
+    """Choose among the samples without looking at what was seen: whose latent is closest to the
+    decoded one.
 
-    None where no z was decoded or there is one sample only. The latent is correlated with the decoded z over its
-    elements (Pearson).
+    None where no z was decoded or there is one sample only. The latent is correlated with the
+    decoded z over its elements (Pearson).
     """
     made = reconstructed(study, data.subject, mode, source)
     if "z" not in MODE_FEATURES[mode] or source == TRUE or len(made) < 2:
@@ -309,7 +326,9 @@ def decoded_choice(
 def _name_row(
     study: Study, data: Dataset, wanted: pd.DataFrame, made: Sequence[Pictures]
 ) -> dict[str, float]:
-    """Ask the judge for the likeliest category, out of those of the data set; right if the seen picture has it."""
+    """Ask the judge for the likeliest category, out of those of the data set; right if the seen
+    picture has it.
+    """
     truth = data.categories(wanted["image"].to_numpy())
     choices = sorted({name for names in truth for name in names})
     unknown = [name for name in choices if name not in perceptual.CATEGORIES]
@@ -322,7 +341,8 @@ def _name_row(
     right = np.array(
         [[choices[k] in names for k in row] for row, names in zip(said, truth, strict=True)]
     )
-    # rows of one run are not independent: where runs were left out in turn, whole runs are resampled
+    # rows of one run are not independent: where runs were left out in turn, whole runs are
+    # resampled
     groups = wanted["run"] if study.decode.leave_out == "run" else wanted.index
     units = pd.Series(right.mean(axis=1)).groupby(np.asarray(groups)).mean().to_numpy()
     low, high = bootstrap_ci(
@@ -343,10 +363,12 @@ def _name_row(
 
 
 def _feature_rows(study: Study, data: Dataset, wanted: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """How well z and c were decoded: correlation, its ceiling, identification and retrieval among the items.
+    """How well z and c were decoded: correlation, its ceiling, identification and retrieval among
+    the items.
 
-    `r` is the mean over features of the correlation over items, `ceiling` what it would be if the decoder were right
-    and only the scans noisy (square root of the reliability of predictions over repeats), `normalised` their ratio.
+    `r` is the mean over features of the correlation over items, `ceiling` what it would be if the
+    decoder were right and only the scans noisy (square root of the reliability of predictions over
+    repeats), `normalised` their ratio.
     """
     for feature in features_of(study):
         for source in _feature_sources(study):
@@ -365,7 +387,9 @@ def _feature_rows(study: Study, data: Dataset, wanted: pd.DataFrame) -> Iterator
 
 
 def _feature_sources(study: Study) -> tuple[str, ...]:
-    """What decoded features are compared: those of the brain, and of the shuffled one where the study has it."""
+    """What decoded features are compared: those of the brain, and of the shuffled one where the
+    study has it.
+    """
     return (BRAIN, SHUFFLED) if SHUFFLED in study.reconstruct.baselines else (BRAIN,)
 
 
@@ -400,7 +424,8 @@ def _found_again(
         rng=random,
     )
     found = retrieval(np.asarray(decoded), np.asarray(true), n_bootstrap=n_bootstrap, rng=random)
-    # one shuffled decoder is a random map of real activity, alike for all pictures: permuting pictures cannot judge it
+    # one shuffled decoder is a random map of real activity, alike for all pictures: permuting
+    # pictures cannot judge it
     p = two_way.p if source == BRAIN else float("nan")
     row: dict[str, object] = {
         "accuracy": two_way.accuracy,
@@ -423,7 +448,9 @@ def _found_again(
 
 
 def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
-    """Mean over features of the correlation between predicted and true values, per part of the brain."""
+    """Mean over features of the correlation between predicted and true values, per part of the
+    brain.
+    """
     for feature in features_of(study):
         for roi in compared_rois(study, data):
             artefact = Store(study.root).artefact(
@@ -444,7 +471,9 @@ def condition_name(mode: str, source: str) -> str:
 
 
 def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
-    """One table of all subjects; `condition` names the reconstruction for people. Empty where nothing was scored."""
+    """One table of all subjects; `condition` names the reconstruction for people. Empty where
+    nothing was scored.
+    """
     tables = []
     for subject in study.data.subjects:
         artefact = evaluate(study, subject, compute)
@@ -476,8 +505,9 @@ def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        subject, preset, metric, direction and the columns of :func:`phosphene.stats.compare_methods`, whose
-        corrections run over the pairs of modes of one measure.
+        subject, preset, metric, direction and the columns of
+        :func:`phosphene.stats.compare_methods`, whose corrections run over the pairs of modes of
+        one measure.
     """
     images, rows = all_tables(study, "per_image", compute), []
     if images.empty or len(study.reconstruct.modes) < 2:
@@ -495,7 +525,9 @@ def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
 
 
 def across_subjects(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean over subjects of every score, its standard error and interval (t), as papers report it."""
+    """Mean over subjects of every score, its standard error and interval (t), as papers report
+    it.
+    """
     keys = ["mode", "source", *KEYS, "selection"]
     rows = [
         dict(zip(keys, key, strict=True)) | asdict(subject_summary(some["value"].to_numpy()))

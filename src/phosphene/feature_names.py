@@ -1,9 +1,10 @@
 """Names of features, and the one parser of them.
 
-``z``, ``c``, ``c:category``, ``z:segmentation``, ``zc@0.5``, ``zc@0.8/step=20``, ``unet/mid@0.8/step=20``. The number
-after ``@`` is the strength, the share of the noise schedule that is run; ``step`` counts the denoising steps that are
-made, from 1: with 50 steps a strength of 0.8 makes 40. Controls of zc: ``zc:empty@0.8`` (empty text),
-``zc:other@0.8`` (text of another picture), ``zc:own-noise@0.8`` (separate noise for each picture).
+``z``, ``c``, ``c:category``, ``z:segmentation``, ``zc@0.5``, ``zc@0.8/step=20``,
+``unet/mid@0.8/step=20``. The number after ``@`` is the strength, the share of the noise schedule
+that is run; ``step`` counts the denoising steps that are made, from 1: with 50 steps a strength of
+0.8 makes 40. Controls of zc: ``zc:empty@0.8`` (empty text), ``zc:other@0.8`` (text of another
+picture), ``zc:own-noise@0.8`` (separate noise for each picture).
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ _NAME = re.compile(
     re.ASCII,
 )
 _KNOWN = (
-    f"expected {', '.join(PLAIN)}, zc@0.5, zc@0.8/step=20 (also zc:empty, zc:other, zc:own-noise), or "
-    "unet/LAYER@0.8/step=20 with down0, down1, ..., mid, up0, up1, ... as LAYER, a strength above 0 and up to 1, and "
+    f"expected {', '.join(PLAIN)}, zc@0.5, zc@0.8/step=20 (also zc:empty, zc:other, "
+    "zc:own-noise), or "
+    "unet/LAYER@0.8/step=20 with down0, down1, ..., mid, up0, up1, ... as LAYER, a strength above "
+    "0 and up to 1, and "
     "steps counted from 1."
 )
 
@@ -38,7 +41,8 @@ class Feature:
     Attributes
     ----------
     kind : str
-        "z", "c", "c:category", "z:segmentation", "zc", "zc:empty", "zc:other", "zc:own-noise" or "unet".
+        "z", "c", "c:category", "z:segmentation", "zc", "zc:empty", "zc:other", "zc:own-noise" or
+        "unet".
     strength : float or None
         Of every "zc" and of "unet": more than 0, at most 1.
     step : int or None
@@ -92,5 +96,7 @@ def parsed(names: Sequence[str | Feature]) -> list[Feature]:
 
 
 def slug(named: object) -> str:
-    """The name of a feature, or of several together, as it can stand in the name of a file or folder."""
+    """The name of a feature, or of several together, as it can stand in the name of a file or
+    folder.
+    """
     return re.sub(r"[^A-Za-z0-9.]+", "-", str(named).replace("step=", "step"))

@@ -1,11 +1,13 @@
 """Features for the encoding half: the stage that computes them, and their principal components.
 
-Same shape as stages.py, and like it this file knows both a `Study` and the science. All features of one strength come
-out of one pass over the pictures, an artefact for each name (:mod:`phosphene.feature_names`).
+Same shape as stages.py, and like it this file knows both a `Study` and the science. All features of
+one strength come out of one pass over the pictures, an artefact for each name
+(:mod:`phosphene.feature_names`).
 
-Never more than `KEEP` numbers per picture are kept of a U-Net layer (:func:`phosphene.ldm.activations.narrow`): 1.3 GB
-for 10,000 pictures, on disk, and in memory only while its principal components are taken. A layer as wide as Stable
-Diffusion's up2 would be 52 GB. Layers that are not wider are kept as they are, and their components are exact.
+Never more than `KEEP` numbers per picture are kept of a U-Net layer
+(:func:`phosphene.ldm.activations.narrow`): 1.3 GB for 10,000 pictures, on disk, and in memory only
+while its principal components are taken. A layer as wide as Stable Diffusion's up2 would be 52 GB.
+Layers that are not wider are kept as they are, and their components are exact.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ _EXTRACTED = ("z", "c")  # by the stage that makes them for decoding
 
 
 def feature_recipe(study: Study, subject: str, feature: Feature) -> Recipe:
-    """What a feature of all seen pictures is made from; ``z`` and ``c`` are those that decoding predicts."""
+    """What a feature of all seen pictures is made from; ``z`` and ``c`` are those that decoding
+    predicts.
+    """
     if feature.kind in _EXTRACTED:
         return extract_recipe(study, subject, feature.kind)
     inputs = {
@@ -83,22 +87,29 @@ def features(
 ) -> list[Artefact]:
     """Compute features of every seen picture, those of one strength in one pass.
 
-    - ``c:category``: the context of the names of the things in a picture, largest first, as one prompt: "cat, house".
-    - ``z:segmentation``: the latent of the picture's semantic map; only for data that have such maps.
-    - ``zc@s``: the latent of the photograph at the model's own size, noised to strength s and denoised with c;
-      ``/step=k``: as it is after k steps. The noise is the same for all pictures, or separate for each where
-      `encode.same_noise` is false: that of the first sample of :func:`phosphene.stages.reconstruct`.
-    - ``zc:empty@s``, ``zc:other@s``, ``zc:own-noise@s``: the same with the empty text in place of c and without
-      guidance, which would change nothing; with the c of another picture; with separate noise for each picture.
-    - ``unet/layer@s/step=k``: what a block gives in step k for the context (not for the empty prompt), before guidance.
+    - ``c:category``: the context of the names of the things in a picture, largest first, as one
+      prompt: "cat, house".
+    - ``z:segmentation``: the latent of the picture's semantic map; only for data that have such
+      maps.
+    - ``zc@s``: the latent of the photograph at the model's own size, noised to strength s and
+      denoised with c; ``/step=k``: as it is after k steps. The noise is the same for all pictures,
+      or separate for each where `encode.same_noise` is false: that of the first sample of
+      :func:`phosphene.stages.reconstruct`.
+    - ``zc:empty@s``, ``zc:other@s``, ``zc:own-noise@s``: the same with the empty text in place of c
+      and without guidance, which would change nothing; with the c of another picture; with separate
+      noise for each picture.
+    - ``unet/layer@s/step=k``: what a block gives in step k for the context (not for the empty
+      prompt), before guidance.
 
-    Memory beside the model's own: `IMAGES_PER_PART` x `KEEP` x 2 bytes (33 MB) for each feature of a pass, and a batch.
+    Memory beside the model's own: `IMAGES_PER_PART` x `KEEP` x 2 bytes (33 MB) for each feature of
+    a pass, and a batch.
 
     Returns
     -------
     list of Artefact
-        One for each name, with the array `features` (n_images, d), rows as :func:`image_ids`: float16, but ``z`` and
-        ``c``, which :func:`phosphene.stages.extract` makes in float32. The manifest's facts tell a layer's full width.
+        One for each name, with the array `features` (n_images, d), rows as :func:`image_ids`:
+        float16, but ``z`` and ``c``, which :func:`phosphene.stages.extract` makes in float32. The
+        manifest's facts tell a layer's full width.
     """
     asked, store = parsed(names), Store(study.root)
     artefacts = {
@@ -133,11 +144,14 @@ def _n_steps(study: Study, model: LatentDiffusion, strength: float) -> int:
 
 
 def _check(study: Study, data: Dataset, asked: Sequence[Feature], model: LatentDiffusion) -> None:
-    """Refuse, before anything is computed, what this model, these settings or these data do not have."""
+    """Refuse, before anything is computed, what this model, these settings or these data do not
+    have.
+    """
     for feature in asked:
         if feature.kind == "z:segmentation" and not hasattr(data, "segmentation"):
             raise PhospheneError(
-                f"feature 'z:segmentation': {study.data_root} (data.kind {study.data.kind!r}) has no semantic maps; "
+                f"feature 'z:segmentation': {study.data_root} (data.kind {study.data.kind!r}) has "
+                "no semantic maps; "
                 "leave it out, or use data of kind 'nsd'."
             )
         if feature.layer and feature.layer not in layers(model):
@@ -150,7 +164,8 @@ def _check(study: Study, data: Dataset, asked: Sequence[Feature], model: LatentD
             if not (feature.step or 1) <= made:
                 raise PhospheneError(
                     f"feature '{feature}': strength {feature.strength} of reconstruct.steps = "
-                    f"{study.reconstruct.steps} makes {made} steps; choose a step among them, or another strength."
+                    f"{study.reconstruct.steps} makes {made} steps; choose a step among them, or "
+                    "another strength."
                 )
 
 
@@ -219,8 +234,10 @@ def _features_part(
         for feature, values in _computed(study, data, rows, wanted, compute).items():
             if not np.isfinite(values).all():
                 raise PhospheneError(
-                    f"feature '{feature}': found numbers that are not finite or beyond float16's 65504 in pictures "
-                    f"{rows.start} to {rows.stop - 1} of {subject}; try --device cpu, or leave this feature out."
+                    f"feature '{feature}': found numbers that are not finite or beyond float16's "
+                    "65504 in pictures "
+                    f"{rows.start} to {rows.stop - 1} of {subject}; try --device cpu, or leave "
+                    "this feature out."
                 )
             parts[feature].array("features", rows, values)
 
@@ -288,7 +305,9 @@ def _denoised(
 
 
 def _contexts(study: Study, data: Dataset, rows: slice, kind: str, model: LatentDiffusion) -> Rows:
-    """Contexts that some pictures are denoised with: their own, the empty text's, or those of other pictures."""
+    """Contexts that some pictures are denoised with: their own, the empty text's, or those of other
+    pictures.
+    """
     if kind == EMPTY:
         return np.repeat(model.text_to_context([[""]]), rows.stop - rows.start, axis=0)
     contexts = (
@@ -334,22 +353,26 @@ def reduced(
     compute: Compute,
     components: int = COMPONENTS,
 ) -> list[Artefact]:
-    """Cut features to principal components that are fitted on the training pictures (paper, section E).
+    """Cut features to principal components that are fitted on the training pictures (paper, section
+    E).
 
-    Exact (:func:`phosphene.pca.principal_components`): float64 inside, the features in memory at float16. With 10,000
-    pictures of 65,536 numbers that is 5.5 GB. What is reduced needs the features no more: their folders may be removed.
+    Exact (:func:`phosphene.pca.principal_components`): float64 inside, the features in memory at
+    float16. With 10,000 pictures of 65,536 numbers that is 5.5 GB. What is reduced needs the
+    features no more: their folders may be removed.
 
     Returns
     -------
     list of Artefact
-        One for each name, with the arrays `features` (n_images, k) float16: scores, not whitened, k at most
-        `components`, numbers per picture, and training pictures less one; `mean` (d,), `variance` and `ratio` (k,) over
-        training pictures, float64. A feature of at most `components` numbers is given back as :func:`features` made it.
+        One for each name, with the arrays `features` (n_images, k) float16: scores, not whitened, k
+        at most `components`, numbers per picture, and training pictures less one; `mean` (d,),
+        `variance` and `ratio` (k,) over training pictures, float64. A feature of at most
+        `components` numbers is given back as :func:`features` made it.
     """
     asked, fitted = parsed(names), _training(dataset(study, subject))
     if fitted.sum() < 2 or components < 1:
         raise PhospheneError(
-            f"reduce: found {fitted.sum()} training pictures of {subject} and {components} components, expected at "
+            f"reduce: found {fitted.sum()} training pictures of {subject} and {components} "
+            "components, expected at "
             "least 2 and 1; use more sessions, or other settings."
         )
     found = {
@@ -392,7 +415,8 @@ def _reduce_part(
         scores = _half(found.values)
         if not np.isfinite(scores).all():
             raise PhospheneError(
-                f"feature '{feature}': found principal components beyond float16's 65504; leave this feature out."
+                f"feature '{feature}': found principal components beyond float16's 65504; leave "
+                "this feature out."
             )
         part.array("features", slice(0, len(scores)), scores)
         for name in ("mean", "variance", "ratio"):

@@ -1,4 +1,6 @@
-"""Models of other people are data: nothing that comes with one is run, and nothing is fetched for it."""
+"""Models of other people are data: nothing that comes with one is run, and nothing is fetched for
+it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ ATTENTION = "sdpa"  # PyTorch's own; a configuration may name a kernel of the hu
 
 
 def refuse_code(path: Path) -> None:
-    """Raise when a model's configuration (a JSON file) asks, at any depth, for code, kernels or other files.
+    """Raise when a model's configuration (a JSON file) asks, at any depth, for code, kernels or
+    other files.
 
     A file that is missing or no JSON is left to whoever loads the model.
     """
@@ -37,7 +40,8 @@ def refuse_code(path: Path) -> None:
         kernel = "implementation" in key and text and ("/" in value or ":" in value)
         if kernel or (key in CODE and value) or (key in PATHS and text):
             raise PhospheneError(
-                f"{path}: {key} is {json.dumps(value)[:80]}, which asks for code, kernels or other files; remove "
+                f"{path}: {key} is {json.dumps(value)[:80]}, which asks for code, kernels or "
+                "other files; remove "
                 "this entry if the weights are plain ones, or use another copy of the model."
             )
 
@@ -52,7 +56,9 @@ def _entries(config: Any) -> Iterator[tuple[str, Any]]:
 
 
 def refuse_not_finite(where: str, weights: Mapping[str, Tensor]) -> None:
-    """Raise when a weight is NaN or infinite: pictures and scores would look like those of any other model."""
+    """Raise when a weight is NaN or infinite: pictures and scores would look like those of any
+    other model.
+    """
     import torch
 
     for name, tensor in weights.items():

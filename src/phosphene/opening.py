@@ -1,6 +1,7 @@
 """The only place where files of users are opened: HDF5, pictures and compressed volumes.
 
-A file is data and nothing else. It may not name other files to read, start a program, or be damaged unnoticed.
+A file is data and nothing else. It may not name other files to read, start a program, or be damaged
+unnoticed.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ def open_hdf5(path: Path, name: str | None = None) -> Iterator[h5py.Dataset]:
     Raises
     ------
     PhospheneError
-        When the dataset is not stored in this file: behind a soft or external link, in external storage, or virtual. A
-        file that somebody else made could put any readable file of this machine into results by these means.
+        When the dataset is not stored in this file: behind a soft or external link, in external
+        storage, or virtual. A file that somebody else made could put any readable file of this
+        machine into results by these means.
     OSError, KeyError
         As h5py raises them.
     """
@@ -64,7 +66,8 @@ def open_hdf5(path: Path, name: str | None = None) -> Iterator[h5py.Dataset]:
             raise KeyError(f"{name!r} is no dataset")
         if not inside or file[name].external is not None or file[name].is_virtual:
             raise PhospheneError(
-                f"{path}: {name!r} is not stored in this file but refers to another one; copy the values into one file "
+                f"{path}: {name!r} is not stored in this file but refers to another one; copy the "
+                "values into one file "
                 "(h5repack does)"
             )
         yield file[name]
@@ -75,7 +78,9 @@ def open_hdf5(path: Path, name: str | None = None) -> Iterator[h5py.Dataset]:
 
 @contextmanager
 def open_image(source: Path | IO[bytes]) -> Iterator[Image.Image]:
-    """Open a picture whose content, not its name, is one of `PICTURE_FORMATS`; errors are Pillow's."""
+    """Open a picture whose content, not its name, is one of `PICTURE_FORMATS`; errors are
+    Pillow's.
+    """
     with Image.open(source, formats=PICTURE_FORMATS) as picture:
         yield picture
 
@@ -84,7 +89,9 @@ def open_image(source: Path | IO[bytes]) -> Iterator[Image.Image]:
 
 
 def open_unzipped(path: Path) -> BufferedReader:
-    """Open for reading, decompressed: ISA-L is twice as fast as zlib, and another thread makes it ready ahead."""
+    """Open for reading, decompressed: ISA-L is twice as fast as zlib, and another thread makes it
+    ready ahead.
+    """
     if path.suffix == ".gz":
         return cast(BufferedReader, igzip_threaded.open(path, "rb", threads=1))  # type: ignore[no-untyped-call]
     return path.open("rb")
@@ -126,7 +133,8 @@ def check_grid(path: Path, image: Any, like: Any) -> None:
     other = Path(like.get_filename() or "the other volume").name
     if image.shape[:3] != like.shape[:3]:
         raise PhospheneError(
-            f"{path}: its grid is {image.shape[:3]}; that of {other} is {like.shape[:3]}; take both from one "
+            f"{path}: its grid is {image.shape[:3]}; that of {other} is {like.shape[:3]}; take "
+            "both from one "
             "preprocessing, or resample one"
         )
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(image.shape[:3]) - 1)
@@ -134,13 +142,16 @@ def check_grid(path: Path, image: Any, like: Any) -> None:
     apart = float(np.linalg.norm(here - there, axis=1).max())
     if not apart <= APART:
         raise PhospheneError(
-            f"{path}: its header puts the grid up to {apart:.1f} mm from where {other} has it (flipped axes, another "
+            f"{path}: its header puts the grid up to {apart:.1f} mm from where {other} has it "
+            "(flipped axes, another "
             "voxel size or a shift); resample one to the other, or correct the wrong header"
         )
 
 
 def check_unzipped(path: Path) -> None:
-    """Read a compressed file to its end, where its checksum is; each file once per process unless it changes."""
+    """Read a compressed file to its end, where its checksum is; each file once per process unless
+    it changes.
+    """
     if path.suffix in (".gz", ".mgz"):
         stat = path.stat()
         _unzipped(path, stat.st_size, stat.st_mtime_ns)
@@ -176,12 +187,14 @@ def volumes(path: Path, shape: Sequence[int]) -> Iterator[NDArray[Any]]:
     Raises
     ------
     PhospheneError
-        When the file is damaged or not as long as its header says; the checksum at its end is compared.
+        When the file is damaged or not as long as its header says; the checksum at its end is
+        compared.
     """
     image = load_volume(path)
     if tuple(image.shape) != tuple(shape):
         raise PhospheneError(
-            f"{path}: its shape is {image.shape}; expected {tuple(shape)}; copy or download it again"
+            f"{path}: its shape is {image.shape}; expected {tuple(shape)}; copy or download it "
+            "again"
         )
     volume = np.empty(int(np.prod(shape[:3])), image.dataobj.dtype)
     try:

@@ -1,7 +1,9 @@
-"""One map over parts: serial, loky (processes of this machine) or dask.distributed (a cluster). The only cluster code.
+"""One map over parts: serial, loky (processes of this machine) or dask.distributed (a cluster). The
+only cluster code.
 
-Workers get a function, paths and part numbers, never arrays; what they make they write to the store. Every part runs
-under the same number of threads wherever it runs, because sums of floats depend on it.
+Workers get a function, paths and part numbers, never arrays; what they make they write to the
+store. Every part runs under the same number of threads wherever it runs, because sums of floats
+depend on it.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ def run_parts(work: Work, parts: Sequence[int], compute: Compute, label: str) ->
     Parameters
     ----------
     work
-        Picklable: a module-level function, or a `functools.partial` of one with paths and small settings.
-        What it returns is dropped.
+        Picklable: a module-level function, or a `functools.partial` of one with paths and small
+        settings. What it returns is dropped.
     parts
         Part numbers, usually ``artefact.missing(n_parts)``; nothing is started when there are none.
     compute
@@ -44,7 +46,8 @@ def run_parts(work: Work, parts: Sequence[int], compute: Compute, label: str) ->
     Exception
         The error of the first part that fails, unchanged; parts that have not begun are dropped.
     PhospheneError
-        If a worker process dies, which is mostly a lack of memory, or the scheduler cannot be reached.
+        If a worker process dies, which is mostly a lack of memory, or the scheduler cannot be
+        reached.
     """
     if not parts:
         return
@@ -86,8 +89,8 @@ def _start_worker(parent: int) -> None:
     """Prepare a worker process of loky."""
     from joblib.externals.loky import process_executor
 
-    # loky restarts workers that grow by 300 MB after their first task, as if they leaked memory; ours grow because
-    # they load a model, which a restarted worker would only load again
+    # loky restarts workers that grow by 300 MB after their first task, as if they leaked memory;
+    # ours grow because they load a model, which a restarted worker would only load again
     process_executor._USE_PSUTIL = False
     Thread(target=_end_with, args=(parent,), daemon=True).start()
 
@@ -124,14 +127,17 @@ def _dask(
 
 @contextmanager
 def _client(api: Any, compute: Compute, jobs: int) -> Iterator[Any]:
-    """A client of the given scheduler, or of a cluster on this machine that ends with this process."""
+    """A client of the given scheduler, or of a cluster on this machine that ends with this
+    process.
+    """
     if compute.scheduler:
         _check_certificates(compute.scheduler)
         try:
             connected = api.Client(compute.scheduler, set_as_default=False, timeout=30)
         except (OSError, ValueError) as error:
             raise PhospheneError(
-                f"scheduler '{compute.scheduler}' cannot be reached ({error}); expected an address like tcp://host:8786"
+                f"scheduler '{compute.scheduler}' cannot be reached ({error}); expected an "
+                "address like tcp://host:8786"
             ) from error
         with connected:
             yield connected
@@ -147,18 +153,22 @@ def _check_certificates(address: str) -> None:
         "distributed.comm.tls.client.cert", None
     ):
         raise PhospheneError(
-            f"scheduler '{address}' needs certificates, and Dask's configuration names none (distributed.comm.tls); "
+            f"scheduler '{address}' needs certificates, and Dask's configuration names none "
+            "(distributed.comm.tls); "
             "docs/studies.md, section Clusters, shows the file"
         )
 
 
 @lru_cache(maxsize=1)
 def _local_client(api: Any, jobs: int) -> Any:
-    """Start workers once for all stages: each of them takes seconds to import what the work needs."""
+    """Start workers once for all stages: each of them takes seconds to import what the work
+    needs.
+    """
     import dask
 
-    # Other users of this machine can connect to its ports. TLS with certificates of this cluster alone keeps them from
-    # running code as this user; without routes nothing is served by HTTP, and then its ports are closed too.
+    # Other users of this machine can connect to its ports. TLS with certificates of this cluster
+    # alone keeps them from running code as this user; without routes nothing is served by HTTP, and
+    # then its ports are closed too.
     without_pages: dict[str, list[str]] = {
         f"distributed.{part}.http.routes": [] for part in ("scheduler", "worker")
     }
@@ -174,7 +184,8 @@ def _local_client(api: Any, jobs: int) -> Any:
             cluster = api.LocalCluster(security=True, **options)
         except ImportError as error:
             raise PhospheneError(
-                "--backend dask: the package cryptography is not installed; pip install 'phosphene[cluster]'"
+                "--backend dask: the package cryptography is not installed; pip install "
+                "'phosphene[cluster]'"
             ) from error
         client = api.Client(cluster, set_as_default=False)
     cluster.scheduler.http_server.stop()
@@ -215,13 +226,16 @@ def _limited(threads: int) -> Iterator[None]:
 
 def _died(compute: Compute) -> PhospheneError:
     return PhospheneError(
-        f"a worker process died, most likely for lack of memory (jobs={compute.jobs}); finished parts are kept, "
+        f"a worker process died, most likely for lack of memory (jobs={compute.jobs}); finished "
+        "parts are kept, "
         "run again with fewer jobs or a smaller batch"
     )
 
 
 def _report(finished: Iterable[None], total: int, compute: Compute, label: str) -> None:
-    """Drain `finished`, saying how far it is: a bar on a terminal, a line now and then in a log, both on stderr."""
+    """Drain `finished`, saying how far it is: a bar on a terminal, a line now and then in a log,
+    both on stderr.
+    """
     if compute.progress and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track

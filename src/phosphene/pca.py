@@ -1,7 +1,8 @@
-"""Principal components of rows that fit in memory at float16 but not, together with their components, at more.
+"""Principal components of rows that fit in memory at float16 but not, together with their
+components, at more.
 
-Arrays in, arrays out. Nothing as large as all components (n_components x d) is ever made: where there are fewer rows
-than columns, scores come from the dot products of rows alone.
+Arrays in, arrays out. Nothing as large as all components (n_components x d) is ever made: where
+there are fewer rows than columns, scores come from the dot products of rows alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Scores:
     mean : ndarray of float64, shape (d,)
         Of the rows fitted on.
     variance, ratio : ndarray of float64, shape (k,)
-        Variance of each component over the rows fitted on (n - 1 in the denominator), and its share of the total.
+        Variance of each component over the rows fitted on (n - 1 in the denominator), and its share
+        of the total.
     """
 
     values: Doubles
@@ -39,7 +41,9 @@ class Scores:
 
 
 def n_possible(n_fitted: int, d: int, asked: int) -> int:
-    """Return how many of the components asked for there are: never more than columns, or rows but one."""
+    """Return how many of the components asked for there are: never more than columns, or rows but
+    one.
+    """
     return min(asked, d, n_fitted - 1)
 
 
@@ -48,9 +52,10 @@ def principal_components(
 ) -> Scores:
     """Fit principal components on some rows, and return the scores of all.
 
-    Equal to ``sklearn.decomposition.PCA(k).fit(rows[fitted]).transform(rows)`` up to the signs of components; here the
-    largest absolute score of the fitted rows is positive. Work is done in float64, in blocks: beside `rows` it needs
-    24 n (m + k + 1024) bytes, m the smaller of n_fitted and d.
+    Equal to ``sklearn.decomposition.PCA(k).fit(rows[fitted]).transform(rows)`` up to the signs of
+    components; here the largest absolute score of the fitted rows is positive. Work is done in
+    float64, in blocks: beside `rows` it needs 24 n (m + k + 1024) bytes, m the smaller of n_fitted
+    and d.
 
     Parameters
     ----------
@@ -82,7 +87,9 @@ def _blocks(indices: NDArray[np.intp]) -> list[NDArray[np.intp]]:
 def _by_rows(
     rows: NDArray[np.floating], fitted: NDArray[np.bool_], mean: Doubles, k: int
 ) -> tuple[Doubles, float, Doubles]:
-    """Eigenvectors u of X X' for the fitted rows X: the scores of rows a are a X' u / sqrt(eigenvalue)."""
+    """Eigenvectors u of X X' for the fitted rows X: the scores of rows a are a X' u /
+    sqrt(eigenvalue).
+    """
     products = np.zeros((len(rows), int(fitted.sum())))
     for start in range(0, rows.shape[1], BLOCK):
         columns = slice(start, start + BLOCK)
@@ -115,7 +122,9 @@ def _by_columns(
 
 
 def _largest(products: Doubles, k: int) -> tuple[Doubles, Doubles]:
-    """Return the k largest eigenvalues, those that are rounding errors as 0, and their vectors; spoils `products`."""
+    """Return the k largest eigenvalues, those that are rounding errors as 0, and their vectors;
+    spoils `products`.
+    """
     m = len(products)
     values, vectors = eigh(
         products, subset_by_index=(m - k, m - 1), overwrite_a=True, check_finite=False

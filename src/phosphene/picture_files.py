@@ -1,8 +1,10 @@
-"""Anyone's pictures: folders of PNG or JPEG files, or a tensor in a ``.pt`` file, opened one picture at a time.
+"""Anyone's pictures: folders of PNG or JPEG files, or a tensor in a ``.pt`` file, opened one
+picture at a time.
 
-What would change a score without anybody noticing is refused with a sentence that names the pictures: files that cannot
-be read, names that do not pair up, 16 bits per channel, values out of range. What has one sensible reading (a grey or
-transparent picture) is converted, and said in :attr:`PictureSet.notes`.
+What would change a score without anybody noticing is refused with a sentence that names the
+pictures: files that cannot be read, names that do not pair up, 16 bits per channel, values out of
+range. What has one sensible reading (a grey or transparent picture) is converted, and said in
+:attr:`PictureSet.notes`.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class PictureSet:
     names : list of str, (n,)
         Names of the pictures: files without their endings, or the places 0, 1, ... in a tensor.
     samples : list of sequences of ndarray, (n_samples,)
-        For every sample, n pictures (h, w, 3), uint8 or float32 from 0 to 1, read when they are asked for.
+        For every sample, n pictures (h, w, 3), uint8 or float32 from 0 to 1, read when they are
+        asked for.
     ordered : bool
         Whether there are no names, only an order.
     notes : list of str
@@ -98,7 +101,9 @@ class Picked(Sequence[NDArray[Any]]):
 
 
 def opened(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as uint8 (height, width, 3), turned as its EXIF entry says; transparency is laid on white."""
+    """Read a picture as uint8 (height, width, 3), turned as its EXIF entry says; transparency is
+    laid on white.
+    """
     try:
         with open_image(path) as file:
             image: Image.Image = ImageOps.exif_transpose(file)
@@ -120,10 +125,10 @@ def read(source: Path | str | NDArray[np.uint8]) -> PictureSet:
     Parameters
     ----------
     source : path or ndarray
-        A folder of PNG or JPEG files, in the natural order of their names. Several samples of a picture are
-        ``name_0.png``, ``name_1.png``, ... or files of the same name in one sub-folder per sample. Or a ``.pt`` file
-        of one tensor (n, 3, h, w) or (n, n_samples, 3, h, w), uint8 or float from 0 to 1. Or an array of uint8
-        (n, h, w, 3) or (n, n_samples, h, w, 3).
+        A folder of PNG or JPEG files, in the natural order of their names. Several samples of a
+        picture are ``name_0.png``, ``name_1.png``, ... or files of the same name in one sub-folder
+        per sample. Or a ``.pt`` file of one tensor (n, 3, h, w) or (n, n_samples, 3, h, w), uint8
+        or float from 0 to 1. Or an array of uint8 (n, h, w, 3) or (n, n_samples, h, w, 3).
 
     Returns
     -------
@@ -156,7 +161,8 @@ def read(source: Path | str | NDArray[np.uint8]) -> PictureSet:
 def match(
     recons: PictureSet, originals: PictureSet, by_order: bool = False
 ) -> tuple[PictureSet, PictureSet]:
-    """Pair reconstructions with originals, by name; by order where one of them has no names or `by_order` says so.
+    """Pair reconstructions with originals, by name; by order where one of them has no names or
+    `by_order` says so.
 
     Returns
     -------
@@ -172,7 +178,8 @@ def match(
         originals = originals.flat()
     if len(originals.samples) > 1:
         raise PhospheneError(
-            f"{originals.source}: found {len(originals.samples)} samples of each original, expected one; "
+            f"{originals.source}: found {len(originals.samples)} samples of each original, "
+            "expected one; "
             "is this the folder of the reconstructions?"
         )
     if by_order or recons.ordered or originals.ordered:
@@ -209,8 +216,10 @@ def _refuse_unpaired(recons: PictureSet, originals: PictureSet) -> None:
         return
     if len(missing) == len(originals.names) and len(extra) == len(missing):
         raise PhospheneError(
-            f"{recons.source} and {originals.source}: {len(extra)} pictures each and no name in common "
-            f"({extra[0]}, ... and {missing[0]}, ...); give pairs the same name, or --by-order if both orders "
+            f"{recons.source} and {originals.source}: {len(extra)} pictures each and no name in "
+            "common "
+            f"({extra[0]}, ... and {missing[0]}, ...); give pairs the same name, or --by-order if "
+            "both orders "
             "are known to agree"
         )
     parts = []
@@ -219,13 +228,16 @@ def _refuse_unpaired(recons: PictureSet, originals: PictureSet) -> None:
     if extra:
         parts.append(f"{len(extra)} reconstructions have no original ({first(extra)})")
     raise PhospheneError(
-        f"{recons.source} and {originals.source}: {' and '.join(parts)}; every picture needs its partner of the same "
+        f"{recons.source} and {originals.source}: {' and '.join(parts)}; every picture needs its "
+        "partner of the same "
         "name, so add, rename or remove these"
     )
 
 
 def _refuse_incomplete(recons: PictureSet, wanted: set[str]) -> None:
-    """Samples were meant (the names without their numbers are originals), but some pictures lack some of them."""
+    """Samples were meant (the names without their numbers are originals), but some pictures lack
+    some of them.
+    """
     samples: dict[str, set[int]] = {}
     for name in recons.files:
         if (found := _SAMPLE.fullmatch(name)) and found[1] in wanted:
@@ -236,7 +248,8 @@ def _refuse_incomplete(recons: PictureSet, wanted: set[str]) -> None:
     lacking = [f"{name}_{k}" for name, there in samples.items() for k in sorted(every - there)]
     if lacking:
         raise PhospheneError(
-            f"{recons.source}: found {len(every)} samples of some pictures, but {len(lacking)} are missing "
+            f"{recons.source}: found {len(every)} samples of some pictures, but {len(lacking)} "
+            "are missing "
             f"({first(lacking)}); every picture needs the same samples"
         )
 
@@ -255,7 +268,8 @@ def _read_folder(folder: Path) -> PictureSet:
     parts = {path.name: found for path in inner if (found := _pictures_in(path))[0]}
     if here and parts:
         raise PhospheneError(
-            f"{folder}: found pictures and sub-folders with pictures ({first(sorted(parts, key=natural))}); "
+            f"{folder}: found pictures and sub-folders with pictures "
+            f"({first(sorted(parts, key=natural))}); "
             "expected one or the other, move one of them away"
         )
     if not here and not parts:
@@ -276,7 +290,8 @@ def _read_folder(folder: Path) -> PictureSet:
     ]
     if lacking:
         raise PhospheneError(
-            f"{folder}: its sub-folders are samples, but {len(lacking)} of their pictures are missing "
+            f"{folder}: its sub-folders are samples, but {len(lacking)} of their pictures are "
+            "missing "
             f"({first(lacking)}); every sub-folder needs the same names"
         )
     paths = [[found[name] for name in names] for found, _ in ordered]
@@ -299,18 +314,21 @@ def _pictures_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
     double = [path.name for paths in found.values() if len(paths) > 1 for path in paths]
     if double:
         raise PhospheneError(
-            f"{folder}: {len(double)} files share a name up to their ending ({first(double)}); keep one of each"
+            f"{folder}: {len(double)} files share a name up to their ending ({first(double)}); "
+            "keep one of each"
         )
     other = sorted((p.name for p in files if p.suffix.lower() not in SUFFIXES), key=natural)
     foreign = [name for name in other if Path(name).suffix.lower() in OTHER_PICTURES]
     if found and foreign:
         raise PhospheneError(
-            f"{folder}: {len(foreign)} files are pictures of a kind that is not read ({first(foreign)}); "
+            f"{folder}: {len(foreign)} files are pictures of a kind that is not read "
+            f"({first(foreign)}); "
             "expected PNG or JPEG, convert or remove them"
         )
     notes = (
         [
-            f"{folder}: left out {len(other)} of {len(files)} files, which are no PNG or JPEG ({first(other)})"
+            f"{folder}: left out {len(other)} of {len(files)} files, which are no PNG or JPEG "
+            f"({first(other)})"
         ]
         if other
         else []
@@ -319,7 +337,9 @@ def _pictures_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def _grouped(files: dict[str, Path]) -> tuple[list[str], list[Pictures]]:
-    """``name_0``, ``name_1``, ... as samples of `name`, where there are several names and all have the same ones."""
+    """``name_0``, ``name_1``, ... as samples of `name`, where there are several names and all have
+    the same ones.
+    """
     groups: dict[str, dict[int, Path]] = {}
     for name, path in files.items():
         if not (found := _SAMPLE.fullmatch(name)):
@@ -334,7 +354,9 @@ def _grouped(files: dict[str, Path]) -> tuple[list[str], list[Pictures]]:
 
 
 def _looked_at(folder: Path, paths: Sequence[Path]) -> list[str]:
-    """Open every file far enough to know that it is whole; names what is not, and says what will be converted."""
+    """Open every file far enough to know that it is whole; names what is not, and says what will be
+    converted.
+    """
     broken: list[str] = []
     deep: list[str] = []
     grey: list[str] = []
@@ -351,7 +373,8 @@ def _looked_at(folder: Path, paths: Sequence[Path]) -> list[str]:
                 if image.format == "JPEG":
                     (turned if image.getexif().get(ORIENTATION, 1) != 1 else []).append(name)
                     image.draft("RGB", (image.width // 8, image.height // 8))
-                    image.load()  # the whole file at an eighth of its size: quick, and finds a cut end
+                    # the whole file at an eighth of its size: quick, and finds a cut end
+                    image.load()
                 else:
                     image.verify()  # the checksum of every block
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
@@ -381,7 +404,9 @@ def _looked_at(folder: Path, paths: Sequence[Path]) -> list[str]:
 
 
 def _bits(path: Path, image: Image.Image) -> int:
-    """Bits per channel; Pillow opens 16-bit colour as 8-bit without a word, so a PNG's own header is asked."""
+    """Bits per channel; Pillow opens 16-bit colour as 8-bit without a word, so a PNG's own header
+    is asked.
+    """
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(25)[24]
@@ -396,7 +421,8 @@ def _read_array(array: NDArray[Any]) -> PictureSet:
         or 0 in array.shape
     ):
         raise PhospheneError(
-            f"pictures: found an array of shape {array.shape} and type {array.dtype}, expected uint8 "
+            f"pictures: found an array of shape {array.shape} and type {array.dtype}, expected "
+            "uint8 "
             "(n, height, width, 3) or (n, n_samples, height, width, 3)"
         )
     samples: list[Any] = (

@@ -1,4 +1,6 @@
-"""Scores of pictures by the presets of :mod:`phosphene.perceptual`, whoever made the pictures: no study is needed."""
+"""Scores of pictures by the presets of :mod:`phosphene.perceptual`, whoever made the pictures: no
+study is needed.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ GENERAL = tuple(
 
 @dataclass(frozen=True)
 class Draws:
-    """Random draws: resamples for intervals, permutations for p, the seed, and keys that tell this use from others."""
+    """Random draws: resamples for intervals, permutations for p, the seed, and keys that tell this
+    use from others.
+    """
 
     bootstrap: int = 2000
     permutations: int = 2000
@@ -54,7 +58,9 @@ class Draws:
 
 @dataclass(frozen=True)
 class Places:
-    """Where weights lie and features are kept (None: the usual places, nowhere), and where networks run."""
+    """Where weights lie and features are kept (None: the usual places, nowhere), and where networks
+    run.
+    """
 
     weights: Path | None = None
     cache: Path | None = None
@@ -68,10 +74,11 @@ class PictureScores:
     Attributes
     ----------
     scores : DataFrame
-        One row per preset, metric, direction and selection: preset, metric, kind ("two-way", "pixcorr", "ssim",
-        "distance"), space, direction, selection ("mean" over samples, "single": the first, "decoded": chosen without
-        looking at the original, "oracle": the best, chosen by looking), value, ci_low, ci_high (95 %, bootstrap over
-        images), p (permuted pairing), chance, better ("higher" or "lower"), n, samples. Accuracies are 0 to 1.
+        One row per preset, metric, direction and selection: preset, metric, kind ("two-way",
+        "pixcorr", "ssim", "distance"), space, direction, selection ("mean" over samples, "single":
+        the first, "decoded": chosen without looking at the original, "oracle": the best, chosen by
+        looking), value, ci_low, ci_high (95 %, bootstrap over images), p (permuted pairing),
+        chance, better ("higher" or "lower"), n, samples. Accuracies are 0 to 1.
     per_image : DataFrame
         preset, metric, direction, selection, item (place of the picture, from 0), value.
     absent : dict of str to str
@@ -96,14 +103,15 @@ def score_sets(
     by_order: bool = False,
     **options: Any,
 ) -> PictureScores:
-    """Score the pictures of two folders, ``.pt`` files or arrays; see :func:`phosphene.picture_files.read`.
+    """Score the pictures of two folders, ``.pt`` files or arrays; see
+    :func:`phosphene.picture_files.read`.
 
     Parameters
     ----------
     recons, originals : path, ndarray or PictureSet
     preset : str
-        Names out of :data:`phosphene.perceptual.PRESETS`, separated by commas; "all" is every one except `scenes`,
-        whose judge knows nothing but drawn scenes.
+        Names out of :data:`phosphene.perceptual.PRESETS`, separated by commas; "all" is every one
+        except `scenes`, whose judge knows nothing but drawn scenes.
     by_order : bool
         Pair pictures by their order instead of their names.
     **options
@@ -147,12 +155,14 @@ def score_pictures(
     Parameters
     ----------
     recons : sequence of pictures, (n_samples,)
-        For every sample its n pictures (:data:`phosphene.perceptual.Pictures`), in the order of `originals`.
+        For every sample its n pictures (:data:`phosphene.perceptual.Pictures`), in the order of
+        `originals`.
     originals : Pictures, (n,)
     presets : sequence of str
         Names out of :data:`phosphene.perceptual.PRESETS`.
     chosen : ndarray of int, (n,), optional
-        Sample of every image that was chosen without looking at its original; adds the selection "decoded".
+        Sample of every image that was chosen without looking at its original; adds the selection
+        "decoded".
     draws : Draws
     places : Places
     say : callable
@@ -170,13 +180,15 @@ def score_pictures(
 
     Notes
     -----
-    - A measure is made under every rule that the samples allow; :func:`own_selection` keeps each preset's own.
-    - Undefined values never help: comparisons with them are lost (:func:`phosphene.identification.identify`), a PixCorr
-      that is undefined (a picture of one colour) counts as 0 and a correlation distance as 1.
-    - p of a distance and its chance come from permuted pairings, as p of identification does. PixCorr and SSIM have
-      neither: every picture would have to be compared with every other.
-    - Memory: features of the originals and of one sample, for the layers of one network, and one (n, n) matrix per
-      sample and layer.
+    - A measure is made under every rule that the samples allow; :func:`own_selection` keeps each
+      preset's own.
+    - Undefined values never help: comparisons with them are lost
+      (:func:`phosphene.identification.identify`), a PixCorr that is undefined (a picture of one
+      colour) counts as 0 and a correlation distance as 1.
+    - p of a distance and its chance come from permuted pairings, as p of identification does.
+      PixCorr and SSIM have neither: every picture would have to be compared with every other.
+    - Memory: features of the originals and of one sample, for the layers of one network, and one
+      (n, n) matrix per sample and layer.
     """
     _check(recons, originals, presets)
     wanted = [PRESETS[name] for name in dict.fromkeys(presets)]
@@ -239,7 +251,8 @@ def _check(recons: Sequence[Pictures], originals: Pictures, presets: Sequence[st
     if not counts or set(counts) != {len(originals)}:
         found = " and ".join(map(str, sorted(set(counts)))) or "no"
         raise PhospheneError(
-            f"pictures: found {found} reconstructions for {len(originals)} originals, expected equal"
+            f"pictures: found {found} reconstructions for {len(originals)} originals, expected "
+            "equal"
         )
     if len(originals) < 2:
         raise PhospheneError(
@@ -261,7 +274,9 @@ def _similarities(
     places: Places,
     say: Callable[[str], None],
 ) -> Iterator[tuple[Space, NDArray[np.float64]]]:
-    """Correlations (n_samples, n, n) in one space after the other; networks run once per picture and preparation."""
+    """Correlations (n_samples, n, n) in one space after the other; networks run once per picture
+    and preparation.
+    """
     groups: dict[Any, list[Space]] = {}
     for space in dict.fromkeys(spaces):
         # features by formula are few: all at once, so that pictures are opened once for them
@@ -298,7 +313,9 @@ def _of_features(
     chosen: NDArray[np.int64] | None,
     draws: Draws,
 ) -> _Result:
-    """Identification or distance out of the correlations (n_samples, n, n) in the metric's space."""
+    """Identification or distance out of the correlations (n_samples, n, n) in the metric's
+    space.
+    """
     assert metric.space is not None
     stream = (metric.space.name, metric.direction or metric.kind)
     if metric.kind == "two-way":
@@ -324,7 +341,9 @@ def _of_features(
 def _of_pixels(
     recons: Sequence[Pictures], originals: Pictures, metrics: Sequence[Metric]
 ) -> dict[Metric, NDArray[np.float64]]:
-    """PixCorr or SSIM of every sample and picture, (n_samples, n); a pair is opened once for all, and presets share."""
+    """PixCorr or SSIM of every sample and picture, (n_samples, n); a pair is opened once for all,
+    and presets share.
+    """
     values = {metric: np.empty((len(recons), len(originals))) for metric in metrics}
     for k in range(len(originals) if values else 0):
         original = [originals[k]]
@@ -358,7 +377,9 @@ def _summary(
 
 
 def _rng(draws: Draws, stream: tuple[str, ...]) -> np.random.Generator:
-    """The same random numbers for every rule of a measure, so that rules are compared on the same draws."""
+    """The same random numbers for every rule of a measure, so that rules are compared on the same
+    draws.
+    """
     return rng(draws.seed, *draws.keys, *stream)
 
 

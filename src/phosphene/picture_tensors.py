@@ -38,12 +38,14 @@ class Tensors(Sequence[NDArray[Any]]):
 
 
 def load(path: Path) -> list[Tensors]:
-    """Open a ``.pt`` file of one tensor (n, 3, h, w) or (n, n_samples, 3, h, w); one sequence per sample.
+    """Open a ``.pt`` file of one tensor (n, 3, h, w) or (n, n_samples, 3, h, w); one sequence per
+    sample.
 
     Raises
     ------
     PhospheneError
-        Where it holds more than a tensor, or one that is no pictures: shape, type, NaN, or a range other than 0 to 1.
+        Where it holds more than a tensor, or one that is no pictures: shape, type, NaN, or a range
+        other than 0 to 1.
     """
     tensor = _loaded(path)
     if tensor.ndim not in (4, 5) or tensor.shape[-3] != 3 or 0 in tensor.shape:
@@ -53,7 +55,8 @@ def load(path: Path) -> list[Tensors]:
             else ""
         )
         raise PhospheneError(
-            f"{path}: found a tensor of shape {tuple(tensor.shape)}, expected (n, 3, height, width) or "
+            f"{path}: found a tensor of shape {tuple(tensor.shape)}, expected (n, 3, height, "
+            "width) or "
             f"(n, n_samples, 3, height, width){hint}"
         )
     _check_values(path, tensor)
@@ -70,7 +73,8 @@ def _loaded(path: Path) -> torch.Tensor:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise PhospheneError(
-            f"{path}: holds more than tensors and is not opened, because such files can run code; save the pictures "
+            f"{path}: holds more than tensors and is not opened, because such files can run code; "
+            "save the pictures "
             "alone, as torch.save(pictures, ...)"
         ) from None
     except (RuntimeError, ValueError, EOFError, KeyError) as error:
@@ -91,7 +95,8 @@ def _loaded(path: Path) -> torch.Tensor:
         not found.is_floating_point() and found.dtype != torch.uint8
     ):
         raise PhospheneError(
-            f"{path}: found a tensor of type {str(found.dtype).removeprefix('torch.')}, expected uint8, or float "
+            f"{path}: found a tensor of type {str(found.dtype).removeprefix('torch.')}, expected "
+            "uint8, or float "
             "from 0 to 1"
         )
     return found.detach()
@@ -112,12 +117,14 @@ def _check_values(path: Path, tensor: torch.Tensor) -> None:
             low, high = min(low, least), max(high, most)
     if undefined:
         raise PhospheneError(
-            f"{path}: {len(undefined)} of {len(tensor)} pictures hold NaN or infinite values ({first(undefined)}); "
+            f"{path}: {len(undefined)} of {len(tensor)} pictures hold NaN or infinite values "
+            f"({first(undefined)}); "
             "mend or remove them"
         )
     if beyond:
         raise PhospheneError(
-            f"{path}: {len(beyond)} of {len(tensor)} pictures leave the range from 0 to 1 ({first(beyond)}; found "
+            f"{path}: {len(beyond)} of {len(tensor)} pictures leave the range from 0 to 1 "
+            f"({first(beyond)}; found "
             f"{low:.4g} to {high:.4g}); scale them to 0 to 1"
         )
 

@@ -1,8 +1,9 @@
-"""What a study will cost before it is run: files, gigabytes, hours and memory of each stage. All of it is estimated.
+"""What a study will cost before it is run: files, gigabytes, hours and memory of each stage. All of
+it is estimated.
 
-Sizes follow from the shapes. Seconds follow from small pieces of the same work, done now on this machine and device: a
-matrix product, an eigendecomposition, a few pictures through each network. Memory is that of the whole process. Both
-count one worker.
+Sizes follow from the shapes. Seconds follow from small pieces of the same work, done now on this
+machine and device: a matrix product, an eigendecomposition, a few pictures through each network.
+Memory is that of the whole process. Both count one worker.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ TIMED, STEPS = 4, 4  # pictures (on a GPU) and steps that are timed
 
 @dataclass(frozen=True)
 class Cost:
-    """What one stage of one subject will take; `files` and `gb` are written, `read_gb` is read from the data."""
+    """What one stage of one subject will take; `files` and `gb` are written, `read_gb` is read from
+    the data.
+    """
 
     subject: str
     stage: str
@@ -63,7 +66,9 @@ class Rates:
     latent: float
     context: float
     step: float
-    gb: float  # most memory of this process so far: once the model was loaded, photographs encoded, pictures drawn
+    # most memory of this process so far: once the model was loaded, photographs encoded, pictures
+    # drawn
+    gb: float
     encoding_gb: float
     drawing_gb: float
 
@@ -176,7 +181,9 @@ def _subject(
 
 
 def _betas(subject: str, data: Scans, n_voxels: list[int], rates: Rates) -> Cost:
-    """Files are read once for each set of regions: NSD's HDF5 voxel by voxel, anything else whole."""
+    """Files are read once for each set of regions: NSD's HDF5 voxel by voxel, anything else
+    whole.
+    """
     item, read, seconds, total = np.dtype(data.dtype).itemsize, 0.0, 0.0, len(data.trials)
     for path in data.paths:
         if path.suffix == ".hdf5" and Betas.open(path).by_voxel:
@@ -257,7 +264,8 @@ def _pictures(
 
 
 def encoding_costs(study: Study, models: Sequence[encoding.Model], compute: Compute) -> list[Cost]:
-    """Estimate features, principal components, models and statistics of every subject, finished or not.
+    """Estimate features, principal components, models and statistics of every subject, finished or
+    not.
 
     Parameters
     ----------
@@ -332,7 +340,9 @@ def _encoding(
 def _components(
     subject: str, wide: Sequence[int], n: tuple[int, int], components: int, rates: Rates
 ) -> Cost:
-    """Principal components of features of these widths; `n` pictures, and those that are trained on."""
+    """Principal components of features of these widths; `n` pictures, and those that are trained
+    on.
+    """
     least = [min(n[1], d) for d in wide]
     flops = sum(4.0 * n[0] * d * m for d, m in zip(wide, least, strict=True))
     seconds = 2 * flops * rates.flop + sum(m**3 for m in least) * rates.eigh

@@ -1,4 +1,6 @@
-"""Published numbers with their source, and yours beside those of the same preset; never beside those of another."""
+"""Published numbers with their source, and yours beside those of the same preset; never beside
+those of another.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,9 @@ def rows() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        method, year (of the source), preset ("human raters" where people chose), metric (as printed), value (two-way
-        from 0 to 1), source, mark (:data:`MARKS`), note, subjects, pictures.
+        method, year (of the source), preset ("human raters" where people chose), metric (as
+        printed), value (two-way from 0 to 1), source, mark (:data:`MARKS`), note, subjects,
+        pictures.
     """
     text = resources.files("phosphene").joinpath("published.toml").read_text(encoding="utf-8")
     found = []
@@ -78,16 +81,17 @@ def beside(scores: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     scores : DataFrame
-        As :func:`phosphene.picture_scores.score_pictures` gives it, or the measures of a study (with subject, mode and
-        source as well).
+        As :func:`phosphene.picture_scores.score_pictures` gives it, or the measures of a study
+        (with subject, mode and source as well).
 
     Returns
     -------
     DataFrame
-        preset, method, yours (bool), metric (with the direction where a preset has both), kind, value, n, samples,
-        source, mark, note. Yours come first in each block, under the preset's own rule for choosing among samples.
-        Several subjects are also averaged, as the published numbers are. Wherever one side lacks a measure there is no
-        row, and :func:`wide` shows a blank.
+        preset, method, yours (bool), metric (with the direction where a preset has both), kind,
+        value, n, samples, source, mark, note. Yours come first in each block, under the preset's
+        own rule for choosing among samples. Several subjects are also averaged, as the published
+        numbers are. Wherever one side lacks a measure there is no row, and :func:`wide` shows a
+        blank.
     """
     blocks = []
     for preset, mine in own_selection(scores).groupby("preset", sort=False):
@@ -100,7 +104,9 @@ def beside(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def wide(table: pd.DataFrame, preset: str) -> pd.DataFrame:
-    """One block of :func:`beside` for reading: methods as rows, measures as columns, text; else blank."""
+    """One block of :func:`beside` for reading: methods as rows, measures as columns, text; else
+    blank.
+    """
     block = table[table["preset"] == preset]
     shown = pd.Series(
         [printed(row.value, row.kind) for row in block.itertuples()],
@@ -191,7 +197,9 @@ def _directions(preset: str) -> int:
 
 
 def _label(row: Any, averaged: bool = False) -> str:
-    """Name a row of yours: "yours", or "yours, subj01, zc"; the source is named where it is not the brain."""
+    """Name a row of yours: "yours", or "yours, subj01, zc"; the source is named where it is not the
+    brain.
+    """
     parts = ["mean of subjects"] if averaged else [row["subject"]] if "subject" in row else []
     parts += [row["mode"]] if "mode" in row else []
     parts += [row["source"]] if row.get("source", "brain") not in ("brain", "") else []

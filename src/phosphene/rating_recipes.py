@@ -1,7 +1,8 @@
-"""What the human study's results are made from, and where its answers lie; down here, for the report to read them.
+"""What the human study's results are made from, and where its answers lie; down here, for the
+report to read them.
 
-The trial list is an artefact like any other. Answers are data that people give: they lie in ``answers/`` beside the
-stages, one folder per trial list, where ``--force`` never comes.
+The trial list is an artefact like any other. Answers are data that people give: they lie in
+``answers/`` beside the stages, one folder per trial list, where ``--force`` never comes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ VERSION = {"ratings": 2, "rating_scores": 1}
 
 
 def methods(study: Study) -> list[str]:
-    """The kinds of reconstruction that people compare, in the order of :data:`phosphene.stages.MODE_FEATURES`."""
+    """The kinds of reconstruction that people compare, in the order of
+    :data:`phosphene.stages.MODE_FEATURES`.
+    """
     chosen = study.rate.methods or study.reconstruct.modes
     return [mode for mode in MODE_FEATURES if mode in chosen]
 
@@ -42,7 +45,9 @@ def ratings_recipe(study: Study) -> Recipe:
 
 
 def answers_folder(study: Study) -> Path:
-    """Where the answers to a study's trial list lie, with the secret that its links are made from."""
+    """Where the answers to a study's trial list lie, with the secret that its links are made
+    from.
+    """
     recipe = ratings_recipe(study)
     return study.root / "answers" / f"{recipe.name}-{recipe.hash}"
 

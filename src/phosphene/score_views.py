@@ -36,7 +36,9 @@ LIBRARIES = ("phosphene", "torch", "torchvision", "transformers", "scikit-image"
 
 @dataclass(frozen=True)
 class Line:
-    """One measure for reading; `bar` has places from 0 to 100: low, high, value, chance (or None), published."""
+    """One measure for reading; `bar` has places from 0 to 100: low, high, value, chance (or None),
+    published.
+    """
 
     metric: str
     direction: str
@@ -120,7 +122,9 @@ def _line(row: pd.Series, rows: pd.DataFrame, others: Sequence[str], known: pd.D
 
 
 def _bar(row: pd.Series, known: pd.DataFrame) -> dict[str, Any]:
-    """Places on a track, in percent of its length: identification from 40 % on, everything else from 0."""
+    """Places on a track, in percent of its length: identification from 40 % on, everything else
+    from 0.
+    """
     ends = [row["value"], *(row[end] for end in ("ci_low", "ci_high") if not pd.isna(row[end]))]
     start = min(0.4, *ends) if row["kind"] == "two-way" else min(0.0, *ends)
     stop = max(1.0, *ends)
@@ -156,12 +160,14 @@ def versions() -> dict[str, str]:
 
 
 def ranking(found: PictureScores) -> tuple[str, str, pd.Series]:
-    """Items from the best to the worst by the mean identification of the first preset that identifies.
+    """Items from the best to the worst by the mean identification of the first preset that
+    identifies.
 
     Returns
     -------
     (str, str, Series)
-        What it is sorted by, its kind, and the values by item; the first measure of all where nothing identifies.
+        What it is sorted by, its kind, and the values by item; the first measure of all where
+        nothing identifies.
     """
     table, two_way = own_selection(found.per_image), found.scores[found.scores["kind"] == "two-way"]
     rows = found.scores if two_way.empty else two_way

@@ -14,7 +14,9 @@ TIE_TOLERANCE = (
 
 
 def as_floats(values: ArrayLike) -> NDArray[np.float64]:
-    """Convert to float64; masked entries become NaN, because np.asarray would pass on what the mask hides."""
+    """Convert to float64; masked entries become NaN, because np.asarray would pass on what the mask
+    hides.
+    """
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values.astype(np.float64), np.nan)
     return np.asarray(values, dtype=np.float64)
@@ -25,15 +27,16 @@ def merge_ties(
 ) -> NDArray[np.float64]:
     """Make values equal that differ by rounding alone, so that they get one rank.
 
-    Values that follow one another within ``tolerance * scale`` become the smallest of them. (Rounding to decimals would
-    still split two values on either side of a rounding boundary.)
+    Values that follow one another within ``tolerance * scale`` become the smallest of them.
+    (Rounding to decimals would still split two values on either side of a rounding boundary.)
 
     Parameters
     ----------
     values : array_like, (n,)
         Without NaN.
     scale : float
-        Size of the numbers that the values were computed from, such as the largest score of a difference of scores.
+        Size of the numbers that the values were computed from, such as the largest score of a
+        difference of scores.
     tolerance : float
         Relative.
 
@@ -67,7 +70,8 @@ def correlation(a: ArrayLike, b: ArrayLike, axis: int = 0) -> NDArray[np.float64
     Returns
     -------
     ndarray of float64
-        The shape of ``a`` without ``axis``. NaN where either side is constant or holds a NaN: there r is undefined.
+        The shape of ``a`` without ``axis``. NaN where either side is constant or holds a NaN: there
+        r is undefined.
 
     Raises
     ------
@@ -113,15 +117,17 @@ def r2(y_true: ArrayLike, y_pred: ArrayLike, axis: int = 0) -> NDArray[np.float6
 def noise_ceiling(ncsnr: ArrayLike, repeats: ArrayLike = 3) -> NDArray[np.float64]:
     """Noise ceiling in percent of variance, from NSD's noise-ceiling signal-to-noise ratio.
 
-    ``100 s² / (s² + 1/n)`` for responses averaged over n trials (Allen et al. 2022, Methods; export_noiseceiling.m).
+    ``100 s² / (s² + 1/n)`` for responses averaged over n trials (Allen et al. 2022, Methods;
+    export_noiseceiling.m).
 
     Parameters
     ----------
     ncsnr : array_like
         Signal s.d. divided by noise s.d., per voxel. NaN (outside the mask) stays NaN.
     repeats : int or array_like of int, (n_images,)
-        Trials averaged per image: one number for all images, or one for each, for which ``1/n`` becomes its mean over
-        images (NSD's ``(A/3 + B/2 + C) / (A + B + C)`` for A, B and C images with 3, 2 and 1 trials).
+        Trials averaged per image: one number for all images, or one for each, for which ``1/n``
+        becomes its mean over images (NSD's ``(A/3 + B/2 + C) / (A + B + C)`` for A, B and C images
+        with 3, 2 and 1 trials).
 
     Returns
     -------
@@ -148,7 +154,9 @@ def noise_ceiling(ncsnr: ArrayLike, repeats: ArrayLike = 3) -> NDArray[np.float6
 
 
 def max_correlation(ncsnr: ArrayLike, repeats: ArrayLike = 3) -> NDArray[np.float64]:
-    """Correlation that a perfect model would reach, ``sqrt(noise_ceiling / 100)``: same parameters, 0 to 1."""
+    """Correlation that a perfect model would reach, ``sqrt(noise_ceiling / 100)``: same parameters,
+    0 to 1.
+    """
     return np.sqrt(noise_ceiling(ncsnr, repeats) / 100.0)
 
 
@@ -161,7 +169,8 @@ def _inverse_repeats(repeats: ArrayLike) -> float:
         or not np.all((trials >= 1) & (trials == np.floor(trials)))
     ):
         raise PhospheneError(
-            "noise_ceiling: repeats must be a number of trials (1 or more), or that number for each test image, found "
+            "noise_ceiling: repeats must be a number of trials (1 or more), or that number for "
+            "each test image, found "
             f"{repeats!r}."
         )
     return float(np.mean(1.0 / trials))
@@ -171,7 +180,8 @@ def _pair(a: ArrayLike, b: ArrayLike, name: str) -> tuple[NDArray[np.float64], N
     x, y = as_floats(a), as_floats(b)
     if x.shape != y.shape or x.ndim == 0:
         raise PhospheneError(
-            f"{name}: both arrays must have one shape of at least 1-d, found {x.shape} and {y.shape}."
+            f"{name}: both arrays must have one shape of at least 1-d, found {x.shape} and "
+            f"{y.shape}."
         )
     return x, y
 

@@ -24,7 +24,9 @@ def _fingerprint(kind: str, root: str, subject: str, options: tuple[tuple[str, A
 
 
 def _place(study: Study, subject: str) -> tuple[str, str, str, tuple[tuple[str, Any], ...]]:
-    """Where a subject's data lie, simulated first when the study is a demo and its folder is not there yet."""
+    """Where a subject's data lie, simulated first when the study is a demo and its folder is not
+    there yet.
+    """
     data, root = study.data, study.data_root
     if data.simulate.enabled:
         _simulate(study)
@@ -38,7 +40,9 @@ def options(study: Study) -> dict[str, Any]:
 
 
 def _simulate(study: Study) -> None:
-    """Write the simulated data, or check that those on disk are the ones that the study asks for."""
+    """Write the simulated data, or check that those on disk are the ones that the study asks
+    for.
+    """
     root, simulated = study.data_root, study.data.simulate
     asked = {f.name: getattr(simulated, f.name) for f in fields(simulated) if f.name != "enabled"}
     marker = root / "SIMULATED.json"
@@ -51,7 +55,8 @@ def _simulate(study: Study) -> None:
         for name, value in asked.items():
             if found[name] != value:
                 raise PhospheneError(
-                    f"{root}: found data simulated with {name} = {found[name]}, expected data.simulate.{name} = "
+                    f"{root}: found data simulated with {name} = {found[name]}, expected "
+                    f"data.simulate.{name} = "
                     f"{value}; set data.root to another folder, or delete this one."
                 )
 

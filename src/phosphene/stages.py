@@ -1,8 +1,10 @@
-"""The main path, from brain activity to pictures: betas, extract -> decode -> reconstruct (scores: evaluation.py).
+"""The main path, from brain activity to pictures: betas, extract -> decode -> reconstruct (scores:
+evaluation.py).
 
-Every stage has the same shape: a ``*_recipe`` function says what its artefact is made from, the stage makes what is
-missing part by part, and a ``_*_part`` function makes one part in whatever process. A stage pulls the stages before
-it. Only this file, decoding.py and evaluation.py know both a `Study` and the science.
+Every stage has the same shape: a ``*_recipe`` function says what its artefact is made from, the
+stage makes what is missing part by part, and a ``_*_part`` function makes one part in whatever
+process. A stage pulls the stages before it. Only this file, decoding.py and evaluation.py know both
+a `Study` and the science.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ EXTRACTED_AT_ONCE = 48  # pictures that are read together; the model cuts them i
 LEFT_OUT = (
     "left_out"  # fact of results that hold nothing, since their region has no data: the reason
 )
-# Where the features of a reconstruction come from. MEAN: of the training trials; CATEGORY: c of the names of things.
+# Where the features of a reconstruction come from. MEAN: of the training trials; CATEGORY: c of the
+# names of things.
 BRAIN, SHUFFLED, TRUE, MEAN, CATEGORY = "brain", "shuffled", "true", "mean", "category"
 MODE_FEATURES = {"z": ("z",), "c": ("c",), "zc": ("z", "c")}
 
@@ -96,10 +99,11 @@ def _roi_name(subject: str, rois: Sequence[str]) -> str:
 
 
 def betas(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> Artefact | None:
-    """Take the responses of some regions out of the files of all sessions, once; None where data are small.
+    """Take the responses of some regions out of the files of all sessions, once; None where data
+    are small.
 
-    Arrays `betas/session01`, ... (n_trials of the session, n_voxels) as stored: in NSD int16, 300 times percent signal
-    change. Table `voxels`: where every column lies.
+    Arrays `betas/session01`, ... (n_trials of the session, n_voxels) as stored: in NSD int16, 300
+    times percent signal change. Table `voxels`: where every column lies.
     """
     data = dataset(study, subject)
     if not isinstance(data, Scans):
@@ -181,7 +185,9 @@ def extract_recipe(study: Study, subject: str, feature: str) -> Recipe:
 
 
 def extract(study: Study, subject: str, feature: str, compute: Compute) -> Artefact:
-    """Compute ``z`` or ``c`` of every picture; array `features` (n_images, d), rows as :func:`image_ids`."""
+    """Compute ``z`` or ``c`` of every picture; array `features` (n_images, d), rows as
+    :func:`image_ids`.
+    """
     data = dataset(study, subject)
     ids = image_ids(data)
     model = load_model(study.model.name, compute.device)
@@ -250,7 +256,9 @@ def decompose_recipe(study: Study, subject: str, rois: Sequence[str]) -> Recipe:
 
 
 def decompose(study: Study, subject: str, rois: Sequence[str], compute: Compute) -> Artefact:
-    """Decompose the training trials of some regions: file ``decomposition.safetensors``, which workers map."""
+    """Decompose the training trials of some regions: file ``decomposition.safetensors``, which
+    workers map.
+    """
     work = partial(_decompose_part, study=study, subject=subject, rois=tuple(rois))
     artefact = make(study, decompose_recipe(study, subject, rois), 1, work, compute)
     if LEFT_OUT in artefact.manifest["facts"]:
@@ -271,7 +279,9 @@ def _decompose_part(
 def decode_recipe(
     study: Study, subject: str, feature: str, source: str = BRAIN, rois: Sequence[str] = ()
 ) -> Recipe:
-    """What predicted features are made from; `rois` in place of the study's own answers "which part knows it?"."""
+    """What predicted features are made from; `rois` in place of the study's own answers "which part
+    knows it?".
+    """
     own = getattr(study.decode, feature).rois
     rois = (
         () if tuple(rois) == own else tuple(rois)
@@ -308,10 +318,10 @@ def decode(
 ) -> Artefact:
     """Predict features from brain activity with ridge regression (paper, section C).
 
-    Arrays: `prediction` (n_items, d), `best_alphas` (d,), `r` (d,), the correlation over items between predicted and
-    true features, and `ceiling` (d,), what r would be if only the scans were noisy. Rows are those of :func:`items`.
-    With `source` "shuffled" the pairing of brain and picture is broken in the training data: the control that must
-    fail.
+    Arrays: `prediction` (n_items, d), `best_alphas` (d,), `r` (d,), the correlation over items
+    between predicted and true features, and `ceiling` (d,), what r would be if only the scans were
+    noisy. Rows are those of :func:`items`. With `source` "shuffled" the pairing of brain and
+    picture is broken in the training data: the control that must fail.
     """
     recipe = decode_recipe(study, subject, feature, source, rois)
     chosen = rois or getattr(study.decode, feature).rois
@@ -339,7 +349,9 @@ def decode(
 
 @contextmanager
 def without_warnings(when: bool = True) -> Iterator[None]:
-    """Keep quiet where warnings say nothing new: controls that must fail, and regions that are compared."""
+    """Keep quiet where warnings say nothing new: controls that must fail, and regions that are
+    compared.
+    """
     with warnings.catch_warnings():
         if when:
             warnings.simplefilter("ignore", UserWarning)
@@ -407,10 +419,12 @@ def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAI
 def reconstruct(
     study: Study, subject: str, mode: str, compute: Compute, source: str = BRAIN
 ) -> Artefact:
-    """Make pictures from decoded features (paper, section C): files ``pictures/item00000_0.png`` (item, sample).
+    """Make pictures from decoded features (paper, section C): files ``pictures/item00000_0.png``
+    (item, sample).
 
-    Other sources are baselines: "shuffled" (a decoder that was told wrong pictures), "true" (the pictures' own
-    features), "mean" (of the training trials, for every item), "category" (mode c: names of the things as the prompt).
+    Other sources are baselines: "shuffled" (a decoder that was told wrong pictures), "true" (the
+    pictures' own features), "mean" (of the training trials, for every item), "category" (mode c:
+    names of the things as the prompt).
     """
     if source == CATEGORY and mode != "c":
         raise PhospheneError(
@@ -451,13 +465,17 @@ def _features(study: Study, subject: str, feature: str, source: str, rows: slice
 
 @cache
 def _mean_features(study: Study, root: str, subject: str, feature: str) -> Rows:
-    """Rows that know nothing, for all items; a process reads all features once for them (`root` is part of the key)."""
+    """Rows that know nothing, for all items; a process reads all features once for them (`root` is
+    part of the key).
+    """
     true = Store(root).artefact(extract_recipe(study, subject, feature))
     return decoding.mean_features(study, dataset(study, subject), true.array("features"))
 
 
 def category_context(model: ldm.LatentDiffusion, data: Dataset, images: Sequence[int]) -> Rows:
-    """Context of the names of the things in pictures as one prompt, largest first, each once: "cat, house"."""
+    """Context of the names of the things in pictures as one prompt, largest first, each once: "cat,
+    house".
+    """
     return model.text_to_context(
         [[", ".join(dict.fromkeys(found))] for found in data.categories(images)]
     )
@@ -508,7 +526,9 @@ def _reconstruct_part(
 def latent_seeds(
     study: Study, keys: Sequence[tuple[str | int, ...]], same: bool = False
 ) -> list[int] | None:
-    """Seeds of samples of the autoencoder's posterior, one per key, or `same` for all; None where its mean is taken."""
+    """Seeds of samples of the autoencoder's posterior, one per key, or `same` for all; None where
+    its mean is taken.
+    """
     if study.model.latent == "mean":
         return None
     return [int(rng(study.seed, *(() if same else key), "latent").integers(2**62)) for key in keys]
@@ -523,7 +543,8 @@ def noise_seeds(study: Study, keys: Sequence[tuple[str | int, ...]], same: bool)
     keys : sequence of tuple
         One per picture that is made: subject, image, run, sample.
     same : bool
-        Sample k of all images starts from the same noise, as in the paper's released code, which seeds each image anew.
+        Sample k of all images starts from the same noise, as in the paper's released code, which
+        seeds each image anew.
     """
     return [
         int(rng(study.seed, *(("noise", key[-1]) if same else key)).integers(2**62)) for key in keys
@@ -539,7 +560,9 @@ def _sample(
     compute: Compute,
     write: Callable[..., None],
 ) -> None:
-    """Draw all samples of some items, known by their `keys`, and write each batch while the next one is made."""
+    """Draw all samples of some items, known by their `keys`, and write each batch while the next
+    one is made.
+    """
     settings = study.reconstruct
     wanted = [(k, s) for k in range(len(c)) for s in range(settings.samples)]
     if compute.compile:
@@ -585,7 +608,9 @@ def _write_picture(
 def pictures(
     artefact: Artefact, rows: Sequence[int], samples: int | None = None
 ) -> NDArray[np.uint8]:
-    """Read some items' pictures, uint8 (n_rows, n_samples, height, width, 3); by default all samples."""
+    """Read some items' pictures, uint8 (n_rows, n_samples, height, width, 3); by default all
+    samples.
+    """
     count = samples or len(list((artefact.path / "pictures").glob(f"item{rows[0]:05d}_*.png")))
     names = [[f"pictures/item{row:05d}_{sample}.png" for sample in range(count)] for row in rows]
     return np.stack([np.stack([opened(artefact.file(name)) for name in item]) for item in names])

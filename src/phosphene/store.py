@@ -1,18 +1,19 @@
 """Recipe -> artefact: a folder named by its recipe, atomic, resumable, self-describing.
 
-An artefact is made in parts. A part writes its files, each under a temporary name and then moved into place, and last
-its marker ``parts/<i>.json`` with the size and SHA-256 of every file: from then on the part is done. When all parts are
-done ``manifest.json`` is written, which takes over what the markers said: from then on the artefact is done. A process
-may be killed between any two of these steps; the next one does only what no marker vouches for. Two processes at once
-do the same work twice and move identical files over each other.
+An artefact is made in parts. A part writes its files, each under a temporary name and then moved
+into place, and last its marker ``parts/<i>.json`` with the size and SHA-256 of every file: from
+then on the part is done. When all parts are done ``manifest.json`` is written, which takes over
+what the markers said: from then on the artefact is done. A process may be killed between any two of
+these steps; the next one does only what no marker vouches for. Two processes at once do the same
+work twice and move identical files over each other.
 
 A stage reads::
 
-    artefact = store.artefact(Recipe("extract", "subj01-z", VERSION, settings, {"data": fingerprint}))
-    if not artefact.done:
+    artefact = store.artefact(Recipe("extract", "subj01-z", VERSION, settings, {"data":
+    fingerprint})) if not artefact.done:
         artefact.create_array("z", shape=(n, d), dtype="float32", chunks=(64, d))
-        run_parts(partial(extract_part, artefact), artefact.missing(n_parts), compute, "extract subj01 z")
-        artefact.finish()
+        run_parts(partial(extract_part, artefact), artefact.missing(n_parts), compute, "extract
+        subj01 z") artefact.finish()
 
 and its worker::
 
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
 Content = bytes | Callable[[Path], object]
-"""The bytes of a file, or a function that writes the file at the path it is given (same suffix as the final one)."""
+"""The bytes of a file, or a function that writes the file at the path it is given (same suffix as
+the final one).
+"""
 Where = slice | tuple[slice, ...]
 
 _PACKAGES = (
@@ -112,7 +115,9 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """The whole BLAKE2b of `canonical`: nobody can try out all of them, as they could those of `hash`."""
+        """The whole BLAKE2b of `canonical`: nobody can try out all of them, as they could those of
+        `hash`.
+        """
         return hashlib.blake2b(self.canonical.encode()).hexdigest()
 
     @property
@@ -155,7 +160,8 @@ class Artefact:
 
     @property
     def done(self) -> bool:
-        """Whether the manifest and every file it lists are there and undamaged (each is read once per process).
+        """Whether the manifest and every file it lists are there and undamaged (each is read once
+        per process).
 
         Raises
         ------
@@ -192,7 +198,9 @@ class Artefact:
         return zarr.open_array(self._existing(f"{name}/zarr.json").parent, mode="r")
 
     def table(self, name: str) -> Any:
-        """A DataFrame: the file ``name.parquet``, or the files of the folder ``name`` one after another, sorted."""
+        """A DataFrame: the file ``name.parquet``, or the files of the folder ``name`` one after
+        another, sorted.
+        """
         import pandas as pd
 
         if (self.path / name).is_dir():
@@ -217,7 +225,9 @@ class Artefact:
     def create_array(
         self, name: str, shape: tuple[int, ...], dtype: DTypeLike, chunks: tuple[int, ...]
     ) -> None:
-        """Declare a zarr v3 array; parts fill it, each whole chunks. Declaring the same array again changes nothing."""
+        """Declare a zarr v3 array; parts fill it, each whole chunks. Declaring the same array again
+        changes nothing.
+        """
         import zarr
         from zarr.storage import MemoryStore
 
@@ -234,10 +244,11 @@ class Artefact:
         self._write(f"{name}/zarr.json", declared)
 
     def missing(self, n_parts: int) -> list[int]:
-        """The parts still to do, out of `n_parts`; damaged files are named in a warning and their parts are among them.
+        """The parts still to do, out of `n_parts`; damaged files are named in a warning and their
+        parts are among them.
 
-        `n_parts` may depend on the recipe and the data only, never on batch size or number of workers. Another
-        number than last time means other parts, and all are done anew.
+        `n_parts` may depend on the recipe and the data only, never on batch size or number of
+        workers. Another number than last time means other parts, and all are done anew.
         """
         manifest = self._manifest()
         if manifest is not None and self.done:
@@ -253,7 +264,8 @@ class Artefact:
 
     @contextmanager
     def part(self, index: int) -> Iterator[Part]:
-        """Make and write part `index`: its files are in place when the block ends, and only then it counts as done.
+        """Make and write part `index`: its files are in place when the block ends, and only then it
+        counts as done.
 
         The work belongs into the block, because its seconds are remembered.
         """
@@ -296,7 +308,8 @@ class Artefact:
             ):  # asked again: the other process may have finished between the two questions
                 lacking = [i for i, marker in enumerate(markers) if marker is None]
                 raise PhospheneError(
-                    f"{self.path}: parts {lacking or 'unplanned'} are not there; run the study again"
+                    f"{self.path}: parts {lacking or 'unplanned'} are not there; run the study "
+                    "again"
                 )
         self._unmark()
         disk.sweep(self._temporary)
@@ -315,7 +328,9 @@ class Artefact:
         )  # beside the artefacts: the same disk, and never part of a result
 
     def _write(self, name: str, content: Content) -> disk.Entry:
-        """One file, whole or not at all: written aside, then moved over the name. The only way anything is written."""
+        """One file, whole or not at all: written aside, then moved over the name. The only way
+        anything is written.
+        """
         target = self.path / name
         if not target.resolve().is_relative_to(self.path.resolve()):
             raise PhospheneError(
@@ -385,7 +400,9 @@ class Artefact:
         return marker is not None and not any(fault for _, fault in faults)
 
     def _reopen(self, manifest: dict[str, Any]) -> None:
-        """Back from a damaged artefact to its parts: markers as they were, then the manifest goes."""
+        """Back from a damaged artefact to its parts: markers as they were, then the manifest
+        goes.
+        """
         files = dict(manifest.get("files", {}))
         parts = manifest.get("parts", [])
         if not manifest:
@@ -452,11 +469,15 @@ class Part:
         self.arrays: set[str] = set()
 
     def file(self, name: str, content: Content) -> None:
-        """A file of this part: its bytes, or a function that writes it at a path (``image.to_filename``)."""
+        """A file of this part: its bytes, or a function that writes it at a path
+        (``image.to_filename``).
+        """
         self.files[name] = self.artefact._write(name, content)
 
     def table(self, name: str, frame: Any) -> None:
-        """A DataFrame as ``name.parquet``; named ``"scores/00003"`` it is read back by ``table("scores")``."""
+        """A DataFrame as ``name.parquet``; named ``"scores/00003"`` it is read back by
+        ``table("scores")``.
+        """
         self.file(f"{name}.parquet", parquet(frame))
 
     def array(self, name: str, where: Where, values: ArrayLike) -> None:
@@ -477,7 +498,9 @@ class Part:
 
 
 def _temporary_name(name: str) -> str:
-    """A name of this process, by which :func:`phosphene.disk.sweep` knows what a killed one has left."""
+    """A name of this process, by which :func:`phosphene.disk.sweep` knows what a killed one has
+    left.
+    """
     return f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}+{name}"
 
 
@@ -488,7 +511,9 @@ def parquet(frame: Any) -> bytes:
 
 
 def _chunks(metadata: Path, where: Where, values: ArrayLike) -> dict[str, bytes]:
-    """Chunk key -> bytes, encoded by zarr in memory so that no half-written chunk ever has a final name."""
+    """Chunk key -> bytes, encoded by zarr in memory so that no half-written chunk ever has a final
+    name.
+    """
     import numpy as np
     import zarr
     from zarr.buffer.cpu import Buffer

@@ -1,8 +1,10 @@
-"""What to compute (`Study`), how to compute it (`Compute`), and the only source of randomness (`rng`).
+"""What to compute (`Study`), how to compute it (`Compute`), and the only source of randomness
+(`rng`).
 
-A study is a TOML file read into frozen dataclasses: the fields below are the settings, their types are the checks and
-their defaults are the documentation. Results are named by the settings that differ from their defaults, so a new
-setting whose default keeps the old behaviour leaves old results valid. Nothing in `Compute` is part of a name.
+A study is a TOML file read into frozen dataclasses: the fields below are the settings, their types
+are the checks and their defaults are the documentation. Results are named by the settings that
+differ from their defaults, so a new setting whose default keeps the old behaviour leaves old
+results valid. Nothing in `Compute` is part of a name.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def _filled(*default: str) -> Any:
 
 
 def _folder() -> Any:
-    """Where something lies: never hashed, because what lies there enters a recipe through its fingerprint."""
+    """Where something lies: never hashed, because what lies there enters a recipe through its
+    fingerprint.
+    """
     return field(default="", metadata={"folder": True})
 
 
@@ -58,7 +62,9 @@ class Simulate:
 
 @dataclass(frozen=True)
 class Data:
-    """Which scans and photographs; `sessions` empty means all that are there, `split` and `pool` are LAION-fMRI's."""
+    """Which scans and photographs; `sessions` empty means all that are there, `split` and `pool`
+    are LAION-fMRI's.
+    """
 
     kind: Literal["nsd", "haxby", "arrays", "laion"] = "nsd"
     root: str = _folder()
@@ -74,9 +80,11 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """The frozen diffusion model; photographs become z at a side of `latent_size` pixels, 0 is the model's own.
+    """The frozen diffusion model; photographs become z at a side of `latent_size` pixels, 0 is the
+    model's own.
 
-    `latent` is what of the autoencoder's posterior is taken: its mean, or a sample, as in the paper's released code.
+    `latent` is what of the autoencoder's posterior is taken: its mean, or a sample, as in the
+    paper's released code.
     """
 
     name: str = "bundled"
@@ -100,10 +108,12 @@ class DecodeC:
 
 @dataclass(frozen=True)
 class Decode:
-    """Ridge regression from voxels to features; `leave_out = "run"` tests every run once instead of a test split.
+    """Ridge regression from voxels to features; `leave_out = "run"` tests every run once instead of
+    a test split.
 
-    Without `intercept` voxels are standardised once, over all training trials, nothing is centred within folds, and
-    targets keep their mean, which predictions lack: the paper's released code does so. `scoring` chooses the penalty.
+    Without `intercept` voxels are standardised once, over all training trials, nothing is centred
+    within folds, and targets keep their mean, which predictions lack: the paper's released code
+    does so. `scoring` chooses the penalty.
     """
 
     preset: Literal["default", "paper"] = "default"
@@ -125,9 +135,10 @@ class Decode:
 class Reconstruct:
     """Features -> pictures; `strength` is the share of the noise schedule that is run.
 
-    `sampler` "paper" noises z one step further than denoising starts and rounds grey levels down, as the paper's
-    released code does; "consistent" is what the schedule says. With `same_noise` sample k of every picture starts from
-    the same noise, as there; without it there is separate noise for each picture.
+    `sampler` "paper" noises z one step further than denoising starts and rounds grey levels down,
+    as the paper's released code does; "consistent" is what the schedule says. With `same_noise`
+    sample k of every picture starts from the same noise, as there; without it there is separate
+    noise for each picture.
     """
 
     modes: tuple[Literal["z", "c", "zc"], ...] = _filled("z", "c", "zc")
@@ -145,9 +156,10 @@ class Evaluate:
     """Pictures -> scores; `bootstrap` and `permutations` are numbers of draws.
 
     `presets` are whose measures are taken (:data:`phosphene.perceptual.PRESETS`).
-    The headline is the first preset that has scores. `weights` is a folder with the weights of the networks that see;
-    the usual caches are looked into as well. `rois` are the regions that are compared by how well z and c are decoded
-    from each; empty: the streams where they are drawn, else all regions, and those of `decode`.
+    The headline is the first preset that has scores. `weights` is a folder with the weights of the
+    networks that see; the usual caches are looked into as well. `rois` are the regions that are
+    compared by how well z and c are decoded from each; empty: the streams where they are drawn,
+    else all regions, and those of `decode`.
     """
 
     presets: tuple[Literal["scenes", "pixel", "takagi2023", "braindiffuser", "mindeye"], ...] = (
@@ -161,14 +173,17 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Encode:
-    """Features -> every voxel; `noise` are strengths, low to high, `steps` shares of the denoising steps that are made.
+    """Features -> every voxel; `noise` are strengths, low to high, `steps` shares of the denoising
+    steps that are made.
 
-    `layers` empty means all of the model's U-Net; `controls` are further features, such as "c:category"; `mixes` is the
-    number of shares tried between two feature spaces. Spaces are scaled as a whole: a penalty of n_trials halves them.
-    With `same_noise` zc and layers of all pictures start from the same noise, so that a linear model can read what the
-    text adds; `seeds` are other noise for them, to see that maps stay as they are. `atlases` are those that regions are
-    taken from; `bootstrap` is the number of draws of test images; `permutations` 0 leaves p to the exact null;
-    `denoising` is the number of steps of a whole schedule that zc and layers are taken from, 0 for `reconstruct.steps`.
+    `layers` empty means all of the model's U-Net; `controls` are further features, such as
+    "c:category"; `mixes` is the number of shares tried between two feature spaces. Spaces are
+    scaled as a whole: a penalty of n_trials halves them. With `same_noise` zc and layers of all
+    pictures start from the same noise, so that a linear model can read what the text adds; `seeds`
+    are other noise for them, to see that maps stay as they are. `atlases` are those that regions
+    are taken from; `bootstrap` is the number of draws of test images; `permutations` 0 leaves p to
+    the exact null; `denoising` is the number of steps of a whole schedule that zc and layers are
+    taken from, 0 for `reconstruct.steps`.
     """
 
     rois: tuple[str, ...] = _filled("brain")
@@ -202,11 +217,13 @@ class Encode:
 
 @dataclass(frozen=True)
 class Rate:
-    """Pictures -> people (docs/rating.md): `trials` are per method and rater, `methods` empty means all modes.
+    """Pictures -> people (docs/rating.md): `trials` are per method and rater, `methods` empty means
+    all modes.
 
-    `sample` is which of several samples is shown. A rater is left out with fewer than `least_catch` of the catch trials
-    right, or more than `most_fast` of the answers quicker than `least_seconds`. `consent` is a text file seen from the
-    study file, "" the built-in text; `database` any SQLAlchemy URL, "" a SQLite file beside the links.
+    `sample` is which of several samples is shown. A rater is left out with fewer than `least_catch`
+    of the catch trials right, or more than `most_fast` of the answers quicker than `least_seconds`.
+    `consent` is a text file seen from the study file, "" the built-in text; `database` any
+    SQLAlchemy URL, "" a SQLite file beside the links.
     """
 
     methods: tuple[Literal["z", "c", "zc"], ...] = ()
@@ -229,8 +246,8 @@ class Rate:
 class Study:
     """What to compute, frozen; `Study.load` reads one, `replace` makes another.
 
-    `root` (where results go) and `folder` (where the study file lies) are places, not settings: never saved, never
-    hashed, never compared.
+    `root` (where results go) and `folder` (where the study file lies) are places, not settings:
+    never saved, never hashed, never compared.
     """
 
     name: str = "study"
@@ -253,7 +270,8 @@ class Study:
         ----------
         path : path
         root : path, optional
-            Where results are kept; by default the folder ``runs`` beside the file, as on the command line.
+            Where results are kept; by default the folder ``runs`` beside the file, as on the
+            command line.
 
         Raises
         ------
@@ -296,7 +314,8 @@ class Study:
         assert isinstance(built, Study)
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", built.name):
             raise PhospheneError(
-                f"{source or 'study'}: 'name' is {built.name!r}; it names folders, use letters, digits and . _ - only"
+                f"{source or 'study'}: 'name' is {built.name!r}; it names folders, use letters, "
+                "digits and . _ - only"
             )
         return built
 
@@ -335,8 +354,9 @@ class Study:
         section
             "data", "model", "decode", "decode.z", "reconstruct", ...
         keys
-            Only these settings of the section; all of them when none is given. Folders (`data.root`) are never
-            among them: what lies there enters a recipe through its fingerprint.
+            Only these settings of the section; all of them when none is given. Folders
+            (`data.root`) are never among them: what lies there enters a recipe through its
+            fingerprint.
         """
         part: Any = self
         for name in section.split("."):
@@ -362,7 +382,9 @@ class Study:
 
     @property
     def data_root(self) -> Path:
-        """`data.root` against the folder of the study file; absolute paths stay, ``~`` is the home folder."""
+        """`data.root` against the folder of the study file; absolute paths stay, ``~`` is the home
+        folder.
+        """
         if not self.data.root:
             raise PhospheneError(
                 f"study '{self.name}': 'data.root' is not set; give the folder that holds the data"
@@ -374,10 +396,11 @@ class Study:
 class Compute:
     """How to compute: never hashed. A result depends on it in the last bits of its sums only.
 
-    `jobs` 0 is one worker per core; `backend` "auto" is dask when a scheduler is given, else loky when `jobs` is not 1,
-    else serial. `threads` is the number of threads inside every part, the same in every backend, because sums of floats
-    depend on it. `batch` is the number of pictures that are denoised together on a GPU, 0 for what its memory holds; on
-    a CPU it is fixed, for the same reason. `compile` lets torch compile the U-Net first.
+    `jobs` 0 is one worker per core; `backend` "auto" is dask when a scheduler is given, else loky
+    when `jobs` is not 1, else serial. `threads` is the number of threads inside every part, the
+    same in every backend, because sums of floats depend on it. `batch` is the number of pictures
+    that are denoised together on a GPU, 0 for what its memory holds; on a CPU it is fixed, for the
+    same reason. `compile` lets torch compile the U-Net first.
     """
 
     device: str = "auto"
@@ -402,9 +425,11 @@ class Compute:
 
 
 def rng(seed: int, *keys: str | int) -> np.random.Generator:
-    """The random numbers that belong to these keys, whatever was drawn before, in any process, on any machine.
+    """The random numbers that belong to these keys, whatever was drawn before, in any process, on
+    any machine.
 
-    ``rng(study.seed, subject, image, sample)``: text and whole numbers are told apart ("1" is not 1).
+    ``rng(study.seed, subject, image, sample)``: text and whole numbers are told apart ("1" is not
+    1).
     """
     import numpy as np
 
@@ -416,7 +441,9 @@ def rng(seed: int, *keys: str | int) -> np.random.Generator:
 
 
 def parse_set(text: str) -> tuple[str, Any]:
-    """``--set key=value`` -> (key, value); the value is read as TOML, and as text when it is not TOML."""
+    """``--set key=value`` -> (key, value); the value is read as TOML, and as text when it is not
+    TOML.
+    """
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not (key and equals):

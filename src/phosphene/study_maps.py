@@ -1,4 +1,6 @@
-"""Figures 6 to 9 of the paper, and brain maps that other programs read, from the encoding models of a study."""
+"""Figures 6 to 9 of the paper, and brain maps that other programs read, from the encoding models of
+a study.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +51,13 @@ RANKS: dict[str, dict[int, tuple[str, ...]]] = {
 }
 
 
-# ---- names and tables ----------------------------------------------------------------------------------------------
+# ---- names and tables
+# ----------------------------------------------------------------------------------------------
 
 
 def panel_names(analysis: str, models: Sequence[Model]) -> dict[Model, str]:
-    """Say in words what tells the models of one analysis apart; models of one step of `layers` have one name.
+    """Say in words what tells the models of one analysis apart; models of one step of `layers` have
+    one name.
 
     Parameters
     ----------
@@ -91,7 +95,9 @@ def space_name(name: str) -> str:
 
 
 def tables_of(study: Study, subject: str, models: Sequence[Model]) -> dict[Model, pd.DataFrame]:
-    """Read of each model what is drawn: x, y, z, r, q, "unique SPACE", and `region`, that of the first atlas."""
+    """Read of each model what is drawn: x, y, z, r, q, "unique SPACE", and `region`, that of the
+    first atlas.
+    """
     found = {}
     for model in dict.fromkeys(models):
         table = maps(study, subject, model)
@@ -104,7 +110,9 @@ def tables_of(study: Study, subject: str, models: Sequence[Model]) -> dict[Model
 def steps_of(
     names: dict[Model, str], tables: dict[Model, pd.DataFrame]
 ) -> dict[str, dict[str, pd.DataFrame]]:
-    """Arrange layers: panel -> layer -> table; only panels with two layers or more, all that the fullest panel has."""
+    """Arrange layers: panel -> layer -> table; only panels with two layers or more, all that the
+    fullest panel has.
+    """
     found: dict[str, dict[str, pd.DataFrame]] = {}
     for model, table in tables.items():
         found.setdefault(names[model], {})[model.spaces[0].layer] = table
@@ -112,7 +120,8 @@ def steps_of(
     return {name: some for name, some in found.items() if len(some) == most > 1}
 
 
-# ---- drawing -------------------------------------------------------------------------------------------------------
+# ---- drawing
+# --------------------------------------------------------------------------------------------------
 
 
 def figure(
@@ -168,7 +177,9 @@ def turned(
     tables: dict[Model, pd.DataFrame],
     data: Any,
 ) -> list[surface.Turned]:
-    """Maps of one analysis on a cortex that can be turned; none where the way to the surface is not known."""
+    """Maps of one analysis on a cortex that can be turned; none where the way to the surface is not
+    known.
+    """
     folder, look = brain_maps.transforms_of(data), panels.PLAIN
     if folder is None:
         return []
@@ -238,7 +249,9 @@ def _turned_layers(
 
 
 def outlined(data: Any) -> dict[str, NDArray[np.bool_]]:
-    """Regions to outline on a cortex that can be turned: name -> its vertices; none where it is not known."""
+    """Regions to outline on a cortex that can be turned: name -> its vertices; none where it is not
+    known.
+    """
     folder = brain_maps.transforms_of(data)
     if folder is None:
         return {}
@@ -248,11 +261,13 @@ def outlined(data: Any) -> dict[str, NDArray[np.bool_]]:
     }
 
 
-# ---- files ---------------------------------------------------------------------------------------------------------
+# ---- files
+# --------------------------------------------------------------------------------------------------
 
 
 def write(study: Study, subject: str, models: Named, folder: Path) -> list[Path]:
-    """Write figures (PNG, PDF) of every analysis, a page with the cortex to turn, and every model's map of r.
+    """Write figures (PNG, PDF) of every analysis, a page with the cortex to turn, and every model's
+    map of r.
 
     Parameters
     ----------
@@ -266,9 +281,9 @@ def write(study: Study, subject: str, models: Named, folder: Path) -> list[Path]
     Returns
     -------
     list of Path
-        Per analysis ANALYSIS.png and ANALYSIS.pdf; surface.html; per model MODEL-r.nii.gz and, on fsaverage,
-        MODEL-r.lh.func.gii and MODEL-r.rh.func.gii. What lies on a surface is left out where no transforms of the
-        subject are known.
+        Per analysis ANALYSIS.png and ANALYSIS.pdf; surface.html; per model MODEL-r.nii.gz and, on
+        fsaverage, MODEL-r.lh.func.gii and MODEL-r.rh.func.gii. What lies on a surface is left out
+        where no transforms of the subject are known.
     """
     data: Any = dataset(study, subject)
     written: list[Path] = []

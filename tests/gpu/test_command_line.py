@@ -1,4 +1,6 @@
-"""`--device` on the command line: a GPU by its names, a GPU that is absent, two workers on one GPU."""
+"""`--device` on the command line: a GPU by its names, a GPU that is absent, two workers on one
+GPU.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,9 @@ def test_device_by_number(
 def test_two_workers_on_one_device(
     folder: Path, device: str, reference: Pictures, record_property: Record
 ) -> None:
-    """Workers are processes with a CUDA context each; from the same z and c they make the pictures of one worker."""
+    """Workers are processes with a CUDA context each; from the same z and c they make the pictures
+    of one worker.
+    """
     decoding = CliRunner().invoke(app, words(folder, "one", device, until="decode"))
     assert decoding.exit_code == 0, decoding.output
     shutil.copytree(folder / "one", folder / "two")
@@ -101,7 +105,8 @@ def test_two_workers_on_one_device(
     record_property("identical", bool(np.array_equal(two, one)))
     record_property("grey_mean_to_one_worker", grey_mean(two, one))
     record_property("grey_mean_to_cpu", grey_mean(two, reference))
-    # the same kernels on the same batches: an atomic sum could change the last bits, and nothing more
+    # the same kernels on the same batches: an atomic sum could change the last bits, and nothing
+    # more
     assert grey_mean(two, one) <= 0.05
     assert grey_mean(two, reference) <= GREY_MEAN
 

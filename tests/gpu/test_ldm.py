@@ -1,10 +1,11 @@
 """The diffusion model on a GPU: the contexts, latents and pictures of the CPU, within rounding.
 
-Tolerances. On a GPU the text encoder and the autoencoder are float32 and the U-Net is float16. By default PyTorch
-multiplies matrices in full float32, but lets cuDNN round the inputs of float32 convolutions to TF32 (10 bits of
-mantissa), which phosphene forbids in the autoencoder. Hence contexts and latents agree to 1e-4. On the CPU a float16
-U-Net changes pictures by 0.02 to 0.05 grey levels on average and by 4 at most, a bfloat16 U-Net by 0.2 to 0.5 and 18
-(bundled model, 5 to 50 steps); GREY_MEAN allows what bfloat16 does.
+Tolerances. On a GPU the text encoder and the autoencoder are float32 and the U-Net is float16. By
+default PyTorch multiplies matrices in full float32, but lets cuDNN round the inputs of float32
+convolutions to TF32 (10 bits of mantissa), which phosphene forbids in the autoencoder. Hence
+contexts and latents agree to 1e-4. On the CPU a float16 U-Net changes pictures by 0.02 to 0.05 grey
+levels on average and by 4 at most, a bfloat16 U-Net by 0.2 to 0.5 and 18 (bundled model, 5 to 50
+steps); GREY_MEAN allows what bfloat16 does.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The regression on tensors of a GPU: the penalties, scores and coefficients of the CPU.
 
-Tolerances. Float64 work must agree to 1e-7. Float32 work is compared with float64 on the CPU: predictions to 1e-3 of
-the largest, scores to 1e-3; where two neighbouring penalties score almost equally, rounding may choose either, in at
-most 5 % of the targets, which are left out of the comparison of predictions. TF32, which PyTorch leaves off for
-matrix products, would miss this: it rounds to 5e-4 before anything is summed.
+Tolerances. Float64 work must agree to 1e-7. Float32 work is compared with float64 on the CPU:
+predictions to 1e-3 of the largest, scores to 1e-3; where two neighbouring penalties score almost
+equally, rounding may choose either, in at most 5 % of the targets, which are left out of the
+comparison of predictions. TF32, which PyTorch leaves off for matrix products, would miss this: it
+rounds to 5e-4 before anything is summed.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ def test_ridge(device: str, kind: str, dtype: torch.dtype, record_property: Reco
 
 
 def test_targets_and_new_features_in_host_memory(device: str) -> None:
-    """Only X decides where the work is done; Y may be an array, and so may the features to predict from."""
+    """Only X decides where the work is done; Y may be an array, and so may the features to predict
+    from.
+    """
     X, Y, _ = problem("more rows than columns")
     reference = RidgeCV(ALPHAS).fit(X, Y)
     model = RidgeCV(ALPHAS, target_block=64).fit(torch.from_numpy(X).to(device), Y)

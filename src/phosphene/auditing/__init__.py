@@ -1,8 +1,9 @@
-"""The stage that doubts: what a sceptical reader would ask of a study, each answer one line with a plain verdict.
+"""The stage that doubts: what a sceptical reader would ask of a study, each answer one line with a
+plain verdict.
 
-``judging`` numbers in, verdict and sentence out; every threshold with its reason · ``asking`` the numbers out of a
-study's artefacts · ``baselines`` pictures that needed no brain. The arithmetic is in :mod:`phosphene.audit_checks`,
-every line is explained in docs/audit.md.
+``judging`` numbers in, verdict and sentence out; every threshold with its reason · ``asking`` the
+numbers out of a study's artefacts · ``baselines`` pictures that needed no brain. The arithmetic is
+in :mod:`phosphene.audit_checks`, every line is explained in docs/audit.md.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from phosphene.study import Compute, Study
 
 VERSION = 1
 COLUMNS = ["subject", "check", "found", "expected", "verdict", "sentence"]
-# Parts, in the order of the table's lines: a killed audit goes on with the first one that is not done.
+# Parts, in the order of the table's lines: a killed audit goes on with the first one that is not
+# done.
 QUESTIONS = (
     asking.leaks,
     asking.penalties,
@@ -73,9 +75,9 @@ def audit_recipe(study: Study, subject: str) -> Recipe:
 def audit(study: Study, subject: str, compute: Compute) -> Artefact:
     """Audit one subject, pulling what is missing (the baselines' pictures).
 
-    Tables: `audit` (check, found, expected, verdict "ok", "look", "fault" or "not asked", sentence), and where they can
-    be made `scores` (of every kind of picture, with mode and source), `nearest`, `overlap`, `dimensions`, `clusters`,
-    `leaks`.
+    Tables: `audit` (check, found, expected, verdict "ok", "look", "fault" or "not asked",
+    sentence), and where they can be made `scores` (of every kind of picture, with mode and source),
+    `nearest`, `overlap`, `dimensions`, `clusters`, `leaks`.
     """
     case = Case(study, subject, compute)
     for feature in case.features:

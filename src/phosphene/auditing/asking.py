@@ -1,6 +1,8 @@
-"""Numbers for the audit out of a study's artefacts: one function per group of questions, each a part of the stage.
+"""Numbers for the audit out of a study's artefacts: one function per group of questions, each a
+part of the stage.
 
-A function takes a `Case` and gives lines and tables. Nothing is pulled here but what an earlier stage has finished.
+A function takes a `Case` and gives lines and tables. Nothing is pulled here but what an earlier
+stage has finished.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ SAMPLED = 1000  # training pictures that stand for all where pairs of them are c
 HELD_OUT = (
     2000  # training pictures that clusters are made of: regressions are fitted some twenty times
 )
-COMPONENTS = 100  # principal components of features that clusters are found in and that are decoded from them
+# principal components of features that clusters are found in and that are decoded from them
+COMPONENTS = 100
 CLUSTERS = 10
 PER_CLUSTER = 20  # pictures at least, on average
 
@@ -179,7 +182,9 @@ def penalties(case: Case) -> Found:
 
 
 def statistics(case: Case) -> Found:
-    """Predictions rescaled with test statistics, and responses standardised over sessions with test trials."""
+    """Predictions rescaled with test statistics, and responses standardised over sessions with test
+    trials.
+    """
     trials, zscore = case.data.trials, case.study.data.zscore
     sessions = trials["session"].nunique() if "session" in trials else 0
     if not case.split:
@@ -231,7 +236,9 @@ def variety(case: Case) -> Found:
 
 
 def overlap(case: Case) -> Found:
-    """Nearest training picture of every test picture, against those of training pictures among themselves."""
+    """Nearest training picture of every test picture, against those of training pictures among
+    themselves.
+    """
     check = "overlap of test and training pictures"
     if not case.split:
         return Found([judging.not_asked(check, NO_PHOTOGRAPHS)])
@@ -269,7 +276,9 @@ def overlap(case: Case) -> Found:
 
 
 def held_out(case: Case) -> Found:
-    """Decode training pictures by models that never saw their cluster, and by models that never saw a random set."""
+    """Decode training pictures by models that never saw their cluster, and by models that never saw
+    a random set.
+    """
     check = "clusters held out"
     n_clusters = min(CLUSTERS, len(case.taught) // PER_CLUSTER)
     if not case.split or n_clusters < 2:
@@ -324,7 +333,9 @@ def _mean_responses(case: Case, feature: str, rows: NDArray[np.intp]) -> Rows:
 def _identified(
     case: Case, X: Rows, targets: NDArray[np.float64], labels: NDArray[np.int64], feature: str
 ) -> Score:
-    """Two-way identification among the same at most `SAMPLED` pictures, whatever sets were held out."""
+    """Two-way identification among the same at most `SAMPLED` pictures, whatever sets were held
+    out.
+    """
 
     def fit_predict(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
         scale = decoding.scaler(case.study, X, train)

@@ -1,4 +1,6 @@
-"""The audit's pictures: reconstructions beside those that needed no brain, in the study's own measure."""
+"""The audit's pictures: reconstructions beside those that needed no brain, in the study's own
+measure.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ Scores = dict[tuple[str, str], Score]
 
 
 def conditions(case: Case) -> list[Condition]:
-    """Every kind of picture that is compared, (mode, source); nothing where no photograph is known to compare with."""
+    """Every kind of picture that is compared, (mode, source); nothing where no photograph is known
+    to compare with.
+    """
     if not case.split:
         return []
     halves = [
@@ -122,8 +126,8 @@ def measured(case: Case, scores: pd.DataFrame) -> str:
 def headline(scores: pd.DataFrame, preset: str, selection: str | None = None) -> Score:
     """Mean over a preset's two-way measures of accuracy and interval: as the report's headline.
 
-    In the preset's first direction, by its own rule for choosing among samples. Measures of one set of pictures rise
-    and fall together, so that the mean of intervals is about the mean's interval.
+    In the preset's first direction, by its own rule for choosing among samples. Measures of one set
+    of pictures rise and fall together, so that the mean of intervals is about the mean's interval.
     """
     rows = scores[(scores["preset"] == preset) & (scores["kind"] == "two-way")]
     rows = rows[rows["direction"] == rows["direction"].iloc[0]]
@@ -167,7 +171,9 @@ def _oracle(scores: pd.DataFrame, preset: str, check: str) -> Line:
 
 
 def nearest_photographs(case: Case) -> NDArray[np.int64]:
-    """Training picture whose true features are nearest to the decoded ones, by mean correlation over features: ids."""
+    """Training picture whose true features are nearest to the decoded ones, by mean correlation
+    over features: ids.
+    """
     ids, total = image_ids(case.data), np.zeros((len(case.wanted), len(image_ids(case.data))))
     for feature in MODE_FEATURES[case.mode]:
         total += np.nan_to_num(

@@ -1,7 +1,8 @@
 """Maps of the encoding half: files that other programs read, and figures 6 to 9 of the paper.
 
-Takes tables of voxels, as :func:`phosphene.encoding.maps` gives, and the subject's scans; needs no torch and no Study.
-Figures are flat maps (:mod:`phosphene.flatmap`), or slices, saying so, of scans that no surface is known for.
+Takes tables of voxels, as :func:`phosphene.encoding.maps` gives, and the subject's scans; needs no
+torch and no Study. Figures are flat maps (:mod:`phosphene.flatmap`), or slices, saying so, of scans
+that no surface is known for.
 """
 
 from phosphene.brain_maps.figures import figure_of_accuracy, figure_of_best, figure_of_unique

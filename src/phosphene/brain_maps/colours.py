@@ -1,4 +1,6 @@
-"""Colours that colour-blind readers can tell apart, mixed so that equal steps look equal (Oklab, Ottosson 2020)."""
+"""Colours that colour-blind readers can tell apart, mixed so that equal steps look equal (Oklab,
+Ottosson 2020).
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ ACCURACY = (
 # Of two kinds of unique variance: neither, the first, the second, both
 NEITHER, FIRST, SECOND, BOTH = "#f1ece2", "#0072b2", "#d55e00", "#2a1038"
 DIVERGING = ("#7a2e00", SECOND, NEITHER, FIRST, "#003e63")  # of a difference: less, the same, more
-# For kinds in order, cool to warm: chosen so that the two most alike are as far apart as can be, in Oklab, for readers
-# with usual sight, without red and without green receptors
+# For kinds in order, cool to warm: chosen so that the two most alike are as far apart as can be, in
+# Oklab, for readers with usual sight, without red and without green receptors
 FEW = ("#332288", "#88ccee", "#e69f00", "#cc6677", "#8c3b00")
 MANY = (
     "#332288",
@@ -88,7 +90,9 @@ def diverging(share: Floats) -> Floats:
 
 
 def bivariate(first: Floats, second: Floats) -> Floats:
-    """Colours (..., 3) of two shares (...) from 0 to 1: pale for neither, blue, vermilion, dark for both."""
+    """Colours (..., 3) of two shares (...) from 0 to 1: pale for neither, blue, vermilion, dark for
+    both.
+    """
     u, v = np.clip(first, 0, 1)[..., None], np.clip(second, 0, 1)[..., None]
     neither, one, two, both = (to_oklab(rgb(colour)) for colour in (NEITHER, FIRST, SECOND, BOTH))
     return from_oklab(

@@ -1,4 +1,6 @@
-"""Figures 6 to 9 of the paper: how well models predict each part of the brain, what each space adds, the best layer."""
+"""Figures 6 to 9 of the paper: how well models predict each part of the brain, what each space
+adds, the best layer.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ def figure_of_accuracy(maps: Tables, data: Grid, look: Look = PLAIN) -> Figure:
     Parameters
     ----------
     maps : dict of DataFrame
-        Panel name, such as "z" -> x, y, z, r, q of every voxel, as :func:`phosphene.encoding.maps` gives.
+        Panel name, such as "z" -> x, y, z, r, q of every voxel, as :func:`phosphene.encoding.maps`
+        gives.
     data : Scans
         The subject.
     look : Look
@@ -46,13 +49,14 @@ def figure_of_unique(
     look: Look = PLAIN,
     measure: Measure = "unique",
 ) -> Figure:
-    """Draw the variance that each of two spaces alone explains, in colours of two dimensions (figures 7 and 8).
+    """Draw the variance that each of two spaces alone explains, in colours of two dimensions
+    (figures 7 and 8).
 
     Parameters
     ----------
     maps : dict of DataFrame
-        Panel name, such as "low noise" -> x, y, z, q and two columns "unique SPACE" (or "product SPACE"); the first
-        space is blue.
+        Panel name, such as "low noise" -> x, y, z, q and two columns "unique SPACE" (or "product
+        SPACE"); the first space is blue.
     data : Scans
     names : tuple of str
         What the legend calls the spaces.
@@ -71,12 +75,14 @@ def figure_of_unique(
 
 
 def figure_of_best(maps: Mapping[str, Tables], data: Grid, look: Look = PLAIN) -> Figure:
-    """Draw which layer predicts each voxel best; paler where the second best is close (the paper's figure 9).
+    """Draw which layer predicts each voxel best; paler where the second best is close (the paper's
+    figure 9).
 
     Parameters
     ----------
     maps : dict of dict of DataFrame
-        Panel name, such as "early steps" -> layer -> x, y, z, r, q; the same layers in the same order in each panel.
+        Panel name, such as "early steps" -> layer -> x, y, z, r, q; the same layers in the same
+        order in each panel.
     data : Scans
     look : Look
         `top` is the margin, in r, from which colours are full.
@@ -86,7 +92,8 @@ def figure_of_best(maps: Mapping[str, Tables], data: Grid, look: Look = PLAIN) -
     for name, tables in maps.items():
         if list(tables) != layers or len(layers) < 2:
             raise PhospheneError(
-                f"maps: panel {name!r} has layers {', '.join(tables)}; expected two or more, and the "
+                f"maps: panel {name!r} has layers {', '.join(tables)}; expected two or more, and "
+                "the "
                 f"same in every panel: {', '.join(layers)}."
             )
     on, outlines = _where(found, data, look)
@@ -99,7 +106,8 @@ def figure_of_best(maps: Mapping[str, Tables], data: Grid, look: Look = PLAIN) -
     return figure
 
 
-# ---- what the figures share ----------------------------------------------------------------------------------------
+# ---- what the figures share
+# ----------------------------------------------------------------------------------------
 
 
 def _where(maps: Tables, data: Grid, look: Look) -> tuple[Ground, dict[str, NDArray[np.bool_]]]:
@@ -130,7 +138,8 @@ def _painted(
     cut = "" if part == on.extent else " Shown is the part of it with results."
     notes = (
         f"{on.note}{cut} N\u00a0=\u00a0{n_test_images(data)} test pictures. "
-        f"Coloured: q\u00a0<\u00a0{look.threshold:g} (one-sided, Benjamini–Hochberg over all voxels); "
+        f"Coloured: q\u00a0<\u00a0{look.threshold:g} (one-sided, Benjamini–Hochberg over all "
+        "voxels); "
         "grey: not significant, or not measured."
     )
     title, height = text

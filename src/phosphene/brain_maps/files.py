@@ -58,11 +58,12 @@ def write_surface(
     folder_of_transforms: str | Path,
     path_stem: str | Path,
 ) -> tuple[Path, Path]:
-    """Write one value per voxel as GIFTI on fsaverage: ``STEM.lh.func.gii`` and ``STEM.rh.func.gii``.
+    """Write one value per voxel as GIFTI on fsaverage: ``STEM.lh.func.gii`` and
+    ``STEM.rh.func.gii``.
 
-    Values are sampled at three depths of the subject's cortex, as for flat maps (:mod:`phosphene.flatmap`), NaN where a
-    vertex has none. A hemisphere has the vertices that the transforms lead to: 163842, or 10242 (fsaverage5) for the
-    simulated subject.
+    Values are sampled at three depths of the subject's cortex, as for flat maps
+    (:mod:`phosphene.flatmap`), NaN where a vertex has none. A hemisphere has the vertices that the
+    transforms lead to: 163842, or 10242 (fsaverage5) for the simulated subject.
     """
     transforms = flatmap.read_transforms(folder_of_transforms, resolution(data))
     native = flatmap.to_native(

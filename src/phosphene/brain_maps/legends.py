@@ -23,7 +23,9 @@ Floats = NDArray[np.float64]
 def _axes(
     figure: Figure, place: Legend, corner: tuple[float, float], size: tuple[float, float]
 ) -> Axes:
-    """Axes of a size with the upper left corner so far right of and below the legend's own, inches."""
+    """Axes of a size with the upper left corner so far right of and below the legend's own,
+    inches.
+    """
     x, y = place.left + corner[0], place.top - corner[1] - size[1]
     axes = figure.add_axes(
         (x / place.width, y / place.height, size[0] / place.width, size[1] / place.height)
@@ -118,7 +120,9 @@ def height_of_kinds(n_kinds: int) -> float:
 def kinds(
     figure: Figure, place: Legend, top: float, names: Sequence[str], shares: dict[str, Floats]
 ) -> None:
-    """Show layers below each other: colours from no margin to a full one, and the share of voxels won in each panel."""
+    """Show layers below each other: colours from no margin to a full one, and the share of voxels
+    won in each panel.
+    """
     own, strength, down = colours.palette(len(names)), np.linspace(0, 1, 64), 0.45
     strip, first = (0.75, 0.75 + 0.95) if place.width < NARROW else (0.9, 0.9 + 1.4)
     step = min((place.width - 2 * place.left - first) / max(len(shares), 1), 1.4)
@@ -159,7 +163,8 @@ def kinds(
             place,
             (first + step * len(shares) + 0.3, down + 0.1),
             "Hue: the best layer, from the U-Net's input (top)\nto its output (bottom).\n"
-            "Paler: the second best is close; the scale is\nthe r of the best less that of the second best.\n"
+            "Paler: the second best is close; the scale is\nthe r of the best less that of the "
+            "second best.\n"
             "Numbers: the share of the coloured voxels\nthat each layer wins.",
             fontsize=8.5,
             color=SOFT,

@@ -1,4 +1,6 @@
-"""The page that maps stand on: title, what is shown, panels of one size, and below them the legend."""
+"""The page that maps stand on: title, what is shown, panels of one size, and below them the
+legend.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ Box = tuple[float, float, float, float]
 
 
 def box(ground: Ground, shown: Sequence[NDArray[np.bool_]]) -> Box:
-    """Left, right, bottom and top of what is worth showing: of flattened cortex the part with something on it."""
+    """Left, right, bottom and top of what is worth showing: of flattened cortex the part with
+    something on it.
+    """
     left, right, bottom, top = ground.extent
     there = np.any(shown, axis=0)
     if not ground.flat or left != -right or not there.any():
@@ -52,7 +56,9 @@ def box(ground: Ground, shown: Sequence[NDArray[np.bool_]]) -> Box:
 
 @dataclass(frozen=True)
 class Legend:
-    """Where a legend stands, inches: its left and upper edge from the lower left corner, the figure's size."""
+    """Where a legend stands, inches: its left and upper edge from the lower left corner, the
+    figure's size.
+    """
 
     left: float
     top: float
@@ -61,7 +67,8 @@ class Legend:
 
 
 def layout(n: int, aspect: float, height: float, page_width: float = WIDTH) -> tuple[int, float]:
-    """Choose the number of columns that makes panels largest on a page of the usual shape, and their width.
+    """Choose the number of columns that makes panels largest on a page of the usual shape, and
+    their width.
 
     Parameters
     ----------
@@ -95,7 +102,9 @@ def layout(n: int, aspect: float, height: float, page_width: float = WIDTH) -> t
 def page(
     words: tuple[str, str], n: int, shape: Box, legend: float, page_width: float = WIDTH
 ) -> tuple[Figure, list[Axes], Legend]:
-    """Make a figure with `n` empty panels; `words` are title and notes, `legend` the height below, inches."""
+    """Make a figure with `n` empty panels; `words` are title and notes, `legend` the height below,
+    inches.
+    """
     from matplotlib.figure import Figure
 
     left, right, bottom, top = shape
@@ -168,7 +177,9 @@ def paint(
 
 
 def head(axes: Axes, name: str, about: str, sides: bool) -> None:
-    """Write above a panel its name and, small, what it says in numbers; on cortex which side is which."""
+    """Write above a panel its name and, small, what it says in numbers; on cortex which side is
+    which.
+    """
     near: dict[str, Any] = {
         "xycoords": "axes fraction",
         "textcoords": "offset points",

@@ -1,7 +1,9 @@
-"""What figures show, whatever it is painted on: flattened cortex, slices, or a cortex that can be turned.
+"""What figures show, whatever it is painted on: flattened cortex, slices, or a cortex that can be
+turned.
 
-A ground carries a volume to pictures or to vertices; here those become panels, a scale and colours. Figures and the
-surface that can be turned are made from the same panels, so that they never say different things.
+A ground carries a volume to pictures or to vertices; here those become panels, a scale and colours.
+Figures and the surface that can be turned are made from the same panels, so that they never say
+different things.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ WORDS = {"unique": "unique variance", "product": "share of variance"}
 
 
 class Carrier(Protocol):
-    """Carries a volume (X, Y, Z) to where it is drawn: values, NaN where there are none, or labels, 0 for none."""
+    """Carries a volume (X, Y, Z) to where it is drawn: values, NaN where there are none, or labels,
+    0 for none.
+    """
 
     def values(self, volume: Floats) -> Floats:
         """Of numbers."""
@@ -56,10 +60,11 @@ class Look:
     threshold : float
         Voxels with q from here on stay grey.
     top : float, optional
-        The value that gets the last colour; without it the 99th percentile of those shown, of unique
-        variance and margins the 95th.
+        The value that gets the last colour; without it the 99th percentile of those shown, of
+        unique variance and margins the 95th.
     width : float
-        Inches. Where it is less than `page.NARROW`, panels and legends stand below each other, to be read on a phone.
+        Inches. Where it is less than `page.NARROW`, panels and legends stand below each other, to
+        be read on a phone.
     bare : bool
         Without title and notes, for a page that says them.
     """
@@ -142,7 +147,8 @@ def of_unique(
         own = [str(column) for column in table.columns if str(column).startswith(f"{measure} ")]
         if len(own) != 2:
             raise PhospheneError(
-                f"maps: panel {name!r} has {len(own)} columns '{measure} SPACE', expected two; give a joint model."
+                f"maps: panel {name!r} has {len(own)} columns '{measure} SPACE', expected two; "
+                "give a joint model."
             )
         there, pair = significant(table, look), table[own].to_numpy(float)
         share = 100 * int((pair[there, 0] > pair[there, 1]).sum()) / max(there.sum(), 1)
@@ -203,8 +209,8 @@ def best_layer(tables: Tables) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        x, y, z, best (row of the layer in `tables`), layer (its name), r and q of the best layer, margin (r over that
-        of the second best).
+        x, y, z, best (row of the layer in `tables`), layer (its name), r and q of the best layer,
+        margin (r over that of the second best).
     """
     first = next(iter(tables.values()))
     for name, table in tables.items():
@@ -236,7 +242,8 @@ def best_layer(tables: Tables) -> pd.DataFrame:
     )
 
 
-# ---- small things --------------------------------------------------------------------------------------------------
+# ---- small things
+# --------------------------------------------------------------------------------------------------
 
 
 def significant(table: pd.DataFrame, look: Look) -> NDArray[np.bool_]:

@@ -118,7 +118,9 @@ def ground(
 
 
 def regions(data: Grid, names: Sequence[str] | None) -> dict[str, NDArray[np.bool_]]:
-    """Masks (X, Y, Z) of regions by name; without names those of the visual streams that the data have."""
+    """Masks (X, Y, Z) of regions by name; without names those of the visual streams that the data
+    have.
+    """
     asked = [name for name in STREAMS if name in data.rois] if names is None else names
     found = {}
     for name in asked:

@@ -1,7 +1,8 @@
-"""Maps on a cortex that can be turned: one HTML page that holds everything, drawn by the plotly that nilearn ships.
+"""Maps on a cortex that can be turned: one HTML page that holds everything, drawn by the plotly
+that nilearn ships.
 
-nilearn's own ``view_surf`` gives a page of about four megabytes for every map; here all maps share one mesh of
-fsaverage5, and colours come from the same panels as the figures'.
+nilearn's own ``view_surf`` gives a page of about four megabytes for every map; here all maps share
+one mesh of fsaverage5, and colours come from the same panels as the figures'.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class Turned:
 
 
 class Cortex:
-    """Carries volumes to the vertices of fsaverage5, those of the right hemisphere after those of the left."""
+    """Carries volumes to the vertices of fsaverage5, those of the right hemisphere after those of
+    the left.
+    """
 
     def __init__(self, transforms: flatmap.Transforms) -> None:
         self.transforms = transforms
@@ -86,7 +89,9 @@ class Cortex:
 def turned(
     subject: str, shown: Panels, panel: Panel, name: str, said: tuple[Sequence[str], Legend]
 ) -> Turned:
-    """Make a map of a panel that :class:`Cortex` carried; `said` names its values and explains its colours."""
+    """Make a map of a panel that :class:`Cortex` carried; `said` names its values and explains its
+    colours.
+    """
     names, legend = said
     values = dict(zip(names, panel.pictures, strict=False))
     return Turned(subject, name, shown.colour(panel.pictures), panel.there, values, legend)
@@ -245,7 +250,8 @@ def _plotly() -> str:
     found = sorted(Path(nilearn.__file__).parent.rglob("plotly-*.min.js"))
     if not found:
         raise PhospheneError(
-            f"{Path(nilearn.__file__).parent}: found no plotly-*.min.js, which nilearn ships since 0.5; the surface "
+            f"{Path(nilearn.__file__).parent}: found no plotly-*.min.js, which nilearn ships "
+            "since 0.5; the surface "
             "that can be turned needs it: install another nilearn."
         )
     text = found[0].read_text(encoding="utf-8")

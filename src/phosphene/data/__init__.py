@@ -22,12 +22,13 @@ class Dataset(Protocol):
     ----------
     subject : str
     trials : DataFrame
-        One row per trial, in order: session and run (1-based), image (0-based id), repeat (0-based), split
-        ("train" or "test").
+        One row per trial, in order: session and run (1-based), image (0-based id), repeat
+        (0-based), split ("train" or "test").
     rois : tuple of str
         Names that :meth:`betas` and :meth:`voxels` take; several at once are their union.
     photographs : bool
-        Whether it is known which picture was seen, so that a reconstruction can be compared with it.
+        Whether it is known which picture was seen, so that a reconstruction can be compared with
+        it.
     """
 
     subject: str
@@ -40,11 +41,15 @@ class Dataset(Protocol):
     def rois(self) -> tuple[str, ...]: ...
 
     def betas(self, rois: str | Sequence[str], zscore: str = "session") -> NDArray[np.float32]:
-        """Return responses, shape (n_trials, n_voxels), rows as `trials`; `zscore` is session, train or none."""
+        """Return responses, shape (n_trials, n_voxels), rows as `trials`; `zscore` is session,
+        train or none.
+        """
         ...
 
     def voxels(self, rois: str | Sequence[str]) -> pd.DataFrame:
-        """Return x, y, z (0-based), label columns and ncsnr of the voxels of :meth:`betas`, in the same order."""
+        """Return x, y, z (0-based), label columns and ncsnr of the voxels of :meth:`betas`, in the
+        same order.
+        """
         ...
 
     def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
@@ -60,12 +65,16 @@ class Dataset(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Return a hash of the files' names, sizes and contents: equal for a copy of the data elsewhere."""
+        """Return a hash of the files' names, sizes and contents: equal for a copy of the data
+        elsewhere.
+        """
         ...
 
 
 def checked_rois(rois: str | Sequence[str], data: Dataset, where: Path) -> list[str]:
-    """List the regions asked for, or refuse one that the data do not have; `where` is what the sentence names."""
+    """List the regions asked for, or refuse one that the data do not have; `where` is what the
+    sentence names.
+    """
     asked = [rois] if isinstance(rois, str) else list(rois)
     for roi in asked:
         if roi not in data.rois:
@@ -88,8 +97,8 @@ def open_dataset(kind: str, root: str | Path, subject: str, **options: Any) -> D
     subject : str
         For example "subj01".
     **options
-        For "nsd": `betas`, `resolution`, `sessions` (see :class:`phosphene.data.nsd.NSD`); for "laion": `split`,
-        `pool`, `sessions` (see :class:`phosphene.data.laion.LaionFMRI`).
+        For "nsd": `betas`, `resolution`, `sessions` (see :class:`phosphene.data.nsd.NSD`); for
+        "laion": `split`, `pool`, `sessions` (see :class:`phosphene.data.laion.LaionFMRI`).
 
     Raises
     ------

@@ -1,4 +1,6 @@
-"""Do pictures and brain activity belong together? A test of a minute, before days of work on shifted trials."""
+"""Do pictures and brain activity belong together? A test of a minute, before days of work on
+shifted trials.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +43,14 @@ class Alignment:
     p : float
         Share of random pairings that do as well.
     elsewhere : float or None
-        `r` of as many voxels of the brain mask outside the region, None if the data have no brain mask.
+        `r` of as many voxels of the brain mask outside the region, None if the data have no brain
+        mask.
     p_elsewhere : float
-        One-sided Mann-Whitney test that the region's voxels are predicted no better than those elsewhere.
+        One-sided Mann-Whitney test that the region's voxels are predicted no better than those
+        elsewhere.
     shift : int or None
-        By how many trials the responses must be moved to fit the pictures, searched where they do not fit as they are.
+        By how many trials the responses must be moved to fit the pictures, searched where they do
+        not fit as they are.
     """
 
     region: str
@@ -60,15 +65,18 @@ class Alignment:
 
     @property
     def fits(self) -> bool:
-        """Pictures predict the region above chance, and better than they predict the rest of the brain."""
+        """Pictures predict the region above chance, and better than they predict the rest of the
+        brain.
+        """
         return self.p < 0.01 and (self.elsewhere is None or self.p_elsewhere < 0.01)
 
 
 def alignment(data: Dataset, seed: int = 0) -> Alignment:
     """Test whether picture identity predicts early visual voxels.
 
-    Oriented energy (histograms of gradients) and colour of each picture, cross-validated ridge with all trials of a
-    picture in one fold, at most `TRIALS` trials of the first sessions and `VOXELS` voxels.
+    Oriented energy (histograms of gradients) and colour of each picture, cross-validated ridge with
+    all trials of a picture in one fold, at most `TRIALS` trials of the first sessions and `VOXELS`
+    voxels.
 
     Parameters
     ----------
@@ -124,7 +132,9 @@ def alignment(data: Dataset, seed: int = 0) -> Alignment:
 def picture_features(
     data: Dataset, images: Sequence[int] | NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Oriented gradients and colours on a grid, (n_images, n_features), of pictures given by id; ids may repeat."""
+    """Oriented gradients and colours on a grid, (n_images, n_features), of pictures given by id;
+    ids may repeat.
+    """
     unique, inverse = np.unique(images, return_inverse=True)
     rows = []
     for start in range(0, len(unique), 100):
@@ -177,7 +187,9 @@ def _random_pairings(
 def _some_voxels(
     data: Dataset, region: str, columns: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Responses of at most `VOXELS` of some columns of a region, z-scored; one session at a time is in memory."""
+    """Responses of at most `VOXELS` of some columns of a region, z-scored; one session at a time is
+    in memory.
+    """
     chosen = np.sort(random.permutation(columns)[:VOXELS])
     if not isinstance(data, Scans):
         return data.betas(region)[:, chosen]
@@ -191,7 +203,9 @@ def _some_voxels(
 def _fitting_shift(
     features: NDArray[np.float32], betas: NDArray[np.float32], trials: pd.DataFrame
 ) -> int | None:
-    """The shift of trials, if any, at which pictures do predict responses: their medians stand out from each other."""
+    """The shift of trials, if any, at which pictures do predict responses: their medians stand out
+    from each other.
+    """
     found = {}
     for shift in SHIFTS:
         moved = np.roll(betas, shift, axis=0)

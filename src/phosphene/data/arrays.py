@@ -1,7 +1,7 @@
 """Your own data: a folder of betas, trials.csv, images and captions.csv, written by any program.
 
-docs/own-data.md says what is in the folder and how it is made. Image ids become whole numbers here and nowhere else:
-places in the sorted list of distinct ids, :attr:`Arrays.names`.
+docs/own-data.md says what is in the folder and how it is made. Image ids become whole numbers here
+and nowhere else: places in the sorted list of distinct ids, :attr:`Arrays.names`.
 """
 
 from __future__ import annotations
@@ -36,22 +36,23 @@ class Arrays:
     Attributes
     ----------
     trials : DataFrame
-        One row per row of trials.csv and of the betas: session, run, image, repeat (earlier rows with the same image),
-        split.
+        One row per row of trials.csv and of the betas: session, run, image, repeat (earlier rows
+        with the same image), split.
     names : tuple of str
         The image_id of every image: image 0, 1, ... in sorted order of the text.
 
     Raises
     ------
     PhospheneError
-        When files are missing or do not fit together. All of them but the values of betas and the pixels of pictures
-        are checked at once.
+        When files are missing or do not fit together. All of them but the values of betas and the
+        pixels of pictures are checked at once.
 
     Notes
     -----
-    The folder holds ``betas.npy``, ``.zarr``, ``.h5`` (trials, voxels) or ``.nii.gz`` (X, Y, Z, trials) with
-    ``mask.nii.gz``; ``trials.csv`` (image_id, split; session, run); ``images/<image_id>.png``, ...; and, if wanted,
-    ``captions.csv`` (image_id, caption), ``categories.csv`` (image_id, category), ``voxels.csv`` (x, y, z; roi, ncsnr).
+    The folder holds ``betas.npy``, ``.zarr``, ``.h5`` (trials, voxels) or ``.nii.gz`` (X, Y, Z,
+    trials) with ``mask.nii.gz``; ``trials.csv`` (image_id, split; session, run);
+    ``images/<image_id>.png``, ...; and, if wanted, ``captions.csv`` (image_id, caption),
+    ``categories.csv`` (image_id, category), ``voxels.csv`` (x, y, z; roi, ncsnr).
     """
 
     photographs = True
@@ -75,7 +76,8 @@ class Arrays:
             self._folder / "categories.csv", "category", self.names, complete=False
         )
 
-    # ---- voxels ------------------------------------------------------------------------------------------------
+    # ---- voxels
+    # ----------------------------------------------------------------------------------------------
 
     @cached_property
     def _members(self) -> dict[str, NDArray[np.bool_]]:
@@ -104,7 +106,9 @@ class Arrays:
         return np.flatnonzero(chosen)
 
     def _read(self, columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Read some columns as they are stored, (n_trials, n_columns), and remember which of them have data."""
+        """Read some columns as they are stored, (n_trials, n_columns), and remember which of them
+        have data.
+        """
         values = np.empty((len(self.trials), len(columns)), np.float32)
         too_large = np.errstate(over="ignore")  # for float32: infinite, which counts as no data
         with files.open_betas(self._file, self._mask) as betas, too_large:
@@ -134,8 +138,8 @@ class Arrays:
         Returns
         -------
         DataFrame
-            x, y, z (0-based), roi (text of voxels.csv, "" without it), ncsnr (NaN where it is not given). Without
-            voxels.csv and mask, x is the voxel's column in the file, y and z are 0.
+            x, y, z (0-based), roi (text of voxels.csv, "" without it), ncsnr (NaN where it is not
+            given). Without voxels.csv and mask, x is the voxel's column in the file, y and z are 0.
         """
         columns = self._select(rois)
         return self._voxels.iloc[columns[self._keep(columns)]].reset_index(drop=True)
@@ -148,13 +152,15 @@ class Arrays:
         rois : str or sequence of str
             Names in :attr:`rois`; several are united.
         zscore : {"session", "train", "none"}
-            Standardise every voxel over all trials of each session (common, but its mean and deviation have seen
-            the test trials), over all training trials, or leave the values as they are.
+            Standardise every voxel over all trials of each session (common, but its mean and
+            deviation have seen the test trials), over all training trials, or leave the values as
+            they are.
 
         Returns
         -------
         ndarray of float32, shape (n_trials, n_voxels)
-            Finite; voxels that are constant or not finite in some session are left out with a warning.
+            Finite; voxels that are constant or not finite in some session are left out with a
+            warning.
         """
         check_zscore(zscore)
         columns = self._select(rois)
@@ -168,7 +174,8 @@ class Arrays:
             standardise(betas, np.asarray(self.trials["split"] == "train"))
         return betas
 
-    # ---- pictures ----------------------------------------------------------------------------------------------
+    # ---- pictures
+    # ----------------------------------------------------------------------------------------------
 
     def _checked(self, ids: Sequence[int]) -> list[int]:
         for image in ids:
@@ -180,7 +187,9 @@ class Arrays:
 
     @cached_property
     def side(self) -> int:
-        """Side in pixels of what :meth:`images` returns: the shortest side among all pictures, at most 512."""
+        """Side in pixels of what :meth:`images` returns: the shortest side among all pictures, at
+        most 512.
+        """
         return min(LARGEST, *map(files.picture_side, self._pictures))
 
     def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
@@ -198,13 +207,16 @@ class Arrays:
         """Return the sentences in captions.csv about each picture, in the order of the file."""
         if not self._captions:
             raise PhospheneError(
-                f"{self._folder / 'captions.csv'}: no such file, and c is made of captions; write it (columns image_id "
+                f"{self._folder / 'captions.csv'}: no such file, and c is made of captions; write "
+                "it (columns image_id "
                 'and caption) or set reconstruct.modes = ["z"], which needs none'
             )
         return [list(self._captions[self.names[image]]) for image in self._checked(ids)]
 
     def categories(self, ids: Sequence[int]) -> list[list[str]]:
-        """Return the names in categories.csv of the things in each picture; none without that file."""
+        """Return the names in categories.csv of the things in each picture; none without that
+        file.
+        """
         return [
             list(dict.fromkeys(self._categories.get(self.names[image], [])))
             for image in self._checked(ids)

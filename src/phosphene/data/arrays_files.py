@@ -1,4 +1,5 @@
-"""The files of a lab's own folder, one function per kind of file: they read, check and name what is wrong.
+"""The files of a lab's own folder, one function per kind of file: they read, check and name what is
+wrong.
 
 Nothing is ever unpickled.
 """
@@ -53,7 +54,8 @@ def subject_folder(root: Path, subject: str) -> Path:
         return root / subject
     if not root.is_dir():
         raise PhospheneError(
-            f"{root}: no such folder; expected one with betas, trials.csv and images; check data.root"
+            f"{root}: no such folder; expected one with betas, trials.csv and images; check "
+            "data.root"
         )
     if there := sorted(path.parent.name for path in root.glob("*/trials.csv")):
         raise PhospheneError(
@@ -71,17 +73,21 @@ def only_one(folder: Path, names: Sequence[str]) -> Path:
     return folder / found[0]
 
 
-# ---- betas -----------------------------------------------------------------------------------------------------
+# ---- betas
+# --------------------------------------------------------------------------------------------------
 
 
 class Volumes:
-    """NIfTI betas as an array (trials, voxels of the mask) whose rows are read one after the other, by one pass."""
+    """NIfTI betas as an array (trials, voxels of the mask) whose rows are read one after the other,
+    by one pass.
+    """
 
     def __init__(self, path: Path, mask: NDArray[np.bool_]) -> None:
         image = load_volume(path)
         if image.ndim != 4 or image.shape[:3] != mask.shape:
             raise PhospheneError(
-                f"{path}: found the shape {image.shape}, expected (X, Y, Z, trials) on the mask's grid {mask.shape}"
+                f"{path}: found the shape {image.shape}, expected (X, Y, Z, trials) on the mask's "
+                f"grid {mask.shape}"
             )
         check_grid(path, image, load_volume(mask_file(path.parent)))
         self._data, self._volumes = image.dataobj, volumes(path, image.shape)
@@ -107,7 +113,9 @@ class Volumes:
 
 @contextmanager
 def open_betas(path: Path, mask: NDArray[np.bool_] | None) -> Iterator[Any]:
-    """Open betas as something of shape (trials, voxels) that is read where it is sliced; `mask` only for NIfTI."""
+    """Open betas as something of shape (trials, voxels) that is read where it is sliced; `mask`
+    only for NIfTI.
+    """
     try:
         if path.suffix == ".npy":
             yield np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects
@@ -134,7 +142,8 @@ def _open_zarr(path: Path) -> Any:
     lost = n_files - array.nchunks_initialized // (math.prod(stored) // math.prod(array.chunks))
     if lost:  # they would read as zeros
         raise PhospheneError(
-            f"{path}: {lost} of {n_files} files of chunks are not there; copy it again or, if they hold only zeros, "
+            f"{path}: {lost} of {n_files} files of chunks are not there; copy it again or, if "
+            "they hold only zeros, "
             "write it without those voxels or with zarr's write_empty_chunks"
         )
     return array
@@ -155,13 +164,16 @@ def count_voxels(path: Path, mask: NDArray[np.bool_] | None, n_trials: int) -> i
         f"; its last axis fits, so transpose it: betas.reshape(-1, {n_trials}).T" if turned else ""
     )
     raise PhospheneError(
-        f"{path}: found the shape {shape}, expected (trials, voxels) with {n_trials} trials, one for each row of "
+        f"{path}: found the shape {shape}, expected (trials, voxels) with {n_trials} trials, one "
+        "for each row of "
         f"trials.csv{hint}"
     )
 
 
 def blocks(betas: Any) -> Iterator[tuple[slice, int, int]]:
-    """Cut betas into blocks of whole chunks, so that none is read twice: rows, first column, end of columns."""
+    """Cut betas into blocks of whole chunks, so that none is read twice: rows, first column, end of
+    columns.
+    """
     (n_rows, n_columns), size = betas.shape, np.dtype(betas.dtype).itemsize
     by_column = isinstance(betas, np.ndarray) and betas.flags.f_contiguous
     plain = (n_rows, 1) if by_column else (1, n_columns)
@@ -187,11 +199,14 @@ def read_mask(folder: Path) -> NDArray[np.bool_]:
     return mask
 
 
-# ---- tables ----------------------------------------------------------------------------------------------------
+# ---- tables
+# --------------------------------------------------------------------------------------------------
 
 
 def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
-    """Read the known columns of a CSV file as text; the index is the line of the file. Unknown columns are ignored."""
+    """Read the known columns of a CSV file as text; the index is the line of the file. Unknown
+    columns are ignored.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True, skipinitialspace=True)
@@ -206,14 +221,16 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
         ) from error
     if len(lines) < 2:
         raise PhospheneError(
-            f"{path}: has no rows; expected the header {','.join(required)} and a row for each entry"
+            f"{path}: has no rows; expected the header {','.join(required)} and a row for each "
+            "entry"
         )
     header = lines[0][1]
     _check_header(path, header, required, optional)
     for number, fields in lines[1:]:
         if len(fields) != len(header):
             raise PhospheneError(
-                f"{path}: line {number} has {len(fields)} fields where the header has {len(header)}; put text that "
+                f"{path}: line {number} has {len(fields)} fields where the header has "
+                f"{len(header)}; put text that "
                 "holds commas in double quotes"
             )
     table = pd.DataFrame(
@@ -244,7 +261,8 @@ def _check_header(
             )
         if name in required:
             raise PhospheneError(
-                f"{path}: no column {name!r} among {', '.join(header)}; add it, separated by commas: {MEANING[name]}"
+                f"{path}: no column {name!r} among {', '.join(header)}; add it, separated by "
+                f"commas: {MEANING[name]}"
             )
 
 
@@ -255,13 +273,16 @@ def _numbers(path: Path, column: pd.Series, low: int) -> NDArray[np.int64]:
     if wrong.any():
         at = wrong.idxmax()
         raise PhospheneError(
-            f"{path}: line {at} has {column.name} {column[at]!r}; expected a whole number from {low}"
+            f"{path}: line {at} has {column.name} {column[at]!r}; expected a whole number from "
+            f"{low}"
         )
     return np.asarray(values, np.int64)
 
 
 def read_trials(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read session, run, image, repeat and split of every trial, and the ids of the images as they are in the file."""
+    """Read session, run, image, repeat and split of every trial, and the ids of the images as they
+    are in the file.
+    """
     table = read_table(path, ("image_id", "split"), ("session", "run"))
     if (wrong := ~table["split"].isin(["train", "test"])).any():
         at = wrong.idxmax()
@@ -271,7 +292,8 @@ def read_trials(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     splits = table.groupby("image_id")["split"].nunique()
     if (splits > 1).any():
         raise PhospheneError(
-            f"{path}: image_id {splits.idxmax()!r} is in both splits; give all its rows the same one, since a model "
+            f"{path}: image_id {splits.idxmax()!r} is in both splits; give all its rows the same "
+            "one, since a model "
             "that was trained on a picture must not be tested on it"
         )
     if table["split"].nunique() < 2:
@@ -286,7 +308,8 @@ def read_trials(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     alone = trials["session"].value_counts()
     if (alone < 2).any():
         raise PhospheneError(
-            f"{path}: session {alone.idxmin()} has only 1 trial, and voxels are standardised within sessions; is its "
+            f"{path}: session {alone.idxmin()} has only 1 trial, and voxels are standardised "
+            "within sessions; is its "
             "number right?"
         )
     trials["image"] = image.astype(np.int64)
@@ -297,7 +320,9 @@ def read_trials(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
 def read_words(
     path: Path, column: str, names: Sequence[str], complete: bool
 ) -> dict[str, list[str]]:
-    """Read what is said about each image, {} without the file; `complete`: about every image, else about some."""
+    """Read what is said about each image, {} without the file; `complete`: about every image, else
+    about some.
+    """
     if not path.is_file():
         return {}
     words: dict[str, list[str]] = (
@@ -306,14 +331,17 @@ def read_words(
     silent = [name for name in names if name not in words]
     if len(silent) == len(names) or (silent and complete):
         raise PhospheneError(
-            f"{path}: no {column} for {len(silent)} of {len(names)} images of trials.csv, such as {silent[0]!r}; add "
+            f"{path}: no {column} for {len(silent)} of {len(names)} images of trials.csv, such as "
+            f"{silent[0]!r}; add "
             "rows with their image_id"
         )
     return words
 
 
 def read_voxels(path: Path, n_voxels: int, mask: NDArray[np.bool_] | None) -> pd.DataFrame:
-    """Describe every voxel: x, y, z, roi, ncsnr; with a mask the places come from it, and the file must agree."""
+    """Describe every voxel: x, y, z, roi, ncsnr; with a mask the places come from it, and the file
+    must agree.
+    """
     places = (
         np.stack([np.arange(n_voxels), *np.zeros((2, n_voxels), int)], 1)
         if mask is None
@@ -326,7 +354,8 @@ def read_voxels(path: Path, n_voxels: int, mask: NDArray[np.bool_] | None) -> pd
     table = read_table(path, required, (*optional, "roi", "ncsnr"))
     if len(table) != n_voxels:
         raise PhospheneError(
-            f"{path}: has {len(table)} rows; expected one for each of the {n_voxels} voxels of betas"
+            f"{path}: has {len(table)} rows; expected one for each of the {n_voxels} voxels of "
+            "betas"
         )
     for axis in (axis for axis in AXES if axis in table):
         voxels[axis] = _numbers(path, table[axis], 0)
@@ -336,13 +365,16 @@ def read_voxels(path: Path, n_voxels: int, mask: NDArray[np.bool_] | None) -> pd
         ):
             at = int(wrong.argmax())
             raise PhospheneError(
-                f"{path}: line {table.index[at]} has {axis} {table[axis].iloc[at]}, but voxel {at} of the mask has "
-                f"{places[at, AXES.index(axis)]}; expected the mask's voxels with x slowest and z fastest"
+                f"{path}: line {table.index[at]} has {axis} {table[axis].iloc[at]}, but voxel "
+                f"{at} of the mask has "
+                f"{places[at, AXES.index(axis)]}; expected the mask's voxels with x slowest and z "
+                "fastest"
             )
     if (twice := voxels.duplicated(list(AXES)).to_numpy()).any():
         at = int(twice.argmax())
         raise PhospheneError(
-            f"{path}: line {table.index[at]} is about the same x, y, z as an earlier line; expected every voxel once"
+            f"{path}: line {table.index[at]} is about the same x, y, z as an earlier line; "
+            "expected every voxel once"
         )
     if "roi" in table:
         voxels["roi"] = table["roi"].to_numpy()
@@ -357,7 +389,8 @@ def read_voxels(path: Path, n_voxels: int, mask: NDArray[np.bool_] | None) -> pd
     return voxels
 
 
-# ---- pictures --------------------------------------------------------------------------------------------------
+# ---- pictures
+# --------------------------------------------------------------------------------------------------
 
 
 def find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -368,13 +401,15 @@ def find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
             found.setdefault(path.stem, []).append(path)
     if missing := [name for name in names if name not in found]:
         raise PhospheneError(
-            f"{folder}: no picture for {len(missing)} of {len(names)} image_ids of trials.csv, such as {missing[0]!r}; "
+            f"{folder}: no picture for {len(missing)} of {len(names)} image_ids of trials.csv, "
+            f"such as {missing[0]!r}; "
             f"expected a file with that name and the ending {', '.join(PICTURES)}"
         )
     for name in names:
         if len(found[name]) > 1:
             raise PhospheneError(
-                f"{folder}: found {' and '.join(path.name for path in found[name])}; expected one picture of {name!r}"
+                f"{folder}: found {' and '.join(path.name for path in found[name])}; expected one "
+                f"picture of {name!r}"
             )
     return [found[name][0] for name in names]
 
@@ -399,7 +434,9 @@ def picture_side(path: Path) -> int:
 
 
 def read_picture(path: Path, side: int) -> NDArray[np.uint8]:
-    """Read a picture as (side, side, 3), cropped to the square at its centre and resized (Lanczos)."""
+    """Read a picture as (side, side, 3), cropped to the square at its centre and resized
+    (Lanczos).
+    """
     with _open_picture(path) as picture:
         if picture.mode.startswith(("I", "F")):
             raise PhospheneError(

@@ -1,4 +1,6 @@
-"""Names of brain regions: NSD's label tables, and the same regions drawn on fsaverage for the simulated brain."""
+"""Names of brain regions: NSD's label tables, and the same regions drawn on fsaverage for the
+simulated brain.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
 
-# Label k of atlas NAME is ATLASES[NAME][k - 1]; used where no .mgz.ctab lies beside the data (NSD data manual).
+# Label k of atlas NAME is ATLASES[NAME][k - 1]; used where no .mgz.ctab lies beside the data (NSD
+# data manual).
 ATLASES: dict[str, tuple[str, ...]] = {
     "streams": (
         "early",
@@ -59,12 +62,15 @@ ATLASES: dict[str, tuple[str, ...]] = {
         ),
     ),
 }
-# The calcarine sulcus of the simulated brain: height of its fundus and widths of V1, V2, V3 above and below it, in mm.
+# The calcarine sulcus of the simulated brain: height of its fundus and widths of V1, V2, V3 above
+# and below it, in mm.
 CALCARINE_Z, V1_EDGE, V2_EDGE, V3_EDGE = 1.0, 7.0, 13.0, 20.0
 
 
 def read_label_table(path: Path) -> dict[int, str]:
-    """Read a FreeSurfer ``.mgz.ctab``: one ``<integer> <name>`` per line, names possibly followed by blanks."""
+    """Read a FreeSurfer ``.mgz.ctab``: one ``<integer> <name>`` per line, names possibly followed
+    by blanks.
+    """
     table = {}
     try:
         for line in path.read_text().splitlines():
@@ -81,8 +87,8 @@ def read_label_table(path: Path) -> dict[int, str]:
 def label_names(root: Path, subject: str, atlas: str) -> dict[int, str]:
     """Return the names of an atlas's labels, without 0 (Unknown).
 
-    The subject's own table goes before fsaverage's; without either, NSD's published order is used, which is empty for
-    an atlas that we do not know.
+    The subject's own table goes before fsaverage's; without either, NSD's published order is used,
+    which is empty for an atlas that we do not know.
     """
     for owner in (subject, "fsaverage"):
         path = root / "nsddata" / "freesurfer" / owner / "label" / f"{atlas}.mgz.ctab"
@@ -132,9 +138,10 @@ def draw_regions(points: NDArray[np.floating]) -> dict[str, NDArray[np.int16]]:
 def retinotopy(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return where in the visual field points of early cortex look.
 
-    Eccentricity grows from the lateral occipital pole forwards and inwards; the polar angle runs from the horizontal
-    meridian in the fundus of the calcarine to the vertical one at V1's edge, turns back in V2 and again in V3. The
-    lower bank sees the upper field and each hemisphere the other side.
+    Eccentricity grows from the lateral occipital pole forwards and inwards; the polar angle runs
+    from the horizontal meridian in the fundus of the calcarine to the vertical one at V1's edge,
+    turns back in V2 and again in V3. The lower bank sees the upper field and each hemisphere the
+    other side.
 
     Returns
     -------

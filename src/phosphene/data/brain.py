@@ -1,7 +1,8 @@
 """The known brain: voxels on real cortex whose answers to drawn scenes are known exactly.
 
-Early voxels have receptive fields for colour, contrast and oriented energy, laid out retinotopically; higher voxels
-mix what is there, in which colour and where. Nothing here knows a diffusion model: a decoder must find its features.
+Early voxels have receptive fields for colour, contrast and oriented energy, laid out
+retinotopically; higher voxels mix what is there, in which colour and where. Nothing here knows a
+diffusion model: a decoder must find its features.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ N_REFERENCE = (
 )
 MEDIAN_NCSNR = 0.36  # in nsdgeneral, as in NSD's subj01
 ONGOING = 0.2  # share of the noise variance that looks like answers to pictures
-# Shares of a voxel's signal variance: the eye, category, colour, category x colour, place, position, category x side.
+# Shares of a voxel's signal variance: the eye, category, colour, category x colour, place,
+# position, category x side.
 SHARES = {
     "early": (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     "midventral": (0.55, 0.20, 0.10, 0.02, 0.08, 0.05, 0.0),
@@ -57,7 +59,8 @@ class Anatomy:
     shape : tuple of int
         Grid (X, Y, Z): left to right, posterior to anterior, inferior to superior.
     affine : ndarray, shape (4, 4)
-        As in NSD: the origin is the slab's centre, so it does not register the grid with any anatomy.
+        As in NSD: the origin is the slab's centre, so it does not register the grid with any
+        anatomy.
     shift : ndarray, shape (3,)
         fsaverage mm minus functional mm: the registration that the header does not tell.
     layers : dict of ndarray, shape (3, n_vertices, 3)
@@ -78,7 +81,9 @@ class Anatomy:
 
 
 def draw_anatomy(seed: int, subject: str, voxel_size: float = 4.0) -> Anatomy:
-    """Place fsaverage5 cortex (bundled with nilearn) in a grid of `voxel_size` mm, shifted a little per subject."""
+    """Place fsaverage5 cortex (bundled with nilearn) in a grid of `voxel_size` mm, shifted a little
+    per subject.
+    """
     import nibabel as nib
     from nilearn.datasets import fetch_surf_fsaverage
 
@@ -115,8 +120,8 @@ def _vertices(mesh: Any) -> NDArray[np.float64]:
 def see(pictures: NDArray[np.uint8]) -> Iterator[Floats]:
     """Yield what the eye's channels see, one after the other, each of shape (n, EYE / 2, EYE / 2).
 
-    Luminance, red-green, blue-yellow, saturation, local contrast, then the amplitude of a quadrature pair of Gabors
-    for every orientation of every wavelength, the shortest first.
+    Luminance, red-green, blue-yellow, saturation, local contrast, then the amplitude of a
+    quadrature pair of Gabors for every orientation of every wavelength, the shortest first.
     """
     if pictures.shape[1] != EYE:
         pictures = np.array(
@@ -148,7 +153,9 @@ def _halve(maps: Floats) -> Floats:
 
 
 def describe(scenes: Sequence[Scene]) -> list[Floats]:
-    """Return the features higher voxels mix: one array (n_scenes, n_features) per semantic share of `SHARES`."""
+    """Return the features higher voxels mix: one array (n_scenes, n_features) per semantic share of
+    `SHARES`.
+    """
     n = len(scenes)
     pair = np.zeros((n, len(CATEGORIES), len(COLOURS)), np.float32)
     place = np.zeros((n, len(PLACES)), np.float32)
@@ -175,11 +182,12 @@ class KnownBrain:
     Attributes
     ----------
     voxels : DataFrame
-        One row per voxel of the brain mask, C order of (X, Y, Z): x, y, z (0-based), stream ("" = answers nothing),
-        general (in nsdgeneral), ncsnr (true, at noise 1), level and spread (mean and standard deviation of single-trial
-        betas at noise 1, percent signal change).
+        One row per voxel of the brain mask, C order of (X, Y, Z): x, y, z (0-based), stream ("" =
+        answers nothing), general (in nsdgeneral), ncsnr (true, at noise 1), level and spread (mean
+        and standard deviation of single-trial betas at noise 1, percent signal change).
     fields : ndarray, shape (n_active, 3)
-        Receptive fields of the voxels with a stream: x, y, standard deviation, fractions of the picture's side.
+        Receptive fields of the voxels with a stream: x, y, standard deviation, fractions of the
+        picture's side.
     mixing : list of ndarray, shape (n_features, n_active)
         Weights of the features of :func:`describe`.
     weights, mean, sd : ndarray, shape (n_parts, n_active)
@@ -199,7 +207,8 @@ class KnownBrain:
         return np.asarray(self.voxels["stream"] != "")
 
     def respond(self, scenes: Sequence[Scene], pictures: NDArray[np.uint8]) -> Floats:
-        """Return the noiseless answers, about unit variance over scenes; shape (n_scenes, n_active).
+        """Return the noiseless answers, about unit variance over scenes; shape (n_scenes,
+        n_active).
 
         A picture's answer depends on that picture alone.
         """
@@ -217,7 +226,9 @@ class KnownBrain:
 def _parts(
     fields: Floats, mixing: list[Floats], scenes: Sequence[Scene], pictures: NDArray[np.uint8]
 ) -> Iterator[Floats]:
-    """Yield each part of the voxels' signal, shape (n, n_active): channels in receptive fields, then features."""
+    """Yield each part of the voxels' signal, shape (n, n_active): channels in receptive fields,
+    then features.
+    """
     steps = (np.arange(EYE // 2, dtype=np.float32) + 0.5) / (EYE // 2)
     x, y, size = fields.T[:, :, None]
     across, down = (
@@ -297,7 +308,9 @@ def _draw_fields(
 
 
 def _patches(place: NDArray[np.float64], n_features: int, draw: np.random.Generator) -> Floats:
-    """Weights that vary in patches of about a centimetre over cortex, as selectivity does, and from voxel to voxel."""
+    """Weights that vary in patches of about a centimetre over cortex, as selectivity does, and from
+    voxel to voxel.
+    """
     waves, phase = draw.normal(0, 1 / 12.0, (3, 64)), draw.uniform(0, 2 * np.pi, 64)
     smooth = np.cos(place @ waves + phase) @ draw.normal(0, np.sqrt(2 / 64), (64, n_features))
     mixed = np.sqrt(0.6) * smooth + np.sqrt(0.4) * draw.normal(0, 1, smooth.shape)
@@ -305,7 +318,9 @@ def _patches(place: NDArray[np.float64], n_features: int, draw: np.random.Genera
 
 
 def _draw_weights(streams: NDArray[np.str_], draw: np.random.Generator) -> Floats:
-    """Weight of each part of each voxel, shape (n_parts, n_active); squares are shares of variance, roughly."""
+    """Weight of each part of each voxel, shape (n_parts, n_active); squares are shares of variance,
+    roughly.
+    """
     n = len(streams)
     shares = np.array([draw.dirichlet(10 * np.array(SHARES[stream]) + 1e-6) for stream in streams])
     colours = draw.normal(0, 1, (n, 3)) * (1.0, 0.9, 0.9)
@@ -337,9 +352,10 @@ def measure(
     signal : ndarray, shape (n_trials, n_active)
         Noiseless answers to the session's trials (:meth:`KnownBrain.respond`).
     draw : numpy.random.Generator
-        Trial noise and the session's small drift. A third of the noise variance is shared by neighbours, and a
-        fifth is ongoing activity with the covariance of the answers themselves: noise that is independent between
-        voxels would average away over a region, which measured noise does not.
+        Trial noise and the session's small drift. A third of the noise variance is shared by
+        neighbours, and a fifth is ongoing activity with the covariance of the answers themselves:
+        noise that is independent between voxels would average away over a region, which measured
+        noise does not.
     noise : float
         Factor of the noise's standard deviation; at 1 the ncsnr is the voxel table's.
 

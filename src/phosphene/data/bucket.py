@@ -36,7 +36,8 @@ class Bucket:
     endpoint_url : str, optional
         Another server that speaks S3 and has a bucket of the same name.
     jobs : int
-        Connections at once. How often a request is repeated is botocore's setting (``AWS_MAX_ATTEMPTS``).
+        Connections at once. How often a request is repeated is botocore's setting
+        (``AWS_MAX_ATTEMPTS``).
     """
 
     def __init__(self, endpoint_url: str | None = None, jobs: int = 4) -> None:
@@ -54,14 +55,16 @@ class Bucket:
             self.client = boto3.client("s3", endpoint_url=endpoint_url, config=config)
         except (BotoCoreError, ValueError) as error:
             raise PhospheneError(
-                f"{self._where}: not an address to connect to ({error}); check --endpoint-url (https://host:9000) and "
+                f"{self._where}: not an address to connect to ({error}); check --endpoint-url "
+                "(https://host:9000) and "
                 "the AWS_ variables of the environment"
             ) from error
 
     def files(self, folder: str) -> dict[str, tuple[int, str]]:
         """Size and ETag of every file directly in a folder ("nsddata/experiments/nsd/").
 
-        Names are plain (letters, digits and ``_ . + -``), so none of them leads out of the folder; others are left out.
+        Names are plain (letters, digits and ``_ . + -``), so none of them leads out of the folder;
+        others are left out.
         """
         found = {}
         with self._said(folder):
@@ -78,7 +81,9 @@ class Bucket:
         return found
 
     def read(self, key: str, size: int, etag: str, start: int) -> Iterator[tuple[int, bytes]]:
-        """Give the bytes of a file from `start` on, with where they belong, as long as it has this ETag."""
+        """Give the bytes of a file from `start` on, with where they belong, as long as it has this
+        ETag.
+        """
         ranged = {"Range": f"bytes={start}-"} if start else {}
         with self._said(key):
             answer = self.client.get_object(Bucket=BUCKET, Key=key, IfMatch=f'"{etag}"', **ranged)
@@ -93,7 +98,9 @@ class Bucket:
             raise Unreachable(f"{self._where}/{key}: ended after {at} of {size} bytes; run again")
 
     def part_size(self, key: str) -> int | None:
-        """Bytes of the first of the parts that a large file was uploaded in; None when the server does not tell."""
+        """Bytes of the first of the parts that a large file was uploaded in; None when the server
+        does not tell.
+        """
         try:
             with self._said(key):
                 answer = self.client.head_object(Bucket=BUCKET, Key=key, PartNumber=1)
@@ -114,7 +121,9 @@ class Bucket:
                 "NoSuchKey": "vanished from the bucket; run again",
                 "PreconditionFailed": "changed on the server during the download; run again",
                 "412": "changed on the server during the download; run again",
-                "AccessDenied": "access denied; the bucket is public, so check --endpoint-url and proxies",
+                "AccessDenied": (
+                    "access denied; the bucket is public, so check --endpoint-url and proxies"
+                ),
                 "403": "access denied; the bucket is public, so check --endpoint-url and proxies",
             }
             raise PhospheneError(
@@ -122,7 +131,8 @@ class Bucket:
             ) from error
         except (BotoCoreError, HTTPError) as error:
             raise Unreachable(
-                f"{where}: the server cannot be reached or broke off ({error}); check the network and run again, "
+                f"{where}: the server cannot be reached or broke off ({error}); check the network "
+                "and run again, "
                 "what was downloaded is kept"
             ) from error
 
@@ -134,14 +144,16 @@ def verified(path: Path, etag: str, part_size: int | None = None) -> bool | None
     ----------
     path : path
     etag : str
-        MD5 of the file, or ``<MD5 of the parts' MD5s>-<number of parts>`` when it was uploaded in parts.
+        MD5 of the file, or ``<MD5 of the parts' MD5s>-<number of parts>`` when it was uploaded in
+        parts.
     part_size : int, optional
         Bytes of every part but the last. Without it, the usual sizes are tried.
 
     Returns
     -------
     bool or None
-        None when the ETag is no MD5, or is one of parts whose size is not known: nothing can be said.
+        None when the ETag is no MD5, or is one of parts whose size is not known: nothing can be
+        said.
     """
     if not (match := re.fullmatch(r"([0-9a-f]{32})(?:-(\d+))?", etag)):
         return None

@@ -1,4 +1,6 @@
-"""What is there, what is missing for which stage, and whether the parts of a data set agree, in one screen."""
+"""What is there, what is missing for which stage, and whether the parts of a data set agree, in one
+screen.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,8 @@ def kind_of(root: Path) -> str:
     ):
         return "haxby"
     raise PhospheneError(
-        f"{root}: no data that phosphene knows; expected nsddata (NSD), trials.csv (your own, docs/own-data.md) or "
+        f"{root}: no data that phosphene knows; expected nsddata (NSD), trials.csv (your own, "
+        "docs/own-data.md) or "
         "bold.nii.gz (Haxby et al. 2001)"
     )
 
@@ -71,13 +74,14 @@ def check(
     root, kind, subject, options
         As :func:`phosphene.data.open_dataset` takes them.
     align : bool
-        Also test whether pictures predict early voxels (:mod:`phosphene.data.alignment`), about a minute at full size.
+        Also test whether pictures predict early voxels (:mod:`phosphene.data.alignment`), about a
+        minute at full size.
 
     Returns
     -------
     list of Line
-        "wrong" where parts are damaged or do not agree, "missing" where a file that some stage needs is not there,
-        "note" where nothing is to be done.
+        "wrong" where parts are damaged or do not agree, "missing" where a file that some stage
+        needs is not there, "note" where nothing is to be done.
     """
     try:
         data = open_dataset(kind, root, subject, **options)
@@ -182,7 +186,9 @@ def _nsd(data: NSD) -> Iterator[Line]:
 
 
 def _present(path: Path, item: str, found: str, needed_for: str) -> Line:
-    """A file that is compared with others where it is there; what does not agree has been said with the trials."""
+    """A file that is compared with others where it is there; what does not agree has been said with
+    the trials.
+    """
     if path.is_file():
         return Line(item, "ok", found, needed_for)
     return Line(item, "missing", f"{path}: no such file", needed_for)
@@ -213,7 +219,10 @@ def _sessions(data: NSD) -> str:
         size += betas.path.stat().st_size
         formats.add("HDF5" if betas.path.suffix == ".hdf5" else "NIfTI")
     numbers = _ranges(data.sessions)
-    return f"sessions {numbers} of {planned} planned, {' and '.join(sorted(formats))}, {size / 1e9:.2f} GB"
+    return (
+        f"sessions {numbers} of {planned} planned, {' and '.join(sorted(formats))}, "
+        f"{size / 1e9:.2f} GB"
+    )
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -245,7 +254,10 @@ def _ceiling(data: NSD) -> str:
         raise PhospheneError(f"{data.layout.ncsnr}: no such file")
     region = next((roi for roi in ("nsdgeneral", "early") if roi in data.rois), "brain")
     values = data.voxels(region, uncovered="nan")["ncsnr"]
-    return f"median ncsnr {np.nanmedian(values):.2f} in {region}, {int(values.isna().sum())} of {len(values)} invalid"
+    return (
+        f"median ncsnr {np.nanmedian(values):.2f} in {region}, {int(values.isna().sum())} of "
+        f"{len(values)} invalid"
+    )
 
 
 def _pictures(data: NSD) -> str:
@@ -274,7 +286,8 @@ def _alignment(data: Dataset) -> Line:
     """The alignment test in words."""
     found = alignment.alignment(data)
     text = (
-        f"pictures predict {found.n_voxels} voxels of {found.region}: r {found.r:.3f} (random pairs below "
+        f"pictures predict {found.n_voxels} voxels of {found.region}: r {found.r:.3f} (random "
+        "pairs below "
         f"{found.chance:.3f}, p {found.p:.3f})"
     )
     if found.elsewhere is not None:
@@ -282,7 +295,10 @@ def _alignment(data: Dataset) -> Line:
     if found.fits:
         return Line("alignment", "ok", text, "decode")
     if found.shift is not None:
-        text += f"; they fit when responses are moved by {found.shift} in the order of trials: check that"
+        text += (
+            f"; they fit when responses are moved by {found.shift} in the order of trials: "
+            "check that"
+        )
     elif found.p < 0.01:
         text += "; the region is predicted no better than the rest: check the masks' axes"
     else:

@@ -1,7 +1,9 @@
-"""COCO's annotations of the pictures of the Natural Scenes Dataset: captions, categories, semantic maps.
+"""COCO's annotations of the pictures of the Natural Scenes Dataset: captions, categories, semantic
+maps.
 
-The JSON files are large (``instances_train2017.json``: about 450 MB), so each is parsed once, as a stream, and kept as
-parquet in a cache folder. The name of a cache file holds a fingerprint of the JSON; a damaged one is made again.
+The JSON files are large (``instances_train2017.json``: about 450 MB), so each is parsed once, as a
+stream, and kept as parquet in a cache folder. The name of a cache file holds a fingerprint of the
+JSON; a damaged one is made again.
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ _log = logging.getLogger("phosphene")
 
 @lru_cache
 def _palette() -> list[tuple[int, int, int]]:
-    """The background, then again and again the RGB colour that is farthest in CIELAB from all before it."""
+    """The background, then again and again the RGB colour that is farthest in CIELAB from all
+    before it.
+    """
     steps = np.linspace(0, 255, 9).round()
     grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
     grid = grid[rgb2lab(grid / 255)[:, 0] > 35]  # nothing as dark as the background
@@ -95,11 +99,12 @@ class Coco:
     Parameters
     ----------
     folder : path
-        Holds ``captions_{train,val}2017.json`` and ``instances_{train,val}2017.json``; each is needed only when a
-        picture of its split is asked for.
+        Holds ``captions_{train,val}2017.json`` and ``instances_{train,val}2017.json``; each is
+        needed only when a picture of its split is asked for.
     cache : path, optional
-        Where the parsed files are kept; by default ``phosphene/coco`` in ``$XDG_CACHE_HOME`` or ``~/.cache``. Several
-        processes may use it at once. When it cannot be written, files are parsed again by every process.
+        Where the parsed files are kept; by default ``phosphene/coco`` in ``$XDG_CACHE_HOME`` or
+        ``~/.cache``. Several processes may use it at once. When it cannot be written, files are
+        parsed again by every process.
 
     Raises
     ------
@@ -108,7 +113,8 @@ class Coco:
 
     References
     ----------
-    Lin et al. (2014), Microsoft COCO: Common objects in context, ECCV. Format: cocodataset.org, "Data format".
+    Lin et al. (2014), Microsoft COCO: Common objects in context, ECCV. Format: cocodataset.org,
+    "Data format".
     """
 
     def __init__(self, folder: str | Path, cache: str | Path | None = None) -> None:
@@ -117,12 +123,16 @@ class Coco:
         self._tables: dict[str, _Table] = {}
 
     def captions(self, coco_id: int, split: str) -> list[str]:
-        """Return the captions of one picture of a split ("train2017" or "val2017"), in the order of the file."""
+        """Return the captions of one picture of a split ("train2017" or "val2017"), in the order of
+        the file.
+        """
         table, row = self._find(f"captions_{split}", coco_id)
         return list(table.content["captions"][row].as_py())
 
     def categories(self, coco_id: int, split: str, crop: Crop = (0, 0, 0, 0)) -> list[str]:
-        """Return the categories of one picture, largest thing first; things whose box is cut off do not count."""
+        """Return the categories of one picture, largest thing first; things whose box is cut off do
+        not count.
+        """
         picture = self._picture(f"instances_{split}", coco_id)
         top, bottom, left, right = _window(crop, picture["height"], picture["width"])
         seen = [
@@ -156,8 +166,10 @@ class Coco:
         top, bottom, left, right = _window(crop, height, width)
         if not (0 <= top < bottom <= height and 0 <= left < right <= width):
             raise PhospheneError(
-                f"{self.folder}: the crop {crop} of COCO image {coco_id} leaves nothing of its {width} x {height} "
-                "pixels; expected fractions cut off at top, bottom, left and right, as in NSD's cropBox"
+                f"{self.folder}: the crop {crop} of COCO image {coco_id} leaves nothing of its "
+                f"{width} x {height} "
+                "pixels; expected fractions cut off at top, bottom, left and right, as in NSD's "
+                "cropBox"
             )
         labels = np.zeros((height, width), np.int32)
         things = zip(picture["things"], self._outlines(name, coco_id), strict=True)
@@ -166,7 +178,8 @@ class Coco:
                 labels[_mask(json.loads(outline), height, width)] = thing["id"]
             except (ValueError, LookupError, TypeError, OverflowError) as error:
                 raise PhospheneError(
-                    f"{self.folder / name}.json: the segmentation of a {thing['name']} in image {coco_id} is neither "
+                    f"{self.folder / name}.json: the segmentation of a {thing['name']} in image "
+                    f"{coco_id} is neither "
                     f"polygons nor run lengths ({error}); {UNPACK} again"
                 ) from error
         rows, columns = (
@@ -176,16 +189,19 @@ class Coco:
         return np.asarray(labels[np.ix_(rows, columns)])
 
     def segmentation(self, coco_id: int, split: str, crop: Crop, side: int) -> NDArray[np.uint8]:
-        """Return the semantic map of one picture (see :meth:`labels`) as a picture, shape (side, side, 3).
+        """Return the semantic map of one picture (see :meth:`labels`) as a picture, shape (side,
+        side, 3).
 
-        Every category has its :func:`colour`, in all pictures the same; the background is dark grey.
+        Every category has its :func:`colour`, in all pictures the same; the background is dark
+        grey.
         """
         labels = self.labels(coco_id, split, crop, side)
         ids, places = np.unique(labels, return_inverse=True)
         colours = np.array([colour(category) for category in ids], np.uint8)
         return np.asarray(colours[places.reshape(labels.shape)])
 
-    # ---- files -------------------------------------------------------------------------------------------------
+    # ---- files
+    # ----------------------------------------------------------------------------------------------
 
     def _find(self, name: str, coco_id: int) -> tuple[_Table, int]:
         """Table of one JSON file and the row of a picture in it."""
@@ -239,7 +255,9 @@ class Coco:
 
 @dataclass(frozen=True)
 class _Table:
-    """An open cache file: one row per picture; `content` holds all columns but the large one, the outlines."""
+    """An open cache file: one row per picture; `content` holds all columns but the large one, the
+    outlines.
+    """
 
     file: pq.ParquetFile
     content: pa.Table
@@ -344,12 +362,15 @@ def _told(path: Path) -> Iterator[None]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ijson.JSONError) as error:
         reason = str(error).partition("\n")[0]  # the parser's next lines show the place
         raise PhospheneError(
-            f"{path}: could not be read as COCO annotations ({type(error).__name__}: {reason}); {UNPACK} again"
+            f"{path}: could not be read as COCO annotations ({type(error).__name__}: {reason}); "
+            f"{UNPACK} again"
         ) from error
 
 
 def _window(crop: Crop, height: int, width: int) -> tuple[int, int, int, int]:
-    """First and last row and column (exclusive) in pixels that a crop leaves: top, bottom, left, right."""
+    """First and last row and column (exclusive) in pixels that a crop leaves: top, bottom, left,
+    right.
+    """
     top, bottom, left, right = crop
     return (
         round(top * height),
@@ -361,8 +382,9 @@ def _window(crop: Crop, height: int, width: int) -> tuple[int, int, int, int]:
 
 def _mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     """Pixels inside polygons, run lengths or compressed run lengths, shape (height, width)."""
-    # what pycocotools does not check itself is checked here: it crashes on coordinates far outside of the picture,
-    # reads on where a string breaks off, and leaves memory as it was where the runs end early
+    # what pycocotools does not check itself is checked here: it crashes on coordinates far outside
+    # of the picture, reads on where a string breaks off, and leaves memory as it was where the runs
+    # end early
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
         if not polygons:

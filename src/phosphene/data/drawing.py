@@ -1,8 +1,9 @@
 """How each kind of object and each place of a drawn scene is painted.
 
-An object is painted inside a box from (-1, -1), top left, to (1, 1), bottom right, whatever its size in the picture;
-a place is painted on the whole canvas. Everything is vector drawing with Pillow on a canvas four times too large,
-which :func:`phosphene.data.scenes.render` shrinks afterwards: that is what makes the edges smooth.
+An object is painted inside a box from (-1, -1), top left, to (1, 1), bottom right, whatever its
+size in the picture; a place is painted on the whole canvas. Everything is vector drawing with
+Pillow on a canvas four times too large, which :func:`phosphene.data.scenes.render` shrinks
+afterwards: that is what makes the edges smooth.
 """
 
 from __future__ import annotations
@@ -395,7 +396,9 @@ PAINTERS: dict[str, Callable[[Pen, RGB, float, float], None]] = {
 
 
 def vertical_gradient(side: int, stops: Sequence[tuple[float, RGB]]) -> NDArray[np.uint8]:
-    """Paint rows from top to bottom through colour `stops` at heights from 0 to 1; (side, side, 3)."""
+    """Paint rows from top to bottom through colour `stops` at heights from 0 to 1; (side, side,
+    3).
+    """
     height = (np.arange(side) + 0.5) / side
     places, colours = [s for s, _ in stops], np.array([c for _, c in stops], float)
     column = np.stack([np.interp(height, places, colours[:, k]) for k in range(3)], axis=1)

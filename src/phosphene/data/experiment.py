@@ -1,4 +1,6 @@
-"""A simulated experiment: which images exist, who sees which of them when, and NSD's and COCO's tables about it."""
+"""A simulated experiment: which images exist, who sees which of them when, and NSD's and COCO's
+tables about it.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,8 @@ class Settings:
             or len(set(self.subjects)) < len(self.subjects)
         ):
             raise PhospheneError(
-                f"simulate: subjects are {self.subjects}; expected different ones of subj01 to subj08"
+                f"simulate: subjects are {self.subjects}; expected different ones of subj01 to "
+                "subj08"
             )
         counts = (self.images_shared, self.images_own, self.repeats, self.sessions)
         if (
@@ -63,7 +66,8 @@ class Settings:
             or not 2 <= self.voxel_size <= 20
         ):
             raise PhospheneError(
-                "simulate: images_shared, images_own, repeats and sessions must be at least 1, picture_size at least "
+                "simulate: images_shared, images_own, repeats and sessions must be at least 1, "
+                "picture_size at least "
                 "16, noise not negative and voxel_size from 2 to 20 mm"
             )
         total = self.n_order * self.repeats
@@ -71,14 +75,18 @@ class Settings:
             near = [n for n in range(1, total + 1) if total % n == 0]
             near.sort(key=lambda n: abs(n - self.sessions))
             raise PhospheneError(
-                f"simulate: ({self.images_shared} + {self.images_own}) images x {self.repeats} repeats = {total} "
-                f"trials do not fill {self.sessions} equal sessions; try sessions = {near[0]} or {near[1]}"
+                f"simulate: ({self.images_shared} + {self.images_own}) images x {self.repeats} "
+                f"repeats = {total} "
+                f"trials do not fill {self.sessions} equal sessions; try sessions = {near[0]} or "
+                f"{near[1]}"
             )
 
 
 @dataclass(frozen=True)
 class World:
-    """All images, indexed by nsdId, and who sees which: `seen` is (n_subjects, n_order), the shared images first."""
+    """All images, indexed by nsdId, and who sees which: `seen` is (n_subjects, n_order), the shared
+    images first.
+    """
 
     scenes: list[Scene]
     pictures: NDArray[np.uint8]
@@ -87,7 +95,9 @@ class World:
 
 
 def draw_world(settings: Settings) -> World:
-    """Draw the scenes and deal their ids out: the shared ones ascending, every subject's own unsorted."""
+    """Draw the scenes and deal their ids out: the shared ones ascending, every subject's own
+    unsorted.
+    """
     n_images = settings.images_shared + settings.images_own * len(settings.subjects)
     scenes = [sample_scene(rng(settings.seed, "scene", image)) for image in range(n_images)]
     pictures = np.array([render(scene, settings.picture_size) for scene in scenes])
@@ -102,7 +112,9 @@ def draw_world(settings: Settings) -> World:
 
 
 def draw_design(settings: Settings) -> dict[str, NDArray[np.int64]]:
-    """Draw ``nsd_expdesign.mat`` without the images' ids: 1-based, the same order of trials for all subjects."""
+    """Draw ``nsd_expdesign.mat`` without the images' ids: 1-based, the same order of trials for all
+    subjects.
+    """
     draw, n, trials = rng(settings.seed, "design"), settings.n_order, settings.n_trials
     late: NDArray[np.int64] = np.array([], np.int64)
     if settings.sessions > 1:
@@ -173,7 +185,9 @@ def _coco_id(image: Any) -> Any:
 def response_table(
     settings: Settings, subject: str, seen: NDArray[np.int64], design: dict[str, NDArray[np.int64]]
 ) -> pd.DataFrame:
-    """Make ``responses.tsv``: NSD's 19 columns; the subject forgets, misses buttons, and the log of one run is lost."""
+    """Make ``responses.tsv``: NSD's 19 columns; the subject forgets, misses buttons, and the log of
+    one run is lost.
+    """
     draw, order = rng(settings.seed, "responses", subject), design["masterordering"].ravel()
     per_run = design["stimpattern"].sum(2)
     runs, n = np.repeat(np.tile(np.arange(1, RUNS + 1), len(per_run)), per_run.ravel()), len(order)
@@ -212,7 +226,9 @@ def response_table(
 
 
 def write_stimuli(folder: Path, world: World) -> None:
-    """Write the pictures, and captions and instances as COCO tells them of the uncropped pictures."""
+    """Write the pictures, and captions and instances as COCO tells them of the uncropped
+    pictures.
+    """
     (folder / "annotations").mkdir(parents=True)
     with h5py.File(folder / "nsd_stimuli.hdf5", "w") as file:
         file.create_dataset("imgBrick", data=world.pictures, chunks=(1, *world.pictures.shape[1:]))
@@ -255,7 +271,9 @@ def write_stimuli(folder: Path, world: World) -> None:
 
 
 def _outline(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return area, box and mask (uncompressed run lengths down the columns, as COCO writes them)."""
+    """Return area, box and mask (uncompressed run lengths down the columns, as COCO writes
+    them).
+    """
     flat = np.concatenate([[False], mask.T.ravel(), [False]])
     edges = np.flatnonzero(flat[1:] != flat[:-1])
     counts = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()

@@ -1,6 +1,8 @@
-"""The Natural Scenes Dataset from its public bucket: exactly the files that a study reads, resumed and verified.
+"""The Natural Scenes Dataset from its public bucket: exactly the files that a study reads, resumed
+and verified.
 
-Keys in the bucket are paths below the data's folder, so what is fetched is what :mod:`phosphene.data.nsd` reads.
+Keys in the bucket are paths below the data's folder, so what is fetched is what
+:mod:`phosphene.data.nsd` reads.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from phosphene.data.bucket import MIB, Bucket, Unreachable, verified
 from phosphene.errors import PhospheneError
 
 TERMS = """\
-The Natural Scenes Dataset is for those who have accepted its Terms and Conditions: read them and fill in the NSD Data
-Access Agreement, both linked from naturalscenesdataset.org, before you download. They also say what you may pass on."""
+The Natural Scenes Dataset is for those who have accepted its Terms and Conditions: read them and
+fill in the NSD Data Access Agreement, both linked from naturalscenesdataset.org, before you
+download. They also say what you may pass on."""
 ANNOTATIONS = tuple(
     f"{kind}_{split}2017.json" for kind in ("captions", "instances") for split in ("train", "val")
 )
@@ -34,7 +37,9 @@ PAUSE = 1.0  # seconds after the first of them, doubled after each
 
 
 class Wanted(NamedTuple):
-    """Files of one folder of the bucket; `lacking` says what becomes of a study without them, "" if it cannot run."""
+    """Files of one folder of the bucket; `lacking` says what becomes of a study without them, "" if
+    it cannot run.
+    """
 
     folder: str
     pattern: str
@@ -44,7 +49,9 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of the bucket and what is on disk of it: "there", "partial", "missing" or "differs" (to be replaced)."""
+    """A file of the bucket and what is on disk of it: "there", "partial", "missing" or "differs"
+    (to be replaced).
+    """
 
     key: str
     size: int
@@ -89,7 +96,8 @@ def plan(
     Raises
     ------
     PhospheneError
-        When the bucket lacks something that is needed, a session for example, or the settings name nothing in NSD.
+        When the bucket lacks something that is needed, a session for example, or the settings name
+        nothing in NSD.
     """
     if form not in ("hdf5", "nii.gz"):
         raise PhospheneError(f"--format: found {form!r}, expected 'hdf5' or 'nii.gz'")
@@ -105,7 +113,8 @@ def plan(
         names = [name for name in sorted(listed[folder]) if fnmatchcase(name, pattern)]
         if not names and not lacking:
             raise PhospheneError(
-                f"{folder}{pattern}: not in the bucket; check data.subjects, data.betas and data.resolution"
+                f"{folder}{pattern}: not in the bucket; check data.subjects, data.betas and "
+                "data.resolution"
             )
         if len(names) < least:
             notes.append(
@@ -167,7 +176,8 @@ def _chosen(names: Iterable[str], sessions: Sequence[int], folder: str, form: st
     absent = sorted(set(sessions) - set(numbered))
     if absent:
         raise PhospheneError(
-            f"{folder}: no session {', '.join(map(str, absent))} of .{form} betas in the bucket; there are "
+            f"{folder}: no session {', '.join(map(str, absent))} of .{form} betas in the bucket; "
+            "there are "
             f"{len(numbered)}, the last is {max(numbered, default=0)}; change data.sessions"
         )
     return [numbered[session] for session in sorted(set(sessions) or numbered)]
@@ -209,7 +219,8 @@ def download(
     jobs: int = 4,
     report: Callable[[int], None] = lambda present: None,
 ) -> list[str]:
-    """Download what is not there yet; killed at any moment, the next call goes on where this one was.
+    """Download what is not there yet; killed at any moment, the next call goes on where this one
+    was.
 
     Parameters
     ----------
@@ -220,18 +231,20 @@ def download(
     jobs : int
         Files at once.
     report : callable
-        Called from this thread now and then with the number of bytes of all `files` that are on disk.
+        Called from this thread now and then with the number of bytes of all `files` that are on
+        disk.
 
     Returns
     -------
     list of str
-        Keys of files whose size alone could be verified, because how they were uploaded is not known.
+        Keys of files whose size alone could be verified, because how they were uploaded is not
+        known.
 
     Raises
     ------
     PhospheneError
-        When the disk is too small, another process downloads to the same folder, the network fails, or a file differs
-        from its checksum twice.
+        When the disk is too small, another process downloads to the same folder, the network fails,
+        or a file differs from its checksum twice.
     """
     todo = sorted(
         (f for f in files if f.state != "there"), key=lambda f: -f.size
@@ -270,7 +283,8 @@ def check_space(files: Iterable[RemoteFile], root: Path) -> None:
     needed, free = sum(file.remaining for file in files), free_space(root)
     if needed > free:
         raise PhospheneError(
-            f"{root}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, choose another "
+            f"{root}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, "
+            "choose another "
             "data.root, or ask for fewer subjects or sessions"
         )
 
@@ -284,7 +298,9 @@ def free_space(root: Path) -> int:
 
 
 def _one(bucket: Bucket, file: RemoteFile, root: Path, progress: _Progress) -> bool:
-    """Download one file whole or not at all; tells whether its contents were verified, not its size alone."""
+    """Download one file whole or not at all; tells whether its contents were verified, not its size
+    alone.
+    """
     target = root / file.key
     part = _part(target, file.etag)
     target.parent.mkdir(parents=True, exist_ok=True)

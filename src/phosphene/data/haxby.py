@@ -1,7 +1,8 @@
-"""Haxby et al. (2001): measured brain activity of six people who looked at eight categories of grey photographs.
+"""Haxby et al. (2001): measured brain activity of six people who looked at eight categories of grey
+photographs.
 
-Which photograph was on the screen when is not published, only the category of every block. A row of the data is
-therefore one run and category, and an "image" is a category.
+Which photograph was on the screen when is not published, only the category of every block. A row of
+the data is therefore one run and category, and an "image" is a category.
 """
 
 from __future__ import annotations
@@ -51,9 +52,10 @@ FETCH = "nilearn.datasets.fetch_haxby(data_dir=..., subjects=[1]) downloads the 
 class Haxby:
     """One subject of Haxby et al. (2001), one row per run and category.
 
-    Two layouts are read: the folder that ``nilearn.datasets.fetch_haxby`` leaves (``haxby2001/mask.nii.gz``,
-    ``haxby2001/subj1/bold.nii.gz``, ``labels.txt``, ``mask4_vt.nii.gz``, ...), and a single folder that holds
-    ``bold.nii.gz``, ``mask.nii.gz`` and ``labels.txt`` or ``attributes_literal.txt``.
+    Two layouts are read: the folder that ``nilearn.datasets.fetch_haxby`` leaves
+    (``haxby2001/mask.nii.gz``, ``haxby2001/subj1/bold.nii.gz``, ``labels.txt``,
+    ``mask4_vt.nii.gz``, ...), and a single folder that holds ``bold.nii.gz``, ``mask.nii.gz`` and
+    ``labels.txt`` or ``attributes_literal.txt``.
 
     Parameters
     ----------
@@ -69,14 +71,15 @@ class Haxby:
 
     Notes
     -----
-    Preprocessing, the same for every voxel: in each run subtract the least-squares line, divide by the standard
-    deviation over all volumes of the run, rest included (`zscore` "session": the runs take the place of sessions), and
-    average the nine volumes of each category. No other run enters, so a run that is left out stays unseen.
-    The labels are not shifted by the haemodynamic lag: on the published slice the correlation of voxels with "any
-    picture or rest", blind to categories, is largest for a shift of 0 volumes (of 2.5 s).
+    Preprocessing, the same for every voxel: in each run subtract the least-squares line, divide by
+    the standard deviation over all volumes of the run, rest included (`zscore` "session": the runs
+    take the place of sessions), and average the nine volumes of each category. No other run enters,
+    so a run that is left out stays unseen. The labels are not shifted by the haemodynamic lag: on
+    the published slice the correlation of voxels with "any picture or rest", blind to categories,
+    is largest for a shift of 0 volumes (of 2.5 s).
 
-    All rows have the split "train": there is no fixed test set. A study sets ``decode.leave_out = "run"``, which tests
-    every run once.
+    All rows have the split "train": there is no fixed test set. A study sets ``decode.leave_out =
+    "run"``, which tests every run once.
 
     References
     ----------
@@ -102,7 +105,8 @@ class Haxby:
             if not path.is_file():
                 raise PhospheneError(f"{path}: no such file; {FETCH}")
 
-    # ---- trials ------------------------------------------------------------------------------------------------
+    # ---- trials
+    # ----------------------------------------------------------------------------------------------
 
     @cached_property
     def _labels(self) -> pd.DataFrame:
@@ -121,13 +125,15 @@ class Haxby:
                 row[0] = "scrambled"
             if row[0] not in (*CATEGORIES, "rest"):
                 raise PhospheneError(
-                    f"{path}: volume {number} has the unknown category {row[0]!r}; expected rest or one of "
+                    f"{path}: volume {number} has the unknown category {row[0]!r}; expected rest "
+                    "or one of "
                     f"{', '.join(CATEGORIES)}"
                 )
         shape = load_volume(self._bold).shape
         if len(shape) != 4 or shape[3] != len(rows):
             raise PhospheneError(
-                f"{path}: {len(rows)} volumes are labelled, but {self._bold.name} has shape {shape}; expected a label "
+                f"{path}: {len(rows)} volumes are labelled, but {self._bold.name} has shape "
+                f"{shape}; expected a label "
                 "for each of its volumes"
             )
         return pd.DataFrame(
@@ -136,10 +142,12 @@ class Haxby:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row per run and category, in the order of runs, then image ids: session, run, image, repeat, split.
+        """One row per run and category, in the order of runs, then image ids: session, run, image,
+        repeat, split.
 
-        `session` is 1 and `split` "train" everywhere; `image` is the category's place in :data:`CATEGORIES`; `repeat`
-        counts the earlier runs that showed it. A run without labels (the ninth of subject 5) has no rows.
+        `session` is 1 and `split` "train" everywhere; `image` is the category's place in
+        :data:`CATEGORIES`; `repeat` counts the earlier runs that showed it. A run without labels
+        (the ninth of subject 5) has no rows.
         """
         shown = self._labels[self._labels["category"] != "rest"].drop_duplicates()
         image = shown["category"].map(CATEGORIES.index).astype(np.int64)
@@ -152,11 +160,14 @@ class Haxby:
         table["repeat"] = table.groupby("image").cumcount()
         return table.assign(split="train")
 
-    # ---- voxels ------------------------------------------------------------------------------------------------
+    # ---- voxels
+    # ----------------------------------------------------------------------------------------------
 
     @property
     def rois(self) -> tuple[str, ...]:
-        """Names of the regions: "brain", and "vt", "face" and "house" (ventral temporal) where their masks exist."""
+        """Names of the regions: "brain", and "vt", "face" and "house" (ventral temporal) where
+        their masks exist.
+        """
         return tuple(self._masks)
 
     @property
@@ -187,9 +198,10 @@ class Haxby:
     def _responses(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
         """Read the scans once, one run at a time, for every voxel of every region.
 
-        Returns coordinates (n_voxels, 3) in C order of (X, Y, Z), means of detrended volumes (n_rows, n_voxels) and
-        the standard deviation of every row's run, of the same shape. Means and deviations give all three settings of
-        `zscore`, because the mean of z-scores is the z-score of the mean.
+        Returns coordinates (n_voxels, 3) in C order of (X, Y, Z), means of detrended volumes
+        (n_rows, n_voxels) and the standard deviation of every row's run, of the same shape. Means
+        and deviations give all three settings of `zscore`, because the mean of z-scores is the
+        z-score of the mean.
         """
         index = np.argwhere(np.any(list(self._regions.values()), axis=0))
         means = np.empty((len(self.trials), len(index)), np.float32)
@@ -206,7 +218,8 @@ class Haxby:
             series = block[tuple(index.T)].T[volumes - first].astype(float)
             detrended = _detrend(series)
             sd = detrended.std(0)
-            # a rounding error is left of a constant; comparisons with NaN are False, so NaN counts as no data
+            # a rounding error is left of a constant; comparisons with NaN are False, so NaN counts
+            # as no data
             varies &= sd > 1e-6 * np.abs(series).max(0)
             for row, image in rows["image"].items():
                 means[row] = detrended[category[volumes] == CATEGORIES[image]].mean(0)
@@ -217,7 +230,8 @@ class Haxby:
             )
         if not varies.all():
             warnings.warn(
-                f"{self.subject}: {np.sum(~varies)} of {len(varies)} voxels are constant in some run and are left out",
+                f"{self.subject}: {np.sum(~varies)} of {len(varies)} voxels are constant in some "
+                "run and are left out",
                 stacklevel=4,
             )
         return index[varies], means[:, varies], deviations[:, varies]
@@ -240,8 +254,8 @@ class Haxby:
         Returns
         -------
         DataFrame
-            x, y, z (0-based, NIfTI order), one column per region but "brain" with its name or "", ncsnr (NaN: it is
-            defined for repeated photographs).
+            x, y, z (0-based, NIfTI order), one column per region but "brain" with its name or "",
+            ncsnr (NaN: it is defined for repeated photographs).
         """
         index = self._responses[0][self._columns(rois)]
         table = pd.DataFrame(index, columns=["x", "y", "z"])
@@ -258,9 +272,9 @@ class Haxby:
         rois : str or sequence of str
             Names in :attr:`rois`; several are united.
         zscore : {"session", "train", "none"}
-            "session": volumes are z-scored within their run before they are averaged. "none": only detrended, in the
-            scanner's units. "train": the rows of "none", z-scored over all rows (their split is "train"), hence also
-            over a run that is later left out.
+            "session": volumes are z-scored within their run before they are averaged. "none": only
+            detrended, in the scanner's units. "train": the rows of "none", z-scored over all rows
+            (their split is "train"), hence also over a run that is later left out.
 
         Returns
         -------
@@ -278,14 +292,16 @@ class Haxby:
             rows = (rows - rows.mean(0)) / np.where(sd > 0, sd, 1)
         return rows
 
-    # ---- pictures ----------------------------------------------------------------------------------------------
+    # ---- pictures
+    # ----------------------------------------------------------------------------------------------
 
     def _photograph(self, image: int) -> Path | None:
         """The first photograph of a category, when the stimuli are there."""
         return min((self._base / "stimuli" / STIMULI[image]).rglob("*.jpg"), default=None)
 
     def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
-        """Return one photograph of each category as an example, shape (n, 400, 400, 3), cropped and scaled to fit.
+        """Return one photograph of each category as an example, shape (n, 400, 400, 3), cropped and
+        scaled to fit.
 
         Raises
         ------
@@ -297,7 +313,8 @@ class Haxby:
             path = self._photograph(image)
             if path is None:
                 raise PhospheneError(
-                    f"{self._base / 'stimuli' / STIMULI[image]}: no photographs of Haxby et al. here; "
+                    f"{self._base / 'stimuli' / STIMULI[image]}: no photographs of Haxby et al. "
+                    "here; "
                     "nilearn.datasets.fetch_haxby(data_dir=..., fetch_stimuli=True) downloads them"
                 )
             try:
@@ -312,7 +329,9 @@ class Haxby:
         return pictures
 
     def captions(self, ids: Sequence[int]) -> list[list[str]]:
-        """Return five sentences that name the category and nothing else: the photographs were grey, without a place."""
+        """Return five sentences that name the category and nothing else: the photographs were grey,
+        without a place.
+        """
         named = [CATEGORY_WORDS[CATEGORIES[image]] for image in _checked(ids)]
         return [
             [
@@ -354,7 +373,8 @@ def _subject_folder(root: Path, subject: str) -> Path:
             f"{there[0].parent}: no subject {subject!r}, only {found}; check data.subjects"
         )
     raise PhospheneError(
-        f"{root}: neither bold.nii.gz nor a folder {name} in it; expected the folder 'haxby2001' or its parent; {FETCH}"
+        f"{root}: neither bold.nii.gz nor a folder {name} in it; expected the folder 'haxby2001' "
+        f"or its parent; {FETCH}"
     )
 
 

@@ -1,7 +1,9 @@
-"""LAION-fMRI: five people at 7 T, thirty sessions each, 25,052 photographs; folders as its public bucket has them.
+"""LAION-fMRI: five people at 7 T, thirty sessions each, 25,052 photographs; folders as its public
+bucket has them.
 
-The layout is that of the data set's documentation and of its own Python package (docs/laion-fmri.md tells the source of
-every fact). No real file was at hand: this reader was tested on synthetic files in the documented layout only.
+The layout is that of the data set's documentation and of its own Python package (docs/laion-fmri.md
+tells the source of every fact). No real file was at hand: this reader was tested on synthetic files
+in the documented layout only.
 """
 
 from __future__ import annotations
@@ -39,9 +41,10 @@ class LaionFMRI(Scans):
     subject : str
         "sub-01", "sub-03", "sub-05", "sub-06" or "sub-07".
     split : str
-        Published list of training and test pictures: "tau", "ood", "random_0" .. "random_4" or "cluster_k5_0" ..
-        "cluster_k5_4". It is read from ``<root>/splits/<pool>/<split>.json`` or from the installed package laion_fmri.
-        Trials of pictures that the list does not name are left out.
+        Published list of training and test pictures: "tau", "ood", "random_0" .. "random_4" or
+        "cluster_k5_0" .. "cluster_k5_4". It is read from ``<root>/splits/<pool>/<split>.json`` or
+        from the installed package laion_fmri. Trials of pictures that the list does not name are
+        left out.
     pool : str
         Whose list: "shared" (pictures that every subject saw), or "" for the subject's own.
     sessions : sequence of int
@@ -54,8 +57,8 @@ class LaionFMRI(Scans):
 
     Notes
     -----
-    An image id is a 0-based row of ``stimuli/task-images_metadata.csv``. The betas (GLMsingle type D) are shrunken by
-    ridge regression, voxel by voxel: not percent signal change.
+    An image id is a 0-based row of ``stimuli/task-images_metadata.csv``. The betas (GLMsingle type
+    D) are shrunken by ridge regression, voxel by voxel: not percent signal change.
     """
 
     scale, dtype = 1.0, "float32"  # stored() has applied the scaling of the NIfTI header
@@ -111,7 +114,8 @@ class LaionFMRI(Scans):
     def _map(self, name: str) -> Path:
         return self._glm / f"{self.subject}_task-images_space-T1w_{name}_statmap.nii.gz"
 
-    # ---- trials ------------------------------------------------------------------------------------------------
+    # ---- trials
+    # ----------------------------------------------------------------------------------------------
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -136,7 +140,8 @@ class LaionFMRI(Scans):
             at = int(np.argmax(image.isna()))
             raise PhospheneError(
                 f"{self._trials(table['session'].iat[at])}: it shows {image.index[at]!r}, which "
-                f"{self._stimuli / 'task-images_metadata.csv'} does not have; download both again, or set data.sessions"
+                f"{self._stimuli / 'task-images_metadata.csv'} does not have; download both "
+                "again, or set data.sessions"
             )
         table["image"] = image.to_numpy(np.int64)
         table["repeat"] = table.groupby("image").cumcount()
@@ -146,7 +151,8 @@ class LaionFMRI(Scans):
         for split in ("train", "test"):
             if not (table["split"] == split).any():
                 raise PhospheneError(
-                    f"{self._split}: none of its {split} pictures was shown to {self.subject} in the sessions used; "
+                    f"{self._split}: none of its {split} pictures was shown to {self.subject} in "
+                    "the sessions used; "
                     "choose another split, pool or data.sessions"
                 )
         return table.drop(columns="label")
@@ -169,11 +175,13 @@ class LaionFMRI(Scans):
             )
         if not (table["session"] == f"ses-{session:02d}").all():
             raise PhospheneError(
-                f"{path}: it is about session {table['session'].unique()}; expected ses-{session:02d}"
+                f"{path}: it is about session {table['session'].unique()}; expected "
+                f"ses-{session:02d}"
             )
         return table[["run", "label"]].assign(session=session)[["session", "run", "label"]]
 
-    # ---- voxels ------------------------------------------------------------------------------------------------
+    # ---- voxels
+    # ----------------------------------------------------------------------------------------------
 
     @cached_property
     def _brain(self) -> NDArray[np.bool_]:
@@ -202,14 +210,17 @@ class LaionFMRI(Scans):
         for path in sorted(
             (self.root / "derivatives" / "rois" / self.subject).glob(f"*/{start}*{end}")
         ):
-            # the bucket writes FFA-1 in places where the data set's own package, and this one, say FFA1
+            # the bucket writes FFA-1 in places where the data set's own package, and this one, say
+            # FFA1
             name = path.name.removeprefix(start).removesuffix(end).replace("-", "")
             found.setdefault(path.parent.name, {})[name] = path
         return found
 
     @property
     def rois(self) -> tuple[str, ...]:
-        """Names of regions ("V1v", "FFA1"), of their folders ("retinotopy", "face": all regions in it), and "brain"."""
+        """Names of regions ("V1v", "FFA1"), of their folders ("retinotopy", "face": all regions in
+        it), and "brain".
+        """
         return tuple(
             dict.fromkeys(
                 [*(name for some in self._masks.values() for name in some), *self._masks, BRAIN]
@@ -217,7 +228,9 @@ class LaionFMRI(Scans):
         )
 
     def _members(self, path: Path) -> NDArray[np.int64]:
-        """Voxels of a region that lie in the brain, as ascending places in the flattened grid (C order)."""
+        """Voxels of a region that lie in the brain, as ascending places in the flattened grid (C
+        order).
+        """
         if path not in self._known:
             self._known[path] = np.flatnonzero(
                 (read_volume(path, like=self._grid) > 0) & self._brain
@@ -225,7 +238,9 @@ class LaionFMRI(Scans):
         return self._known[path]
 
     def select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
-        """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X slowest."""
+        """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X
+        slowest.
+        """
         where, chosen = self.root / "derivatives" / "rois" / self.subject, [np.empty(0, np.int64)]
         for roi in checked_rois(rois, self, where):
             paths = [some[roi] for some in self._masks.values() if roi in some] or self._masks.get(
@@ -254,9 +269,10 @@ class LaionFMRI(Scans):
         Returns
         -------
         DataFrame
-            x, y, z (0-based, NIfTI order), one column per folder of regions with the names of those the voxel is in
-            ("" for none, "laionEVC;laiongeneral" for two), ncsnr (of the noise ceiling over pictures shown 12 times,
-            ``NC = 100 ncsnr² / (ncsnr² + 1/12)``; NaN where that file is missing).
+            x, y, z (0-based, NIfTI order), one column per folder of regions with the names of those
+            the voxel is in ("" for none, "laionEVC;laiongeneral" for two), ncsnr (of the noise
+            ceiling over pictures shown 12 times, ``NC = 100 ncsnr² / (ncsnr² + 1/12)``; NaN where
+            that file is missing).
         """
         index = self.select(rois)
         index = index[self.covers(index)] if uncovered == "drop" else index
@@ -278,16 +294,20 @@ class LaionFMRI(Scans):
         return table
 
     def read(self, session: int, index: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Read one session's responses of some voxels, rows as :attr:`trials`; one volume is in memory at a time."""
+        """Read one session's responses of some voxels, rows as :attr:`trials`; one volume is in
+        memory at a time.
+        """
         here = self._all_trials[self._all_trials["session"] == session]
         keep = np.asarray(here["split"] != "")
         if not keep.any():
             raise PhospheneError(
-                f"{self._split}: it names no picture of session {session}; set data.sessions without it"
+                f"{self._split}: it names no picture of session {session}; set data.sessions "
+                "without it"
             )
         return laion.read_betas(self._betas(session), (*self.shape, len(here)), index, keep)
 
-    # ---- pictures ----------------------------------------------------------------------------------------------
+    # ---- pictures
+    # ----------------------------------------------------------------------------------------------
 
     def _named(self, ids: Sequence[int]) -> list[str]:
         for image in ids:
@@ -298,7 +318,9 @@ class LaionFMRI(Scans):
         return [self.names[image] for image in ids]
 
     def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
-        """Return pictures as they were shown, shape (n, height, width, 3): 1000 by 1000, transparency over grey."""
+        """Return pictures as they were shown, shape (n, height, width, 3): 1000 by 1000,
+        transparency over grey.
+        """
         self._named(ids)
         return laion.read_pictures(self._stimuli / "task-images_stimuli.h5", self.names, ids)
 
@@ -319,7 +341,9 @@ class LaionFMRI(Scans):
         }
 
     def captions(self, ids: Sequence[int]) -> list[list[str]]:
-        """Return what people wrote about each picture, best first: five sentences for shared pictures, else three."""
+        """Return what people wrote about each picture, best first: five sentences for shared
+        pictures, else three.
+        """
         names = self._named(ids)
         for name in names:
             if name not in self._captions:
@@ -338,7 +362,9 @@ class LaionFMRI(Scans):
         return {str(name): list(some) for name, some in nouns}
 
     def categories(self, ids: Sequence[int]) -> list[list[str]]:
-        """Return the nouns that a detector localised in each picture; none for pictures that are not shared."""
+        """Return the nouns that a detector localised in each picture; none for pictures that are
+        not shared.
+        """
         return [list(self._nouns.get(name, [])) for name in self._named(ids)]
 
     def fingerprint(self) -> str:

@@ -1,4 +1,6 @@
-"""The files of LAION-fMRI, one function per kind of file: they read, check and name what is wrong."""
+"""The files of LAION-fMRI, one function per kind of file: they read, check and name what is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ SOURCE = "github.com/ViCCo-Group/LAION-fMRI"
 
 
 def find_split(root: Path, pool: str, name: str) -> Path:
-    """Return the list of a split: beside the data, or in the data set's own package, which is not imported."""
+    """Return the list of a split: beside the data, or in the data set's own package, which is not
+    imported.
+    """
     folders = [root / "splits"]
     package = importlib.util.find_spec("laion_fmri")
     if package and package.submodule_search_locations:
@@ -31,7 +35,8 @@ def find_split(root: Path, pool: str, name: str) -> Path:
         if (path := folder / pool / f"{name}.json").is_file():
             return path
     raise PhospheneError(
-        f"{folders[0] / pool / name}.json: no such file (nor in a package laion_fmri); copy the folder "
+        f"{folders[0] / pool / name}.json: no such file (nor in a package laion_fmri); copy the "
+        "folder "
         f"laion_fmri/splits/data of {SOURCE} to {folders[0]}, or choose a split that is there"
     )
 
@@ -73,11 +78,14 @@ def read_table(path: Path, columns: dict[str, Any], sep: str = ",") -> pd.DataFr
 def read_betas(
     path: Path, shape: tuple[int, ...], index: NDArray[np.int64], keep: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Decompress one volume after the other and take the voxels `index` (n_voxels, 3) of the trials to `keep`."""
+    """Decompress one volume after the other and take the voxels `index` (n_voxels, 3) of the trials
+    to `keep`.
+    """
     image = load_volume(path)
     if image.shape != shape:
         raise PhospheneError(
-            f"{path}: its shape is {image.shape}; expected {shape}, the grid of the R² map and one volume per row of "
+            f"{path}: its shape is {image.shape}; expected {shape}, the grid of the R² map and "
+            "one volume per row of "
             "the table of trials; download them again"
         )
     flat = np.ravel_multi_index(tuple(index.T), shape[:3], order="F")  # NIfTI: X fastest
@@ -93,14 +101,16 @@ def read_pictures(path: Path, names: Sequence[str], ids: Sequence[int]) -> NDArr
     """Read some of the pictures whose `names` the table of stimuli lists, (n, height, width, 3)."""
     if not path.is_file():
         raise PhospheneError(
-            f"{path}: no such file; sign the data use agreement (laion-fmri request-access) and download it "
+            f"{path}: no such file; sign the data use agreement (laion-fmri request-access) and "
+            "download it "
             "(laion-fmri download-stimuli)"
         )
     try:
         with open_hdf5(path, "images") as images:
             if len(images) != len(names):
                 raise PhospheneError(
-                    f"{path}: {len(images)} pictures; task-images_metadata.csv lists {len(names)}; download both again"
+                    f"{path}: {len(images)} pictures; task-images_metadata.csv lists "
+                    f"{len(names)}; download both again"
                 )
             pictures = [_decoded(path, names[image], images[int(image)]) for image in ids]
     except (OSError, KeyError, TypeError) as error:

@@ -1,8 +1,9 @@
 """The Natural Scenes Dataset as it lies on disk.
 
-NSD counts images, trials, sessions and runs from 1 in its files; image ids become 0-based here and nowhere else.
-Voxels come in C order of (X, Y, Z): X slowest. That is the order of a boolean mask on a NIfTI array, not on the HDF5
-betas, whose axes are reversed. :meth:`NSD.voxels` gives the coordinates of every column.
+NSD counts images, trials, sessions and runs from 1 in its files; image ids become 0-based here and
+nowhere else. Voxels come in C order of (X, Y, Z): X slowest. That is the order of a boolean mask on
+a NIfTI array, not on the HDF5 betas, whose axes are reversed. :meth:`NSD.voxels` gives the
+coordinates of every column.
 """
 
 from __future__ import annotations
@@ -62,12 +63,14 @@ class NSD(Scans):
         self.subject = subject
         if not (layout.root / "nsddata").is_dir():
             raise PhospheneError(
-                f"{layout.root}: no folder 'nsddata' in it; expected the NSD folder that holds nsddata, nsddata_betas "
+                f"{layout.root}: no folder 'nsddata' in it; expected the NSD folder that holds "
+                "nsddata, nsddata_betas "
                 "and nsddata_stimuli"
             )
         if not re.fullmatch(r"subj0[1-8]", subject) or not layout.betas.is_dir():
             raise PhospheneError(
-                f"{layout.betas}: no such folder; check data.subjects, data.resolution and data.betas"
+                f"{layout.betas}: no such folder; check data.subjects, data.resolution and "
+                "data.betas"
             )
         self._files = files.find_sessions(layout.betas)
         self.sessions = tuple(sorted(set(sessions))) or tuple(sorted(self._files))
@@ -78,15 +81,16 @@ class NSD(Scans):
                     f"{missing}: no such file (nor .nii.gz), but data.sessions asks for it"
                 )
 
-    # ---- trials ------------------------------------------------------------------------------------------------
+    # ---- trials
+    # ----------------------------------------------------------------------------------------------
 
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial of the sessions used: session, run, image, repeat, split.
 
-        `repeat` counts earlier presentations over the whole planned experiment, sessions not used included; the test
-        images are those shown to every subject. What the design plans is compared with the log of responses and with
-        the table of stimuli, where these are there.
+        `repeat` counts earlier presentations over the whole planned experiment, sessions not used
+        included; the test images are those shown to every subject. What the design plans is
+        compared with the log of responses and with the table of stimuli, where these are there.
         """
         layout = self.layout
         planned = files.planned_trials(
@@ -94,7 +98,8 @@ class NSD(Scans):
         )
         if max(self.sessions) > planned["session"].max():
             raise PhospheneError(
-                f"{self._files[max(self.sessions)]}: {layout.design.name} plans {planned['session'].max()} sessions; "
+                f"{self._files[max(self.sessions)]}: {layout.design.name} plans "
+                f"{planned['session'].max()} sessions; "
                 "set data.sessions, or move the file away"
             )
         if layout.stimulus_table.is_file():
@@ -104,7 +109,8 @@ class NSD(Scans):
             files.check_responses(layout.responses, table)
         return table
 
-    # ---- voxels ------------------------------------------------------------------------------------------------
+    # ---- voxels
+    # ----------------------------------------------------------------------------------------------
 
     @cached_property
     def _mask(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -118,7 +124,9 @@ class NSD(Scans):
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """Header affine (4, 4) of the functional volumes; in NSD it does not register them with any anatomy."""
+        """Header affine (4, 4) of the functional volumes; in NSD it does not register them with any
+        anatomy.
+        """
         return self._mask[1]
 
     @cached_property
@@ -130,7 +138,9 @@ class NSD(Scans):
 
     @property
     def rois(self) -> tuple[str, ...]:
-        """Names of regions: labels, atlases, "brain"; :mod:`phosphene.data.regions` tells what else can be asked."""
+        """Names of regions: labels, atlases, "brain"; :mod:`phosphene.data.regions` tells what else
+        can be asked.
+        """
         return self.regions.names
 
     @property
@@ -139,7 +149,9 @@ class NSD(Scans):
         return self.layout.betas
 
     def select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
-        """Return 0-based coordinates (n_voxels, 3) of a union of regions (:mod:`phosphene.data.regions`)."""
+        """Return 0-based coordinates (n_voxels, 3) of a union of regions
+        (:mod:`phosphene.data.regions`).
+        """
         return self.regions.select(rois)
 
     def voxels(self, rois: str | Sequence[str], uncovered: str = "drop") -> pd.DataFrame:
@@ -148,8 +160,8 @@ class NSD(Scans):
         Returns
         -------
         DataFrame
-            x, y, z (0-based, NIfTI order), one column of label names per atlas ("" without a label), ncsnr (NaN where
-            the file is missing or the voxel invalid).
+            x, y, z (0-based, NIfTI order), one column of label names per atlas ("" without a
+            label), ncsnr (NaN where the file is missing or the voxel invalid).
         """
         index = self.select(rois)
         index = index[self.covers(index)] if uncovered == "drop" else index
@@ -168,7 +180,9 @@ class NSD(Scans):
         return [self._files[session] for session in self.sessions]
 
     def session_file(self, session: int) -> files.Betas:
-        """Open one session's file of betas, and check that it fits the design and the brain mask."""
+        """Open one session's file of betas, and check that it fits the design and the brain
+        mask.
+        """
         betas = files.Betas.open(self._files[session])
         betas.check(int((self.trials["session"] == session).sum()), self.shape)
         return betas
@@ -177,7 +191,8 @@ class NSD(Scans):
         """Read one session's responses of some voxels, int16, (n_trials, n_voxels)."""
         return self.session_file(session).read(index)
 
-    # ---- pictures ----------------------------------------------------------------------------------------------
+    # ---- pictures
+    # ----------------------------------------------------------------------------------------------
 
     def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
         """Return pictures, shape (n, side, side, 3), in the order of `ids`, which may repeat."""
@@ -217,11 +232,13 @@ class NSD(Scans):
             top, bottom, left, right = map(float, ast.literal_eval(str(crop)))
         except (ValueError, SyntaxError, TypeError) as error:
             raise PhospheneError(
-                f"{self.layout.stimulus_table}: cropBox of nsdId {image} is {crop!r}; expected four fractions"
+                f"{self.layout.stimulus_table}: cropBox of nsdId {image} is {crop!r}; expected "
+                "four fractions"
             ) from error
         if split not in SPLITS:  # it becomes part of a file's name
             raise PhospheneError(
-                f"{self.layout.stimulus_table}: cocoSplit of nsdId {image} is {split!r}; expected {' or '.join(SPLITS)}"
+                f"{self.layout.stimulus_table}: cocoSplit of nsdId {image} is {split!r}; expected "
+                f"{' or '.join(SPLITS)}"
             )
         return int(coco_id), str(split), (top, bottom, left, right)
 
@@ -230,11 +247,15 @@ class NSD(Scans):
         return [self._coco.captions(*self._shown(int(image))[:2]) for image in ids]
 
     def categories(self, ids: Sequence[int]) -> list[list[str]]:
-        """Return COCO's categories of each picture, largest thing first; things cut off by NSD's crop do not count."""
+        """Return COCO's categories of each picture, largest thing first; things cut off by NSD's
+        crop do not count.
+        """
         return [self._coco.categories(*self._shown(int(image))) for image in ids]
 
     def segmentation(self, ids: Sequence[int], side: int) -> NDArray[np.uint8]:
-        """Return COCO's semantic map of each picture, shape (n, side, side, 3): every category has its own colour."""
+        """Return COCO's semantic map of each picture, shape (n, side, side, 3): every category has
+        its own colour.
+        """
         maps = [self._coco.segmentation(*self._shown(int(image)), side) for image in ids]
         return np.array(maps, np.uint8).reshape(-1, side, side, 3)
 

@@ -1,4 +1,6 @@
-"""The files of the Natural Scenes Dataset, one function per kind of file: they read, check and name what is wrong."""
+"""The files of the Natural Scenes Dataset, one function per kind of file: they read, check and name
+what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ READING = (
     nib.filebasedimages.ImageFileError,
 )
 CHUNKS_AT_ONCE, SLAB_BYTES = 1024, 32 << 20
-# sessions 1..n -> trials, test trials, test images, train trials, train images (nsd_format: counts of the release)
+# sessions 1..n -> trials, test trials, test images, train trials, train images (nsd_format: counts
+# of the release)
 RELEASE_COUNTS = {
     37: (27750, 2770, 982, 24980, 8859),
     40: (30000, 3000, 1000, 27000, 9000),
@@ -38,7 +41,9 @@ RELEASE_COUNTS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of one subject lie under the NSD folder `root`, for one version of the betas."""
+    """Where the files of one subject lie under the NSD folder `root`, for one version of the
+    betas.
+    """
 
     root: Path
     subject: str
@@ -103,7 +108,9 @@ class Layout:
 
 
 def find_sessions(folder: Path) -> dict[int, Path]:
-    """Return the betas file of every session there; HDF5 before NIfTI, since it can be read in part."""
+    """Return the betas file of every session there; HDF5 before NIfTI, since it can be read in
+    part.
+    """
     found: dict[int, Path] = {}
     for suffix in ("nii.gz", "hdf5"):
         for path in folder.glob(f"betas_session*.{suffix}"):
@@ -117,11 +124,14 @@ def find_sessions(folder: Path) -> dict[int, Path]:
 
 
 def read_design(path: Path) -> dict[str, NDArray[np.int64]]:
-    """Read ``nsd_expdesign.mat``: masterordering, subjectim, sharedix, stimpattern, 1-based as they are."""
+    """Read ``nsd_expdesign.mat``: masterordering, subjectim, sharedix, stimpattern, 1-based as they
+    are.
+    """
     names = ("masterordering", "subjectim", "sharedix", "stimpattern")
     try:
         mat = scipy.io.loadmat(path)
-        # loadmat may give uint16 or double for the same numbers, and uint16(0) - 1 is 65535: int64 at once
+        # loadmat may give uint16 or double for the same numbers, and uint16(0) - 1 is 65535: int64
+        # at once
         design = {name: np.asarray(mat[name]).astype(np.int64) for name in names}
     except (
         OSError,
@@ -145,20 +155,24 @@ def read_design(path: Path) -> dict[str, NDArray[np.int64]]:
         )
     if order.min() < 1 or order.max() > n_images or design["sharedix"].min() < 1:
         raise PhospheneError(
-            f"{path}: masterordering counts from {order.min()} to {order.max()}; expected 1 to {n_images}, as in NSD"
+            f"{path}: masterordering counts from {order.min()} to {order.max()}; expected 1 to "
+            f"{n_images}, as in NSD"
         )
     return design
 
 
 def planned_trials(path: Path, design: dict[str, NDArray[np.int64]], subject: str) -> pd.DataFrame:
-    """Return all trials that the design plans for a subject: session and run (1-based), image (0-based), repeat, split.
+    """Return all trials that the design plans for a subject: session and run (1-based), image
+    (0-based), repeat, split.
 
-    `repeat` counts earlier presentations; the test images are those shown to every subject. `path` is what errors name.
+    `repeat` counts earlier presentations; the test images are those shown to every subject. `path`
+    is what errors name.
     """
     order, number = design["masterordering"].ravel(), int(subject[-2:])
     if len(design["subjectim"]) < number:
         raise PhospheneError(
-            f"{path}: subjectim has {len(design['subjectim'])} subjects; {subject} is not among them"
+            f"{path}: subjectim has {len(design['subjectim'])} subjects; {subject} is not among "
+            "them"
         )
     own = design["subjectim"][number - 1]
     if own.min() < 1:
@@ -172,7 +186,8 @@ def planned_trials(path: Path, design: dict[str, NDArray[np.int64]], subject: st
     )
     if len(table) != len(order):
         raise PhospheneError(
-            f"{path}: it plans {len(order)} trials in masterordering and {len(table)} in {len(runs)} sessions of "
+            f"{path}: it plans {len(order)} trials in masterordering and {len(table)} in "
+            f"{len(runs)} sessions of "
             "stimpattern; expected equal numbers"
         )
     table["image"] = own[order - 1] - 1
@@ -193,7 +208,9 @@ def read_stimuli(path: Path) -> pd.DataFrame:
 
 
 def check_stimuli(path: Path, stimuli: pd.DataFrame, trials: pd.DataFrame, subject: str) -> None:
-    """Compare planned trials with the stimulus table, which tells for each image in which trials it was planned."""
+    """Compare planned trials with the stimulus table, which tells for each image in which trials it
+    was planned.
+    """
     columns = [
         name for name in stimuli if re.fullmatch(rf"subject{int(subject[-2:])}_rep\d+", name)
     ]
@@ -206,13 +223,16 @@ def check_stimuli(path: Path, stimuli: pd.DataFrame, trials: pd.DataFrame, subje
         at = int(np.argmax(wrong))
         found = "no image" if pd.isna(told[at]) else f"nsdId {told[at]:.0f}"
         raise PhospheneError(
-            f"{path}: it tells {found} for trial {at + 1} of {subject}; nsd_expdesign.mat plans nsdId "
+            f"{path}: it tells {found} for trial {at + 1} of {subject}; nsd_expdesign.mat plans "
+            "nsdId "
             f"{trials['image'].iloc[at]}: they belong to different data"
         )
 
 
 def check_responses(path: Path, trials: pd.DataFrame) -> None:
-    """Compare planned trials (session, run, image) with those that the subject's log says were shown."""
+    """Compare planned trials (session, run, image) with those that the subject's log says were
+    shown.
+    """
     try:
         log = pd.read_csv(path, sep="\t", usecols=["SESSION", "RUN", "73KID"])
     except (OSError, ValueError) as error:
@@ -223,7 +243,8 @@ def check_responses(path: Path, trials: pd.DataFrame) -> None:
         logged = log[log["SESSION"] == session]
         if len(planned) != len(logged):
             raise PhospheneError(
-                f"{path}: {len(logged)} trials of session {session}; nsd_expdesign.mat plans {len(planned)}"
+                f"{path}: {len(logged)} trials of session {session}; nsd_expdesign.mat plans "
+                f"{len(planned)}"
             )
         wrong = planned["image"].to_numpy() + 1 != logged["73KID"].to_numpy()
         wrong |= planned["run"].to_numpy() != logged["RUN"].to_numpy()
@@ -231,17 +252,20 @@ def check_responses(path: Path, trials: pd.DataFrame) -> None:
             at = int(np.argmax(wrong))
             seen, plan = logged.iloc[at], planned.iloc[at]
             raise PhospheneError(
-                f"{path}: row {logged.index[at] + 2} says run {seen['RUN']:.0f}, 73KID {seen['73KID']:.0f}; "
-                f"nsd_expdesign.mat plans run {plan['run']}, 73KID {plan['image'] + 1}: they belong to different data"
+                f"{path}: row {logged.index[at] + 2} says run {seen['RUN']:.0f}, 73KID "
+                f"{seen['73KID']:.0f}; "
+                f"nsd_expdesign.mat plans run {plan['run']}, 73KID {plan['image'] + 1}: they "
+                "belong to different data"
             )
 
 
 @dataclass(frozen=True)
 class Betas:
-    """What the header of a file of single-trial betas says: trials, grid (X, Y, Z), type, and its layout.
+    """What the header of a file of single-trial betas says: trials, grid (X, Y, Z), type, and its
+    layout.
 
-    ``by_voxel`` is true of HDF5 whose chunks hold all trials of one voxel, uncompressed, as NSD's do: they can be taken
-    as they lie in the file, many times faster than slices.
+    ``by_voxel`` is true of HDF5 whose chunks hold all trials of one voxel, uncompressed, as NSD's
+    do: they can be taken as they lie in the file, many times faster than slices.
     """
 
     path: Path
@@ -252,7 +276,9 @@ class Betas:
 
     @classmethod
     def open(cls, path: Path) -> Betas:
-        """Read the header of one session's HDF5 or NIfTI file, and check that the file is whole as far as it tells."""
+        """Read the header of one session's HDF5 or NIfTI file, and check that the file is whole as
+        far as it tells.
+        """
         try:
             if path.suffix == ".hdf5":
                 with open_hdf5(path, "betas") as data:  # refuses a truncated file
@@ -277,15 +303,21 @@ class Betas:
             ) from error
 
     def check(self, n_trials: int, shape: tuple[int, ...]) -> None:
-        """Refuse a file of other trials, of another grid or of another type than int16 (little-endian)."""
+        """Refuse a file of other trials, of another grid or of another type than int16
+        (little-endian).
+        """
         if (self.n_trials, self.shape, self.dtype) != (n_trials, shape, np.dtype("<i2")):
             raise PhospheneError(
-                f"{self.path}: {self.n_trials} trials of type {self.dtype} on a grid of {self.shape}; expected "
-                f"{n_trials} of int16 (nsd_expdesign.mat) on {shape} (brainmask.nii.gz); download it again"
+                f"{self.path}: {self.n_trials} trials of type {self.dtype} on a grid of "
+                f"{self.shape}; expected "
+                f"{n_trials} of int16 (nsd_expdesign.mat) on {shape} (brainmask.nii.gz); download "
+                "it again"
             )
 
     def read(self, index: NDArray[np.int64]) -> NDArray[np.int16]:
-        """Read voxels, (n_voxels, 3) 0-based coordinates; returns (n_trials, n_voxels) as stored."""
+        """Read voxels, (n_voxels, 3) 0-based coordinates; returns (n_trials, n_voxels) as
+        stored.
+        """
         values = np.empty((self.n_trials, len(index)), np.int16)
         try:
             (self._read_hdf5 if self.path.suffix == ".hdf5" else self._read_nifti)(index, values)
@@ -311,7 +343,9 @@ class Betas:
 
 
 def _check_length(path: Path, size: int) -> None:
-    """Compare `size` with the length that the end of a gzip file tells (modulo 4 GiB), or with that of a plain file."""
+    """Compare `size` with the length that the end of a gzip file tells (modulo 4 GiB), or with that
+    of a plain file.
+    """
     found, expected = path.stat().st_size, size
     if path.suffix == ".gz":
         with path.open("rb") as file:
@@ -373,7 +407,9 @@ def check_counts(subject: str, trials: pd.DataFrame) -> list[str]:
 def write_nifti(
     path: Path, values: NDArray[Any], affine: NDArray[np.float64], tr: float = 0.0
 ) -> None:
-    """Write a volume with NSD's header: no qform, sform 1, no scaling, TR (seconds) in pixdim[4] of 4-D volumes."""
+    """Write a volume with NSD's header: no qform, sform 1, no scaling, TR (seconds) in pixdim[4] of
+    4-D volumes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     nifti: Any = nib.nifti1
     image = nifti.Nifti1Image(values, affine)
@@ -384,7 +420,9 @@ def write_nifti(
 
 
 def write_hdf5(path: Path, betas: NDArray[np.int16]) -> None:
-    """Write betas of shape (n_trials, X, Y, Z) as NSD does: axes (trials, Z, Y, X), one voxel's trials per chunk."""
+    """Write betas of shape (n_trials, X, Y, Z) as NSD does: axes (trials, Z, Y, X), one voxel's
+    trials per chunk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     n_trials, x, y, z = betas.shape
     with h5py.File(path, "w") as file:
@@ -394,7 +432,9 @@ def write_hdf5(path: Path, betas: NDArray[np.int16]) -> None:
 
 
 def write_mgz(path: Path, values: NDArray[Any]) -> None:
-    """Write per-vertex values (n_vertices,) or (n_vertices, k) as FreeSurfer does: (n_vertices, 1, 1[, k])."""
+    """Write per-vertex values (n_vertices,) or (n_vertices, k) as FreeSurfer does: (n_vertices, 1,
+    1[, k]).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = np.asarray(values, np.float32).reshape(len(values), 1, 1, *values.shape[1:])
     mgh: Any = nib.freesurfer.mghformat
@@ -402,7 +442,9 @@ def write_mgz(path: Path, values: NDArray[Any]) -> None:
 
 
 def write_design(path: Path, design: dict[str, NDArray[np.int64]]) -> None:
-    """Write ``nsd_expdesign.mat`` (doubles, version 5), the same bytes every time: MATLAB's header holds the date."""
+    """Write ``nsd_expdesign.mat`` (doubles, version 5), the same bytes every time: MATLAB's header
+    holds the date.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scipy.io.savemat(path, {name: np.asarray(values, float) for name, values in design.items()})
     with path.open("r+b") as file:

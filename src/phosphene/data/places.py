@@ -21,7 +21,9 @@ def _start(side: int, horizon: float, sky: tuple[RGB, RGB], ground: tuple[RGB, R
 def _ridge_line(
     draw: ImageDraw.ImageDraw, side: int, base: float, height: float, rng: Rng, fill: RGB
 ) -> None:
-    """Fill a smooth hilly outline of the given `height` that stands on `base`, both as fractions of the side."""
+    """Fill a smooth hilly outline of the given `height` that stands on `base`, both as fractions of
+    the side.
+    """
     x = np.linspace(0, 1, 48)
     waves = np.sum(
         [np.sin(2 * math.pi * (f * x + rng.random())) / f for f in (1.0, 2.0, 3.0)], axis=0

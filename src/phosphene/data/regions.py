@@ -1,8 +1,8 @@
 """Regions of one NSD subject by name, as masks on the grid of the functional volumes.
 
-A region is written ``early`` (a label), ``streams/early`` or ``HCP_MMP1/4`` (atlas and label, by name or number),
-``floc-faces`` (all labels of an atlas) or ``brain`` (the brain mask); ``lh.`` or ``rh.`` before any of the first three
-takes one hemisphere. Several regions are united.
+A region is written ``early`` (a label), ``streams/early`` or ``HCP_MMP1/4`` (atlas and label, by
+name or number), ``floc-faces`` (all labels of an atlas) or ``brain`` (the brain mask); ``lh.`` or
+``rh.`` before any of the first three takes one hemisphere. Several regions are united.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Regions:
 
     @cached_property
     def atlases(self) -> dict[str, dict[int, str]]:
-        """Number and name of every label, for every atlas with a volume of both hemispheres; NSD's usual ones first."""
+        """Number and name of every label, for every atlas with a volume of both hemispheres; NSD's
+        usual ones first.
+        """
         there = {path.name.removesuffix(".nii.gz") for path in self.folder.glob("[!.]*.nii.gz")}
         names = [name for name in atlas.ATLASES if name in there]
         names += sorted(name for name in there - set(names) if not name.startswith(SIDES))
@@ -85,7 +87,9 @@ class Regions:
         return tuple(dict.fromkeys((*labels, *self.atlases, BRAIN)))
 
     def volume(self, name: str) -> NDArray[np.int16]:
-        """Labels (X, Y, Z) of an atlas: -1 outside cortex, 0 unlabelled; `name` may begin with ``lh.`` or ``rh.``."""
+        """Labels (X, Y, Z) of an atlas: -1 outside cortex, 0 unlabelled; `name` may begin with
+        ``lh.`` or ``rh.``.
+        """
         if name not in self._volumes:
             path = self.folder / f"{name}.nii.gz"
             values = np.nan_to_num(
@@ -105,14 +109,17 @@ class Regions:
         return np.asarray(table[numbers])
 
     def select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
-        """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X slowest."""
+        """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X
+        slowest.
+        """
         asked = [rois] if isinstance(rois, str) else list(rois)
         chosen = np.zeros(self.brain.shape, bool)
         for roi in asked:
             mask = self.mask(roi)
             if not mask.any():
                 raise NoDataError(
-                    f"{self.folder}: {roi!r} holds no voxel of {self.subject}; choose another region"
+                    f"{self.folder}: {roi!r} holds no voxel of {self.subject}; choose another "
+                    "region"
                 )
             chosen |= mask
         return np.argwhere(chosen)

@@ -73,31 +73,39 @@ class Scans(ABC):
 
     @abstractmethod
     def select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
-        """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X slowest."""
+        """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X
+        slowest.
+        """
 
     @abstractmethod
     def read(self, session: int, index: NDArray[np.int64]) -> NDArray[Any]:
-        """Read one session's responses of the voxels `index` as they lie in the file, (n_trials, n_voxels)."""
+        """Read one session's responses of the voxels `index` as they lie in the file, (n_trials,
+        n_voxels).
+        """
 
     def stored(self, rois: str | Sequence[str], session: int) -> NDArray[Any]:
-        """Read one session's responses as they lie in the file, (n_trials, n_voxels), voxels without data included."""
+        """Read one session's responses as they lie in the file, (n_trials, n_voxels), voxels
+        without data included.
+        """
         return self.read(session, self.select(rois))
 
     def betas(
         self, rois: str | Sequence[str], zscore: str = "session", uncovered: str = "drop"
     ) -> NDArray[np.float32]:
-        """Read single-trial responses of some regions; one session and the voxels asked for are in memory.
+        """Read single-trial responses of some regions; one session and the voxels asked for are in
+        memory.
 
         Parameters
         ----------
         rois : str or sequence of str
             Regions, as the names in ``rois``; several are united.
         zscore : {"session", "train", "none"}
-            Standardise every voxel over all trials of each session (common, but its mean and deviation have seen
-            the test trials), over all training trials, or leave the responses as they are.
+            Standardise every voxel over all trials of each session (common, but its mean and
+            deviation have seen the test trials), over all training trials, or leave the responses
+            as they are.
         uncovered : {"drop", "nan"}
-            Leave out voxels that are not finite or constant in some session used, with a warning that counts them, or
-            keep them and write NaN where there are no data.
+            Leave out voxels that are not finite or constant in some session used, with a warning
+            that counts them, or keep them and write NaN where there are no data.
 
         Returns
         -------
@@ -135,5 +143,7 @@ class Scans(ABC):
 
 
 def all_voxels(data: Dataset, rois: str | Sequence[str]) -> pd.DataFrame:
-    """Describe the voxels of some regions, of scans also those without data, so that no responses need be read."""
+    """Describe the voxels of some regions, of scans also those without data, so that no responses
+    need be read.
+    """
     return data.voxels(rois, uncovered="nan") if isinstance(data, Scans) else data.voxels(rois)

@@ -1,8 +1,9 @@
 """Drawn scenes: endless, seeded pictures whose content is known exactly.
 
-A :class:`Scene` is a description: a place with one or two coloured things in it. :func:`render` paints it,
-:func:`masks` says where each thing is seen, :func:`captions` describes it in different words. The bundled diffusion
-model, its judge and the simulated brain all live in this world, so every claim about them can be checked.
+A :class:`Scene` is a description: a place with one or two coloured things in it. :func:`render`
+paints it, :func:`masks` says where each thing is seen, :func:`captions` describes it in different
+words. The bundled diffusion model, its judge and the simulated brain all live in this world, so
+every claim about them can be checked.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ SUPERSAMPLE = 4  # the canvas is drawn this many times too large, then averaged
 class Thing:
     """One object of a scene.
 
-    ``x`` and ``y`` are its centre and ``size`` its height, as fractions of the picture's side; ``shape`` holds two
-    numbers from 0 to 1 that vary its proportions, ``tint`` three from -1 to 1 that vary its colour a little.
+    ``x`` and ``y`` are its centre and ``size`` its height, as fractions of the picture's side;
+    ``shape`` holds two numbers from 0 to 1 that vary its proportions, ``tint`` three from -1 to 1
+    that vary its colour a little.
     """
 
     category: str
@@ -52,10 +54,11 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A place with the things in it, the farthest first; ``seed`` fixes the clouds, hills and windows.
+    """A place with the things in it, the farthest first; ``seed`` fixes the clouds, hills and
+    windows.
 
-    ``light`` is what no caption tells: how bright it is, how much brighter to the right and to the bottom, and how
-    warm, each from -1 to 1.
+    ``light`` is what no caption tells: how bright it is, how much brighter to the right and to the
+    bottom, and how warm, each from -1 to 1.
     """
 
     place: str
@@ -73,7 +76,8 @@ def sample_scene(rng: np.random.Generator, n_objects: int | None = None) -> Scen
     rng : numpy.random.Generator
         The only source of randomness.
     n_objects : {1, 2}, optional
-        How many things; by default two in about 35 % of scenes. Two things are never of one category.
+        How many things; by default two in about 35 % of scenes. Two things are never of one
+        category.
 
     Returns
     -------
@@ -130,7 +134,9 @@ def _paint_thing(thing: Thing, side: int) -> Image.Image:
 def _shine(
     picture: NDArray[np.uint8], light: tuple[float, float, float, float]
 ) -> NDArray[np.uint8]:
-    """Let light fall on a picture (side, side, 3): strength, direction and warmth of :class:`Scene`."""
+    """Let light fall on a picture (side, side, 3): strength, direction and warmth of
+    :class:`Scene`.
+    """
     bright, right, low, warm = light
     steps = (np.arange(len(picture)) + 0.5) / len(picture) * 2 - 1
     strength = 0.86 + 0.16 * bright + 0.24 * right * steps + 0.18 * low * steps[:, None]
@@ -172,7 +178,9 @@ def render(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
 
 
 def masks(scene: Scene, size: int = 64) -> NDArray[np.bool_]:
-    """Return where each thing is seen (nearer things hide farther ones); shape (n_things, size, size)."""
+    """Return where each thing is seen (nearer things hide farther ones); shape (n_things, size,
+    size).
+    """
     solid = [
         np.asarray(_paint_thing(t, size * SUPERSAMPLE).getchannel("A").reduce(SUPERSAMPLE))
         for t in scene.things
@@ -242,7 +250,8 @@ def _name(thing: Thing, wording: int) -> str:
 def captions(scene: Scene, n: int = 5) -> list[str]:
     """Describe a scene in `n` (at most five) differently worded sentences, as COCO's annotators do.
 
-    Four of the five say what, in which colour and where, some also the side or the size; the last says only what.
+    Four of the five say what, in which colour and where, some also the side or the size; the last
+    says only what.
     """
     here, there = PLACE_WORDS[scene.place]
     first, second = _name(scene.things[0], 0), _name(scene.things[0], 1)

@@ -1,6 +1,7 @@
 """A simulated Natural Scenes Dataset: a known brain looks at drawn scenes, on disk in NSD's layout.
 
-:mod:`phosphene.data.nsd` reads it as it reads the real data. What was simulated lies in ``truth/`` beside it.
+:mod:`phosphene.data.nsd` reads it as it reads the real data. What was simulated lies in ``truth/``
+beside it.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ BETAS, RESOLUTION = "betas_fithrf_GLMdenoise_RR", "func1pt8mm"
 README = """SIMULATED, not NSD.
 
 A known brain looked at drawn scenes; the files have the layout of the Natural Scenes Dataset
-(naturalscenesdataset.org) so that the same code reads both, and contain none of its data. Voxels are {voxel_size} mm
-although the folder is called func1pt8mm. SIMULATED.json holds the settings; truth/ holds the scenes, the voxels'
-tuning and their noiseless answers.
+(naturalscenesdataset.org) so that the same code reads both, and contain none of its data. Voxels
+are {voxel_size} mm although the folder is called func1pt8mm. SIMULATED.json holds the settings;
+truth/ holds the scenes, the voxels' tuning and their noiseless answers.
 """
 
 
@@ -53,8 +54,8 @@ class Truth:
     Attributes
     ----------
     voxels : DataFrame
-        One row per voxel that answers to pictures, C order of (X, Y, Z): x, y, z, stream, ncsnr (true, of single
-        trials), rf_x, rf_y, rf_size (fractions of the picture's side).
+        One row per voxel that answers to pictures, C order of (X, Y, Z): x, y, z, stream, ncsnr
+        (true, of single trials), rf_x, rf_y, rf_size (fractions of the picture's side).
     images : ndarray of int, shape (n_images,)
         nsdId of every row of `responses`.
     responses : ndarray of float32, shape (n_images, n_voxels)
@@ -81,7 +82,8 @@ def simulate(
 ) -> Path:
     """Write a simulated experiment in the layout of NSD.
 
-    The folder appears under its name only when it is complete. Called again with equal settings it returns at once.
+    The folder appears under its name only when it is complete. Called again with equal settings it
+    returns at once.
 
     Parameters
     ----------
@@ -92,8 +94,9 @@ def simulate(
     images_shared, images_own : int
         Images that all subjects see (the test images) and that one subject alone sees.
     repeats, sessions : int
-        Presentations of every image; sessions over which all trials are spread equally. A few images are seen in the
-        last session only, so that leaving it out loses test images, as in NSD.
+        Presentations of every image; sessions over which all trials are spread equally. A few
+        images are seen in the last session only, so that leaving it out loses test images, as in
+        NSD.
     noise : float
         Factor of the trial noise; 1 is about NSD's.
     nifti : bool
@@ -161,7 +164,8 @@ def _is_there(root: Path, settings: Settings) -> bool:
             f"{key} = {old.get(key)} (asked: {new[key]})" for key in new if old.get(key) != new[key]
         )
         raise PhospheneError(
-            f"{marker}: simulated with other settings, {differ}; delete the folder or choose another"
+            f"{marker}: simulated with other settings, {differ}; delete the folder or choose "
+            "another"
         )
     return True
 

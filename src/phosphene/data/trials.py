@@ -1,4 +1,6 @@
-"""What is done to single trials wherever they come from: coverage, z-scores, averages over repeats, noise ceilings."""
+"""What is done to single trials wherever they come from: coverage, z-scores, averages over repeats,
+noise ceilings.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,16 @@ def check_zscore(zscore: str) -> None:
 
 
 def varies(block: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which voxels are finite and not constant: NSD writes 0 for all trials of a session that misses a voxel."""
+    """Tell which voxels are finite and not constant: NSD writes 0 for all trials of a session that
+    misses a voxel.
+    """
     return np.asarray((block != block[:1]).any(0) & np.isfinite(block).all(0))
 
 
 def standardise(betas: NDArray[np.float32], rows: slice | NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Subtract the mean of `rows` and divide by their standard deviation, in place; constant voxels become 0."""
+    """Subtract the mean of `rows` and divide by their standard deviation, in place; constant voxels
+    become 0.
+    """
     for start in range(0, betas.shape[1], 512):  # a few columns at a time: sums are in float64
         block = betas[:, start : start + 512]
         with warnings.catch_warnings():
@@ -57,11 +63,13 @@ def assemble(
     shape : (n_trials, n_voxels)
     train : ndarray of bool, (n_trials,)
     zscore : {"session", "train", "none"}
-        Standardise every voxel over all trials of each session, over all training trials, or not at all.
+        Standardise every voxel over all trials of each session, over all training trials, or not at
+        all.
     scale : float
         What stored values are divided by.
     drop : bool
-        Leave out voxels that are constant or not finite in any session; otherwise they are NaN in that session.
+        Leave out voxels that are constant or not finite in any session; otherwise they are NaN in
+        that session.
 
     Returns
     -------
@@ -94,7 +102,8 @@ def warn_uncovered(covered: NDArray[np.bool_], subject: str, where: object) -> N
     if not covered.all():
         missing = np.sum(~covered)
         warnings.warn(
-            f"{subject}: {missing} of {len(covered)} voxels have no data in some session used and are left out",
+            f"{subject}: {missing} of {len(covered)} voxels have no data in some session used and "
+            "are left out",
             stacklevel=4,
         )
 
@@ -150,7 +159,8 @@ def ncsnr(
     Returns
     -------
     ndarray, shape (n_voxels,)
-        ``sqrt(max(0, 1 - v2)) / sqrt(v2)``, `v2` the mean over images of the unbiased variance of their trials.
+        ``sqrt(max(0, 1 - v2)) / sqrt(v2)``, `v2` the mean over images of the unbiased variance of
+        their trials.
 
     References
     ----------

@@ -1,15 +1,18 @@
-"""The encoding half: features of the diffusion model predict every voxel (paper, section E). Same shape as stages.py.
+"""The encoding half: features of the diffusion model predict every voxel (paper, section E). Same
+shape as stages.py.
 
-``models`` which features together · ``factors`` what depends on them alone · ``fitting`` blocks of voxels · ``tables``
-what came out · ``statistics`` what can be said of it · ``analyses`` all models of a study.
+``models`` which features together · ``factors`` what depends on them alone · ``fitting`` blocks of
+voxels · ``tables`` what came out · ``statistics`` what can be said of it · ``analyses`` all models
+of a study.
 
-A model is one feature space or several together, each with a penalty of its own (banded ridge). One decomposition for
-every mix of the spaces is made once and shared by all blocks of voxels.
+A model is one feature space or several together, each with a penalty of its own (banded ridge). One
+decomposition for every mix of the spaces is made once and shared by all blocks of voxels.
 
-Trials of one picture are averaged first and their rows multiplied with the square root of their number: the normal
-equations are those of single trials, which the paper fits, with a third of the rows. Means are those of all training
-trials, so no intercept is fitted. A space is centred and scaled as a whole, never column by column: that would make
-every principal component equally important.
+Trials of one picture are averaged first and their rows multiplied with the square root of their
+number: the normal equations are those of single trials, which the paper fits, with a third of the
+rows. Means are those of all training trials, so no intercept is fitted. A space is centred and
+scaled as a whole, never column by column: that would make every principal component equally
+important.
 """
 
 from phosphene.encoding.analyses import (

@@ -87,8 +87,9 @@ def regions(study: Study, subject: str, models: Named) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        analysis, model and the columns of the table `regions` of :func:`phosphene.encoding.statistics.statistics`; only
-        of models whose statistics are finished.
+        analysis, model and the columns of the table `regions` of
+        :func:`phosphene.encoding.statistics.statistics`; only of models whose statistics are
+        finished.
     """
     found, first = [], ["analysis", "model", "atlas", "region"]
     for analysis, model in models:
@@ -105,7 +106,8 @@ def differences(study: Study, subject: str, a: Model, b: Model) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per voxel: x, y, z and labels, difference, ci_low, ci_high, p, q (Benjamini-Hochberg over all voxels).
+        One row per voxel: x, y, z and labels, difference, ci_low, ci_high, p, q (Benjamini-Hochberg
+        over all voxels).
     """
     store = Store(study.root)
     table = store.artefact(betas_recipe(study, subject, study.encode.rois)).table("voxels")
@@ -123,13 +125,14 @@ def permuted_p(study: Study, subject: str, model: Model) -> NDArray[np.float64]:
 
 
 def preferences(study: Study, subject: str, models: Named) -> pd.DataFrame:
-    """Say for every region which of two models predicts it better; of all pairs of these models that are contrasted.
+    """Say for every region which of two models predicts it better; of all pairs of these models
+    that are contrasted.
 
     Returns
     -------
     DataFrame
-        a, b, atlas, region, n_voxels, difference (of the mean r), ci_low, ci_high (95 %, paired bootstrap over images),
-        better_a, better_b (shares of voxels with q < 0.05).
+        a, b, atlas, region, n_voxels, difference (of the mean r), ci_low, ci_high (95 %, paired
+        bootstrap over images), better_a, better_b (shares of voxels with q < 0.05).
     """
     rows, store = [], Store(study.root)
     for a, b in pairs(models):
@@ -161,19 +164,23 @@ def preferences(study: Study, subject: str, models: Named) -> pd.DataFrame:
 
 
 def pairs(models: Named) -> list[tuple[Model, Model]]:
-    """Which models are contrasted: those that predict alone and side by side, z, c, zc and the controls."""
+    """Which models are contrasted: those that predict alone and side by side, z, c, zc and the
+    controls.
+    """
     alone = [model for analysis, model in models if analysis in ("features", "asked")]
     return list(combinations(dict.fromkeys(alone), 2))
 
 
 def agreement(study: Study, subject: str, models: Named) -> pd.DataFrame:
-    """Compare maps of r with those of the same models under other noise, `encode.seeds` (paper, section E).
+    """Compare maps of r with those of the same models under other noise, `encode.seeds` (paper,
+    section E).
 
     Returns
     -------
     DataFrame
-        model, seed, n_voxels (q < 0.05 with the study's own seed), correlation over these voxels, difference (mean of
-        the absolute differences of r). Empty where no other seeds were asked for.
+        model, seed, n_voxels (q < 0.05 with the study's own seed), correlation over these voxels,
+        difference (mean of the absolute differences of r). Empty where no other seeds were asked
+        for.
     """
     rows = []
     for model, seed in reseeded(study, models):
@@ -195,7 +202,9 @@ def agreement(study: Study, subject: str, models: Named) -> pd.DataFrame:
 
 
 def reseeded(study: Study, models: Named) -> list[tuple[Model, int]]:
-    """Models to be fitted again with other noise: those of the analysis "features" that have any."""
+    """Models to be fitted again with other noise: those of the analysis "features" that have
+    any.
+    """
     noisy = [
         m
         for analysis, m in models

@@ -27,12 +27,14 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Design:
-    """Features of the training pictures, rows weighted, and of the test pictures; one matrix per space.
+    """Features of the training pictures, rows weighted, and of the test pictures; one matrix per
+    space.
 
     Attributes
     ----------
     train, test : list of ndarray of float32, (n_train_images, p_b) and (n_test_images, p_b)
-        Centred on the training trials; the sum of squares of a column of `train`, over all columns, is n_trials.
+        Centred on the training trials; the sum of squares of a column of `train`, over all columns,
+        is n_trials.
     weights : ndarray of float64, (n_train_images,)
         Square roots of the numbers of trials.
     """
@@ -82,7 +84,8 @@ def design(study: Study, subject: str, model: Model) -> Design:
         scale = np.float32(np.sqrt((taught.astype(np.float64) ** 2).sum() / counts.sum()))
         if not scale > 0:
             raise PhospheneError(
-                f"feature '{space}': is the same in all training pictures of {subject}; leave it out."
+                f"feature '{space}': is the same in all training pictures of {subject}; leave it "
+                "out."
             )
         train.append(taught / scale)
         test.append((rows[1] - mean) / scale)
@@ -90,7 +93,8 @@ def design(study: Study, subject: str, model: Model) -> Design:
 
 
 def _reduced(study: Study, subject: str, space: Feature) -> Artefact:
-    """The principal components of a feature, or the feature itself where it has no more numbers than that.
+    """The principal components of a feature, or the feature itself where it has no more numbers
+    than that.
 
     Where there are components the feature itself is not needed, and may have been removed.
     """
@@ -113,7 +117,9 @@ def model_name(subject: str, model: Model) -> str:
 
 
 def factors(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:
-    """Decompose the features of a model, one file for every mix of its spaces: ``mix00.safetensors``, ..."""
+    """Decompose the features of a model, one file for every mix of its spaces:
+    ``mix00.safetensors``, ...
+    """
     reduced(denoised(study), subject, model.spaces, compute, study.encode.components)
     work = partial(_factors_part, study=study, subject=subject, model=model)
     n_mixes = len(mixes(len(model.spaces), study.encode.mixes))

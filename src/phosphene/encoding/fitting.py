@@ -58,16 +58,18 @@ def encode_recipe(study: Study, subject: str, model: Model) -> Recipe:
 def encode(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:
     """Fit a model to every voxel and test it on the averaged responses to the test pictures.
 
-    Arrays over voxels (rows of the table `voxels` of the artefact of the betas): `r`, `r2`, `alpha` (n_voxels,); for
-    several spaces `mix`, `unique` (R² lost without the space), `product` (its part of R²: product measure), all
-    (n_spaces, n_voxels); `prediction` (n_test_images, n_voxels) float16, and for several spaces `without` (n_spaces,
-    n_test_images, n_voxels), what is predicted without each. NaN where a voxel has no data in some session.
-    Memory of a part: the responses of `VOXELS_PER_CHUNK` voxels, one decomposition, one block of coefficients.
+    Arrays over voxels (rows of the table `voxels` of the artefact of the betas): `r`, `r2`, `alpha`
+    (n_voxels,); for several spaces `mix`, `unique` (R² lost without the space), `product` (its part
+    of R²: product measure), all (n_spaces, n_voxels); `prediction` (n_test_images, n_voxels)
+    float16, and for several spaces `without` (n_spaces, n_test_images, n_voxels), what is predicted
+    without each. NaN where a voxel has no data in some session. Memory of a part: the responses of
+    `VOXELS_PER_CHUNK` voxels, one decomposition, one block of coefficients.
     """
     data = dataset(study, subject)
     if not isinstance(data, Scans):
         raise PhospheneError(
-            f"encode: data.kind is {study.data.kind!r}, expected scans of a whole brain (nsd, laion)."
+            f"encode: data.kind is {study.data.kind!r}, expected scans of a whole brain (nsd, "
+            "laion)."
         )
     artefact = Store(study.root).artefact(encode_recipe(study, subject, model))
     if artefact.done:
@@ -109,7 +111,9 @@ class Voxels:
     covered: NDArray[np.bool_]
 
     def spread(self, values: Floats) -> Floats:
-        """Put values of the covered voxels, (..., v), at their places among all of the block; NaN elsewhere."""
+        """Put values of the covered voxels, (..., v), at their places among all of the block; NaN
+        elsewhere.
+        """
         whole = np.full((*values.shape[:-1], len(self.covered)), np.nan)
         whole[..., self.covered] = values
         return whole
@@ -131,7 +135,9 @@ def read_voxels(study: Study, subject: str, columns: slice) -> Voxels:
 
 @dataclass
 class _Best:
-    """The best mix so far for every voxel, by cross-validation: what it predicts, space by space."""
+    """The best mix so far for every voxel, by cross-validation: what it predicts, space by
+    space.
+    """
 
     score: Floats
     alpha: Floats
@@ -183,7 +189,8 @@ def fit_block(
     ridge_cv: RidgeCV,
     decomposed: Callable[[int], Decomposition],
 ) -> dict[str, Floats]:
-    """Choose mix and penalty for every voxel of a block, predict its responses to the test pictures and score them.
+    """Choose mix and penalty for every voxel of a block, predict its responses to the test pictures
+    and score them.
 
     Parameters
     ----------

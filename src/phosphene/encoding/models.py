@@ -43,7 +43,9 @@ def asked(names: Sequence[str | Feature], joint: bool) -> list[Model]:
 
 
 def denoised(study: Study) -> Study:
-    """The study as its features are computed: with `encode.denoising` in place of `reconstruct.steps`."""
+    """The study as its features are computed: with `encode.denoising` in place of
+    `reconstruct.steps`.
+    """
     steps = study.encode.denoising
     return study.replace("reconstruct.steps", steps) if steps else study
 
@@ -51,9 +53,9 @@ def denoised(study: Study) -> Study:
 def mixes(n_spaces: int, n: int) -> Floats:
     """Shares of the spaces to try, (n_mixes, n_spaces), each row summing to one.
 
-    One space: itself. Two: each alone, then `n` shares evenly spaced in log odds. More: each alone, all but one evenly,
-    all evenly, then `n` drawn from Dirichlet distributions, always the same. A share of 0 leaves a space out, which is
-    what unique variance is measured against.
+    One space: itself. Two: each alone, then `n` shares evenly spaced in log odds. More: each alone,
+    all but one evenly, all evenly, then `n` drawn from Dirichlet distributions, always the same. A
+    share of 0 leaves a space out, which is what unique variance is measured against.
     """
     if n_spaces == 1:
         return np.ones((1, 1))
@@ -69,10 +71,11 @@ def mixes(n_spaces: int, n: int) -> Floats:
 def planned(study: Study, model: LatentDiffusion) -> list[tuple[str, Model]]:
     """The models of the study's analyses (paper, section E), each with the name of its analysis.
 
-    "features": z, c, zc and the controls, each alone; "noise": z and zc together for every strength; "text": zc with
-    the text of another picture and with empty text; "steps": z and zc together along the denoising; "layers": every
-    layer of the U-Net at those steps. With `encode.same_noise` the models of "noise" are repeated with separate noise
-    for each picture, as a control; without it there is no "text", which asks what one noise makes readable.
+    "features": z, c, zc and the controls, each alone; "noise": z and zc together for every
+    strength; "text": zc with the text of another picture and with empty text; "steps": z and zc
+    together along the denoising; "layers": every layer of the U-Net at those steps. With
+    `encode.same_noise` the models of "noise" are repeated with separate noise for each picture, as
+    a control; without it there is no "text", which asks what one noise makes readable.
     """
     settings = study.encode
     found: list[tuple[str, Model]] = []

@@ -1,7 +1,8 @@
 """Maps -> regions with intervals, p by permutation, and which of two models is better where.
 
-Everything here reads what two stages keep of the test pictures, predictions and measurements, a block of voxels at a
-time. Images are resampled, the same ones for all voxels and all models, so that differences are paired.
+Everything here reads what two stages keep of the test pictures, predictions and measurements, a
+block of voxels at a time. Images are resampled, the same ones for all voxels and all models, so
+that differences are paired.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def measured_recipe(study: Study, subject: str) -> Recipe:
 def measured(study: Study, subject: str, compute: Compute) -> Artefact:
     """Keep what every model is tested on.
 
-    Array `test` (n_test_images, n_voxels) float32: responses averaged over repeats, the mean of the training trials
-    taken off; NaN where a voxel has no data in some session.
+    Array `test` (n_test_images, n_voxels) float32: responses averaged over repeats, the mean of the
+    training trials taken off; NaN where a voxel has no data in some session.
     """
     table = betas(study, subject, study.encode.rois, compute)
     assert table is not None
@@ -83,13 +84,14 @@ def statistics_recipe(study: Study, subject: str, model: Model) -> Recipe:
 
 
 def statistics(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:
-    """Summarise the maps of a model by region, and test them by permutation where the study asks for it.
+    """Summarise the maps of a model by region, and test them by permutation where the study asks
+    for it.
 
-    Table `regions`: atlas, region, n_voxels, r (mean over voxels), ci_low, ci_high (95 %, bootstrap over test images),
-    r_of_ceiling, significant (share with q < 0.05), and for several spaces "unique SPACE", "ci_low unique SPACE" and
-    "ci_high unique SPACE". Table `draws`: the bootstrap
-    means, a column "atlas/region" each, the same images in the same rows for every model. Array `p_permuted`
-    (n_voxels,): one-sided, images permuted, where `encode.permutations` is not 0.
+    Table `regions`: atlas, region, n_voxels, r (mean over voxels), ci_low, ci_high (95 %, bootstrap
+    over test images), r_of_ceiling, significant (share with q < 0.05), and for several spaces
+    "unique SPACE", "ci_low unique SPACE" and "ci_high unique SPACE". Table `draws`: the bootstrap
+    means, a column "atlas/region" each, the same images in the same rows for every model. Array
+    `p_permuted` (n_voxels,): one-sided, images permuted, where `encode.permutations` is not 0.
     """
     encode(study, subject, model, compute)
     measured(study, subject, compute)
@@ -144,7 +146,9 @@ def _statistics_part(
 def _unique_intervals(
     study: Study, subject: str, model: Model, regions: pd.DataFrame
 ) -> pd.DataFrame:
-    """Intervals of the unique variance of each space (95 %, bootstrap over test images), a row for each region."""
+    """Intervals of the unique variance of each space (95 %, bootstrap over test images), a row for
+    each region.
+    """
     store = Store(study.root)
     encoded = store.artefact(encode_recipe(study, subject, model))
     truth = store.artefact(measured_recipe(study, subject)).array("test")
@@ -199,8 +203,9 @@ def contrast_recipe(study: Study, subject: str, a: Model, b: Model) -> Recipe:
 def contrast(study: Study, subject: str, a: Model, b: Model, compute: Compute) -> Artefact:
     """Compare two models voxel by voxel: paired bootstrap over the test images.
 
-    Arrays over voxels: `difference` (r of `a` minus r of `b`), `ci_low`, `ci_high` (95 %), `p` (two-sided, from the
-    bootstrap standard error: :func:`phosphene.stats.difference_of_correlations`).
+    Arrays over voxels: `difference` (r of `a` minus r of `b`), `ci_low`, `ci_high` (95 %), `p`
+    (two-sided, from the bootstrap standard error:
+    :func:`phosphene.stats.difference_of_correlations`).
     """
     n = encode(study, subject, a, compute).array("r").shape[0]
     encode(study, subject, b, compute)

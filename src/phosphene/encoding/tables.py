@@ -24,17 +24,18 @@ def maps(study: Study, subject: str, model: Model) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per voxel: x, y, z and labels as the data give them, r, r2, p (one-sided, exact null of a correlation
-        over the test images), q (Benjamini-Hochberg over all voxels), alpha, ceiling (correlation that a perfect model
-        would reach, from ncsnr), r_of_ceiling (r in units of it, NaN where it is low:
-        :func:`phosphene.stats.normalised_correlation`), and for several spaces "unique SPACE", "product SPACE" and
-        "mix SPACE".
+        One row per voxel: x, y, z and labels as the data give them, r, r2, p (one-sided, exact null
+        of a correlation over the test images), q (Benjamini-Hochberg over all voxels), alpha,
+        ceiling (correlation that a perfect model would reach, from ncsnr), r_of_ceiling (r in units
+        of it, NaN where it is low: :func:`phosphene.stats.normalised_correlation`), and for several
+        spaces "unique SPACE", "product SPACE" and "mix SPACE".
     """
     store, data = Store(study.root), dataset(study, subject)
     artefact = store.artefact(encode_recipe(study, subject, model))
     if not artefact.done:
         raise PhospheneError(
-            f"model '{model}' of {subject} is not fitted; `phosphene encode STUDY --features` fits it."
+            f"model '{model}' of {subject} is not fitted; `phosphene encode STUDY --features` "
+            "fits it."
         )
     table = store.artefact(betas_recipe(study, subject, study.encode.rois)).table("voxels")
     n_test = artefact.array("prediction").shape[0]
@@ -56,10 +57,11 @@ def maps(study: Study, subject: str, model: Model) -> pd.DataFrame:
 
 
 def labelled(table: pd.DataFrame, atlases: tuple[str, ...]) -> list[tuple[str, pd.Series]]:
-    """Find the atlases of a study that its voxels have, with the region of every voxel, "" for none.
+    """Find the atlases of a study that its voxels have, with the region of every voxel, "" for
+    none.
 
-    In the first one all voxels have a region: those that it does not name are `ELSEWHERE`. A table without any of them
-    gives one atlas of that single region.
+    In the first one all voxels have a region: those that it does not name are `ELSEWHERE`. A table
+    without any of them gives one atlas of that single region.
     """
     known = [name for name in atlases if name in table]
     if not known:

@@ -1,8 +1,9 @@
 """From the scan's voxels to a map of flattened cortex.
 
-A volume (X, Y, Z) is sampled at three depths of the subject's own cortex, carried to fsaverage and drawn on the flat
-fsaverage5 mesh that nilearn ships; NSD's transform files say where each vertex lies in the scan. A scan without them is
-drawn as slices: its header does not register it with any surface, so a map made from it would be wrong.
+A volume (X, Y, Z) is sampled at three depths of the subject's own cortex, carried to fsaverage and
+drawn on the flat fsaverage5 mesh that nilearn ships; NSD's transform files say where each vertex
+lies in the scan. A scan without them is drawn as slices: its header does not register it with any
+surface, so a map made from it would be wrong.
 """
 
 from phosphene.flatmap.flat import draw, flat_mesh

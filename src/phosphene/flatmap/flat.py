@@ -57,7 +57,10 @@ def draw(
             {name: region[hemisphere] for name, region in outlines.items()}, (N_FSAVERAGE5,)
         )
     drawn = finite_of(np.concatenate([values[hemisphere] for hemisphere in HEMISPHERES]))
-    note = "Flattened cortex of fsaverage. The back of the head is in the middle; dark grey lies in the sulci."
+    note = (
+        "Flattened cortex of fsaverage. The back of the head is in the middle; dark grey lies "
+        "in the sulci."
+    )
     figure, axes, norm = framed(4.3, title, note, scale, drawn)
     for hemisphere, side in HEMISPHERES.items():
         mesh, sulci = flat_mesh(hemisphere)
@@ -88,7 +91,9 @@ def draw(
 
 @lru_cache(maxsize=2)
 def flat_mesh(hemisphere: str) -> tuple[Triangulation, NDArray[np.float32]]:
-    """The flat fsaverage5 mesh at its place in the figure, and how deep its vertices lie in sulci."""
+    """The flat fsaverage5 mesh at its place in the figure, and how deep its vertices lie in
+    sulci.
+    """
     import nibabel as nib
     from matplotlib.tri import Triangulation
     from nilearn.datasets import fetch_surf_fsaverage
@@ -106,7 +111,9 @@ def flat_mesh(hemisphere: str) -> tuple[Triangulation, NDArray[np.float32]]:
 def outline(
     axes: Axes, mesh: Triangulation, name: str, region: NDArray[np.bool_], size: float = 1
 ) -> None:
-    """Draw a region's border where half of a vertex and its neighbours belong to it, its name where it is widest."""
+    """Draw a region's border where half of a vertex and its neighbours belong to it, its name where
+    it is widest.
+    """
     from scipy.spatial import cKDTree
 
     if not region[mesh.triangles].any():

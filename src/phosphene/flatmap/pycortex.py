@@ -1,7 +1,9 @@
-"""Flat maps of a subject of your own pycortex store: hand-cut flattenings, at the resolution of the cortex itself.
+"""Flat maps of a subject of your own pycortex store: hand-cut flattenings, at the resolution of the
+cortex itself.
 
-pycortex (Gao, Huth, Lescroart and Gallant 2015) is optional: ``pip install 'phosphene[flatmaps]'``. Its store holds, by
-subject, surfaces and transforms from scans to them; where it lies stands in pycortex's own options.
+pycortex (Gao, Huth, Lescroart and Gallant 2015) is optional: ``pip install 'phosphene[flatmaps]'``.
+Its store holds, by subject, surfaces and transforms from scans to them; where it lies stands in
+pycortex's own options.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ class Pycortex:
 
 
 class PycortexGround:
-    """What maps are painted on: the subject's own flattened cortex (:class:`phosphene.flatmap.raster.FlatGround`)."""
+    """What maps are painted on: the subject's own flattened cortex
+    (:class:`phosphene.flatmap.raster.FlatGround`).
+    """
 
     flat = True
 
@@ -77,11 +81,15 @@ class PycortexGround:
         return np.dstack([grey, grey, grey, np.isfinite(self._depth)])
 
     def values(self, volume: Floats) -> Floats:
-        """Carry a volume (X, Y, Z) to the pixels: mean over the depths of the cortex that have a value."""
+        """Carry a volume (X, Y, Z) to the pixels: mean over the depths of the cortex that have a
+        value.
+        """
         return self._sampled(volume, thick=DEPTHS)
 
     def labels(self, volume: Floats) -> NDArray[np.int64]:
-        """Carry whole numbers from 1 on, those of the middle of the cortex; 0 where there are none."""
+        """Carry whole numbers from 1 on, those of the middle of the cortex; 0 where there are
+        none.
+        """
         return np.nan_to_num(np.rint(self._sampled(np.nan_to_num(volume), thick=1))).astype(
             np.int64
         )
@@ -143,7 +151,9 @@ def draw_pycortex(
     scale: Scale = PLAIN,
     path: str | Path | None = None,
 ) -> Figure:
-    """Draw a volume (X, Y, Z) on a subject of the pycortex store; the other parameters are those of :func:`show`."""
+    """Draw a volume (X, Y, Z) on a subject of the pycortex store; the other parameters are those of
+    :func:`show`.
+    """
     drawn, ground = finite_of(volume), pycortex_ground(place)
     picture = ground.values(np.asarray(volume, float))
     rows, columns = picture.shape
@@ -164,19 +174,23 @@ def _cortex(place: Pycortex) -> Any:
         import cortex.quickflat
     except ImportError as error:
         raise PhospheneError(
-            f"pycortex could not be imported ({error}); install it with pip install 'phosphene[flatmaps]', or draw "
+            f"pycortex could not be imported ({error}); install it with pip install "
+            "'phosphene[flatmaps]', or draw "
             "on fsaverage, which needs no store"
         ) from error
     known = cortex.db.subjects
     if place.subject not in known:
         raise PhospheneError(
-            f"{cortex.db.filestore}: holds no subject {place.subject!r}, only {', '.join(sorted(known)) or 'none'}; "
-            "import it into pycortex, or set `filestore` in pycortex's options to the store that has it"
+            f"{cortex.db.filestore}: holds no subject {place.subject!r}, only "
+            f"{', '.join(sorted(known)) or 'none'}; "
+            "import it into pycortex, or set `filestore` in pycortex's options to the store that "
+            "has it"
         )
     transforms = dir(known[place.subject].transforms)
     if place.transform not in transforms:
         raise PhospheneError(
-            f"{cortex.db.filestore}: subject {place.subject!r} has no transform {place.transform!r}, only "
+            f"{cortex.db.filestore}: subject {place.subject!r} has no transform "
+            f"{place.transform!r}, only "
             f"{', '.join(transforms) or 'none'}; align the scans with pycortex first"
         )
     return cortex

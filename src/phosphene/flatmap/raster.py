@@ -1,4 +1,6 @@
-"""The flattened cortex as a picture: any number of values, or labels, for every pixel, to be coloured at will."""
+"""The flattened cortex as a picture: any number of values, or labels, for every pixel, to be
+coloured at will.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ class Pixels(NamedTuple):
     Attributes
     ----------
     corners : ndarray of int, (height, width, 3)
-        Vertices of the triangle that a pixel lies in, those of the right hemisphere after those of the left.
+        Vertices of the triangle that a pixel lies in, those of the right hemisphere after those of
+        the left.
     weights : ndarray, (height, width, 3)
         Barycentric coordinates; all 0 outside cortex.
     extent : tuple of float
@@ -75,10 +78,15 @@ def _barycentric(
 
 
 class FlatGround:
-    """What maps of one subject are painted on: cortex laid flat, the left hemisphere on the left."""
+    """What maps of one subject are painted on: cortex laid flat, the left hemisphere on the
+    left.
+    """
 
     flat = True
-    note = "Flattened cortex of fsaverage, the back of the head in the middle; dark grey lies in the sulci."
+    note = (
+        "Flattened cortex of fsaverage, the back of the head in the middle; dark grey lies in "
+        "the sulci."
+    )
 
     def __init__(self, transforms: Transforms) -> None:
         self.transforms = transforms
@@ -94,7 +102,9 @@ class FlatGround:
         return np.dstack([grey, grey, grey, weights.sum(-1) > 0])
 
     def values(self, volume: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Carry a volume (X, Y, Z) to the pixels: NaN where it is, or where most of the nearest vertices have none."""
+        """Carry a volume (X, Y, Z) to the pixels: NaN where it is, or where most of the nearest
+        vertices have none.
+        """
         corners, weights, _ = pixels()
         there = self._vertices(to_native(volume, self.transforms))[corners]
         weights = weights * np.isfinite(there)
@@ -108,7 +118,9 @@ class FlatGround:
         return np.where(total > MOST, mean, np.nan)
 
     def labels(self, volume: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Carry whole numbers from 1 on: for a pixel that of most of the nearest vertices, 0 where they have none."""
+        """Carry whole numbers from 1 on: for a pixel that of most of the nearest vertices, 0 where
+        they have none.
+        """
         corners, weights, _ = pixels()
         there = self._vertices(to_native(volume, self.transforms, "labels"))[corners]
         best, found = np.full(weights.shape[:2], 1e-9), np.zeros(weights.shape[:2], np.int64)

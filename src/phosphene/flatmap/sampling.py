@@ -42,10 +42,11 @@ class Transforms:
     Attributes
     ----------
     layers : dict of ndarray of float32, shape (3, n_vertices, 3)
-        Per hemisphere ("lh", "rh") where the vertices of the subject's own surface lie at 25, 50 and 75 % of the
-        cortical depth: 0-based voxel coordinates (x, y, z), NaN outside the grid.
+        Per hemisphere ("lh", "rh") where the vertices of the subject's own surface lie at 25, 50
+        and 75 % of the cortical depth: 0-based voxel coordinates (x, y, z), NaN outside the grid.
     nearest : dict of ndarray of int64, shape (163842,) or (10242,)
-        Per hemisphere the native vertex (0-based) nearest to each vertex of fsaverage, or of fsaverage5.
+        Per hemisphere the native vertex (0-based) nearest to each vertex of fsaverage, or of
+        fsaverage5.
     """
 
     layers: dict[str, NDArray[np.float32]]
@@ -111,7 +112,8 @@ def _read_layers(paths: Sequence[Path]) -> NDArray[np.float32]:
     for path, layer in zip(paths, layers, strict=True):
         if layer.shape != (*layers[0].shape[:1], 3):
             raise PhospheneError(
-                f"{path}: holds an array of shape {layer.shape}; expected (n_vertices, 3), with the vertices of "
+                f"{path}: holds an array of shape {layer.shape}; expected (n_vertices, 3), with "
+                "the vertices of "
                 f"{paths[0].name}; take all files from one subject"
             )
     coordinates = np.array(layers)
@@ -123,12 +125,14 @@ def _read_nearest(path: Path, n_vertices: int) -> NDArray[np.int64]:
     index = _read_mgz(path)
     if index.shape not in ((N_FSAVERAGE,), (N_FSAVERAGE5,)):
         raise PhospheneError(
-            f"{path}: holds an array of shape {index.shape}; expected {N_FSAVERAGE} vertices of fsaverage or "
+            f"{path}: holds an array of shape {index.shape}; expected {N_FSAVERAGE} vertices of "
+            "fsaverage or "
             f"{N_FSAVERAGE5} of fsaverage5"
         )
     if not ((index >= 1) & (index <= n_vertices) & (index % 1 == 0)).all():
         raise PhospheneError(
-            f"{path}: holds {index.min():g} to {index.max():g}; expected whole numbers from 1 to {n_vertices}, the "
+            f"{path}: holds {index.min():g} to {index.max():g}; expected whole numbers from 1 to "
+            f"{n_vertices}, the "
             "vertices of the subject's own surface; take all files from one subject"
         )
     return index.astype(np.int64) - 1
@@ -145,10 +149,10 @@ def to_native(
         On the grid of `transforms`. Values may be NaN where nothing was measured or computed.
     transforms : Transforms
     kind : {"values", "labels"}
-        "values" are interpolated linearly between those of the eight voxels around a point that are finite, then
-        averaged over the depths that have a value. A point whose own voxel is not finite has none, so values never
-        leave a mask. "labels" are those of the nearest voxel: the label that two depths agree on, else that of the
-        middle depth.
+        "values" are interpolated linearly between those of the eight voxels around a point that are
+        finite, then averaged over the depths that have a value. A point whose own voxel is not
+        finite has none, so values never leave a mask. "labels" are those of the nearest voxel: the
+        label that two depths agree on, else that of the middle depth.
 
     Returns
     -------
@@ -212,7 +216,9 @@ def check_shapes(arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]) -> 
 
 
 def to_fsaverage5(native: Vertices, transforms: Transforms) -> dict[str, NDArray[Any]]:
-    """Carry what :func:`to_native` gave to fsaverage5, from the nearest vertex: "lh" and "rh", shape (10242,)."""
+    """Carry what :func:`to_native` gave to fsaverage5, from the nearest vertex: "lh" and "rh",
+    shape (10242,).
+    """
     return {
         hemisphere: native[hemisphere][index[:N_FSAVERAGE5]]
         for hemisphere, index in transforms.nearest.items()
@@ -220,7 +226,9 @@ def to_fsaverage5(native: Vertices, transforms: Transforms) -> dict[str, NDArray
 
 
 def to_fsaverage(native: Vertices, transforms: Transforms) -> dict[str, NDArray[Any]]:
-    """Carry what :func:`to_native` gave to fsaverage, all vertices that the subject's file names: 163842, or 10242."""
+    """Carry what :func:`to_native` gave to fsaverage, all vertices that the subject's file names:
+    163842, or 10242.
+    """
     return {
         hemisphere: native[hemisphere][index] for hemisphere, index in transforms.nearest.items()
     }
@@ -235,7 +243,8 @@ def to_volume(
     ----------
     values : ndarray, shape (n_voxels,)
     voxels : DataFrame
-        With columns x, y, z, as ``data.voxels(rois)`` gives for the columns of ``data.betas(rois)``.
+        With columns x, y, z, as ``data.voxels(rois)`` gives for the columns of
+        ``data.betas(rois)``.
     shape : (X, Y, Z)
         Grid of the scans: ``data.shape``.
     """

@@ -45,8 +45,8 @@ def show(
     volume : ndarray, shape (X, Y, Z)
         NaN where there is nothing to show.
     transforms : Transforms, Pycortex, path or None
-        What :func:`read_transforms` gave, or the folder that it reads for volumes at 1.8 mm; or a subject of your own
-        pycortex store.
+        What :func:`read_transforms` gave, or the folder that it reads for volumes at 1.8 mm; or a
+        subject of your own pycortex store.
     outlines : dict of ndarray of bool, shape (X, Y, Z)
         Regions by name.
     title : str
@@ -59,7 +59,8 @@ def show(
     Raises
     ------
     PhospheneError
-        When some transforms are there and others are not, when one is damaged, or when there is nothing to show.
+        When some transforms are there and others are not, when one is damaged, or when there is
+        nothing to show.
     """
     for name, region in outlines.items():
         if not np.isin(region, (0, 1)).all():
@@ -71,7 +72,8 @@ def show(
     if isinstance(transforms, str | Path):
         if not Path(transforms).is_dir():
             raise PhospheneError(
-                f"{transforms}: no such folder; give the folder of the transforms, or None for slices"
+                f"{transforms}: no such folder; give the folder of the transforms, or None for "
+                "slices"
             )
         there = any(
             file.is_file()

@@ -38,12 +38,17 @@ def draw_slices(
     path: str | Path | None = None,
     background: NDArray[Any] | None = None,
 ) -> Figure:
-    """Draw up to 12 slices of a volume, z constant in each; the parameters are those of :func:`show`."""
+    """Draw up to 12 slices of a volume, z constant in each; the parameters are those of
+    :func:`show`.
+    """
     check_volume(volume)
     drawn, finite = finite_of(volume), np.isfinite(volume)
     grey = finite if background is None else np.nan_to_num(np.asarray(background, float))
     check_shapes({"background": grey, **outlines}, np.shape(volume))
-    note = "No surface registration was found: these are slices of the scan's own grid, x to the right, y upwards."
+    note = (
+        "No surface registration was found: these are slices of the scan's own grid, x to the "
+        "right, y upwards."
+    )
     filled = np.flatnonzero(finite.any((0, 1)))
     planes = filled[np.unique(np.linspace(0, len(filled) - 1, N_SLICES).round().astype(int))]
     used = (finite | (grey > 0)).any(2)
@@ -88,7 +93,9 @@ def outline_tiles(axes: Axes, name: str, region: NDArray[np.float64], size: floa
 def mosaic(
     planes: NDArray[Any], empty: float, most: int = N_COLUMNS
 ) -> tuple[NDArray[np.float64], int, int]:
-    """Lay out planes (x, y, n) in rows, x to the right and y upwards; returns width and height of a tile too."""
+    """Lay out planes (x, y, n) in rows, x to the right and y upwards; returns width and height of a
+    tile too.
+    """
     n_columns = min(most, planes.shape[2])
     n_rows = -(-planes.shape[2] // n_columns)
     margins = ((1, 1), (1, 2 + planes.shape[1] // 8), (0, n_rows * n_columns - planes.shape[2]))
@@ -112,7 +119,10 @@ class SliceGround:
     """
 
     flat = False
-    note = "No surface registration was found: slices of the scan's own grid, x to the right, y upwards."
+    note = (
+        "No surface registration was found: slices of the scan's own grid, x to the right, y "
+        "upwards."
+    )
 
     def __init__(
         self, mask: NDArray[np.bool_], shown: NDArray[np.bool_], most: int = N_COLUMNS

@@ -60,7 +60,9 @@ def finite_of(values: NDArray[Any]) -> NDArray[Any]:
 def framed(
     height: float, title: str, note: str, scale: Scale, values: NDArray[Any]
 ) -> tuple[Figure, Axes, Normalize]:
-    """A figure with all but the map, whose height is given in inches: title, explanation, colour bar; empty axes."""
+    """A figure with all but the map, whose height is given in inches: title, explanation, colour
+    bar; empty axes.
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure

@@ -1,4 +1,6 @@
-"""Retrieval: how often a decoded embedding finds its own picture among many, and a picture its own brain."""
+"""Retrieval: how often a decoded embedding finds its own picture among many, and a picture its own
+brain.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,13 @@ class Retrieval:
     Attributes
     ----------
     image, brain : float
-        Top-1 accuracy, 0 to 1: of the image given the brain ("image retrieval"), of the brain given the image.
+        Top-1 accuracy, 0 to 1: of the image given the brain ("image retrieval"), of the brain given
+        the image.
     image_ci, brain_ci : (float, float)
         95 % bootstrap intervals over images; NaN when no resample was asked for.
     per_image : ndarray of float64, (n, 2)
-        Share of candidate sets in which each image was retrieved (column 0), and its brain (column 1); NaN where an
-        image was in no set.
+        Share of candidate sets in which each image was retrieved (column 0), and its brain (column
+        1); NaN where an image was in no set.
     n_candidates : int
         Size of a candidate set, its own included.
     chance : float
@@ -49,7 +52,8 @@ def retrieval(
     n_bootstrap: int = 2000,
     rng: np.random.Generator | int = 0,
 ) -> Retrieval:
-    """Top-1 retrieval by cosine similarity within random sets of images, in both directions (MindEye).
+    """Top-1 retrieval by cosine similarity within random sets of images, in both directions
+    (MindEye).
 
     Parameters
     ----------
@@ -60,8 +64,8 @@ def retrieval(
     n_candidates : int
         Images in a set; all n where there are fewer.
     repeats : int or None
-        Number of random sets: every image of a set is looked for within it, as MindEye does. None gives what endless
-        repeats would, without randomness.
+        Number of random sets: every image of a set is looked for within it, as MindEye does. None
+        gives what endless repeats would, without randomness.
     n_bootstrap : int
         Resamples for the intervals; 0 leaves them out (NaN).
     rng : Generator or int
@@ -75,14 +79,16 @@ def retrieval(
     Raises
     ------
     PhospheneError
-        When shapes do not match, there are fewer than two images or features, or no set of two can be drawn.
+        When shapes do not match, there are fewer than two images or features, or no set of two can
+        be drawn.
 
     Notes
     -----
-    - Of k candidates that tie (to 1e-10) at the top each is right with 1 / k. Undefined similarities (NaN, a zero
-      vector) lose, as what is looked for and as what it is compared with.
-    - Intervals: an image counts as what is looked for and as a distractor of all others. Its whole influence is
-      n - 1 times what the accuracy of endless repeats changes by without it (jackknife); influences are resampled.
+    - Of k candidates that tie (to 1e-10) at the top each is right with 1 / k. Undefined
+      similarities (NaN, a zero vector) lose, as what is looked for and as what it is compared with.
+    - Intervals: an image counts as what is looked for and as a distractor of all others. Its whole
+      influence is n - 1 times what the accuracy of endless repeats changes by without it
+      (jackknife); influences are resampled.
     """
     recon, original = checked(predicted, true)
     n = len(original)
@@ -126,7 +132,9 @@ def _accuracy(
 
 
 def _rivals(similarity: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which other columns are better than a row's own, and which are as good; undefined similarities lose."""
+    """Which other columns are better than a row's own, and which are as good; undefined
+    similarities lose.
+    """
     own = np.diagonal(similarity)[:, None]
     equal = own == similarity
     better = ~(own > similarity) & ~equal
@@ -138,10 +146,12 @@ def _rivals(similarity: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray
 def _chance_to_win(
     better: NDArray[np.int64], equal: NDArray[np.int64], others: int, size: int
 ) -> NDArray[np.float64]:
-    """Probability to come out on top of a set of `size` with random ones out of `others`, by the number of rivals.
+    """Probability to come out on top of a set of `size` with random ones out of `others`, by the
+    number of rivals.
 
-    With b better ones it is that none is drawn, C(others - b, size - 1) / C(others, size - 1). One of t + 1 equal ones
-    is as often before all the others as behind u of them, u = 0 to t: the mean over b to b + t.
+    With b better ones it is that none is drawn, C(others - b, size - 1) / C(others, size - 1). One
+    of t + 1 equal ones is as often before all the others as behind u of them, u = 0 to t: the mean
+    over b to b + t.
     """
     left = np.arange(others, 0, -1)
     none_drawn = np.cumprod(np.append(1.0, np.maximum(left - (size - 1), 0) / left))

@@ -1,4 +1,6 @@
-"""How alike every reconstruction is to every original: small (n, n) matrices out of large features, read in blocks."""
+"""How alike every reconstruction is to every original: small (n, n) matrices out of large features,
+read in blocks.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,16 @@ def correlations(features_recon: ArrayLike, features_original: ArrayLike) -> NDA
     Parameters
     ----------
     features_recon : array_like, (n, d) or (n, s, d)
-        Features of the reconstructions, with s pictures per image. Any float type, memory-mapped or not.
+        Features of the reconstructions, with s pictures per image. Any float type, memory-mapped or
+        not.
     features_original : array_like, (n, d)
         Features of the pictures shown, in the same order.
 
     Returns
     -------
     ndarray of float64, (s, n, n)
-        Rows are reconstructions, columns originals; s is 1 for (n, d). NaN where undefined: NaN or infinite features,
-        a constant picture.
+        Rows are reconstructions, columns originals; s is 1 for (n, d). NaN where undefined: NaN or
+        infinite features, a constant picture.
 
     Raises
     ------
@@ -41,7 +44,8 @@ def correlations(features_recon: ArrayLike, features_original: ArrayLike) -> NDA
 
     Notes
     -----
-    Features are read twice, in blocks: beside the inputs and the result it takes about 0.1 MB per image.
+    Features are read twice, in blocks: beside the inputs and the result it takes about 0.1 MB per
+    image.
     """
     recon, original = checked(features_recon, features_original)
     return products(recon, original, centred=True)
@@ -55,9 +59,10 @@ def choose(r: ArrayLike, rule: Rule, chosen: ArrayLike | None = None) -> NDArray
     r : array_like, (s, n, n)
         What :func:`correlations` gives.
     rule : {"mean", "single", "decoded", "oracle"}
-        ``mean``: correlations averaged over samples (Takagi & Nishimoto). ``single``: the first sample of every image.
-        ``decoded``: the sample that `chosen` names, picked by what was decoded from the brain. ``oracle``: the sample
-        closest to its own original; it looks at the answer, so it is an upper bound and no result.
+        ``mean``: correlations averaged over samples (Takagi & Nishimoto). ``single``: the first
+        sample of every image. ``decoded``: the sample that `chosen` names, picked by what was
+        decoded from the brain. ``oracle``: the sample closest to its own original; it looks at the
+        answer, so it is an upper bound and no result.
     chosen : array_like of int, (n,), optional
         Sample of every image; only ``decoded`` reads it.
 
@@ -69,7 +74,8 @@ def choose(r: ArrayLike, rule: Rule, chosen: ArrayLike | None = None) -> NDArray
     Raises
     ------
     PhospheneError
-        When the rule is unknown, `r` is not (s, n, n), or `chosen` does not name a sample for every image.
+        When the rule is unknown, `r` is not (s, n, n), or `chosen` does not name a sample for every
+        image.
     """
     samples: NDArray[np.float64] = np.asarray(r, dtype=np.float64)
     if samples.ndim != 3 or samples.shape[1] != samples.shape[2] or not samples.shape[0]:
@@ -99,7 +105,8 @@ def _picked(chosen: ArrayLike | None, samples: NDArray[np.float64]) -> NDArray[n
     if picked.shape == (n,) and picked.dtype.kind in "iu":
         found = f"{picked.min()} to {picked.max()}"
     raise PhospheneError(
-        f"choose: rule 'decoded' needs chosen, a sample from 0 to {s - 1} for each of the {n} images, found {found}."
+        f"choose: rule 'decoded' needs chosen, a sample from 0 to {s - 1} for each of the {n} "
+        f"images, found {found}."
     )
 
 
@@ -117,20 +124,24 @@ def checked(
         or not recon.shape[1]
     ):
         raise PhospheneError(
-            "identification: features must be (n, d) or (n, samples, d) for reconstructions and (n, d) for "
+            "identification: features must be (n, d) or (n, samples, d) for reconstructions and "
+            "(n, d) for "
             f"originals, found {np.shape(features_recon)} and {original.shape}."
         )
     if min(original.shape) < 2:
         raise PhospheneError(
-            f"identification: at least two images and two features are needed, found {original.shape}."
+            "identification: at least two images and two features are needed, found "
+            f"{original.shape}."
         )
     return recon, original
 
 
 def mean_correlations(recon: NDArray[Any], original: NDArray[Any]) -> NDArray[np.float64]:
-    """(n, n) correlations of reconstructions (rows) with originals (columns), averaged over samples.
+    """(n, n) correlations of reconstructions (rows) with originals (columns), averaged over
+    samples.
 
-    The mean over samples of r is linear in the standardised samples, so they are averaged before the one product.
+    The mean over samples of r is linear in the standardised samples, so they are averaged before
+    the one product.
     """
     n, n_samples, _ = recon.shape
     r = np.zeros((n, n))
@@ -144,7 +155,9 @@ def mean_correlations(recon: NDArray[Any], original: NDArray[Any]) -> NDArray[np
 
 
 def products(recon: NDArray[Any], original: NDArray[Any], *, centred: bool) -> NDArray[np.float64]:
-    """(s, n, n) correlations, or cosines where not centred, of reconstructions (rows) with originals (columns)."""
+    """(s, n, n) correlations, or cosines where not centred, of reconstructions (rows) with
+    originals (columns).
+    """
     n, n_samples, _ = recon.shape
     r = np.zeros((n_samples, n, n))
     for right, lefts in _standardised(recon, original, centred=centred):
@@ -156,9 +169,11 @@ def products(recon: NDArray[Any], original: NDArray[Any], *, centred: bool) -> N
 def _standardised(
     recon: NDArray[Any], original: NDArray[Any], *, centred: bool
 ) -> Iterator[tuple[NDArray[np.float64], Iterator[NDArray[np.float64]]]]:
-    """Blocks of features, of length 1 over all blocks: those of the originals and, one by one, of each sample.
+    """Blocks of features, of length 1 over all blocks: those of the originals and, one by one, of
+    each sample.
 
-    Every array is overwritten by the next of its kind: memory that is new for each would cost more than the arithmetic.
+    Every array is overwritten by the next of its kind: memory that is new for each would cost more
+    than the arithmetic.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         of_original = _moments(original, centred)
@@ -187,7 +202,8 @@ def _blocks(d: int) -> list[slice]:
 
 
 def _moments(features: NDArray[Any], centred: bool) -> Moments:
-    """Mean and norm of the deviations of each feature vector, (n, 1) each; the norm is NaN for a constant one.
+    """Mean and norm of the deviations of each feature vector, (n, 1) each; the norm is NaN for a
+    constant one.
 
     Without centring the mean is 0 and the norm that of the vector itself, NaN for a zero one.
     """

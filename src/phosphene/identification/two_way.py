@@ -1,4 +1,6 @@
-"""Two-way identification: whether a reconstruction is closer to its own original than to another picture's."""
+"""Two-way identification: whether a reconstruction is closer to its own original than to another
+picture's.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ class Identification:
     accuracy : float
         Mean of ``per_image``, 0 to 1; chance is 0.5. NaN where no image has a distractor.
     per_image : ndarray of float64, (n,)
-        Share of won comparisons of each image against its distractors; NaN for an image that has none.
+        Share of won comparisons of each image against its distractors; NaN for an image that has
+        none.
     ci : (float, float)
         95 % studentised bootstrap interval over images; NaN when no resample was asked for.
     p : float
@@ -60,13 +63,14 @@ def two_way_identification(
     Parameters
     ----------
     features_recon : array_like, (n, d) or (n, s, d)
-        Features of the reconstructions. With s pictures per image their s correlations are averaged, then compared.
+        Features of the reconstructions. With s pictures per image their s correlations are
+        averaged, then compared.
     features_original : array_like, (n, d)
         Features of the pictures shown, in the same order.
     direction : {"takagi2023", "braindiffuser"}
         ``takagi2023``: the original is fixed, distractors are the other reconstructions:
-        r(original_i, recon_i) > r(original_i, recon_j). ``braindiffuser``: the reconstruction is fixed, distractors
-        are the other originals: r(recon_i, original_i) > r(recon_i, original_j).
+        r(original_i, recon_i) > r(original_i, recon_j). ``braindiffuser``: the reconstruction is
+        fixed, distractors are the other originals: r(recon_i, original_i) > r(recon_i, original_j).
     n_bootstrap, n_permutations : int
         Resamples for the interval and permutations for p; 0 leaves that one out (NaN).
     rng : Generator or int
@@ -80,19 +84,24 @@ def two_way_identification(
     Raises
     ------
     PhospheneError
-        When shapes do not match, there are fewer than two images or features, or the direction is unknown.
+        When shapes do not match, there are fewer than two images or features, or the direction is
+        unknown.
 
     Notes
     -----
-    - Ties (to 1e-10) count half. A comparison with an undefined correlation on *either* side (NaN or infinite features,
-      a constant picture; one such sample of s is enough) counts as lost, two undefined ones too: a failure never helps.
-    - Interval: the n(n - 1) comparisons share images, so *images* are resampled, each with its row and its column of
-      comparisons. An image drawn c_i times gives the accuracy sum c_i c_j w_ij / sum c_i c_j over i != j, where w_ij is
-      the outcome of image i against distractor j; copies of one image are never compared with each other.
-      Studentised: each resample's distance from the accuracy is divided by its own standard error, because resamples
-      of an accuracy near 1 that lost little also spread little; percentiles alone cover 82 to 93 % there. Where nothing
-      was lost the interval has no width: these images say nothing about how seldom a comparison is lost.
-    - p: the pairing of brains and images is permuted; ``(1 + #{permuted >= observed}) / (1 + n_permutations)``.
+    - Ties (to 1e-10) count half. A comparison with an undefined correlation on *either* side (NaN
+      or infinite features, a constant picture; one such sample of s is enough) counts as lost, two
+      undefined ones too: a failure never helps.
+    - Interval: the n(n - 1) comparisons share images, so *images* are resampled, each with its row
+      and its column of comparisons. An image drawn c_i times gives the accuracy sum c_i c_j w_ij /
+      sum c_i c_j over i != j, where w_ij is the outcome of image i against distractor j; copies of
+      one image are never compared with each other. Studentised: each resample's distance from the
+      accuracy is divided by its own standard error, because resamples of an accuracy near 1 that
+      lost little also spread little; percentiles alone cover 82 to 93 % there. Where nothing was
+      lost the interval has no width: these images say nothing about how seldom a comparison is
+      lost.
+    - p: the pairing of brains and images is permuted; ``(1 + #{permuted >= observed}) / (1 +
+      n_permutations)``.
     - Memory: about 50 n² bytes beside the inputs, which are read in blocks of features.
     """
     recon, original = checked(features_recon, features_original)
@@ -120,12 +129,13 @@ def identify(
     Parameters
     ----------
     r : array_like, (n, n)
-        Similarity, larger is closer, of reconstructions (rows) with originals (columns), own pairs on the diagonal.
+        Similarity, larger is closer, of reconstructions (rows) with originals (columns), own pairs
+        on the diagonal.
     direction : {"takagi2023", "braindiffuser"}
         What is fixed, see :func:`two_way_identification`.
     among : array_like of bool, (n, n), optional
-        ``among[i, j]``: picture j may be a distractor of image i, for example because it shows the same category.
-        The diagonal is not read. All others where not given.
+        ``among[i, j]``: picture j may be a distractor of image i, for example because it shows the
+        same category. The diagonal is not read. All others where not given.
     n_bootstrap, n_permutations : int
         Resamples for the interval and permutations for p; 0 leaves that one out (NaN).
     rng : Generator or int
@@ -143,10 +153,11 @@ def identify(
 
     Notes
     -----
-    Ties, NaN, interval and p as in :func:`two_way_identification`. With `among` every image that has distractors counts
-    the same, however many it has, in the accuracy and (as weights 1 / #distractors of i on w_ij) in the interval; and
-    images change places only within connected parts of `among`, within categories for example: the p of a decoder that
-    knows the category and nothing else is uniform.
+    Ties, NaN, interval and p as in :func:`two_way_identification`. With `among` every image that
+    has distractors counts the same, however many it has, in the accuracy and (as weights 1 /
+    #distractors of i on w_ij) in the interval; and images change places only within connected parts
+    of `among`, within categories for example: the p of a decoder that knows the category and
+    nothing else is uniform.
     """
     _check_direction(direction)
     similarity = np.asarray(r, dtype=np.float64).round(TIE_DECIMALS)
@@ -202,10 +213,11 @@ def _mask(among: ArrayLike, n: int) -> NDArray[np.bool_]:
 
 
 def _twice_wins(r: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Entry (i, j): twice the number of comparisons that candidate j wins within row i, ties counted half.
+    """Entry (i, j): twice the number of comparisons that candidate j wins within row i, ties
+    counted half.
 
-    Its diagonal is the observed result and any other pairing is read off it, which makes permutations nearly free.
-    Doubled to stay in exact integers.
+    Its diagonal is the observed result and any other pairing is read off it, which makes
+    permutations nearly free. Doubled to stay in exact integers.
     """
     wins = np.zeros(r.shape, dtype=np.int64)
     for i, row in enumerate(r):
@@ -216,7 +228,9 @@ def _twice_wins(r: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _outcomes(r: NDArray[np.float64]) -> NDArray[np.float64]:
-    """w_ij: 1, 1/2 or 0 as image i wins, ties or loses against distractor j; zero on the diagonal."""
+    """w_ij: 1, 1/2 or 0 as image i wins, ties or loses against distractor j; zero on the
+    diagonal.
+    """
     own = np.diagonal(r)[:, None]
     outcomes = np.asarray((own > r) + 0.5 * (own == r), dtype=np.float64)
     np.fill_diagonal(outcomes, 0)
@@ -229,7 +243,9 @@ def _bootstrap_ci(
     n_bootstrap: int,
     generator: np.random.Generator,
 ) -> tuple[float, float]:
-    """Studentised bootstrap (bootstrap-t; Efron & Tibshirani 1993, section 12.5) over images, within 0 to 1."""
+    """Studentised bootstrap (bootstrap-t; Efron & Tibshirani 1993, section 12.5) over images,
+    within 0 to 1.
+    """
     n, draws = len(outcomes), []
     for start in range(0, n_bootstrap, _RESAMPLES_PER_BLOCK):
         size = min(_RESAMPLES_PER_BLOCK, n_bootstrap - start)
@@ -253,9 +269,10 @@ def _accuracy_and_error(
 ) -> NDArray[np.float64]:
     """Accuracy and its standard error, (2, b), when each image is there so many times, (b, n).
 
-    With A = sum c_i c_j m_ij w_ij and B = sum c_i c_j m_ij (w the outcomes, m the weights, 1 where not given) the
-    accuracy is A / B and its derivative by c_i, the influence of image i as what is identified and as a distractor,
-    is (sum_j c_j (m_ij w_ij + m_ji w_ji) - A / B sum_j c_j (m_ij + m_ji)) / B (infinitesimal jackknife).
+    With A = sum c_i c_j m_ij w_ij and B = sum c_i c_j m_ij (w the outcomes, m the weights, 1 where
+    not given) the accuracy is A / B and its derivative by c_i, the influence of image i as what is
+    identified and as a distractor, is (sum_j c_j (m_ij w_ij + m_ji w_ji) - A / B sum_j c_j (m_ij +
+    m_ji)) / B (infinitesimal jackknife).
     """
     n = len(outcomes)
     weighted = outcomes if weights is None else outcomes * weights
@@ -304,7 +321,9 @@ def _pairing(parts: NDArray[np.int32], generator: np.random.Generator) -> NDArra
 def _twice_wins_among(
     r: NDArray[np.float64], mask: NDArray[np.bool_], parts: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """As `_twice_wins`, candidate j against the distractors of j only; zero for pairs from different parts."""
+    """As `_twice_wins`, candidate j against the distractors of j only; zero for pairs from
+    different parts.
+    """
     wins = np.zeros(r.shape, dtype=np.int64)
     for part in np.flatnonzero(np.bincount(parts) > 1):
         members = np.flatnonzero(parts == part)

@@ -1,7 +1,8 @@
 """A frozen latent diffusion model: photographs to z, captions to c, and (z, c) back to pictures.
 
-The same code drives the small model that ships with the package and Stable Diffusion 1.4, because both are the same
-diffusers and transformers classes. Latents and contexts go in and out as plain rows, float32 (n, d).
+The same code drives the small model that ships with the package and Stable Diffusion 1.4, because
+both are the same diffusers and transformers classes. Latents and contexts go in and out as plain
+rows, float32 (n, d).
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from phosphene.ldm.running import (
 )
 from phosphene.ldm.sampling import NoiseSchedule, Sampler, ddim
 
-# Latent pixels and captions that go through a network together: on a CPU part of the results' bits, so no settings.
+# Latent pixels and captions that go through a network together: on a CPU part of the results' bits,
+# so no settings.
 CPU_PIXELS, CAPTIONS = 2048, 8
 # On a GPU the autoencoder's, and the most that are denoised together.
 GPU_PIXELS, GPU_PIXELS_DENOISED = 2 * 64 * 64, 32 * 64 * 64
@@ -69,8 +71,8 @@ class LatentDiffusion:
     def __init__(
         self, vae: Any, unet: Any, text: Any, tokenizer: Any, schedule: NoiseSchedule
     ) -> None:
-        # Only the U-Net, where the time goes, may be of half precision: the autoencoders of some models overflow in it,
-        # and z and c are what regressions aim at.
+        # Only the U-Net, where the time goes, may be of half precision: the autoencoders of some
+        # models overflow in it, and z and c are what regressions aim at.
         self.device = unet.device
         self.dtype = unet.dtype
         # the faster one; group norms of PyTorch rearrange channels_last on a GPU
@@ -94,11 +96,13 @@ class LatentDiffusion:
         Parameters
         ----------
         name : str or Path
-            "bundled", a folder in diffusers' format, a hub id in the local Hugging Face cache (such as
-            "CompVis/stable-diffusion-v1-4"), or a .safetensors or .ckpt file of Stable Diffusion 1.x or 2.x.
+            "bundled", a folder in diffusers' format, a hub id in the local Hugging Face cache (such
+            as "CompVis/stable-diffusion-v1-4"), or a .safetensors or .ckpt file of Stable Diffusion
+            1.x or 2.x.
         device : str
-            "auto" takes a GPU when there is one; else any torch device. Worker processes share out several GPUs
-            (:func:`~phosphene.ldm.running.own_device`). On a GPU the U-Net is float16, all else float32.
+            "auto" takes a GPU when there is one; else any torch device. Worker processes share out
+            several GPUs (:func:`~phosphene.ldm.running.own_device`). On a GPU the U-Net is float16,
+            all else float32.
 
         Raises
         ------
@@ -111,17 +115,23 @@ class LatentDiffusion:
         return cls(found.vae, found.unet, found.text, found.tokenizer, schedule)
 
     def latent_shape(self, size: int = 0) -> tuple[int, int, int]:
-        """Shape (channels, height, width) of the latent of a picture of side `size` (0: the model's own)."""
+        """Shape (channels, height, width) of the latent of a picture of side `size` (0: the model's
+        own).
+        """
         side = (size or self.size) // self.factor
         return self.vae.config.latent_channels, side, side
 
     def compile(self) -> None:
-        """Let torch compile the U-Net: minutes at the first call, then faster on a GPU; the last bits change."""
+        """Let torch compile the U-Net: minutes at the first call, then faster on a GPU; the last
+        bits change.
+        """
         if self.unet._compiled_call_impl is None:
             self.unet.compile()
 
     def batch(self, wanted: int = 0) -> int:
-        """Count the pictures to denoise together: on a CPU always the same; on a GPU `wanted`, or what fits (0)."""
+        """Count the pictures to denoise together: on a CPU always the same; on a GPU `wanted`, or
+        what fits (0).
+        """
         if self.device.type == "cpu":
             return self._block(self.latent_shape())
         return wanted or self._fitting
@@ -138,7 +148,8 @@ class LatentDiffusion:
         )
 
     def _block(self, shape: tuple[int, ...]) -> int:
-        """Count the pictures, with latents of this shape, that always go through a network together.
+        """Count the pictures, with latents of this shape, that always go through a network
+        together.
 
         Memory is bounded so, and on a CPU results are equal bit by bit whatever the batch.
         """
@@ -168,7 +179,8 @@ class LatentDiffusion:
         side = round((z.shape[1] / channels) ** 0.5)
         if channels * side * side != z.shape[1]:
             raise PhospheneError(
-                f"latents: found rows of {z.shape[1]} numbers, expected {channels} x side x side for this model."
+                f"latents: found rows of {z.shape[1]} numbers, expected {channels} x side x side "
+                "for this model."
             )
         return channels, side, side
 
@@ -183,12 +195,14 @@ class LatentDiffusion:
         images : ndarray of uint8, shape (n, height, width, 3)
             Resized (Lanczos) to `size` pixels first; 0 means the model's own side.
         sample_seeds : sequence of int, optional
-            One for each image: a sample of the posterior, as in the paper's released code, in place of its mean.
+            One for each image: a sample of the posterior, as in the paper's released code, in place
+            of its mean.
 
         Returns
         -------
         ndarray of float32, shape (n, d)
-            Posterior means, scaled by the model's scaling factor (paper, section B: d = 6,400 at 320 pixels).
+            Posterior means, scaled by the model's scaling factor (paper, section B: d = 6,400 at
+            320 pixels).
         """
         shape = self.latent_shape(size)
         pixels = torch.from_numpy(resize(images, size or self.size).copy()).to(self.device)
@@ -208,13 +222,16 @@ class LatentDiffusion:
     def latent_to_image(self, z: Rows, sampler: Sampler = "consistent") -> Pictures:
         """Decode latents, float32 (n, d), to pictures, uint8 (n, height, width, 3).
 
-        Grey levels are rounded to the nearest; with `sampler` "paper" down, as in the released code.
+        Grey levels are rounded to the nearest; with `sampler` "paper" down, as in the released
+        code.
         """
         checked_finite(z, "found latents", "compute them again")
         return self._pictures(self._tensor(z, self._grid(z)), sampler)()
 
     def _pictures(self, latents: Tensor, sampler: Sampler) -> Callable[[], Pictures]:
-        """Decode latents; what is returned waits for the pictures, so that a GPU can go on meanwhile."""
+        """Decode latents; what is returned waits for the pictures, so that a GPU can go on
+        meanwhile.
+        """
         finite = torch.ones((), dtype=torch.bool, device=self.device)
 
         def whole(some: Tensor) -> Tensor:
@@ -271,14 +288,16 @@ class LatentDiffusion:
         for k, group in enumerate(captions):
             if isinstance(group, str) or not len(group):
                 raise PhospheneError(
-                    f"captions: found {group!r} for image {k}, expected a list of one or more sentences, such as "
+                    f"captions: found {group!r} for image {k}, expected a list of one or more "
+                    "sentences, such as "
                     '["a red cat"].'
                 )
         flat = [caption for group in captions for caption in group]
         longer = sum(len(ids) > self.context_shape[0] for ids in self.token_ids(flat))
         if longer:
             warnings.warn(
-                f"{longer} of {len(flat)} captions are longer than the {self.context_shape[0]} tokens that the text "
+                f"{longer} of {len(flat)} captions are longer than the {self.context_shape[0]} "
+                "tokens that the text "
                 "encoder of this model reads; what is beyond is ignored.",
                 stacklevel=3,  # the call under torch's inference mode
             )
@@ -330,9 +349,11 @@ class LatentDiffusion:
         guidance : float
             Weight of the context against the empty prompt (classifier-free guidance).
         seeds : sequence of int
-            One per picture; a picture depends on its own seed alone, not on its neighbours in the batch.
+            One per picture; a picture depends on its own seed alone, not on its neighbours in the
+            batch.
         sampler : str
-            "consistent", or "paper": noise and rounding as in the released code (:meth:`NoiseSchedule.of`).
+            "consistent", or "paper": noise and rounding as in the released code
+            (:meth:`NoiseSchedule.of`).
 
         Returns
         -------
@@ -340,7 +361,8 @@ class LatentDiffusion:
 
         Examples
         --------
-        Mode ``text``: a prompt, such as a decoded caption, for each image, from noise (`z` None) or from latents.
+        Mode ``text``: a prompt, such as a decoded caption, for each image, from noise (`z` None) or
+        from latents.
 
         >>> c = model.text_to_context([["a red cat"], ["a blue house"]])  # doctest: +SKIP
         >>> pictures = model.denoise(z, c, strength=0.8, seeds=[1, 2])  # doctest: +SKIP
@@ -360,7 +382,9 @@ class LatentDiffusion:
         seeds: Sequence[int],
         sampler: Sampler = "consistent",
     ) -> Callable[[], Pictures]:
-        """Start :meth:`denoise`: a GPU goes on by itself; calling what is returned waits for the pictures."""
+        """Start :meth:`denoise`: a GPU goes on by itself; calling what is returned waits for the
+        pictures.
+        """
         checked_finite(c, "found contexts", "compute them again")
         if z is not None:
             checked_finite(z, "found latents", "compute them again")
@@ -382,7 +406,8 @@ class LatentDiffusion:
         """Noise latents and denoise them, (n, channels, height, width)."""
         if not len(seeds) == len(c) == len(c if z is None else z):
             raise PhospheneError(
-                f"denoise: found {len(seeds)} seeds for {len(c)} contexts, expected one for each row."
+                f"denoise: found {len(seeds)} seeds for {len(c)} contexts, expected one for each "
+                "row."
             )
         schedule, shape = self.schedule.of(sampler), self.latent_shape()
         x, share = self._noise(seeds, shape), 1.0 if z is None else strength
@@ -392,18 +417,22 @@ class LatentDiffusion:
         def run(x: Tensor, context: Tensor) -> Tensor:
             return ddim(self._guided(context, guidance), x, schedule, steps, share)
 
-        # on a GPU all rows together: a full block where few are left would cost time and win nothing
+        # on a GPU all rows together: a full block where few are left would cost time and win
+        # nothing
         size = self._block(shape) if self.device.type == "cpu" else 0
         return in_blocks(run, size, x, self._tensor(c, self.context_shape))
 
     def _guided(self, context: Tensor, guidance: float) -> Callable[[Tensor, int], Tensor]:
-        """Predict with and without the context in one call, and step past the difference; guidance 1 needs no other."""
+        """Predict with and without the context in one call, and step past the difference; guidance
+        1 needs no other.
+        """
         contexts = [context] if guidance == 1 else [self.empty_context.expand_as(context), context]
         together = torch.cat(contexts).to(self.dtype)
 
         def predict(x: Tensor, t: int) -> Tensor:
             repeated = torch.cat([x] * len(contexts)).to(self.dtype, memory_format=self._layout)
-            # a tensor, since compiled code would be made anew for every number; filled on the device, which goes on
+            # a tensor, since compiled code would be made anew for every number; filled on the
+            # device, which goes on
             timestep = torch.full((), t, dtype=torch.int64, device=self.device)
             predicted: Tensor = self.unet(repeated, timestep, together).sample.float()
             if guidance == 1:

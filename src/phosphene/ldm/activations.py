@@ -1,7 +1,9 @@
-"""What goes on inside a model while it denoises: latents and activations of U-Net blocks at chosen steps.
+"""What goes on inside a model while it denoises: latents and activations of U-Net blocks at chosen
+steps.
 
-Activations are narrowed as soon as a block has given them, so that those of one batch are all that is ever held at full
-width. In Stable Diffusion 1.4 at 512 x 512 pixels a block gives, per picture and step (numbers):
+Activations are narrowed as soon as a block has given them, so that those of one batch are all that
+is ever held at full width. In Stable Diffusion 1.4 at 512 x 512 pixels a block gives, per picture
+and step (numbers):
 
 =======  ===============  =========    =====  ===============  =========
 down0    320 x 32 x 32      327,680    up0    1280 x 16 x 16     327,680
@@ -38,7 +40,9 @@ LATENT = "latent"
 
 @dataclass(frozen=True)
 class Denoising:
-    """How latents are noised and denoised again; see :meth:`phosphene.ldm.LatentDiffusion.denoise`."""
+    """How latents are noised and denoised again; see
+    :meth:`phosphene.ldm.LatentDiffusion.denoise`.
+    """
 
     strength: float = 0.8
     steps: int = 50
@@ -89,14 +93,17 @@ def record(
     ----------
     model : LatentDiffusion
     z : ndarray of float32, shape (n, d)
-        Latents at the model's own size; ``model.batch()`` rows at a time are what memory was measured for.
+        Latents at the model's own size; ``model.batch()`` rows at a time are what memory was
+        measured for.
     c : ndarray of float32, shape (n, tokens * width)
     seeds : sequence of int
-        One per picture, as :meth:`~phosphene.ldm.LatentDiffusion.denoise` takes them: equal seeds, equal noise.
+        One per picture, as :meth:`~phosphene.ldm.LatentDiffusion.denoise` takes them: equal seeds,
+        equal noise.
     how : Denoising
     wanted : collection of (str, int)
-        ``("latent", k)`` is the latent after step k, ``("mid", k)`` what that block gives in step k for the context
-        (of the two halves of guidance the conditional one). Steps after the last one wanted are not made.
+        ``("latent", k)`` is the latent after step k, ``("mid", k)`` what that block gives in step k
+        for the context (of the two halves of guidance the conditional one). Steps after the last
+        one wanted are not made.
     keep : int
         Wider rows are narrowed to `keep` numbers (:func:`narrow`).
 
@@ -169,12 +176,14 @@ def _watching(
 
 
 def narrow(values: Tensor, keep: int) -> Tensor:
-    """Narrow rows to `keep` numbers whose dot products are, up to one factor, close to those of the whole rows.
+    """Narrow rows to `keep` numbers whose dot products are, up to one factor, close to those of the
+    whole rows.
 
-    Every number is the sum of about d / keep numbers of the row with random signs, divided by sqrt(d / keep): a sparse
-    random projection (Charikar et al. 2002, with buckets of equal size). The dot product of two rows a and b, times
-    d / keep, is right on average and has a standard deviation of about ``|a| |b| / sqrt(keep)``: 0.4 % at 65,536.
-    Draws depend on d and `keep` alone, so that all pictures, subjects and machines have the same.
+    Every number is the sum of about d / keep numbers of the row with random signs, divided by
+    sqrt(d / keep): a sparse random projection (Charikar et al. 2002, with buckets of equal size).
+    The dot product of two rows a and b, times d / keep, is right on average and has a standard
+    deviation of about ``|a| |b| / sqrt(keep)``: 0.4 % at 65,536. Draws depend on d and `keep`
+    alone, so that all pictures, subjects and machines have the same.
 
     Parameters
     ----------
@@ -197,7 +206,9 @@ def narrow(values: Tensor, keep: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _draw(d: int, keep: int, device: str) -> tuple[Tensor, Tensor]:
-    """Order in which numbers are dealt to sums, and their signs; 0 where they do not come out even."""
+    """Order in which numbers are dealt to sums, and their signs; 0 where they do not come out
+    even.
+    """
     draw, padded = rng(0, "narrow", d, keep), -(-d // keep) * keep
     order, signs = np.zeros(padded, np.int32), np.zeros(padded, np.float32)
     order[:d] = draw.permutation(d)

@@ -28,7 +28,8 @@ def check_captions(
     Raises
     ------
     PhospheneError
-        When two images have different captions but what is left of them is the same, and with it their contexts.
+        When two images have different captions but what is left of them is the same, and with it
+        their contexts.
 
     Warns
     -----
@@ -50,12 +51,15 @@ def check_captions(
         other, others = left.setdefault(cut, (image, whole))
         if others != whole:
             raise PhospheneError(
-                f"captions of {names[other]!r} and {names[image]!r} differ only beyond the {window} tokens that the "
-                "text encoder of this model reads, so that both images would have the same c; write shorter captions, "
+                f"captions of {names[other]!r} and {names[image]!r} differ only beyond the "
+                f"{window} tokens that the "
+                "text encoder of this model reads, so that both images would have the same c; "
+                "write shorter captions, "
                 "what differs first."
             )
     warnings.warn(
-        f"{n_cut} of {len(ids)} captions are longer than the {window} tokens that the text encoder of this model "
+        f"{n_cut} of {len(ids)} captions are longer than the {window} tokens that the text "
+        "encoder of this model "
         "reads; what is beyond is ignored.",
         stacklevel=2,
     )

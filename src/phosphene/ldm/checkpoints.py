@@ -1,8 +1,10 @@
-"""Single files of Stable Diffusion (.safetensors, CompVis .ckpt): read without running anything, built into nets.
+"""Single files of Stable Diffusion (.safetensors, CompVis .ckpt): read without running anything,
+built into nets.
 
-A file holds weights alone. The sizes of the nets and CLIP's vocabulary are facts that ship in ``configs/``; a JSON file
-next to the checkpoint (``model.phosphene.json`` for ``model.safetensors``) may change them, for instance
-``{"scheduler": {"prediction_type": "epsilon"}}``. Key names are translated by diffusers' own converters.
+A file holds weights alone. The sizes of the nets and CLIP's vocabulary are facts that ship in
+``configs/``; a JSON file next to the checkpoint (``model.phosphene.json`` for
+``model.safetensors``) may change them, for instance ``{"scheduler": {"prediction_type":
+"epsilon"}}``. Key names are translated by diffusers' own converters.
 """
 
 from __future__ import annotations
@@ -49,15 +51,18 @@ Config = dict[str, Any]
 
 
 class _Ignored:
-    """Stands for the training's bookkeeping in a checkpoint; takes what the pickle gives it and does nothing."""
+    """Stands for the training's bookkeeping in a checkpoint; takes what the pickle gives it and
+    does nothing.
+    """
 
     def __init__(self, *_: Any) -> None: ...
 
     def __setstate__(self, _: Any) -> None: ...
 
 
-# What lightning wrote next to the weights, in sd-v1-4.ckpt too. The names are read as _Ignored: nothing of lightning or
-# numpy is called, or need be installed. Any other name in a pickle is refused.
+# What lightning wrote next to the weights, in sd-v1-4.ckpt too. The names are read as _Ignored:
+# nothing of lightning or numpy is called, or need be installed. Any other name in a pickle is
+# refused.
 _BOOKKEEPING = [
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "numpy.core.multiarray.scalar",
@@ -89,7 +94,8 @@ def read(path: Path) -> State:
         )
         if objects:
             raise PhospheneError(
-                f"{path}: found a pickle with Python objects ({objects[1]}), which could run code when opened, "
+                f"{path}: found a pickle with Python objects ({objects[1]}), which could run code "
+                "when opened, "
                 "expected tensors alone; it was not opened: use a .safetensors file of this model."
             ) from error
         reason = (
@@ -97,7 +103,8 @@ def read(path: Path) -> State:
             or type(error).__name__
         )
         raise PhospheneError(
-            f"{path}: found a damaged or cut-off file ({reason}), expected a checkpoint; copy or download it again."
+            f"{path}: found a damaged or cut-off file ({reason}), expected a checkpoint; copy or "
+            "download it again."
         ) from error
     for _ in range(
         2
@@ -113,8 +120,9 @@ def read(path: Path) -> State:
 def family(path: Path, state: Mapping[str, Tensor]) -> str:
     """Name the configuration that ships and fits a file.
 
-    The text encoder tells 1.x (CLIP) from 2.x (OpenCLIP). What 2.x predicts cannot be seen in the weights: the velocity
-    (768 pixels), unless the file's name has "512", as in ``v2-1_512-ema-pruned.safetensors``.
+    The text encoder tells 1.x (CLIP) from 2.x (OpenCLIP). What 2.x predicts cannot be seen in the
+    weights: the velocity (768 pixels), unless the file's name has "512", as in
+    ``v2-1_512-ema-pruned.safetensors``.
     """
     if any(key.startswith("cond_stage_model.transformer.") for key in state):
         return "sd1"
@@ -122,7 +130,8 @@ def family(path: Path, state: Mapping[str, Tensor]) -> str:
 
 
 def configuration(path: Path, state: Mapping[str, Tensor]) -> Config:
-    """Say how the nets in a file are built: the family's configuration, changed by the JSON file next to it.
+    """Say how the nets in a file are built: the family's configuration, changed by the JSON file
+    next to it.
 
     Returns
     -------
@@ -144,7 +153,8 @@ def configuration(path: Path, state: Mapping[str, Tensor]) -> Config:
             k not in known or not isinstance(v, dict) for k, v in own.items()
         ):
             raise PhospheneError(
-                f"{beside}: found {str(own)[:80]}, expected settings under {', '.join(known)}, such as "
+                f"{beside}: found {str(own)[:80]}, expected settings under {', '.join(known)}, "
+                "such as "
                 '{"scheduler": {"prediction_type": "epsilon"}}; correct or remove it.'
             )
         hub.refuse_code(beside)
@@ -154,7 +164,9 @@ def configuration(path: Path, state: Mapping[str, Tensor]) -> Config:
 
 
 def _refuse_other_models(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Raise with a word for what the file is, when it is not Stable Diffusion 1.x or 2.x in one piece."""
+    """Raise with a word for what the file is, when it is not Stable Diffusion 1.x or 2.x in one
+    piece.
+    """
     from diffusers.loaders import single_file_utils
 
     library: Any = single_file_utils
@@ -171,7 +183,10 @@ def _refuse_other_models(path: Path, state: Mapping[str, Tensor]) -> None:
         return
     elif held:
         gone = [net for net in NETS if net not in held]
-        found = f"a part of a model, without {' and '.join(f'{IN_WORDS[n]} ({PREFIXES[n]}*)' for n in gone)}"
+        found = (
+            "a part of a model, without "
+            f"{' and '.join(f'{IN_WORDS[n]} ({PREFIXES[n]}*)' for n in gone)}"
+        )
     else:
         found = (
             f"{len(state)} tensors with unknown names ({', '.join(sorted(state)[:3])})"
@@ -179,7 +194,8 @@ def _refuse_other_models(path: Path, state: Mapping[str, Tensor]) -> None:
             else "no tensors"
         )
     raise PhospheneError(
-        f"{path}: found {found}, expected Stable Diffusion 1.x or 2.x with U-Net, text encoder and autoencoder in one "
+        f"{path}: found {found}, expected Stable Diffusion 1.x or 2.x with U-Net, text encoder "
+        "and autoencoder in one "
         "file; give model.name such a file."
     )
 
@@ -199,7 +215,8 @@ def part(net: str, state: State, config: Config) -> State:
             config=SimpleNamespace(hidden_size=config["text_encoder"]["hidden_size"])
         )
         text = convert.convert_open_clip_checkpoint(shape, state)
-    # transformers dropped the prefix in 5.6; positions are 0, 1, 2, …; the projection is for comparing with pictures
+    # transformers dropped the prefix in 5.6; positions are 0, 1, 2, …; the projection is for
+    # comparing with pictures
     text = {key.removeprefix("text_model."): value for key, value in text.items()}
     return {
         k: v
@@ -211,8 +228,8 @@ def part(net: str, state: State, config: Config) -> State:
 def build(net: str, path: Path, dtype: torch.dtype) -> Any:
     """Build one net of a file.
 
-    The net is made without memory of its own and takes the tensors, cast one by one; the file is mapped anew for each
-    net, so that the pages of one are let go before the next is read.
+    The net is made without memory of its own and takes the tensors, cast one by one; the file is
+    mapped anew for each net, so that the pages of one are let go before the next is read.
     """
     import diffusers
     import transformers
@@ -251,13 +268,16 @@ def _compare(
         key = odd[0]
         wanted = tuple(expected[key]) if key in expected else "no such tensor"
         raise PhospheneError(
-            f"{where} has {len(odd)} tensors of another shape or name, such as {key} {tuple(found[key].shape)}, "
+            f"{where} has {len(odd)} tensors of another shape or name, such as {key} "
+            f"{tuple(found[key].shape)}, "
             f"expected {wanted}; for a net of other sizes give them in {path.with_suffix(BESIDE)}."
         )
 
 
 def refuse_missing(where: str, missing: Collection[str]) -> None:
-    """Raise when tensors are missing, with the first few names, in the words of diffusers and transformers."""
+    """Raise when tensors are missing, with the first few names, in the words of diffusers and
+    transformers.
+    """
     if missing:
         names = ", ".join(sorted(missing)[:3]) + (", …" if len(missing) > 3 else "")
         raise PhospheneError(
@@ -271,7 +291,8 @@ def tokenizer(config: Mapping[str, Any]) -> Any:
     Parameters
     ----------
     config : mapping
-        "pad_token" ("<|endoftext|>" in Stable Diffusion 1.x, "!", number 0, in 2.x) and "model_max_length".
+        "pad_token" ("<|endoftext|>" in Stable Diffusion 1.x, "!", number 0, in 2.x) and
+        "model_max_length".
     """
     import transformers
     from tokenizers.pre_tokenizers import ByteLevel

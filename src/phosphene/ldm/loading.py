@@ -1,7 +1,8 @@
-"""Find a model by name and load its nets, without the network and without running anything that comes with it.
+"""Find a model by name and load its nets, without the network and without running anything that
+comes with it.
 
-A name is "bundled", a folder in diffusers' format, a hub id that lies in the local Hugging Face cache, or a single
-``.safetensors`` or CompVis ``.ckpt`` file.
+A name is "bundled", a folder in diffusers' format, a hub id that lies in the local Hugging Face
+cache, or a single ``.safetensors`` or CompVis ``.ckpt`` file.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ _WEIGHTS = re.compile(
 class Nets:
     """The parts of a latent diffusion model, on their device, for use only.
 
-    ``scheduler_config`` has the fields of diffusers' ``scheduler_config.json``; ``source`` says what was loaded.
+    ``scheduler_config`` has the fields of diffusers' ``scheduler_config.json``; ``source`` says
+    what was loaded.
     """
 
     vae: Any
@@ -63,8 +65,10 @@ def _source(name: str | Path) -> _Source:
             "hub", _complete(_cached(str(name)), f"get the rest with `hf download {name}`")
         )
     raise PhospheneError(
-        f"model.name: found no folder or file {str(path)!r}, expected 'bundled', a folder in diffusers' format, a "
-        "hub id such as 'CompVis/stable-diffusion-v1-4', or a .safetensors or .ckpt file; check the path."
+        f"model.name: found no folder or file {str(path)!r}, expected 'bundled', a folder in "
+        "diffusers' format, a "
+        "hub id such as 'CompVis/stable-diffusion-v1-4', or a .safetensors or .ckpt file; check "
+        "the path."
     )
 
 
@@ -76,8 +80,10 @@ def _cached(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, local_files_only=True))
     except LocalEntryNotFoundError as error:
         raise PhospheneError(
-            f"model.name: found no {hub_id!r} in the local Hugging Face cache, and nothing is downloaded here; get it "
-            f"with `hf download {hub_id}`, or give model.name a folder or a .safetensors or .ckpt file."
+            f"model.name: found no {hub_id!r} in the local Hugging Face cache, and nothing is "
+            "downloaded here; get it "
+            f"with `hf download {hub_id}`, or give model.name a folder or a .safetensors or .ckpt "
+            "file."
         ) from error
 
 
@@ -92,7 +98,8 @@ def _complete(folder: Path, remedy: str) -> Path:
     else:
         return folder
     raise PhospheneError(
-        f"{folder}: {found}, expected a diffusers model folder of Stable Diffusion 1.x or 2.x with {', '.join(PARTS)}; "
+        f"{folder}: {found}, expected a diffusers model folder of Stable Diffusion 1.x or 2.x "
+        f"with {', '.join(PARTS)}; "
         f"{remedy}."
     )
 
@@ -106,13 +113,16 @@ def _json(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(value, dict):
         raise PhospheneError(
-            f"{path}: found {type(value).__name__}, expected a JSON object; copy or download it again."
+            f"{path}: found {type(value).__name__}, expected a JSON object; copy or download it "
+            "again."
         )
     return value
 
 
 def _weights(folder: Path) -> tuple[str | None, list[Path]]:
-    """Choose a net's weight files: safetensors before pickles, full precision before the variant "fp16"."""
+    """Choose a net's weight files: safetensors before pickles, full precision before the variant
+    "fp16".
+    """
     named = [
         (m, folder / m[0])
         for m in (_WEIGHTS.fullmatch(file.name) for file in sorted(folder.iterdir()))
@@ -132,7 +142,9 @@ def _weights(folder: Path) -> tuple[str | None, list[Path]]:
 
 
 def _check_indexes(folder: Path, ending: str, files: list[Path]) -> None:
-    """Refuse a list of shards that names other files than `files`, which are those that are hashed and checked."""
+    """Refuse a list of shards that names other files than `files`, which are those that are hashed
+    and checked.
+    """
     known = {file.name for file in files}
     for index in folder.glob(f"*{ending}"):
         shards = _json(index).get("weight_map", {})
@@ -141,7 +153,8 @@ def _check_indexes(folder: Path, ending: str, files: list[Path]) -> None:
         )
         if others:
             raise PhospheneError(
-                f"{index}: names weights in {min(others)}, expected one of {', '.join(sorted(known))}; download the "
+                f"{index}: names weights in {min(others)}, expected one of "
+                f"{', '.join(sorted(known))}; download the "
                 "model again, or remove this file."
             )
 
@@ -152,12 +165,13 @@ def nets(name: str | Path, device: str, dtype: torch.dtype) -> Nets:
     Parameters
     ----------
     name : str or Path
-        "bundled", a folder in diffusers' format, a hub id, or a .safetensors or .ckpt file of Stable Diffusion 1.x or
-        2.x (see :mod:`phosphene.ldm.checkpoints`).
+        "bundled", a folder in diffusers' format, a hub id, or a .safetensors or .ckpt file of
+        Stable Diffusion 1.x or 2.x (see :mod:`phosphene.ldm.checkpoints`).
     device : str
         Any torch device.
     dtype : torch.dtype
-        Of the U-Net in memory, whatever it is on disk. The autoencoder and the text encoder are always float32.
+        Of the U-Net in memory, whatever it is on disk. The autoencoder and the text encoder are
+        always float32.
 
     Raises
     ------
@@ -189,7 +203,8 @@ def nets(name: str | Path, device: str, dtype: torch.dtype) -> Nets:
                 AssertionError,
             ) as error:
                 raise PhospheneError(
-                    f"{source.path}: its {net} could not be loaded on device {device!r} ({_brief(error)}); check the "
+                    f"{source.path}: its {net} could not be loaded on device {device!r} "
+                    f"({_brief(error)}); check the "
                     "model's files and --device."
                 ) from error
         tokenizer, scheduler = _tokenizer_and_scheduler(source)
@@ -217,7 +232,8 @@ def _from_folder(folder: Path, net: str, dtype: torch.dtype) -> Any:
     place = folder / net
     hub.refuse_code(place / "config.json")
     variant, files = _weights(place)
-    for file in files:  # only mapped: a damaged file or a pickle with objects in it is named before the library looks
+    # only mapped: a damaged file or a pickle with objects in it is named before the library looks
+    for file in files:
         checkpoints.read(file)
     kind, cast = {
         "vae": (diffusers.AutoencoderKL, "torch_dtype"),
@@ -247,8 +263,10 @@ def _usual(place: Path, net: Any) -> None:
     extra = getattr(net.config, "addition_embed_type", None)
     if place.name == "unet" and (inputs[0] != inputs[1] or extra is not None):
         raise PhospheneError(
-            f"{place}: found a U-Net with {inputs[0]} input channels, {inputs[1]} output channels and "
-            f"addition_embed_type {extra!r}, expected a text-to-image model of Stable Diffusion 1.x or 2.x; use one."
+            f"{place}: found a U-Net with {inputs[0]} input channels, {inputs[1]} output channels "
+            "and "
+            f"addition_embed_type {extra!r}, expected a text-to-image model of Stable Diffusion "
+            "1.x or 2.x; use one."
         )
 
 
@@ -264,19 +282,22 @@ def _tokenizer_and_scheduler(source: _Source) -> tuple[Any, dict[str, Any]]:
         tokenizer = transformers.CLIPTokenizer.from_pretrained(place, local_files_only=True)
     except Exception as error:  # the library's own errors are plain Exceptions
         raise PhospheneError(
-            f"{place}: could not be read as CLIP's tokenizer ({_brief(error)}); download the model again."
+            f"{place}: could not be read as CLIP's tokenizer ({_brief(error)}); download the "
+            "model again."
         ) from error
     return tokenizer, _json(source.path / "scheduler" / "scheduler_config.json")
 
 
 def describe(name: str | Path) -> dict[str, Any]:
-    """Describe a model by its configuration and tensors, which are read but not loaded; refuse spoilt weights.
+    """Describe a model by its configuration and tensors, which are read but not loaded; refuse
+    spoilt weights.
 
     Returns
     -------
     dict
-        source (bundled, folder, hub or file), path, architecture, parameters (per net), latent_channels, size (pixels),
-        context_shape (tokens, width), prediction_type, dtype (on disk).
+        source (bundled, folder, hub or file), path, architecture, parameters (per net),
+        latent_channels, size (pixels), context_shape (tokens, width), prediction_type, dtype (on
+        disk).
     """
     source = _source(name)
     if source.kind == "file":
@@ -337,7 +358,9 @@ def _architecture(config: dict[str, Any]) -> str:
 
 
 def fingerprint(name: str | Path) -> str:
-    """Identify a model by the whole contents of the files that are used, wherever they are stored."""
+    """Identify a model by the whole contents of the files that are used, wherever they are
+    stored.
+    """
     source = _source(name)
     if source.kind != "file":
         parts = [file for part in PARTS[3:] for file in (source.path / part).rglob("*")]

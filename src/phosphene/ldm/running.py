@@ -1,4 +1,6 @@
-"""How networks are run: in blocks of one size, each process on its own device, as many pictures as fit."""
+"""How networks are run: in blocks of one size, each process on its own device, as many pictures as
+fit.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Rows = NDArray[np.float32]
 
 
 def checked_finite(rows: Rows, source: str, remedy: str = "") -> Rows:
-    """Return rows (n, d) unchanged; raise :func:`not_finite` when one of their numbers is NaN or infinite."""
+    """Return rows (n, d) unchanged; raise :func:`not_finite` when one of their numbers is NaN or
+    infinite.
+    """
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
         raise not_finite(f"{source} (row {int(finite.argmin())} of {len(rows)})", remedy)
@@ -26,21 +30,28 @@ def checked_finite(rows: Rows, source: str, remedy: str = "") -> Rows:
 
 
 def not_finite(source: str, remedy: str = "") -> PhospheneError:
-    """Make the error about numbers that are NaN or infinite; `source` says which network gave what."""
-    usual = "check the files of the model, or try --device cpu, where nothing is computed in half precision"
+    """Make the error about numbers that are NaN or infinite; `source` says which network gave
+    what.
+    """
+    usual = (
+        "check the files of the model, or try --device cpu, where nothing is computed in half "
+        "precision"
+    )
     return PhospheneError(f"{source} with NaN or infinite values; {remedy or usual}.")
 
 
 def own_device(name: str) -> str:
     """Name the device that this process works on.
 
-    "auto" is a GPU where there is one. Where "cuda" has several, the workers of a machine share them out: the first
-    worker process takes the first GPU, the second the second, and so on. "cuda:1" stays.
+    "auto" is a GPU where there is one. Where "cuda" has several, the workers of a machine share
+    them out: the first worker process takes the first GPU, the second the second, and so on.
+    "cuda:1" stays.
 
     Raises
     ------
     PhospheneError
-        For a GPU that is not there, and for other kinds of devices, which nothing here was written for.
+        For a GPU that is not there, and for other kinds of devices, which nothing here was written
+        for.
     """
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
@@ -58,15 +69,17 @@ def own_device(name: str) -> str:
 
 
 def full_precision() -> Any:
-    """Convolutions on a GPU in float32, not TF32, whose error of 1e-3 regressions would have to predict."""
+    """Convolutions on a GPU in float32, not TF32, whose error of 1e-3 regressions would have to
+    predict.
+    """
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def in_blocks(net: Callable[..., Tensor], size: int, *rows: Tensor) -> Tensor:
     """Run a network on blocks of `size` rows, the last one filled up with copies of the last row.
 
-    Kernels, and with them the last bits of float sums, are chosen by the number of rows. In blocks of one size a row
-    comes out the same whatever lies beside it.
+    Kernels, and with them the last bits of float sums, are chosen by the number of rows. In blocks
+    of one size a row comes out the same whatever lies beside it.
 
     Parameters
     ----------

@@ -14,7 +14,8 @@ from phosphene.errors import PhospheneError
 
 Sampler = Literal["consistent", "paper"]
 
-# what may stand in a scheduler's configuration; anything else would give other pictures than the model's own sampler
+# what may stand in a scheduler's configuration; anything else would give other pictures than the
+# model's own sampler
 KNOWN: dict[str, tuple[Any, ...]] = {
     "beta_schedule": ("scaled_linear", "linear"),
     "prediction_type": ("epsilon", "v_prediction"),
@@ -39,7 +40,8 @@ class NoiseSchedule:
     offset : int
         Shifts the timesteps that are visited.
     prediction : str
-        "epsilon": the network predicts the noise; "v_prediction": sqrt(alpha) noise - sqrt(1 - alpha) picture.
+        "epsilon": the network predicts the noise; "v_prediction": sqrt(alpha) noise - sqrt(1 -
+        alpha) picture.
     ahead : int
         How many steps noisier latents are made than the timestep at which denoising starts.
     """
@@ -56,14 +58,16 @@ class NoiseSchedule:
         for name, known in KNOWN.items():
             if (found := config.get(name, known[0])) not in known:
                 raise PhospheneError(
-                    f"scheduler_config.json: found {name} {found!r}, expected {' or '.join(map(repr, known))} as in "
+                    f"scheduler_config.json: found {name} {found!r}, expected "
+                    f"{' or '.join(map(repr, known))} as in "
                     "Stable Diffusion 1.x and 2.x; models with another schedule cannot be sampled."
                 )
         n, root = (
             int(config.get("num_train_timesteps", 1000)),
             1 if config.get("beta_schedule") == "linear" else 2,
         )
-        # diffusers computes the betas in float32; doing the same keeps our pictures equal to its own
+        # diffusers computes the betas in float32; doing the same keeps our pictures equal to its
+        # own
         roots = torch.linspace(
             config["beta_start"] ** (1 / root), config["beta_end"] ** (1 / root), n
         )
@@ -77,10 +81,12 @@ class NoiseSchedule:
         )
 
     def of(self, sampler: Sampler) -> NoiseSchedule:
-        """Return this schedule for "consistent", and for "paper" with the details of the released code.
+        """Return this schedule for "consistent", and for "paper" with the details of the released
+        code.
 
-        Those are (paper, section C): timesteps 1, 21, ..., 981; z is noised one step further than denoising starts, at
-        timestep 801 for a start at 781; the last step aims at the alpha of timestep 0.
+        Those are (paper, section C): timesteps 1, 21, ..., 981; z is noised one step further than
+        denoising starts, at timestep 801 for a start at 781; the last step aims at the alpha of
+        timestep 0.
         """
         return (
             replace(self, final_alpha=float(self.alphas[0]), offset=1, ahead=1)
@@ -89,9 +95,11 @@ class NoiseSchedule:
         )
 
     def timesteps(self, steps: int, strength: float = 1.0) -> list[int]:
-        """Timesteps to visit, the noisiest first: the last ``int(steps * strength)`` of `steps` evenly spaced ones.
+        """Timesteps to visit, the noisiest first: the last ``int(steps * strength)`` of `steps`
+        evenly spaced ones.
 
-        With 50 steps these are 981, 961, …, 1, and with strength 0.8 they start at 781 (paper, section C).
+        With 50 steps these are 981, 961, …, 1, and with strength 0.8 they start at 781 (paper,
+        section C).
         """
         if not 1 <= steps <= len(self.alphas) // 2:
             raise PhospheneError(f"steps: found {steps}, expected 1 to {len(self.alphas) // 2}.")
@@ -106,15 +114,19 @@ class NoiseSchedule:
         return noisy
 
     def begin(self, latents: Tensor, noise: Tensor, steps: int, strength: float) -> Tensor:
-        """Return latents with the noise from which :func:`ddim` starts; unchanged where no step is made."""
+        """Return latents with the noise from which :func:`ddim` starts; unchanged where no step is
+        made.
+        """
         visited = self.timesteps(steps, strength)
         if not visited:
             return latents
         timestep = visited[0] + self.ahead * (len(self.alphas) // steps)
         if timestep >= len(self.alphas):
             raise PhospheneError(
-                f"reconstruct.strength: found {strength}, which starts at the last of {steps} steps; sampler 'paper' "
-                "adds the noise of one step before; take a smaller strength or sampler 'consistent'."
+                f"reconstruct.strength: found {strength}, which starts at the last of {steps} "
+                "steps; sampler 'paper' "
+                "adds the noise of one step before; take a smaller strength or sampler "
+                "'consistent'."
             )
         return self.add_noise(latents, noise, timestep)
 

@@ -1,8 +1,10 @@
-"""Feature spaces in which pictures are compared, and the presets of measures that different groups take in them.
+"""Feature spaces in which pictures are compared, and the presets of measures that different groups
+take in them.
 
-``presets`` whose evaluation, exactly · ``extraction`` pictures through networks, in batches, kept in a ``cache`` ·
-``preparing`` resizing and cropping as each preset does · ``networks`` and where their ``weights`` lie ·
-``low_level`` PixCorr and SSIM, and spaces that need no weights · ``judge`` the network for drawn scenes.
+``presets`` whose evaluation, exactly · ``extraction`` pictures through networks, in batches, kept
+in a ``cache`` · ``preparing`` resizing and cropping as each preset does · ``networks`` and where
+their ``weights`` lie · ``low_level`` PixCorr and SSIM, and spaces that need no weights · ``judge``
+the network for drawn scenes.
 """
 
 from phosphene.perceptual.extraction import features, missing, stamp

@@ -1,8 +1,9 @@
 """Features kept on disk, found again by what a picture holds.
 
-One folder per stamp (network, weights, layer, preparation, versions), in it safetensors files of some pictures each.
-A row's name is the digest of its picture, so a picture is found whatever its file's name or place, and two processes
-at once write the same rows at worst. Files appear whole or not at all.
+One folder per stamp (network, weights, layer, preparation, versions), in it safetensors files of
+some pictures each. A row's name is the digest of its picture, so a picture is found whatever its
+file's name or place, and two processes at once write the same rows at worst. Files appear whole or
+not at all.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from phosphene import disk
 from phosphene.errors import PhospheneError
 
 PICTURES_PER_FILE = 64
-FILES_HELD = 4  # read files kept in memory: pictures are mostly asked for in the order in which they were written
+# read files kept in memory: pictures are mostly asked for in the order in which they were written
+FILES_HELD = 4
 Row = NDArray[np.floating[Any]]
 
 
@@ -92,7 +94,8 @@ class Shelf:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
             raise PhospheneError(
-                f"{self.folder}: features cannot be written ({error.strerror}); make room, or name another cache."
+                f"{self.folder}: features cannot be written ({error.strerror}); make room, or "
+                "name another cache."
             ) from None
         self._files.update(dict.fromkeys(rows, target))
         self._new = {}

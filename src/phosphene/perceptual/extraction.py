@@ -21,19 +21,23 @@ from phosphene.perceptual.judge import fingerprint
 from phosphene.perceptual.preparing import Pictures, digest, picture_at, prepare
 from phosphene.perceptual.presets import Preparation, Space
 
-BATCH = 16  # always this many, the last batch filled up: the last bits of float sums depend on the number of rows
+# always this many, the last batch filled up: the last bits of float sums depend on the number of
+# rows
+BATCH = 16
 VERSION = 1  # of how features are made here; a new one makes all anew
 LIBRARIES = {"clip_vit_large_patch14": ("transformers",), "formula": ("scikit-image", "scipy")}
 
 
 def missing(space: Space, weights: Path | None = None) -> str | None:
-    """Say in one sentence which file a space lacks, where it was looked for and where to put it; None if nothing.
+    """Say in one sentence which file a space lacks, where it was looked for and where to put it;
+    None if nothing.
 
     Parameters
     ----------
     space : Space
     weights : Path, optional
-        Folder of weights, looked at before ``PHOSPHENE_WEIGHTS`` and the caches of torch hub and Hugging Face.
+        Folder of weights, looked at before ``PHOSPHENE_WEIGHTS`` and the caches of torch hub and
+        Hugging Face.
     """
     return (
         None
@@ -43,7 +47,8 @@ def missing(space: Space, weights: Path | None = None) -> str | None:
 
 
 def stamp(space: Space, weights: Path | None = None) -> str:
-    """Hash of all that features of a space depend on: weights, network, layer, preparation, versions of libraries.
+    """Hash of all that features of a space depend on: weights, network, layer, preparation,
+    versions of libraries.
 
     Raises
     ------
@@ -94,17 +99,19 @@ def features(
     spaces : sequence of Space
         Layers of one network for pictures prepared in the same way share one pass.
     weights : Path, optional
-        Folder of weights, looked at before ``PHOSPHENE_WEIGHTS`` and the caches of torch hub and Hugging Face.
+        Folder of weights, looked at before ``PHOSPHENE_WEIGHTS`` and the caches of torch hub and
+        Hugging Face.
     cache : Path, optional
         Folder in which features are kept, to be found again by the pixels of a picture.
     device : str
-        Where networks run, as torch names it. What was made on a GPU is kept apart from what was made on the CPU.
+        Where networks run, as torch names it. What was made on a GPU is kept apart from what was
+        made on the CPU.
 
     Returns
     -------
     dict of Space to ndarray, (n, n_features)
-        float16; float32 where a number is too large for that. Rounded so even when they are fresh, so that fresh and
-        kept features are the same bits.
+        float16; float32 where a number is too large for that. Rounded so even when they are fresh,
+        so that fresh and kept features are the same bits.
 
     Raises
     ------
@@ -136,7 +143,9 @@ def _grouped(spaces: Sequence[Space]) -> list[list[Space]]:
 
 
 class _Pass:
-    """One network for pictures prepared in one way: fills batches, takes all wanted layers, collects rows."""
+    """One network for pictures prepared in one way: fills batches, takes all wanted layers,
+    collects rows.
+    """
 
     def __init__(
         self,

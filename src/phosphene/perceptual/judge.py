@@ -1,7 +1,7 @@
 """The judge: what a drawn scene shows, and three feature spaces in which pictures are compared.
 
-It is a small network trained apart from the generating model (``training/judge.py``), so that no picture is
-measured by what made it.
+It is a small network trained apart from the generating model (``training/judge.py``), so that no
+picture is measured by what made it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Judge(nn.Module):
-    """Says what a drawn scene shows: which of 18 categories and 9 colours are present, and which of 9 places it is."""
+    """Says what a drawn scene shows: which of 18 categories and 9 colours are present, and which of
+    9 places it is.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +112,8 @@ def judge_labels(pictures: Pictures) -> dict[str, NDArray[np.float32]]:
     Returns
     -------
     dict of str to ndarray of float32
-        Logits of ``category`` (n, 18), ``colour`` (n, 9) and ``place`` (n, 9), in the order of this module's tuples.
+        Logits of ``category`` (n, 18), ``colour`` (n, 9) and ``place`` (n, 9), in the order of this
+        module's tuples.
     """
     parts: dict[str, list[NDArray[np.float32]]] = {"category": [], "colour": [], "place": []}
     with torch.inference_mode():

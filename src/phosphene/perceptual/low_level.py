@@ -1,4 +1,6 @@
-"""Measures of pixels, PixCorr and SSIM, and feature spaces that need no network: pixels, Gabor energy, colour."""
+"""Measures of pixels, PixCorr and SSIM, and feature spaces that need no network: pixels, Gabor
+energy, colour.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +109,9 @@ def _pairs(
 
 
 def _ssim_of_columns(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Mean of the one-dimensional SSIM of every column: scikit-image's with columns for channels, in one go."""
+    """Mean of the one-dimensional SSIM of every column: scikit-image's with columns for channels,
+    in one go.
+    """
     from scipy.ndimage import gaussian_filter1d
 
     def smooth(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -132,10 +136,12 @@ def pixel_values(pictures: Tensor) -> Tensor:
 
 
 def gabor_energy(pictures: Tensor) -> Tensor:
-    """Energy of oriented waves in luminance: where a picture has edges and textures, how coarse and in which direction.
+    """Energy of oriented waves in luminance: where a picture has edges and textures, how coarse and
+    in which direction.
 
-    Quadrature pairs of Gabor filters in 8 orientations on 4 levels, each half as large as the one before; energies are
-    averaged over 8 x 8 fields, so that small shifts matter little. Brightness drops out; contrast only scales.
+    Quadrature pairs of Gabor filters in 8 orientations on 4 levels, each half as large as the one
+    before; energies are averaged over 8 x 8 fields, so that small shifts matter little. Brightness
+    drops out; contrast only scales.
 
     Parameters
     ----------
@@ -145,7 +151,8 @@ def gabor_energy(pictures: Tensor) -> Tensor:
     Returns
     -------
     Tensor, (n, 4, 8, 8, 8)
-        Level (fine to coarse), orientation of the wave (0, 22.5, ... degrees from horizontal), field.
+        Level (fine to coarse), orientation of the wave (0, 22.5, ... degrees from horizontal),
+        field.
     """
     kernels = _gabor_kernels().to(pictures.device)
     gray = (pictures * torch.tensor(GRAY, device=pictures.device)[:, None, None]).sum(
@@ -184,7 +191,8 @@ def _gabor_kernels() -> Tensor:
 def colour_histogram(pictures: Tensor) -> Tensor:
     """How much of each colour a picture holds, wherever it is.
 
-    Square roots of a histogram in CIELAB (8 x 16 x 16 bins), smoothed by one bin so that near colours are near.
+    Square roots of a histogram in CIELAB (8 x 16 x 16 bins), smoothed by one bin so that near
+    colours are near.
 
     Parameters
     ----------

@@ -26,7 +26,8 @@ UNUSED = {
 }  # heads of its training; none of its layers
 ARCHITECTURES = {
     "alexnet": ("alexnet", {}),
-    # what torchvision sets for its own weights: they were trained on pictures from -1 to 1, so channels are rescaled
+    # what torchvision sets for its own weights: they were trained on pictures from -1 to 1, so
+    # channels are rescaled
     "inception_v3": ("inception_v3", {"transform_input": True, "init_weights": False}),
     "efficientnet_b1_v1": ("efficientnet_b1", {}),
     "efficientnet_b1_v2": ("efficientnet_b1", {}),
@@ -71,8 +72,10 @@ def _torchvision(name: str, path: Path) -> nn.Module:
     strange = [k for k in state if k not in own or state[k].shape != own[k].shape]
     if lacking or strange:
         raise PhospheneError(
-            f"{path}: does not hold the weights of {name}: of {len(own)} tensors {len(lacking)} are missing, and "
-            f"{len(strange)} are unknown or of another shape ({', '.join((lacking + strange)[:2])}); get it again "
+            f"{path}: does not hold the weights of {name}: of {len(own)} tensors {len(lacking)} "
+            "are missing, and "
+            f"{len(strange)} are unknown or of another shape "
+            f"({', '.join((lacking + strange)[:2])}); get it again "
             f"from {files.wanted(name).address}."
         )
     model.load_state_dict(state, strict=False, assign=True)
@@ -107,7 +110,8 @@ def _clip(paths: tuple[Path, ...]) -> nn.Module:
     lacking = sorted(said["missing_keys"])
     if lacking:
         raise PhospheneError(
-            f"{paths[-1]}: does not hold CLIP's vision model: {len(lacking)} tensors are missing ({lacking[0]}); "
+            f"{paths[-1]}: does not hold CLIP's vision model: {len(lacking)} tensors are missing "
+            f"({lacking[0]}); "
             f"get it again from {files.wanted('clip_vit_large_patch14').address}."
         )
     result: nn.Module = model
@@ -135,7 +139,8 @@ def activations(
 ) -> Mapping[str, NDArray[np.float32]]:
     """Run a batch through a network once and take what leaves some of its layers.
 
-    Activations are copied the moment a layer gives them, before a later layer may work on them in place.
+    Activations are copied the moment a layer gives them, before a later layer may work on them in
+    place.
 
     Parameters
     ----------
@@ -143,8 +148,9 @@ def activations(
     name : str
         Of the network.
     layers : sequence of str
-        Names of modules; of CLIP ``hidden_states.6`` (what leaves its sixth block) and ``image_embeds`` (the projected
-        embedding, of any length); of the judge ``judge-early`` and so on.
+        Names of modules; of CLIP ``hidden_states.6`` (what leaves its sixth block) and
+        ``image_embeds`` (the projected embedding, of any length); of the judge ``judge-early`` and
+        so on.
     batch : Tensor, (n, 3, height, width)
 
     Returns

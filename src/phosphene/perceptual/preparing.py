@@ -1,4 +1,6 @@
-"""Pictures, read one at a time, and what presets do to them before a network or a formula sees them."""
+"""Pictures, read one at a time, and what presets do to them before a network or a formula sees
+them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from phosphene.errors import PhospheneError
 from phosphene.perceptual.presets import Preparation, Resize
 
 Pictures = Sequence[NDArray[Any]]
-"""n pictures (height, width, 3) of any sizes, each uint8, or float32 from 0 to 1; also a uint8 array (n, h, w, 3)."""
+"""n pictures (height, width, 3) of any sizes, each uint8, or float32 from 0 to 1; also a uint8
+array (n, h, w, 3).
+"""
 
 
 def picture_at(pictures: Pictures, index: int) -> NDArray[Any]:
@@ -37,7 +41,8 @@ def picture_at(pictures: Pictures, index: int) -> NDArray[Any]:
         picture.min() >= 0 and picture.max() <= 1
     ):  # refuses NaN as well
         raise PhospheneError(
-            f"picture {index}: found values from {picture.min():.4g} to {picture.max():.4g}, expected 0 to 1; "
+            f"picture {index}: found values from {picture.min():.4g} to {picture.max():.4g}, "
+            "expected 0 to 1; "
             "scale or clip them."
         )
     return picture
@@ -56,7 +61,8 @@ def prepare(picture: NDArray[Any], preparation: Preparation) -> Tensor:
     Parameters
     ----------
     picture : ndarray, (height, width, 3)
-        uint8, or float32 from 0 to 1. Where Pillow resizes, floats are rounded to 8 bits first, as by saving them.
+        uint8, or float32 from 0 to 1. Where Pillow resizes, floats are rounded to 8 bits first, as
+        by saving them.
     preparation : Preparation
 
     Returns

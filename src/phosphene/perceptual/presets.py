@@ -1,22 +1,26 @@
-"""Whose evaluation: which pictures go through which network, out of which layer, and how they are compared.
+"""Whose evaluation: which pictures go through which network, out of which layer, and how they are
+compared.
 
-Data only. A number without its preset is meaningless: the same metric's name stands for other pictures, layers and
-directions in every group's scripts. Read from these scripts:
+Data only. A number without its preset is meaningless: the same metric's name stands for other
+pictures, layers and directions in every group's scripts. Read from these scripts:
 
 takagi2023
-    ``codes/utils/img2feat_decoded.py`` and ``identification.py`` of yu-takagi/StableDiffusionReconstruction. Pictures
-    pass as Pillow images: shorter edge to the side wanted, centre crop. One input of 299 pixels serves Inception and
-    AlexNet; CLIP has its processor's bicubic 224. Its ``image_embeds`` have length one, which correlation does not see.
+    ``codes/utils/img2feat_decoded.py`` and ``identification.py`` of
+    yu-takagi/StableDiffusionReconstruction. Pictures pass as Pillow images: shorter edge to the
+    side wanted, centre crop. One input of 299 pixels serves Inception and AlexNet; CLIP has its
+    processor's bicubic 224. Its ``image_embeds`` have length one, which correlation does not see.
 braindiffuser
-    ``scripts/eval_extract_features.py`` and ``evaluate_reconstruction.py`` of ozcelikfu/brain-diffuser, with
-    torchvision 0.13.1, Pillow 9.2 and scikit-image 0.17.2 (its ``environment.yml``). Every picture is squeezed into
-    224 x 224 by Pillow, bilinear. PixCorr and SSIM resize by Pillow's default instead, which is bicubic.
-    ``efficientnet_b1(weights=True)`` is the first set of weights (``IMAGENET1K_V1``).
+    ``scripts/eval_extract_features.py`` and ``evaluate_reconstruction.py`` of
+    ozcelikfu/brain-diffuser, with torchvision 0.13.1, Pillow 9.2 and scikit-image 0.17.2 (its
+    ``environment.yml``). Every picture is squeezed into 224 x 224 by Pillow, bilinear. PixCorr and
+    SSIM resize by Pillow's default instead, which is bicubic. ``efficientnet_b1(weights=True)`` is
+    the first set of weights (``IMAGENET1K_V1``).
 mindeye
-    ``src/Reconstruction_Metrics.py`` of MedARC-AI/fMRI-reconstruction-NSD and ``src/final_evaluations.ipynb`` of
-    MedARC-AI/MindEyeV2. Float tensors, all resized to 256 x 256 first. The notebook's stored output shows torchvision
-    0.15 or 0.16 at work, where tensors are resized without antialiasing; so they are here. EfficientNet has its second
-    set of weights (``DEFAULT``). They run CLIP in half precision on the GPU; here all is float32.
+    ``src/Reconstruction_Metrics.py`` of MedARC-AI/fMRI-reconstruction-NSD and
+    ``src/final_evaluations.ipynb`` of MedARC-AI/MindEyeV2. Float tensors, all resized to 256 x 256
+    first. The notebook's stored output shows torchvision 0.15 or 0.16 at work, where tensors are
+    resized without antialiasing; so they are here. EfficientNet has its second set of weights
+    (``DEFAULT``). They run CLIP in half precision on the GPU; here all is float32.
 """
 
 from __future__ import annotations
@@ -43,7 +47,8 @@ class Resize:
     by : {"pillow", "tensor", "tensor antialiased"}
         Pillow works on 8 bits and always antialiases; tensors stay float from 0 to 1.
     shorter_edge : bool
-        `side` is that of the shorter edge and the other follows; else the picture is squeezed into a square.
+        `side` is that of the shorter edge and the other follows; else the picture is squeezed into
+        a square.
     """
 
     side: int
@@ -61,8 +66,8 @@ class Preparation:
     resizes : tuple of Resize
         One after the other.
     crop : {None, "round", "floor"}
-        Square in the centre, of the last side. Where an odd number of pixels is cut: as torchvision places it (half of
-        it, rounded to even) or as transformers does (rounded down).
+        Square in the centre, of the last side. Where an odd number of pixels is cut: as torchvision
+        places it (half of it, rounded to even) or as transformers does (rounded down).
     normalisation : (mean, standard deviation), or None
         Subtracted and divided by, per channel, of values from 0 to 1.
     """
@@ -74,7 +79,9 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Space:
-    """A feature space in which pictures are compared: a layer of a network for pictures prepared in one way."""
+    """A feature space in which pictures are compared: a layer of a network for pictures prepared in
+    one way.
+    """
 
     name: str
     network: str
@@ -91,7 +98,8 @@ class Metric:
     name : str
         As its authors print it: "Alex(2)", "PixCorr".
     kind : {"two-way", "pixcorr", "ssim", "distance"}
-        Two-way identification, correlation of pixels, structural similarity, or correlation distance of features.
+        Two-way identification, correlation of pixels, structural similarity, or correlation
+        distance of features.
     space : Space or None
         Where the features come from; None for PixCorr and SSIM, which have a `preparation` instead.
     direction : {"takagi2023", "braindiffuser"} or None
@@ -99,9 +107,10 @@ class Metric:
     preparation : Preparation or None
         Of the pictures of PixCorr and SSIM.
     columns : bool
-        SSIM of every column of pixels by itself instead of 11 x 11 windows. That is what scikit-image up to 0.19 makes
-        of ``multichannel=True`` for a gray picture: it takes the columns for channels. Brain-Diffuser's scripts say so
-        and pin 0.17.2. MindEye 2 says so too, but names 0.22, which ignores the word.
+        SSIM of every column of pixels by itself instead of 11 x 11 windows. That is what
+        scikit-image up to 0.19 makes of ``multichannel=True`` for a gray picture: it takes the
+        columns for channels. Brain-Diffuser's scripts say so and pin 0.17.2. MindEye 2 says so too,
+        but names 0.22, which ignores the word.
     """
 
     name: str
@@ -119,7 +128,9 @@ class Metric:
 
 @dataclass(frozen=True)
 class Preset:
-    """Whose evaluation, in one line, which of several samples of a picture it scores, and its measures."""
+    """Whose evaluation, in one line, which of several samples of a picture it scores, and its
+    measures.
+    """
 
     name: str
     source: str
@@ -164,7 +175,9 @@ def _takagi2023() -> Preset:
 def _brain_to_picture(
     preset: str, efficientnet: str, sides: dict[str, tuple[Resize, ...]]
 ) -> tuple[Metric, ...]:
-    """The six measures on features that Brain-Diffuser began and MindEye took over, for pictures of these sizes."""
+    """The six measures on features that Brain-Diffuser began and MindEye took over, for pictures of
+    these sizes.
+    """
     measures: list[tuple[str, Kind, str, str]] = [
         ("Alex(2)", "two-way", "alexnet", "features.4"),
         ("Alex(5)", "two-way", "alexnet", "features.11"),

@@ -1,7 +1,8 @@
 """Where the weights of networks lie on this machine. Nothing is ever fetched.
 
-Looked at in this order: the folder given, that of ``PHOSPHENE_WEIGHTS``, the checkpoints of torch hub, and for CLIP
-the cache of Hugging Face. Files are tensors alone, so that opening one runs no code of its own.
+Looked at in this order: the folder given, that of ``PHOSPHENE_WEIGHTS``, the checkpoints of torch
+hub, and for CLIP the cache of Hugging Face. Files are tensors alone, so that opening one runs no
+code of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from phosphene import disk
 from phosphene.errors import PhospheneError
 
 VARIABLE = "PHOSPHENE_WEIGHTS"
-SWAV_ADDRESS = "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"  # of its own hubconf.py
+# of its own hubconf.py
+SWAV_ADDRESS = "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"
 CLIP_REPOSITORY = "openai/clip-vit-large-patch14"
 CLIP_FILES = ("config.json", "model.safetensors")
 ENUMS = {
@@ -103,8 +105,10 @@ def why_missing(network: str, weights: Path | None) -> str | None:
     looked = [str(place) for place in places(weights)]
     cache = ", nor in the cache of Hugging Face" if network == "clip_vit_large_patch14" else ""
     return (
-        f"{network}: found no {names} in {', '.join(looked)}{cache}; take it from {need.address} and put it into "
-        f"{looked[0]}, or name the folder where it lies by --weights, `weights` of the study, or {VARIABLE}."
+        f"{network}: found no {names} in {', '.join(looked)}{cache}; take it from {need.address} "
+        "and put it into "
+        f"{looked[0]}, or name the folder where it lies by --weights, `weights` of the study, or "
+        f"{VARIABLE}."
     )
 
 
@@ -122,7 +126,8 @@ def digest(paths: tuple[Path, ...]) -> str:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Read a file of named tensors, ``.pth`` or ``.safetensors``; names lose the ``module.`` of parallel training.
+    """Read a file of named tensors, ``.pth`` or ``.safetensors``; names lose the ``module.`` of
+    parallel training.
 
     Raises
     ------
@@ -148,7 +153,8 @@ def read(path: Path) -> dict[str, Tensor]:
     ) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PhospheneError(
-            f"{path}: cannot be read as tensors ({why[:120]}); it is damaged or no file of weights, get it again."
+            f"{path}: cannot be read as tensors ({why[:120]}); it is damaged or no file of "
+            "weights, get it again."
         ) from None
     if not isinstance(state, dict) or not all(
         isinstance(value, Tensor) for value in state.values()

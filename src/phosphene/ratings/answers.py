@@ -1,8 +1,10 @@
-"""What raters answered: the only file that touches the database (SQLite in WAL mode, or PostgreSQL).
+"""What raters answered: the only file that touches the database (SQLite in WAL mode, or
+PostgreSQL).
 
-One database belongs to one trial list. Trials are answered in order, each once: an answer is one INSERT that holds only
-while exactly `position` answers of the rater are there, so neither two windows nor two servers can store a trial twice,
-and nothing ever updates an answer. A stored answer is on disk before :meth:`Answers.answer` returns.
+One database belongs to one trial list. Trials are answered in order, each once: an answer is one
+INSERT that holds only while exactly `position` answers of the rater are there, so neither two
+windows nor two servers can store a trial twice, and nothing ever updates an answer. A stored answer
+is on disk before :meth:`Answers.answer` returns.
 """
 
 from __future__ import annotations
@@ -104,7 +106,9 @@ class Invalid(Refused):
 
 @dataclass(frozen=True)
 class Rater:
-    """A rater as the database knew them when asked; `answered` trials of `total`, which is also the next position."""
+    """A rater as the database knew them when asked; `answered` trials of `total`, which is also the
+    next position.
+    """
 
     id: int
     slot: int
@@ -133,18 +137,21 @@ def open_answers(
     trials
         One row per trial that a rater slot sees (columns of ``design.plan``).
     tokens
-        The secret part of the link of every slot. Other tokens than last time replace those: old links end.
+        The secret part of the link of every slot. Other tokens than last time replace those: old
+        links end.
     """
     if gaps := sorted(set(trials["slot"]) ^ set(tokens)):
         raise PhospheneError(
-            f"trial list: rater slots {gaps[:5]} have trials but no link, or a link but no trials; make both anew"
+            f"trial list: rater slots {gaps[:5]} have trials but no link, or a link but no "
+            "trials; make both anew"
         )
     try:
         shown = sa.make_url(url).render_as_string(hide_password=True)
         engine = _engine(url)
     except (ArgumentError, ImportError) as error:
         raise PhospheneError(
-            f"rate.database: cannot be used as a database address ({error}); expected a SQLAlchemy URL such as "
+            f"rate.database: cannot be used as a database address ({error}); expected a "
+            "SQLAlchemy URL such as "
             "sqlite:////path/answers.sqlite or postgresql+psycopg://user@host/name"
         ) from None
     try:
@@ -165,8 +172,10 @@ def open_answers(
     if found != study_hash:
         engine.dispose()
         raise PhospheneError(
-            f"{shown}: holds the answers to another trial list ({found}, this one is {study_hash}); "
-            "set rate.database to a new database, or bring back the settings that list was made with"
+            f"{shown}: holds the answers to another trial list ({found}, this one is "
+            f"{study_hash}); "
+            "set rate.database to a new database, or bring back the settings that list was made "
+            "with"
         )
     return Answers(engine, trials, tokens)
 
@@ -175,7 +184,8 @@ def _engine(url: str) -> sa.Engine:
     sqlite = sa.make_url(url).get_backend_name() == "sqlite"
     if sqlite and sa.make_url(url).database in (None, "", ":memory:"):
         raise ArgumentError("answers in memory would be lost")
-    # a statement's values never enter an error message, and so never a log; a lost connection is found before use
+    # a statement's values never enter an error message, and so never a log; a lost connection is
+    # found before use
     engine = sa.create_engine(
         url, hide_parameters=True, pool_pre_ping=not sqlite, pool_size=10, max_overflow=30
     )
@@ -213,7 +223,9 @@ def _digest(token: str) -> bytes:
 
 
 class Answers:
-    """The answers to one trial list; made by :func:`open_answers`, safe to use from many threads."""
+    """The answers to one trial list; made by :func:`open_answers`, safe to use from many
+    threads.
+    """
 
     def __init__(self, engine: sa.Engine, trials: pd.DataFrame, tokens: Mapping[int, str]) -> None:
         self._engine = engine
@@ -227,7 +239,8 @@ class Answers:
         for slot, rows in self._shown.items():
             if [row["position"] for row in rows] != list(range(len(rows))):
                 raise PhospheneError(
-                    f"trial list: the positions of rater slot {slot} are not 0, 1, 2, ...; make it anew"
+                    f"trial list: the positions of rater slot {slot} are not 0, 1, 2, ...; make "
+                    "it anew"
                 )
         # SQLite writes one at a time and waits by sleeping: queueing here is fair and quicker
         self._queue = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
@@ -280,11 +293,15 @@ class Answers:
     # Trials
 
     def trial(self, rater: Rater, position: int) -> dict[str, Any]:
-        """What a rater may know of a trial: `position` and the picture ids `photo`, `left`, `right`."""
+        """What a rater may know of a trial: `position` and the picture ids `photo`, `left`,
+        `right`.
+        """
         return dict(self._shown[rater.slot][position])
 
     def pictures(self, rater: Rater) -> set[str]:
-        """The picture ids a rater may load: of trials they saw, of the next one and of the one after it."""
+        """The picture ids a rater may load: of trials they saw, of the next one and of the one
+        after it.
+        """
         shown = self._shown[rater.slot][: rater.answered + 2]
         return {trial[role] for trial in shown for role in ("photo", "left", "right")}
 
@@ -300,8 +317,8 @@ class Answers:
         Raises
         ------
         Invalid
-            `position` is no whole number from 0, `choice` neither "left" nor "right", or `milliseconds` (response
-            time as the browser measured it) no finite number from 0.
+            `position` is no whole number from 0, `choice` neither "left" nor "right", or
+            `milliseconds` (response time as the browser measured it) no finite number from 0.
         AlreadyAnswered, NotYet
             The trial is not the rater's next one, or consent is missing; nothing was stored.
         """
@@ -340,7 +357,9 @@ class Answers:
     # Tables
 
     def progress(self) -> pd.DataFrame:
-        """How far everyone is: rater, slot, opened, consented_at, answered, total, median_ms, last_at, finished_at."""
+        """How far everyone is: rater, slot, opened, consented_at, answered, total, median_ms,
+        last_at, finished_at.
+        """
         raters = self._read(sa.select(_raters).order_by(_raters.c.slot)).rename(
             columns={"label": "rater"}
         )
@@ -357,16 +376,20 @@ class Answers:
         return found[names.split()]
 
     def summary(self, rater: Rater) -> dict[str, float]:
-        """What a rater is told at the end: `answered`, `minutes` spent on pictures, `seconds` of a usual answer."""
+        """What a rater is told at the end: `answered`, `minutes` spent on pictures, `seconds` of a
+        usual answer.
+        """
         own = self._read(sa.select(_answers).where(_answers.c.rater_id == rater.id))["milliseconds"]
         if own.empty:
             return {"answered": 0, "minutes": 0.0, "seconds": 0.0}
         return {"answered": len(own), "minutes": own.sum() / 60_000, "seconds": own.median() / 1000}
 
     def export(self) -> pd.DataFrame:
-        """Every answer beside its trial, one row each in the order of slots and positions; columns `COLUMNS`.
+        """Every answer beside its trial, one row each in the order of slots and positions; columns
+        `COLUMNS`.
 
-        `rater` is the label, never the token; `hit` whether the choice was correct; `server_at` UTC.
+        `rater` is the label, never the token; `hit` whether the choice was correct; `server_at`
+        UTC.
         """
         joined = sa.select(_raters.c.label.label("rater"), _raters.c.slot, _answers).join_from(
             _answers, _raters

@@ -1,9 +1,11 @@
-"""The web page of the human study: consent, instructions, trials, thanks; and progress for who runs it.
+"""The web page of the human study: consent, instructions, trials, thanks; and progress for who runs
+it.
 
-Everything is behind tokens in the address; there are no cookies, no accounts and no other routes. Names that come from
-outside are looked up in what is known and never become paths. The page's script gets random picture ids, each for one
-picture of one trial, and neither method nor answer; all pictures have one format and one length in bytes. Server state
-alone decides what is next: a page that is reloaded, left, opened twice or gone back to goes on where the answers end.
+Everything is behind tokens in the address; there are no cookies, no accounts and no other routes.
+Names that come from outside are looked up in what is known and never become paths. The page's
+script gets random picture ids, each for one picture of one trial, and neither method nor answer;
+all pictures have one format and one length in bytes. Server state alone decides what is next: a
+page that is reloaded, left, opened twice or gone back to goes on where the answers end.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ ASSETS = (
 )
 ASSET_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PICTURE_KINDS = {".png": "image/png", ".jpg": "image/jpeg"}
-# Nothing stays in the browser, and no proxy may recompress pictures: their lengths would differ again
+# Nothing stays in the browser, and no proxy may recompress pictures: their lengths would differ
+# again
 PICTURE_HEADERS = {"Cache-Control": "no-store, no-transform"}
 WORDS = {  # what a page that is no page says
     404: (
@@ -54,14 +57,17 @@ WORDS = {  # what a page that is no page says
     405: ("Not like this", "This address does not take that kind of request."),
     503: (
         "One moment",
-        "The study cannot be reached just now. Your answers are kept; please try again in a minute.",
+        "The study cannot be reached just now. Your answers are kept; please try again in a "
+        "minute.",
     ),
 }
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What a study says of itself: `title`, `contact` (who answers questions), `consent` (paragraphs; "": built in)."""
+    """What a study says of itself: `title`, `contact` (who answers questions), `consent`
+    (paragraphs; "": built in).
+    """
 
     title: str = "Which picture is more alike?"
     contact: str = ""
@@ -76,7 +82,8 @@ def create_app(
     Parameters
     ----------
     pictures_folder
-        Holds the files of the trial list's pictures (:func:`phosphene.ratings.design.pictures`), all PNG or all JPEG.
+        Holds the files of the trial list's pictures (:func:`phosphene.ratings.design.pictures`),
+        all PNG or all JPEG.
     admin_token
         The secret part of the address of the progress page.
     break_every
@@ -107,7 +114,9 @@ def create_app(
 
 
 def _find_pictures(folder: Path, names: dict[str, str]) -> dict[str, Path]:
-    """Paths of picture ids; later requests are looked up here, so that no address becomes a path."""
+    """Paths of picture ids; later requests are looked up here, so that no address becomes a
+    path.
+    """
     listed = (
         [path for path in folder.iterdir() if path.suffix in PICTURE_KINDS]
         if folder.is_dir()
@@ -117,7 +126,8 @@ def _find_pictures(folder: Path, names: dict[str, str]) -> dict[str, Path]:
     needed = set(names.values())
     if missing := sorted(needed - set(known)):
         raise PhospheneError(
-            f"{folder}: {len(missing)} of the {len(needed)} pictures of the trial list are missing, such as "
+            f"{folder}: {len(missing)} of the {len(needed)} pictures of the trial list are "
+            "missing, such as "
             f"{missing[0]}; make the trial list anew"
         )
     if len(endings := sorted({known[name].suffix for name in needed})) > 1:
@@ -128,7 +138,9 @@ def _find_pictures(folder: Path, names: dict[str, str]) -> dict[str, Path]:
 
 
 def padded(data: bytes, length: int, identity: str) -> bytes:
-    """A picture file of a given length: decoders ignore bytes behind the picture, and these cannot be compressed."""
+    """A picture file of a given length: decoders ignore bytes behind the picture, and these cannot
+    be compressed.
+    """
     return data + hashlib.shake_256(identity.encode()).digest(length - len(data))
 
 

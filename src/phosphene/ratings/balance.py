@@ -1,4 +1,6 @@
-"""How well a trial list is balanced, and whether it is blind: measured on the finished list, whatever made it."""
+"""How well a trial list is balanced, and whether it is blind: measured on the finished list,
+whatever made it.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,18 @@ def balance(trials: pd.DataFrame, pool: pd.DataFrame) -> dict[str, float]:
     Returns
     -------
     dict
-        Differences between the most and the least: `methods` (trials per method of a rater), `sides` (answers on the
-        left and on the right, per rater and method), `images` (how often a photograph is shown per method, over
-        raters), `subjects` (the same of one subject's version of it), `distractors` (how often an image is the wrong
-        candidate per method, over raters), `repeated` (repeats per method of a rater). `gap`: the longest stretch
-        without a catch trial, in units of an even one. `distance`: the smallest distance between a trial and its repeat
-        (inf without repeats). Counts of faults: `twice` (a photograph twice for one rater and method), `in_a_row` (the
-        same photograph in two trials in a row), `first` (no plain trial at the start), `own` (a picture beside itself),
-        `unswapped` (a repeat that is not its trial with sides swapped). Counts of what could reveal correct candidates:
-        `partners` (images compared with more than one other image), `both` (trials whose distractor is the image of
-        a photograph that the same rater sees), `ids` (picture ids used more than once).
+        Differences between the most and the least: `methods` (trials per method of a rater),
+        `sides` (answers on the left and on the right, per rater and method), `images` (how often a
+        photograph is shown per method, over raters), `subjects` (the same of one subject's version
+        of it), `distractors` (how often an image is the wrong candidate per method, over raters),
+        `repeated` (repeats per method of a rater). `gap`: the longest stretch without a catch
+        trial, in units of an even one. `distance`: the smallest distance between a trial and its
+        repeat (inf without repeats). Counts of faults: `twice` (a photograph twice for one rater
+        and method), `in_a_row` (the same photograph in two trials in a row), `first` (no plain
+        trial at the start), `own` (a picture beside itself), `unswapped` (a repeat that is not its
+        trial with sides swapped). Counts of what could reveal correct candidates: `partners`
+        (images compared with more than one other image), `both` (trials whose distractor is the
+        image of a photograph that the same rater sees), `ids` (picture ids used more than once).
     """
     plain = trials[trials["kind"] == "trial"]
     listed = trials.sort_values(["slot", "position"])
@@ -75,7 +79,9 @@ def _sides(once: pd.DataFrame) -> int:
 
 
 def _shown(plain: pd.DataFrame, column: str, possible: pd.Series) -> int:
-    """Most minus least uses of the possible values of a column, over methods; what was never used counts as 0."""
+    """Most minus least uses of the possible values of a column, over methods; what was never used
+    counts as 0.
+    """
     if plain.empty:
         return 0
     uses = plain.groupby(["method", column]).size().unstack(fill_value=0)
@@ -83,7 +89,9 @@ def _shown(plain: pd.DataFrame, column: str, possible: pd.Series) -> int:
 
 
 def _longest_gap(trials: pd.DataFrame) -> float:
-    """The longest run of trials of a rater that are no catch trials, over the length of an even stretch."""
+    """The longest run of trials of a rater that are no catch trials, over the length of an even
+    stretch.
+    """
     worst = 0.0
     for _, own in trials.groupby("slot"):
         places = own.loc[own["kind"] == "catch", "position"].sort_values().to_numpy()

@@ -1,9 +1,9 @@
 """What is shown to whom: test pictures in, a balanced and blind list of trials out.
 
-A trial is a photograph above two candidates: the reconstruction of that photograph, and the reconstruction of another
-one by the same method from the same brain. A rater sees the same photographs with every method, so that methods are
-compared on the same pictures by the same eyes. Which two images are compared with each other is fixed
-(:mod:`phosphene.ratings.pairing`).
+A trial is a photograph above two candidates: the reconstruction of that photograph, and the
+reconstruction of another one by the same method from the same brain. A rater sees the same
+photographs with every method, so that methods are compared on the same pictures by the same eyes.
+Which two images are compared with each other is fixed (:mod:`phosphene.ratings.pairing`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ PLACES = ("photo", "left", "right")
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of raters, and per rater: photographs (trials per method), catch trials and repeats."""
+    """Numbers of raters, and per rater: photographs (trials per method), catch trials and
+    repeats.
+    """
 
     raters: int
     trials: int
@@ -55,8 +57,9 @@ class Sizes:
     def within(self, n_pairs: int, n_methods: int) -> Sizes:
         """Cut the sizes to what `n_pairs` pairs of test images allow.
 
-        A rater sees one photograph of a pair, once per method, and catch trials have pairs of their own: at most a
-        fifth of them. Catch trials and repeats are each limited to a quarter of the other trials.
+        A rater sees one photograph of a pair, once per method, and catch trials have pairs of their
+        own: at most a fifth of them. Catch trials and repeats are each limited to a quarter of the
+        other trials.
 
         Raises
         ------
@@ -67,15 +70,19 @@ class Sizes:
         trials = min(self.trials, n_pairs - catch)
         if trials < FEWEST:
             raise PhospheneError(
-                f"rate.trials: {self.trials} trials per method of {n_pairs} pairs of test images; expected {FEWEST} or "
-                f"more of both. A rater sees one photograph of a pair: {2 * FEWEST} test images are the least."
+                f"rate.trials: {self.trials} trials per method of {n_pairs} pairs of test images; "
+                f"expected {FEWEST} or "
+                f"more of both. A rater sees one photograph of a pair: {2 * FEWEST} test images "
+                "are the least."
             )
         quarter = trials * n_methods // 4
         return Sizes(self.raters, trials, min(catch, quarter), min(self.repeats, quarter))
 
 
 class _Planned(NamedTuple):
-    """A trial before it has its place: `right` whether the answer is on the right, `original` a repeat's trial."""
+    """A trial before it has its place: `right` whether the answer is on the right, `original` a
+    repeat's trial.
+    """
 
     kind: str
     method: str
@@ -91,8 +98,9 @@ def plan(pool: pd.DataFrame, methods: Sequence[str], sizes: Sizes, key: Key) -> 
     Parameters
     ----------
     pool : DataFrame
-        What there is to show: subject, item (row of the test picture), image (its id in the data set); every subject
-        with each image once. Subjects who saw the same images share them between them.
+        What there is to show: subject, item (row of the test picture), image (its id in the data
+        set); every subject with each image once. Subjects who saw the same images share them
+        between them.
     methods : sequence of str
         Kinds of reconstruction, each of which has a picture of every row of `pool`.
     sizes : Sizes
@@ -103,10 +111,11 @@ def plan(pool: pd.DataFrame, methods: Sequence[str], sizes: Sizes, key: Key) -> 
     Returns
     -------
     DataFrame
-        Columns `COLUMNS`, one row per trial in the order of slots (raters) and positions. `kind` is "trial", "catch"
-        (method "catch": the photograph itself, slightly changed, beside another photograph) or "repeat" of position
-        `repeat_of`, sides swapped. `photo`, `left` and `right` are picture ids: random hex digits, used for one picture
-        of one trial only. :func:`pictures` tells what they show.
+        Columns `COLUMNS`, one row per trial in the order of slots (raters) and positions. `kind` is
+        "trial", "catch" (method "catch": the photograph itself, slightly changed, beside another
+        photograph) or "repeat" of position `repeat_of`, sides swapped. `photo`, `left` and `right`
+        are picture ids: random hex digits, used for one picture of one trial only. :func:`pictures`
+        tells what they show.
 
     Notes
     -----
@@ -117,7 +126,8 @@ def plan(pool: pd.DataFrame, methods: Sequence[str], sizes: Sizes, key: Key) -> 
     catches = _Catches(ring, key)
     rows = []
     for slot in range(sizes.raters):
-        # raters go around the ring in turn, so that over raters all photographs are shown equally often, up to one
+        # raters go around the ring in turn, so that over raters all photographs are shown equally
+        # often, up to one
         turns = [
             divmod(k, len(ring)) for k in range(slot * sizes.trials, (slot + 1) * sizes.trials)
         ]
@@ -131,9 +141,11 @@ def plan(pool: pd.DataFrame, methods: Sequence[str], sizes: Sizes, key: Key) -> 
 
 
 def pictures(trials: pd.DataFrame) -> pd.DataFrame:
-    """What every picture id of a trial list shows: id, file, method ("": the photograph), subject, item; sorted by id.
+    """What every picture id of a trial list shows: id, file, method ("": the photograph), subject,
+    item; sorted by id.
 
-    A picture has an id for every time that it is shown, and one file, `file` (without ending), named by one of the ids.
+    A picture has an id for every time that it is shown, and one file, `file` (without ending),
+    named by one of the ids.
     """
     correct = trials["correct"]
     target = trials["right"].where(correct == "right", trials["left"])
@@ -169,8 +181,9 @@ def _trials(
 ) -> list[_Planned]:
     """The trials of one rater in order: as many rounds as methods, each with every photograph once.
 
-    A photograph is shown with each method in another round (a Latin square, so that methods come early and late alike).
-    The two halves of the photographs stay halves in every round: a photograph comes again after half a round at least.
+    A photograph is shown with each method in another round (a Latin square, so that methods come
+    early and late alike). The two halves of the photographs stay halves in every round: a
+    photograph comes again after half a round at least.
     """
     random = rng(*key, "order", slot)
     n = len(shown)
@@ -215,10 +228,12 @@ class _Catches:
 def _with_catches_and_repeats(
     trials: list[_Planned], sizes: Sizes, slot: int, key: Key, catches: _Catches, seen: set[int]
 ) -> list[_Planned]:
-    """Put catch trials and repeats between the trials, each into a gap of its own, evenly spread and at random within.
+    """Put catch trials and repeats between the trials, each into a gap of its own, evenly spread
+    and at random within.
 
-    Gap g lies after trial g - 1. Catch trials may come after the first trial; repeats from the middle of the list on,
-    when there is enough to repeat. `seen` are the pairs that the trials show.
+    Gap g lies after trial g - 1. Catch trials may come after the first trial; repeats from the
+    middle of the list on, when there is enough to repeat. `seen` are the pairs that the trials
+    show.
     """
     random = rng(*key, "gaps", slot)
     n = len(trials)

@@ -44,26 +44,27 @@ def read_csv(
     Parameters
     ----------
     path : path or sequence of paths
-        UTF-8, with a line of names; comma, semicolon or tab, found from that line. Several files are put together; a
-        rater must be in one of them only.
+        UTF-8, with a line of names; comma, semicolon or tab, found from that line. Several files
+        are put together; a rater must be in one of them only.
     mapping : mapping of str to str, optional
-        Our name -> the file's, for columns with other names. Needed are ``rater, method, image`` and either ``hit``
-        (true, false, 1, 0, yes, no) or ``choice`` and ``correct`` (left, right). Taken if there: ``position, kind``
-        (trial, catch, repeat; else all are trials), ``subject, item, distractor_item, distractor_image, repeat_of,
-        milliseconds, slot, server_at``. Other columns are ignored.
+        Our name -> the file's, for columns with other names. Needed are ``rater, method, image``
+        and either ``hit`` (true, false, 1, 0, yes, no) or ``choice`` and ``correct`` (left, right).
+        Taken if there: ``position, kind`` (trial, catch, repeat; else all are trials), ``subject,
+        item, distractor_item, distractor_image, repeat_of, milliseconds, slot, server_at``. Other
+        columns are ignored.
 
     Returns
     -------
     DataFrame
-        Columns of the export, in the order of raters and positions. Without positions answers are numbered in the order
-        of lines; without ``repeat_of`` a repeat belongs to the trial with the same rater, method, subject and image
-        (and distractor, where that is given).
+        Columns of the export, in the order of raters and positions. Without positions answers are
+        numbered in the order of lines; without ``repeat_of`` a repeat belongs to the trial with the
+        same rater, method, subject and image (and distractor, where that is given).
 
     Raises
     ------
     PhospheneError
-        When a file cannot be read, a column is missing, a value is unknown (with its line), an answer is there twice,
-        or a rater is in several files.
+        When a file cannot be read, a column is missing, a value is unknown (with its line), an
+        answer is there twice, or a rater is in several files.
     """
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     if not paths:
@@ -74,7 +75,8 @@ def read_csv(
         for rater in table["rater"].unique():
             if owner.setdefault(rater, one) != one or paths.count(one) > 1:
                 raise PhospheneError(
-                    f"{one}: rater {rater!r} is also in {owner[rater]}; put the answers of one person into one file, "
+                    f"{one}: rater {rater!r} is also in {owner[rater]}; put the answers of one "
+                    "person into one file, "
                     "or give two people two names."
                 )
         tables.append(table)
@@ -138,7 +140,8 @@ def _text(path: Path) -> pd.DataFrame:
     for number, line in lines.items():
         if len(line) != len(names):
             raise PhospheneError(
-                f"{path}: line {number} has {len(line)} cells, the line of names has {len(names)}; mend or remove it."
+                f"{path}: line {number} has {len(line)} cells, the line of names has "
+                f"{len(names)}; mend or remove it."
             )
     cells = [[cell.strip() for cell in line] for line in lines.values()]
     return pd.DataFrame(cells, columns=names, index=list(lines), dtype=object)
@@ -170,7 +173,8 @@ def _renamed(path: Path, raw: pd.DataFrame, mapping: dict[str, str]) -> pd.DataF
         missing.append("hit (or choice and correct)")
     if missing:
         raise PhospheneError(
-            f"{path}: columns {', '.join(missing)} are missing, found {', '.join(raw)}; name them by a mapping such as "
+            f"{path}: columns {', '.join(missing)} are missing, found {', '.join(raw)}; name them "
+            "by a mapping such as "
             f"{missing[0].split()[0]}=NAME-IN-THE-FILE."
         )
     return found
@@ -196,7 +200,8 @@ def _among(path: Path, raw: pd.DataFrame, name: str, allowed: Sequence[str]) -> 
     wrong = raw.index[~values.isin(allowed)]
     if len(wrong):
         raise PhospheneError(
-            f"{path}: {name} is {raw.at[wrong[0], name]!r} on line {_lines(wrong)}; expected {', '.join(allowed)}."
+            f"{path}: {name} is {raw.at[wrong[0], name]!r} on line {_lines(wrong)}; expected "
+            f"{', '.join(allowed)}."
         )
     return values
 
@@ -210,13 +215,16 @@ def _numbers(path: Path, raw: pd.DataFrame, name: str, whole: bool = False) -> p
         lines = raw.index[wrong]
         kind = "a whole number" if whole else "a number, 0 or more"
         raise PhospheneError(
-            f"{path}: {name} is {raw.at[lines[0], name]!r} on line {_lines(lines)}; expected {kind}."
+            f"{path}: {name} is {raw.at[lines[0], name]!r} on line {_lines(lines)}; expected "
+            f"{kind}."
         )
     return values
 
 
 def _hits(path: Path, raw: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
-    """Whether each answer was right, the choice and the right one (both "" if only `hit` is there)."""
+    """Whether each answer was right, the choice and the right one (both "" if only `hit` is
+    there).
+    """
     sides = {"choice", "correct"} <= set(raw)
     nothing = pd.Series("", raw.index)
     choice, correct = (
@@ -230,7 +238,8 @@ def _hits(path: Path, raw: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Serie
     wrong = raw.index[hit != (choice == correct)] if sides else raw.index[:0]
     if len(wrong):
         raise PhospheneError(
-            f"{path}: hit does not agree with choice and correct on line {_lines(wrong)}; give either, or mend them."
+            f"{path}: hit does not agree with choice and correct on line {_lines(wrong)}; give "
+            "either, or mend them."
         )
     return hit, choice, correct
 
@@ -241,7 +250,8 @@ def _once(path: Path, table: pd.DataFrame) -> None:
     if len(twice):
         rater, position = table.loc[twice[0], ["rater", "position"]]
         raise PhospheneError(
-            f"{path}: rater {rater!r} answered position {int(position)} twice, again on line {_lines(twice)}; keep the "
+            f"{path}: rater {rater!r} answered position {int(position)} twice, again on line "
+            f"{_lines(twice)}; keep the "
             "first answer."
         )
     trials = table[table["kind"] == "trial"]
@@ -251,13 +261,16 @@ def _once(path: Path, table: pd.DataFrame) -> None:
     if len(twice):
         rater, method, image = trials.loc[twice[0], ["rater", "method", "image"]]
         raise PhospheneError(
-            f"{path}: rater {rater!r} answered image {image} of method {method} twice, again on line {_lines(twice)}; "
+            f"{path}: rater {rater!r} answered image {image} of method {method} twice, again on "
+            f"line {_lines(twice)}; "
             "mark repeats by kind 'repeat', or remove what is there twice."
         )
 
 
 def _originals(path: Path, table: pd.DataFrame, given: bool) -> pd.Series:
-    """Position of the trial that each repeat repeats, -1 for what repeats nothing or nothing that is there."""
+    """Position of the trial that each repeat repeats, -1 for what repeats nothing or nothing that
+    is there.
+    """
     repeats = table["kind"] == "repeat"
     if given:
         return table["repeat_of"].where(repeats & table["repeat_of"].notna(), -1)

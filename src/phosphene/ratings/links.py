@@ -1,4 +1,6 @@
-"""Personal links: made from one secret on this machine, so that they can be printed again and guessed by nobody."""
+"""Personal links: made from one secret on this machine, so that they can be printed again and
+guessed by nobody.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def private(folder: Path) -> None:
 
 
 def secret(path: Path) -> bytes:
-    """Read the secret of a trial list, made when it is not there; nobody but its owner may read it."""
+    """Read the secret of a trial list, made when it is not there; nobody but its owner may read
+    it.
+    """
     private(path.parent)
     try:
         _write(path, secrets.token_hex(32).encode(), os.O_EXCL)

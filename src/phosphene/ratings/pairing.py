@@ -1,9 +1,11 @@
-"""Which two test images are compared with each other: a fixed matching, which keeps the correct candidates secret.
+"""Which two test images are compared with each other: a fixed matching, which keeps the correct
+candidates secret.
 
-Images are matched in pairs (P, Q). A trial about photograph P shows the reconstructions of P and Q, and so does a trial
-about photograph Q, for every method, subject and rater. Both candidates therefore occur equally often, beside the same
-photographs and the same alternative: exchanging them everywhere gives the same lists, so nothing but looking at the
-pictures can tell which one is correct. A rater sees only one photograph of a pair.
+Images are matched in pairs (P, Q). A trial about photograph P shows the reconstructions of P and Q,
+and so does a trial about photograph Q, for every method, subject and rater. Both candidates
+therefore occur equally often, beside the same photographs and the same alternative: exchanging them
+everywhere gives the same lists, so nothing but looking at the pictures can tell which one is
+correct. A rater sees only one photograph of a pair.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Pair(NamedTuple):
 
 
 def pairs(pool: pd.DataFrame, key: Key) -> list[Pair]:
-    """Match the images of a pool at random, each with one that the same subjects saw; a last odd one is left out.
+    """Match the images of a pool at random, each with one that the same subjects saw; a last odd
+    one is left out.
 
     The pairs of each set of subjects are spread evenly over the list.
     """

@@ -1,4 +1,6 @@
-"""Simulated raters of known skill, for tests and for the question how many raters and trials a study needs."""
+"""Simulated raters of known skill, for tests and for the question how many raters and trials a
+study needs.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,14 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class People:
-    """What raters are like. Standard deviations are on the logit scale, of independent normal effects.
+    """What raters are like. Standard deviations are on the logit scale, of independent normal
+    effects.
 
-    `rater_sd` how able raters are, `image_sd` how easy images are, `rater_method_sd` what raters make of a method,
-    `image_method_sd` how well a method did an image, `percept_sd` what one rater sees in one picture (alike when it is
-    shown again), `side_sd` leaning to the right; `lapse` share of answers given blindly; `careless` share of raters who
-    click away fast; `median_ms` and `careless_ms` response times.
+    `rater_sd` how able raters are, `image_sd` how easy images are, `rater_method_sd` what raters
+    make of a method, `image_method_sd` how well a method did an image, `percept_sd` what one rater
+    sees in one picture (alike when it is shown again), `side_sd` leaning to the right; `lapse`
+    share of answers given blindly; `careless` share of raters who click away fast; `median_ms` and
+    `careless_ms` response times.
     """
 
     rater_sd: float = 0.4
@@ -70,7 +74,9 @@ class People:
 
 
 def intercept(skill: float, sd: float) -> float:
-    """The logit around which normal effects of standard deviation `sd` give the accuracy `skill` on average."""
+    """The logit around which normal effects of standard deviation `sd` give the accuracy `skill` on
+    average.
+    """
     if not 0 < skill < 1:
         raise PhospheneError(f"simulated raters: skill must lie between 0 and 1, found {skill!r}.")
     far = abs(float(logit(skill))) * (1 + sd) + 10 * sd + 1
@@ -78,7 +84,9 @@ def intercept(skill: float, sd: float) -> float:
 
 
 def average(centre: ArrayLike, sd: float) -> Floats:
-    """Mean of ``expit(centre + sd * standard normal)``, in the shape of `centre` (Gauss-Hermite)."""
+    """Mean of ``expit(centre + sd * standard normal)``, in the shape of `centre`
+    (Gauss-Hermite).
+    """
     points = np.asarray(centre, dtype=np.float64)[..., None] + sd * NODES
     return np.asarray(expit(points) @ WEIGHTS / WEIGHTS.sum())
 
@@ -94,9 +102,11 @@ def simulate(
     Parameters
     ----------
     trials : DataFrame
-        As ``design.plan`` makes it: ``slot, position, kind, method, subject, item, image, ..., correct``.
+        As ``design.plan`` makes it: ``slot, position, kind, method, subject, item, image, ...,
+        correct``.
     skill : float or mapping from method to float
-        Accuracy that an attentive rater has on average over raters and images, between 0 and 1. Catch trials: 0.99.
+        Accuracy that an attentive rater has on average over raters and images, between 0 and 1.
+        Catch trials: 0.99.
     rng : Generator
     **traits : float
         Of :class:`People`.
@@ -104,8 +114,9 @@ def simulate(
     Returns
     -------
     DataFrame
-        As the export of the answers: one row per trial in the order of slots and positions. A repeat has the chances
-        of its original: what the rater sees in the picture is the same, the answer is given anew.
+        As the export of the answers: one row per trial in the order of slots and positions. A
+        repeat has the chances of its original: what the rater sees in the picture is the same, the
+        answer is given anew.
     """
     needed = ("slot", "position", "kind", "method", "image", "correct")
     checked(trials, needed)
@@ -140,7 +151,8 @@ def _people(traits: Mapping[str, Any]) -> People:
     unknown = sorted(set(traits) - set(People.__dataclass_fields__))
     if unknown:
         raise PhospheneError(
-            f"simulated raters: unknown trait {', '.join(unknown)}; expected {', '.join(People.__dataclass_fields__)}."
+            f"simulated raters: unknown trait {', '.join(unknown)}; expected "
+            f"{', '.join(People.__dataclass_fields__)}."
         )
     return People(**traits)
 
@@ -152,7 +164,9 @@ def _answers(
     people: People,
     n: int,
 ) -> NDArray[np.bool_]:
-    """Whether attentive raters answer each trial rightly, in `n` studies of other raters and images, (n, n_trials)."""
+    """Whether attentive raters answer each trial rightly, in `n` studies of other raters and
+    images, (n, n_trials).
+    """
     names = ["slot", "image", "method"]
     method, methods = pd.factorize(rows["method"].astype(str))
     known = (
@@ -193,7 +207,9 @@ def expected(skill: float, lapse: float) -> float:
 
 
 def crossing(n_raters: int, n_images: int, methods: Sequence[str]) -> pd.DataFrame:
-    """The plainest trial list: every rater sees every image once with every method, sides balanced."""
+    """The plainest trial list: every rater sees every image once with every method, sides
+    balanced.
+    """
     index = pd.MultiIndex.from_product(
         [range(n_raters), methods, range(n_images)], names=["slot", "method", "image"]
     )
@@ -229,7 +245,8 @@ def power(
 ) -> pd.DataFrame:
     """How likely a study finds that one method is better than another.
 
-    Every rater sees every image with both methods. Simulated studies are tested as :func:`analysis.compare` tests.
+    Every rater sees every image with both methods. Simulated studies are tested as
+    :func:`analysis.compare` tests.
 
     Parameters
     ----------
@@ -240,8 +257,9 @@ def power(
     base : float
         Accuracy of the worse method.
     comparisons : int
-        How many pairs Holm corrects for. p is multiplied by it, as Holm does with the smallest: power for the pair in
-        question whatever the others give, a little too low if others are significant too.
+        How many pairs Holm corrects for. p is multiplied by it, as Holm does with the smallest:
+        power for the pair in question whatever the others give, a little too low if others are
+        significant too.
     n_simulations : int
         Studies per row.
     rng : Generator or int
@@ -251,10 +269,11 @@ def power(
     Returns
     -------
     DataFrame
-        ``raters, trials, accuracy`` (of the worse method), ``effect``; for the signed-rank tests over images
-        (``power_image``) and over raters (``power_rater``) and the crossed t test (``power_both``) the share of studies
-        with corrected p <= 0.05, each with ``..._low, ..._high`` (95 %, Clopper-Pearson); and the median widths of the
-        95 % intervals for other raters and images: ``width_accuracy`` and ``width_difference``.
+        ``raters, trials, accuracy`` (of the worse method), ``effect``; for the signed-rank tests
+        over images (``power_image``) and over raters (``power_rater``) and the crossed t test
+        (``power_both``) the share of studies with corrected p <= 0.05, each with ``..._low,
+        ..._high`` (95 %, Clopper-Pearson); and the median widths of the 95 % intervals for other
+        raters and images: ``width_accuracy`` and ``width_difference``.
     """
     people, generator, rows = _people(traits), np.random.default_rng(rng), []
     if (
@@ -264,7 +283,8 @@ def power(
         or comparisons < 1
     ):
         raise PhospheneError(
-            f"power: 2 or more raters and trials, 1 or more simulations and comparisons are needed, found {raters}, "
+            "power: 2 or more raters and trials, 1 or more simulations and comparisons are "
+            f"needed, found {raters}, "
             f"{trials}, {n_simulations} and {comparisons}."
         )
     for n_raters in raters:
@@ -322,7 +342,9 @@ def _found(hits: Floats, comparisons: int) -> dict[str, float]:
 
 
 def _crossed_t(values: Floats) -> tuple[Floats, Floats]:
-    """Half widths of the 95 % intervals of means of (n, n_raters, n_images), and p of their being 0."""
+    """Half widths of the 95 % intervals of means of (n, n_raters, n_images), and p of their being
+    0.
+    """
     mean = values.mean((1, 2))
     spread = crossed_variance((values - mean[:, None, None]) / values[0].size)
     error = np.sqrt(spread.both)

@@ -21,8 +21,9 @@ def serve(app: Starlette, host: str, port: int, ready: Callable[[str], None] | N
     host, port
         Where to listen; port 0 takes a free one.
     ready
-        Called once with the address, such as ``http://127.0.0.1:8000``, as soon as connections are taken. Nothing is
-        printed here, and requests are not logged: their addresses are the raters' keys.
+        Called once with the address, such as ``http://127.0.0.1:8000``, as soon as connections are
+        taken. Nothing is printed here, and requests are not logged: their addresses are the raters'
+        keys.
     """
     listening = listen(host, port)
     if ready is not None:
@@ -40,7 +41,8 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         found = socket.create_server((host, port), family=family, backlog=2048)
-        # connections inherit it; without it the second half of a reply waits 40 ms for the client's acknowledgement
+        # connections inherit it; without it the second half of a reply waits 40 ms for the client's
+        # acknowledgement
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return found
     except (OSError, OverflowError) as error:

@@ -1,4 +1,6 @@
-"""What every response carries, and what becomes of errors: nothing of the inside reaches a browser or a log."""
+"""What every response carries, and what becomes of errors: nothing of the inside reaches a browser
+or a log.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
@@ -31,7 +34,9 @@ _log = logging.getLogger(__name__)
 
 
 class Shield:
-    """ASGI middleware around everything: secure headers on every response, one line in the log for an error."""
+    """ASGI middleware around everything: secure headers on every response, one line in the log for
+    an error.
+    """
 
     def __init__(self, app: ASGIApp, unreachable: str) -> None:
         self._app, self._unreachable = app, unreachable
@@ -73,7 +78,9 @@ class Shield:
 
 
 def _where(error: Exception) -> str:
-    """Kind and place of an error; its words are left out, because they may hold what a rater sent."""
+    """Kind and place of an error; its words are left out, because they may hold what a rater
+    sent.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     places = [
         f"{Path(frame.filename).name}:{frame.lineno}"

@@ -1,5 +1,5 @@
-"""The human study of a study: its trial list and pictures, its links and server, its scores. Only this file of the
-package knows a `Study`.
+"""The human study of a study: its trial list and pictures, its links and server, its scores. Only
+this file of the package knows a `Study`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from phosphene.store import Artefact, Store, parquet
 from phosphene.study import Compute, Rate, Study, rng
 
 PICTURES_PER_PART = 500
-LOSSLESS = 128  # pixels: pictures up to this side are PNG; larger ones JPEG, or a phone would load a megabyte per trial
+# pixels: pictures up to this side are PNG; larger ones JPEG, or a phone would load a megabyte per
+# trial
+LOSSLESS = 128
 QUALITY = 95  # of the JPEG, with full resolution of colour
 TABLES = (
     "exclusions",
@@ -55,8 +57,8 @@ def make_list(study: Study, compute: Compute) -> Artefact:
     """Make the trial list of a study and the pictures that it shows, pulling the reconstructions.
 
     Tables `trials` (:func:`phosphene.ratings.design.plan`) and `picture_ids`
-    (:func:`phosphene.ratings.design.pictures`), files ``pictures/<file>.png`` (or ``.jpg``) with one width and height
-    and without metadata.
+    (:func:`phosphene.ratings.design.pictures`), files ``pictures/<file>.png`` (or ``.jpg``) with
+    one width and height and without metadata.
     """
     recipe = ratings_recipe(study)
     if not Store(study.root).artefact(recipe).done:
@@ -64,7 +66,8 @@ def make_list(study: Study, compute: Compute) -> Artefact:
         for subject in study.data.subjects:
             if not dataset(study, subject).photographs:
                 raise PhospheneError(
-                    f"{study.data_root}: it is not known which photographs {subject} saw, so nobody can choose between "
+                    f"{study.data_root}: it is not known which photographs {subject} saw, so "
+                    "nobody can choose between "
                     "reconstructions of them; the human study needs data with photographs."
                 )
             for mode in methods(study):
@@ -83,8 +86,10 @@ def _warn_of_cuts(study: Study) -> None:
     enough = 5 * (rate.trials + rate.catch)
     if sizes != settings.within(enough, len(methods(study))):
         warnings.warn(
-            f"{images['image'].nunique()} test images make {n_pairs} pairs, and a blind list shows a rater one "
-            f"photograph of a pair: {sizes.trials} trials per method (rate.trials: {rate.trials}) and {sizes.catch} "
+            f"{images['image'].nunique()} test images make {n_pairs} pairs, and a blind list "
+            "shows a rater one "
+            f"photograph of a pair: {sizes.trials} trials per method (rate.trials: {rate.trials}) "
+            f"and {sizes.catch} "
             f"catch trials (rate.catch: {rate.catch}).",
             stacklevel=3,
         )
@@ -92,7 +97,9 @@ def _warn_of_cuts(study: Study) -> None:
 
 @cache
 def planned(study: Study, digest: str) -> pd.DataFrame:
-    """The trial list; `digest` is that of its recipe: it holds a fingerprint of the data, which nobody can guess."""
+    """The trial list; `digest` is that of its recipe: it holds a fingerprint of the data, which
+    nobody can guess.
+    """
     sizes = design.Sizes(study.rate.raters, study.rate.trials, study.rate.catch, study.rate.repeats)
     return design.plan(pool(study), methods(study), sizes, (study.seed, digest))
 
@@ -125,7 +132,9 @@ def _files(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Album:
-    """Opens photographs and reconstructions by subject and item, all at the size of the reconstructions."""
+    """Opens photographs and reconstructions by subject and item, all at the size of the
+    reconstructions.
+    """
 
     def __init__(self, study: Study) -> None:
         self._study = study
@@ -134,7 +143,9 @@ class _Album:
         self._side = len(self.picture(methods(study)[0], study.data.subjects[0], 0))
 
     def picture(self, method: str, subject: str, item: int) -> NDArray[np.uint8]:
-        """A reconstruction; with method "" the photograph, with "catch" the photograph slightly changed."""
+        """A reconstruction; with method "" the photograph, with "catch" the photograph slightly
+        changed.
+        """
         if method in ("", design.CATCH):
             if subject not in self._seen:
                 data = dataset(self._study, subject)
@@ -152,14 +163,17 @@ class _Album:
         sample = 0 if len(samples) == 1 else self._study.rate.sample
         if sample >= len(samples):
             raise PhospheneError(
-                f"rate.sample: found {sample}, but {method} of {subject} has {len(samples)} samples; expected 0 to "
+                f"rate.sample: found {sample}, but {method} of {subject} has {len(samples)} "
+                "samples; expected 0 to "
                 f"{len(samples) - 1}."
             )
         return samples[sample]
 
 
 def changed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A photograph a little softer and paler: not the same file, but plainly the same photograph."""
+    """A photograph a little softer and paler: not the same file, but plainly the same
+    photograph.
+    """
     soft = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(len(picture) / 128))
     return np.asarray(ImageEnhance.Color(soft).enhance(0.8))
 
@@ -180,7 +194,9 @@ def encoded(picture: NDArray[np.uint8]) -> tuple[str, bytes]:
 
 
 def open_study(study: Study, compute: Compute) -> tuple[Any, dict[int, str], str]:
-    """Open a study's answers; returns them with the raters' tokens by slot and the token of the progress page."""
+    """Open a study's answers; returns them with the raters' tokens by slot and the token of the
+    progress page.
+    """
     check_installed()
     from phosphene.ratings import answers
 
@@ -214,7 +230,8 @@ def serve(
     base_url : str
         What raters' browsers call the server, "" for the address itself.
     say : callable
-        Given all links, name -> address, once connections are taken; those of raters are also in ``links.csv``.
+        Given all links, name -> address, once connections are taken; those of raters are also in
+        ``links.csv``.
     """
     opened, tokens, admin = open_study(study, compute)
     from phosphene.ratings import serving
@@ -264,7 +281,8 @@ def answers_given(study: Study, compute: Compute) -> pd.DataFrame:
     """All answers in a study's database so far."""
     if not study.rate.database and not (answers_folder(study) / "answers.sqlite").exists():
         raise PhospheneError(
-            f"{answers_folder(study)}: no answers yet for this trial list; `phosphene rate STUDY serve` collects them, "
+            f"{answers_folder(study)}: no answers yet for this trial list; `phosphene rate STUDY "
+            "serve` collects them, "
             "`--import FILE` takes them from elsewhere."
         )
     opened, _, _ = open_study(study, compute)
@@ -308,7 +326,9 @@ def _score_part(artefact: Artefact, index: int, *, study: Study) -> None:
 
 
 def scored(study: Study, answers: pd.DataFrame, per_image: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Every table of the scores; what cannot be asked of these answers is empty, and named in `absent`."""
+    """Every table of the scores; what cannot be asked of these answers is empty, and named in
+    `absent`.
+    """
     rate, answers = study.rate, answers.assign(method=_ordered(answers["method"], methods(study)))
     excluded = analysis.exclusions(answers, rate.least_catch, rate.least_seconds, rate.most_fast)
     kept, n_bootstrap = analysis.kept(answers, excluded), study.evaluate.bootstrap
@@ -343,12 +363,16 @@ def _ordered(names: pd.Series, known: list[str]) -> pd.Categorical:
 
 
 def rule(rate: Rate) -> str:
-    """Which of the machine's scores are of what people saw: those of the first sample, else of all of them."""
+    """Which of the machine's scores are of what people saw: those of the first sample, else of all
+    of them.
+    """
     return "single" if rate.sample == 0 else "mean"
 
 
 def _per_image(study: Study) -> pd.DataFrame:
-    """Scores of all measures per picture; where there is one sample, its only row goes by the name of :func:`rule`."""
+    """Scores of all measures per picture; where there is one sample, its only row goes by the name
+    of :func:`rule`.
+    """
     table = evaluation.all_tables(study, "per_image", Compute(progress=False))
     if table.empty:
         return pd.DataFrame(

@@ -1,4 +1,6 @@
-"""What a report says, gathered from the artefacts of a study: tables, pictures, settings. It computes no score."""
+"""What a report says, gathered from the artefacts of a study: tables, pictures, settings. It
+computes no score.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +41,11 @@ class Content:
         "z" and "c": the parts of the brain that they are decoded from.
     simulated : bool
     scores, per_image, absent, names, features, rois, comparisons : DataFrame
-        As the stage `evaluate` and :func:`phosphene.evaluation.comparisons` give them, of all subjects; may be empty.
+        As the stage `evaluate` and :func:`phosphene.evaluation.comparisons` give them, of all
+        subjects; may be empty.
     noise : dict of str to float
-        Subject -> mean noise ceiling of the decoded regions, percent of variance; only where it is known.
+        Subject -> mean noise ceiling of the decoded regions, percent of variance; only where it is
+        known.
     audit : DataFrame
         Lines of the audit, empty where none was made.
     examples : dict of str to list of Shown
@@ -57,7 +61,8 @@ class Content:
     surface : str
         Page with the cortex that can be turned, base64 of gzip; empty where no surface is known.
     people : dict of str to DataFrame
-        Tables of the human study (:mod:`phosphene.reporting.people`); empty where no answers were scored.
+        Tables of the human study (:mod:`phosphene.reporting.people`); empty where no answers were
+        scored.
     """
 
     name: str
@@ -89,7 +94,9 @@ class Content:
 
 
 def report_recipe(study: Study) -> Recipe:
-    """What the report is made from; audits and encoding models are part of it where they are finished."""
+    """What the report is made from; audits and encoding models are part of it where they are
+    finished.
+    """
     inputs = {
         subject: evaluation.evaluate_recipe(study, subject).hash for subject in study.data.subjects
     }
@@ -164,7 +171,9 @@ def _table(artefacts: Sequence[Artefact], name: str) -> pd.DataFrame:
 
 
 def noise_ceiling(study: Study, subject: str) -> float | None:
-    """Mean noise ceiling, in percent of variance, of the voxels that a subject is decoded from; None if not known."""
+    """Mean noise ceiling, in percent of variance, of the voxels that a subject is decoded from;
+    None if not known.
+    """
     data = sources.dataset(study, subject)
     rois = list(
         dict.fromkeys(
@@ -227,7 +236,9 @@ def _examples(album: Album, ranked: pd.Series) -> list[Shown]:
 def _shared(
     albums: dict[str, Album], richest: dict[str, pd.Series | None], mode: str
 ) -> list[Shown]:
-    """Figure 4: pictures that all subjects saw, drawn from each of their brains, chosen by their mean score."""
+    """Figure 4: pictures that all subjects saw, drawn from each of their brains, chosen by their
+    mean score.
+    """
     by_image = {
         s: pd.Series(ranked.to_numpy(), index=albums[s].images[ranked.index])
         for s, ranked in richest.items()

@@ -1,4 +1,6 @@
-"""What a report says of the encoding half: figures 6 to 9 with what is seen in them, and numbers by region."""
+"""What a report says of the encoding half: figures 6 to 9 with what is seen in them, and numbers by
+region.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ class Encoded:
 
 
 def planned(study: Study) -> dict[str, tuple[Named, Named]]:
-    """Subject -> the study's encoding models and those of them that are finished; only subjects that have any."""
+    """Subject -> the study's encoding models and those of them that are finished; only subjects
+    that have any.
+    """
     if not (Path(study.root) / "encode").is_dir():
         return {}  # without encodings no model has to be loaded to know which ones there could be
     models = encoding.planned(study, sources.load_model(study.model.name, "cpu"))
@@ -86,7 +90,9 @@ def planned(study: Study) -> dict[str, tuple[Named, Named]]:
 
 
 def inputs(study: Study) -> dict[str, str]:
-    """What the page is made from: finished models and statistics, by name -> hash; files that lead to the surface."""
+    """What the page is made from: finished models and statistics, by name -> hash; files that lead
+    to the surface.
+    """
     found = {}
     for subject, (_, done) in planned(study).items():
         if done and (transforms := _transforms(study, subject)) is not None:
@@ -129,12 +135,17 @@ def _of_subject(study: Study, subject: str, some: tuple[Named, Named], size: flo
             turnable += study_maps.turned(subject, analysis, names, tables, data)
         numbers[analysis] = by_region(regions[regions["analysis"] == analysis], names)
     on = FlatGround.note if brain_maps.transforms_of(data) else SliceGround.note
-    note = f"{on} {places.n_test_images(data)} test pictures; q one-sided, Benjamini–Hochberg over all voxels."
+    note = (
+        f"{on} {places.n_test_images(data)} test pictures; q one-sided, Benjamini–Hochberg "
+        "over all voxels."
+    )
     return Encoded(subject, drawings, numbers, len(models) - len(done), turnable, note)
 
 
 def spin(study: Study, found: Sequence[Encoded]) -> str:
-    """The page with the cortex that can be turned, of all subjects, as base64 of gzip; "" where no surface is known."""
+    """The page with the cortex that can be turned, of all subjects, as base64 of gzip; "" where no
+    surface is known.
+    """
     maps = [one for some in found for one in some.surface]
     if not maps:
         return ""
@@ -168,7 +179,9 @@ def draw(
     whose: tuple[str, Any],
     size: float = 1.0,
 ) -> Drawing | None:
-    """Draw one analysis twice, for wide and narrow pages; None where too little of it is finished."""
+    """Draw one analysis twice, for wide and narrow pages; None where too little of it is
+    finished.
+    """
     subject, data = whose
     looks = (brain_maps.Look(bare=True), brain_maps.Look(bare=True, width=NARROW_INCHES))
     drawn = [study_maps.figure(analysis, names, tables, data, look) for look in looks]

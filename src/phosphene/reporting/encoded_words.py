@@ -1,4 +1,6 @@
-"""What is seen in the maps of the encoding half, said in numbers, and numbers by region: tables in, texts out."""
+"""What is seen in the maps of the encoding half, said in numbers, and numbers by region: tables
+in, texts out.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,20 @@ from phosphene.reporting.tables import Cell
 GREY = "Grey cortex is not significant (q\u00a0≥\u00a00.05), or was not measured"
 HOW = {
     "one": f"The darker, the higher the correlation of predicted with measured responses. {GREY}.",
-    "two": f"Colour is R² that is lost without a space: blue only {{0}} explains, vermilion only {{1}}, dark each adds "
-    f"to the other; pale is what both explain alike. {GREY}.",
-    "layers": f"Colour is the layer that predicts a voxel best, paler where the second best is close. {GREY}.",
+    "two": "Colour is R² that is lost without a space: blue only {0} explains, vermilion only {1}, "
+    f"dark each adds to the other; pale is what both explain alike. {GREY}.",
+    "layers": "Colour is the layer that predicts a voxel best, paler where the second best is "
+    f"close. {GREY}.",
 }
 
 
 MEANING = {
-    "noise": "With one noise for all pictures, what the text adds stands at the same place of every latent, where a "
-    "linear model can read it. With separate noise for each picture it is not absent, but stands elsewhere in every "
-    "latent, where a linear model reads far less of it.",
-    "text": "With one noise for all pictures the U-Net expands z nonlinearly, so that zc explains voxels even with "
-    "empty text. Only what zc adds to zc with empty text depends on the text, and only this may be called semantic.",
+    "noise": "With one noise for all pictures, what the text adds stands at the same place of "
+    "every latent, where a linear model can read it. With separate noise for each picture it is "
+    "not absent, but stands elsewhere in every latent, where a linear model reads far less of it.",
+    "text": "With one noise for all pictures the U-Net expands z nonlinearly, so that zc explains "
+    "voxels even with empty text. Only what zc adds to zc with empty text depends on the text, and "
+    "only this may be called semantic.",
 }
 
 
@@ -47,7 +51,9 @@ def _is_own_noise(model: Model) -> bool:
 def words(
     analysis: str, names: dict[Model, str], tables: dict[Model, pd.DataFrame]
 ) -> tuple[str, str]:
-    """What is seen, in a sentence for everyone, and in numbers for those who cannot see the figure."""
+    """What is seen, in a sentence for everyone, and in numbers for those who cannot see the
+    figure.
+    """
     if analysis == "layers":
         return _words_of_layers(names, tables)
     if analysis == "text":
@@ -61,9 +67,8 @@ def words(
         told.append(f"{names[model]}: {found:.0f} % of voxels significant; mean r {_listed(mean)}")
         if len(mean):
             verb, best = ("", "") if said else ("predicts ", " best")
-            said.append(
-                f"{_short(model)} {verb}{_cortex(mean.idxmax())}{best} (mean r {_number(mean.max())})"
-            )
+            where = _cortex(mean.idxmax())
+            said.append(f"{_short(model)} {verb}{where}{best} (mean r {_number(mean.max())})")
     return f"{_sentence(said)}.", f"Accuracy of {_counted(tables, 'model')}. {'. '.join(told)}."
 
 
@@ -95,7 +100,8 @@ def _words_of_two(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) ->
         mean = _means(tables[own[-1]], f"unique {own[-1].spaces[1]}")
         most = _number(mean.max(), 3) if len(mean) else "–"
         clauses.append(
-            f"with separate noise for each picture, zc alone explains at most {most} {_short(own[-1])}"
+            "with separate noise for each picture, zc alone explains at most "
+            f"{most} {_short(own[-1])}"
         )
     return (
         f"As mean R² of a region, {'; '.join(clauses)}.",
@@ -145,16 +151,16 @@ def _words_of_layers(names: dict[Model, str], tables: dict[Model, pd.DataFrame])
         told.append(f"{panel}: {shares}; most often best in {listed or 'no region'}")
     alt = f"Best layer of each voxel. {'. '.join(told)}."
     if len({layer for layer, _, _ in said}) == 1:
-        return (
-            f"{said[0][0]} is best for most voxels: {_sentence([f'{n} {at}' for _, n, at in said])}.",
-            alt,
-        )
+        where = _sentence([f"{n} {at}" for _, n, at in said])
+        return f"{said[0][0]} is best for most voxels: {where}.", alt
     each = _sentence([f"{layer} {at} ({share})" for layer, share, at in said])
     return f"Best for most voxels: {each}.", alt
 
 
 def _means(table: pd.DataFrame, column: str) -> pd.Series:
-    """Mean over the voxels of each region that has values; without what has no name, if any has one."""
+    """Mean over the voxels of each region that has values; without what has no name, if any has
+    one.
+    """
     mean = table.groupby("region", sort=False)[column].mean().dropna()
     named = mean.drop(ELSEWHERE, errors="ignore")
     return _ordered(named if len(named) else mean)
@@ -165,7 +171,9 @@ def _ordered(some: pd.Series) -> pd.Series:
 
 
 def ordered(regions: Sequence[str], atlas: str = "streams") -> list[str]:
-    """Put regions into the order of their atlas, those it does not know after them, what has no name last."""
+    """Put regions into the order of their atlas, those it does not know after them, what has no
+    name last.
+    """
     known = ATLASES.get(atlas, ())
     rank = {name: k for k, name in enumerate(known)}
     return sorted(regions, key=lambda name: (name == ELSEWHERE, rank.get(name, len(rank))))
@@ -216,7 +224,9 @@ def _sentence(parts: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers of one analysis by the regions of one atlas: columns, and groups of rows, each a title and lines."""
+    """Numbers of one analysis by the regions of one atlas: columns, and groups of rows, each a
+    title and lines.
+    """
 
     atlas: str
     columns: list[tuple[str, int]]
@@ -224,7 +234,9 @@ class Table:
 
 
 def by_region(regions: pd.DataFrame, names: dict[Model, str]) -> list[Table]:
-    """Arrange what :func:`phosphene.encoding.regions` gives of one analysis: a table per atlas, in their order."""
+    """Arrange what :func:`phosphene.encoding.regions` gives of one analysis: a table per atlas,
+    in their order.
+    """
     shown = {str(model): name for model, name in names.items()}
     spaces = [
         column

@@ -1,7 +1,8 @@
 """Figures of the report: tables in, SVG out, in the colours of the page that they stand in.
 
-Every figure is a pure function of a table. Colours are roles ("ink", "z"); in the SVG they are CSS variables with the
-light page's values to fall back on, so that a figure follows the page into the dark and still looks right on its own.
+Every figure is a pure function of a table. Colours are roles ("ink", "z"); in the SVG they are CSS
+variables with the light page's values to fall back on, so that a figure follows the page into the
+dark and still looks right on its own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# From Okabe & Ito's colours, which colour-blind readers can tell apart; c and the baselines darkened until they reach
-# 3 to 1 on white. The page's style sheet has the same names, and lighter values for the dark.
+# From Okabe & Ito's colours, which colour-blind readers can tell apart; c and the baselines
+# darkened until they reach 3 to 1 on white. The page's style sheet has the same names, and lighter
+# values for the dark.
 COLOURS = {
     "ink": "#1b1c1e",
     "soft": "#5a5e63",
@@ -91,13 +93,14 @@ def identification(
 ) -> Figure:
     """Draw two-way identification by measure and kind of reconstruction (the paper's figure 5).
 
-    Bars begin at chance, so that their length is what was found; filled bars are decoded from the brain, hollow ones
-    are baselines.
+    Bars begin at chance, so that their length is what was found; filled bars are decoded from the
+    brain, hollow ones are baselines.
 
     Parameters
     ----------
     table : DataFrame
-        metric, kind, role ("z", "c", "zc", "shuffled", "true"), value, low and high, from 0 to 1; in order.
+        metric, kind, role ("z", "c", "zc", "shuffled", "true"), value, low and high, from 0 to 1;
+        in order.
     narrow : bool
         Lying bars, for a phone.
     points : DataFrame, optional
@@ -246,8 +249,8 @@ def ceilings(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        subject, mode, ceiling (percent of variance), value (mean over measures, 0 to 1), low and high (the lowest and
-        the highest measure).
+        subject, mode, ceiling (percent of variance), value (mean over measures, 0 to 1), low and
+        high (the lowest and the highest measure).
     """
     figure, axes = _axes(NARROW, 3.3)
     modes = list(dict.fromkeys(table["mode"]))

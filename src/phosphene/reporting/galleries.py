@@ -1,7 +1,9 @@
-"""Pictures of the report: which ones are shown, what is known of each, and how they fit into one page of bounded size.
+"""Pictures of the report: which ones are shown, what is known of each, and how they fit into one
+page of bounded size.
 
-What is shown is chosen by a rule that is printed beside it: evenly spread from the best to the worst, never the best
-only. Small pictures are kept to the last pixel (PNG), large ones become thumbnails (WebP).
+What is shown is chosen by a rule that is printed beside it: evenly spread from the best to the
+worst, never the best only. Small pictures are kept to the last pixel (PNG), large ones become
+thumbnails (WebP).
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ class Shown:
 
 
 def spread(scores: pd.Series | None, n_items: int, count: int) -> list[int]:
-    """Choose items evenly from the best score to the worst; the first ones where there are no scores."""
+    """Choose items evenly from the best score to the worst; the first ones where there are no
+    scores.
+    """
     if scores is None or scores.empty:
         return list(range(min(count, n_items)))
     order = scores.sort_values(ascending=False, kind="stable").index.to_numpy()
@@ -75,7 +79,9 @@ def spread(scores: pd.Series | None, n_items: int, count: int) -> list[int]:
 
 
 def tenths(scores: pd.Series, each: int = EACH) -> dict[str, list[int]]:
-    """Choose items out of the best, the middle and the worst tenth of scores, evenly within each, best first."""
+    """Choose items out of the best, the middle and the worst tenth of scores, evenly within each,
+    best first.
+    """
     order = [int(item) for item in scores.sort_values(ascending=False, kind="stable").index]
     width = max(len(order) // 10, min(each, len(order) // 3), 1)
     found = {}

@@ -69,7 +69,8 @@ def render(content: Content) -> str:
     Returns
     -------
     str
-        HTML that loads nothing; at most `galleries.PAGE_MB` megabytes with the pictures that :func:`gather` chooses.
+        HTML that loads nothing; at most `galleries.PAGE_MB` megabytes with the pictures that
+        :func:`gather` chooses.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -197,7 +198,8 @@ def _quality(content: Content) -> str:
     if table["subject"].nunique() < 2:
         return ""
     parts = [
-        f"{row.subject} {row.mode}: noise ceiling {row.ceiling:.1f} %, identification {100 * row.value:.1f} %"
+        f"{row.subject} {row.mode}: noise ceiling {row.ceiling:.1f} %, identification "
+        f"{100 * row.value:.1f} %"
         for row in table.itertuples()
     ]
     return figures.svg(figures.ceilings(table), "ceilings", f"By subject. {'; '.join(parts)}.")
@@ -226,8 +228,8 @@ def _decoding(content: Content) -> dict[str, Any]:
         "rows": rows,
         "regions": drawn,
         "names": judged,
-        "found_again": any(np.isfinite(float(row["accuracy"])) for row in rows),
-    }  # type: ignore[arg-type]
+        "found_again": bool(np.isfinite(table["accuracy"].to_numpy(dtype=float)).any()),
+    }
 
 
 # Audit, published numbers, what is missing

@@ -42,7 +42,8 @@ def _scores(study: Study) -> Artefact | None:
 
 
 def section(found: dict[str, pd.DataFrame], scores: pd.DataFrame) -> dict[str, Any] | None:
-    """Arrange the section for its template (``report_people.html``); None where there is nothing to say.
+    """Arrange the section for its template (``report_people.html``); None where there is nothing to
+    say.
 
     Parameters
     ----------
@@ -95,7 +96,9 @@ def _alike(consistency: pd.DataFrame, out: pd.DataFrame) -> str:
 
 
 def best_metric(predicts: pd.DataFrame) -> tuple[str, str, str, float] | None:
-    """Which two-way measure agrees best with people: preset, metric, direction, mean rank correlation over methods."""
+    """Which two-way measure agrees best with people: preset, metric, direction, mean rank
+    correlation over methods.
+    """
     if predicts.empty:
         return None
     two_way = predicts[predicts["direction"] != ""]
@@ -107,7 +110,9 @@ def best_metric(predicts: pd.DataFrame) -> tuple[str, str, str, float] | None:
 
 
 def machine_scores(scores: pd.DataFrame, preset: str, metric: str, direction: str) -> pd.DataFrame:
-    """One measure's identification of what was decoded from the brain, by mode: value, low, high."""
+    """One measure's identification of what was decoded from the brain, by mode: value, low,
+    high.
+    """
     some = own_selection(scores)
     some = some[
         (some["preset"] == preset) & (some["metric"] == metric) & (some["direction"] == direction)
@@ -134,7 +139,8 @@ def _drawn(accuracy: pd.DataFrame, machine: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(table: pd.DataFrame, metric: str) -> Figure:
-    """Draw the share of right choices, filled, above what the best metric makes of the same pictures, hollow.
+    """Draw the share of right choices, filled, above what the best metric makes of the same
+    pictures, hollow.
 
     Parameters
     ----------

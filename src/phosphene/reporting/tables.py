@@ -1,4 +1,6 @@
-"""Tables of the report: what was scored, arranged as a page shows it. Tables in, tables and small records out."""
+"""Tables of the report: what was scored, arranged as a page shows it. Tables in, tables and small
+records out.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ RULES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One number: its text, its interval and p as text ("" where there is none), and whether it leads its column."""
+    """One number: its text, its interval and p as text ("" where there is none), and whether it
+    leads its column.
+    """
 
     text: str
     interval: str = ""
@@ -53,7 +57,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Block:
-    """Scores of one preset in one direction: the only numbers that may be compared with each other."""
+    """Scores of one preset in one direction: the only numbers that may be compared with each
+    other.
+    """
 
     preset: str
     source: str
@@ -74,7 +80,9 @@ def first_direction(preset: str) -> str:
 
 
 def two_way(table: pd.DataFrame, preset: str, direction: str | None = None) -> pd.DataFrame:
-    """Rows of a preset's two-way measures in one direction (its first), chosen among samples by its own rule."""
+    """Rows of a preset's two-way measures in one direction (its first), chosen among samples by its
+    own rule.
+    """
     names = [m.name for m in PRESETS[preset].metrics if m.kind == "two-way"]
     wanted = direction or first_direction(preset)
     of_preset = own_selection(table[table["preset"] == preset])
@@ -87,8 +95,8 @@ def headline(scores: pd.DataFrame, preset: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per kind of reconstruction, one column per two-way measure, and their `mean`; averaged over subjects
-        where there are several.
+        One row per kind of reconstruction, one column per two-way measure, and their `mean`;
+        averaged over subjects where there are several.
     """
     rows = two_way(scores, preset)
     kinds = [
@@ -102,7 +110,9 @@ def headline(scores: pd.DataFrame, preset: str) -> pd.DataFrame:
 
 
 def item_scores(per_image: pd.DataFrame, preset: str) -> pd.DataFrame:
-    """Mean over two-way measures of each item's share of won comparisons: rows items, columns modes."""
+    """Mean over two-way measures of each item's share of won comparisons: rows items, columns
+    modes.
+    """
     some = two_way(per_image[per_image["source"] == BRAIN], preset)
     return some.pivot_table(index="item", columns="mode", values="value", sort=True)
 
@@ -138,13 +148,14 @@ def p_text(p: float) -> str:
 
 
 def blocks(scores: pd.DataFrame, subjects: int = 1) -> list[Block]:
-    """Arrange scores for people, preset by preset and direction by direction, the first one of each first.
+    """Arrange scores for people, preset by preset and direction by direction, the first one of each
+    first.
 
     Parameters
     ----------
     scores : DataFrame
-        mode, source, preset, metric, direction, selection, value, ci_low, ci_high, p, n, samples: of one subject, or
-        means over `subjects` of them.
+        mode, source, preset, metric, direction, selection, value, ci_low, ci_high, p, n, samples:
+        of one subject, or means over `subjects` of them.
     subjects : int
     """
     found = []
@@ -236,7 +247,8 @@ def _said(preset: str, direction: str, rows: pd.DataFrame, subjects: int) -> str
         parts.append(f"Means over {subjects} subjects with t intervals.")
     else:
         parts.append(
-            "Below each number: its 95 % interval (resampling pictures) and p (permuted pairing), if it has one."
+            "Below each number: its 95 % interval (resampling pictures) and p (permuted pairing), "
+            "if it has one."
         )
     return " ".join(parts)
 
@@ -245,7 +257,9 @@ def _said(preset: str, direction: str, rows: pd.DataFrame, subjects: int) -> str
 
 
 def means(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean over subjects of every score, shaped as scores: the interval is a t interval, n that of the pictures."""
+    """Mean over subjects of every score, shaped as scores: the interval is a t interval, n that of
+    the pictures.
+    """
     found = across_subjects(scores)
     keys = ["mode", "source", "preset", "metric", "direction", "selection"]
     rest = scores.groupby(keys, sort=False, dropna=False, as_index=False).agg(
@@ -262,7 +276,9 @@ def means(scores: pd.DataFrame) -> pd.DataFrame:
 def selections(
     scores: pd.DataFrame, preset: str, mode: str
 ) -> list[tuple[str, str, list[Cell | None]]]:
-    """One line per way of choosing among samples, of one mode decoded from the brain: name, what it means, cells."""
+    """One line per way of choosing among samples, of one mode decoded from the brain: name, what it
+    means, cells.
+    """
     names = [m.name for m in PRESETS[preset].metrics if m.kind == "two-way"]
     some = scores[
         (scores["preset"] == preset) & (scores["mode"] == mode) & (scores["source"] == BRAIN)
@@ -283,7 +299,8 @@ def selections(
 def pairs(comparisons: pd.DataFrame, preset: str) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
     """Differences between modes, by measure: names of the pairs, and per measure one cell per pair.
 
-    Measures are those of the preset in its first direction; p is that of the signed-rank test after Holm.
+    Measures are those of the preset in its first direction; p is that of the signed-rank test after
+    Holm.
     """
     some = comparisons[comparisons["preset"] == preset] if len(comparisons) else comparisons
     if some.empty:
@@ -308,7 +325,9 @@ def _difference(row: pd.Series, kind: str) -> Cell:
 
 
 def quality(scores: pd.DataFrame, preset: str, noise: dict[str, float]) -> pd.DataFrame:
-    """Identification by subject and mode against the subject's noise ceiling, as :func:`figures.ceilings` takes it."""
+    """Identification by subject and mode against the subject's noise ceiling, as
+    :func:`figures.ceilings` takes it.
+    """
     rows = two_way(scores[scores["source"] == BRAIN], preset)
     grouped = rows.groupby(["subject", "mode"], sort=False)["value"]
     found = grouped.agg(value="mean", low="min", high="max").reset_index()
@@ -317,7 +336,9 @@ def quality(scores: pd.DataFrame, preset: str, noise: dict[str, float]) -> pd.Da
 
 
 def bars(scores: pd.DataFrame, preset: str, direction: str | None = None) -> pd.DataFrame:
-    """Two-way identification as :func:`figures.identification` takes it, of one subject or of means."""
+    """Two-way identification as :func:`figures.identification` takes it, of one subject or of
+    means.
+    """
     rows = two_way(scores, preset, direction)
     names = list(zip(rows["mode"], rows["source"], strict=True))
     return pd.DataFrame(
@@ -333,5 +354,7 @@ def bars(scores: pd.DataFrame, preset: str, direction: str | None = None) -> pd.
 
 
 def records(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[dict[str, object]]:
-    """Rows of a table as dictionaries with all of `columns`; NaN where the table has no such column."""
+    """Rows of a table as dictionaries with all of `columns`; NaN where the table has no such
+    column.
+    """
     yield from table.reindex(columns=list(columns)).to_dict("records")

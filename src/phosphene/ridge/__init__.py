@@ -1,9 +1,10 @@
-"""Ridge regression with many targets: exact K-fold scores of a whole grid of penalties at nearly the price of one.
+"""Ridge regression with many targets: exact K-fold scores of a whole grid of penalties at nearly
+the price of one.
 
-``estimator`` RidgeCV · ``banded`` a penalty for every feature space, ``variance`` what each of them explains ·
-``factors`` what depends on X alone, ``maker`` how it is made · ``scores`` what a penalty is worth · ``targets`` blocks
-of targets from memory or disk · ``folds`` which rows are held out · ``saving`` decompositions on disk. Arrays in,
-arrays out; tensors stay on their device.
+``estimator`` RidgeCV · ``banded`` a penalty for every feature space, ``variance`` what each of them
+explains · ``factors`` what depends on X alone, ``maker`` how it is made · ``scores`` what a penalty
+is worth · ``targets`` blocks of targets from memory or disk · ``folds`` which rows are held out ·
+``saving`` decompositions on disk. Arrays in, arrays out; tensors stay on their device.
 """
 
 from phosphene.ridge.banded import BandedRidgeCV

@@ -1,7 +1,9 @@
-"""Banded ridge: several feature spaces at once, each with a penalty of its own (Nunez-Elizalde et al. 2019).
+"""Banded ridge: several feature spaces at once, each with a penalty of its own (Nunez-Elizalde et
+al. 2019).
 
-Penalties ``alpha / mix_b`` of the spaces b are searched as Dupré la Tour et al. (2022) do: candidate mixes, each a set
-of shares that sum to one, and for every mix the whole grid of alphas. Every target takes the pair that scores best.
+Penalties ``alpha / mix_b`` of the spaces b are searched as Dupré la Tour et al. (2022) do:
+candidate mixes, each a set of shares that sum to one, and for every mix the whole grid of alphas.
+Every target takes the pair that scores best.
 """
 
 from __future__ import annotations
@@ -28,17 +30,20 @@ Spaces = Mapping[str, Any]
 
 
 class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """Ridge regression on several feature spaces, with a penalty for each space chosen for each target.
+    """Ridge regression on several feature spaces, with a penalty for each space chosen for each
+    target.
 
-    Minimises ``|y - Σ_b Z_b β_b|² + alpha Σ_b |β_b|² / mix_b`` over β, and chooses alpha and mix by cross-validation.
+    Minimises ``|y - Σ_b Z_b β_b|² + alpha Σ_b |β_b|² / mix_b`` over β, and chooses alpha and mix by
+    cross-validation.
 
     Parameters
     ----------
     alphas : array_like, (n_alphas,), or "paper"
         As in :class:`phosphene.RidgeCV`.
     mixes : int or array_like, (n_mixes, n_spaces)
-        Shares of the spaces to try. An int asks for that many: all equal first, then each space alone, then drawn
-        from Dirichlet distributions, in turn of even shares and of few large ones. Repeats are dropped.
+        Shares of the spaces to try. An int asks for that many: all equal first, then each space
+        alone, then drawn from Dirichlet distributions, in turn of even shares and of few large
+        ones. Repeats are dropped.
     cv, scoring, fit_intercept, standardize, target_block
         As in :class:`phosphene.RidgeCV`.
     seed : int
@@ -133,7 +138,9 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
         return np.asarray(sum(parts.values()) + self.intercept_)
 
     def predict_spaces(self, spaces: Spaces) -> dict[str, NDArray[Any]]:
-        """Give what every space adds to the prediction, (n, t) each; with ``intercept_`` they sum to it."""
+        """Give what every space adds to the prediction, (n, t) each; with ``intercept_`` they sum
+        to it.
+        """
         self.check_spaces(spaces)
         features = {name: checked_features(X).cpu().numpy() for name, X in spaces.items()}
         return {name: features[name] @ self.coef_[rows] for name, rows in self.spaces_.items()}
@@ -142,7 +149,8 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
         """Refuse spaces that are not those of :meth:`fit`."""
         if list(spaces) != list(self.spaces_):
             raise PhospheneError(
-                f"BandedRidgeCV: found spaces {', '.join(spaces)}, expected {', '.join(self.spaces_)} as in fit."
+                f"BandedRidgeCV: found spaces {', '.join(spaces)}, expected "
+                f"{', '.join(self.spaces_)} as in fit."
             )
         for name, rows in self.spaces_.items():
             if np.ndim(spaces[name]) != 2 or np.shape(spaces[name])[1] != rows.stop - rows.start:
@@ -192,6 +200,8 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
 
 
 def distinct(mixes: Floats) -> Floats:
-    """Drop mixes that were there before: a space that is left alone has one, however many were asked for."""
+    """Drop mixes that were there before: a space that is left alone has one, however many were
+    asked for.
+    """
     first = np.unique(mixes.round(12), axis=0, return_index=True)[1]
     return np.asarray(mixes[np.sort(first)])

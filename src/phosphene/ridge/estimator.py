@@ -1,4 +1,6 @@
-"""The estimator: penalties chosen by cross-validation, coefficients and predictions in blocks of targets."""
+"""The estimator: penalties chosen by cross-validation, coefficients and predictions in blocks of
+targets.
+"""
 
 from __future__ import annotations
 
@@ -33,25 +35,29 @@ PAPER_ALPHAS = tuple(float(a) for a in np.logspace(-6, 0, 7))  # the released co
 
 
 class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """Ridge regression whose penalty is chosen by cross-validation, for thousands of targets at once.
+    """Ridge regression whose penalty is chosen by cross-validation, for thousands of targets at
+    once.
 
-    Minimises ``|y - Z b|² + alpha |b|²`` per target, as scikit-learn does. The scores of every penalty are exact, not
-    approximated, and cost hardly more than those of one: see :func:`phosphene.ridge.scores.quadratic`.
+    Minimises ``|y - Z b|² + alpha |b|²`` per target, as scikit-learn does. The scores of every
+    penalty are exact, not approximated, and cost hardly more than those of one: see
+    :func:`phosphene.ridge.scores.quadratic`.
 
     Parameters
     ----------
     alphas : array_like, (n_alphas,), or "paper"
         Penalties to try, positive; "paper" is the grid of the authors' released code, 1e-6 to 1.
     cv : int, splitter or iterable of (train, test)
-        An int means that many contiguous folds, or with ``groups`` folds that keep each group whole (scikit-learn's
-        KFold, GroupKFold: deterministic). Otherwise a scikit-learn splitter or explicit row numbers.
+        An int means that many contiguous folds, or with ``groups`` folds that keep each group whole
+        (scikit-learn's KFold, GroupKFold: deterministic). Otherwise a scikit-learn splitter or
+        explicit row numbers.
     scoring : {"r2", "neg_mean_squared_error", "correlation"}
-        Score of a fold; folds count equally. A fold in which a target is constant scores 0 for R² and correlation.
+        Score of a fold; folds count equally. A fold in which a target is constant scores 0 for R²
+        and correlation.
     fit_intercept : bool
         Centre X and Y by the means of the training part.
     standardize : bool
-        Divide each column of X by its standard deviation in the training part, as StandardScaler does. Columns that
-        are constant there are left undivided.
+        Divide each column of X by its standard deviation in the training part, as StandardScaler
+        does. Columns that are constant there are left undivided.
     per_target : bool
         Choose a penalty for each target, or one for all by their mean score.
     target_block : int
@@ -63,19 +69,20 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
     cv_scores_ : ndarray of float64, (n_alphas, t)
         Mean over folds, in the order of ``alphas``.
     coef_ : array, (p, t) or (p,)
-        In units of the raw X; float32 when X and Y are float32, else float64. A tensor on the device of X when X is
-        a tensor; whatever was given as ``coef`` to :meth:`fit`.
+        In units of the raw X; float32 when X and Y are float32, else float64. A tensor on the
+        device of X when X is a tensor; whatever was given as ``coef`` to :meth:`fit`.
     intercept_ : array, (t,) or a number
     dual_coef_, X_fit_ : array, (n, t) or (n,), and (n, p)
-        What is kept in place of ``coef_``, which is ``X_fit_.T @ dual_coef_``, when samples are not more than
-        features and no ``coef`` is given; otherwise None.
+        What is kept in place of ``coef_``, which is ``X_fit_.T @ dual_coef_``, when samples are not
+        more than features and no ``coef`` is given; otherwise None.
 
     Notes
     -----
-    Work is done in the precision of the data; Gram matrices and the eigendecompositions of the final fit are always
-    float64, those of the folds are float32 where its error cannot matter. Memory beside X, Y and coefficients: a
-    centred copy of X, about seven (p, p) matrices while a fold is made (n x n when n <= p), and blocks of targets. A
-    decomposition, and a fit to targets on disk, keep two more for every fold.
+    Work is done in the precision of the data; Gram matrices and the eigendecompositions of the
+    final fit are always float64, those of the folds are float32 where its error cannot matter.
+    Memory beside X, Y and coefficients: a centred copy of X, about seven (p, p) matrices while a
+    fold is made (n x n when n <= p), and blocks of targets. A decomposition, and a fit to targets
+    on disk, keep two more for every fold.
     """
 
     def __init__(
@@ -134,13 +141,15 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         X : array_like or tensor, (n, p), or Decomposition
             Features of the samples. Tensors are worked on where they are, on the CPU or a GPU.
         Y : array_like, (n, t) or (n,), or Repeated
-            Targets: an array, a tensor, or anything with a ``shape`` that gives columns ``Y[:, start:stop]`` (memory
-            maps, zarr and HDF5 arrays), which is read once, block by block.
+            Targets: an array, a tensor, or anything with a ``shape`` that gives columns ``Y[:,
+            start:stop]`` (memory maps, zarr and HDF5 arrays), which is read once, block by block.
         groups : array_like, (n,), optional
-            Rows of one group (the repeats of an image, a run) stay in one fold. Where all rows of every group have
-            equal targets, they are summed before they are multiplied: the same answer for less work.
+            Rows of one group (the repeats of an image, a run) stay in one fold. Where all rows of
+            every group have equal targets, they are summed before they are multiplied: the same
+            answer for less work.
         coef : array-like, (p, t), optional
-            Where coefficients are written, such as a memory map or a zarr array; by default in memory.
+            Where coefficients are written, such as a memory map or a zarr array; by default in
+            memory.
 
         Returns
         -------
@@ -150,12 +159,14 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         Raises
         ------
         PhospheneError
-            For NaN or infinite values, shapes that do not match, impossible folds and unknown settings.
+            For NaN or infinite values, shapes that do not match, impossible folds and unknown
+            settings.
 
         Warns
         -----
         UserWarning
-            When more than half of the chosen penalties are the smallest, or the largest, of the grid.
+            When more than half of the chosen penalties are the smallest, or the largest, of the
+            grid.
         """
         parts, folds, targets = self._decomposed(X, Y, groups)
         alphas, shape = checked_alphas(self.alphas), (len(parts.mean), targets.n_targets)
@@ -172,8 +183,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         )
         self.intercept_ = empty(parts, shape[1:], kind)
         writer = Writer(parts, made, self.intercept_, dual)
-        # Targets on disk are read once, for all folds. Others are gone through fold by fold, so that one at a time is
-        # in memory; their products with X wait where coefficients will be.
+        # Targets on disk are read once, for all folds. Others are gone through fold by fold, so
+        # that one at a time is in memory; their products with X wait where coefficients will be.
         again = coef is None and targets.in_memory and parts is not X
         store = as_tensor(made) if again and parts.x is not None else None
         blocks = Blocks(parts, targets, self.target_block, store)
@@ -210,7 +221,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         return as_kind(type(self.X_fit_), as_tensor(self.X_fit_).T @ as_tensor(self.dual_coef_))
 
     def predict(self, X: Any) -> Any:
-        """Predict targets, (n, t), or (n,) after a fit to one-dimensional Y, from features (n, p)."""
+        """Predict targets, (n, t), or (n,) after a fit to one-dimensional Y, from features (n,
+        p).
+        """
         blocks = [block for _, block in self.predict_blocks(X)]
         joined = (
             torch.cat(blocks, dim=1) if isinstance(X, Tensor) else np.concatenate(blocks, axis=1)
@@ -218,12 +231,15 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         return joined[:, 0] if np.ndim(self.intercept_) == 0 else joined
 
     def predict_blocks(self, X: Any, size: int = 4096) -> Iterator[tuple[slice, Any]]:
-        """Yield (columns, predictions (n, block)), tensors for a tensor; coefficients on disk are read in blocks."""
+        """Yield (columns, predictions (n, block)), tensors for a tensor; coefficients on disk are
+        read in blocks.
+        """
         check_is_fitted(self)
         features = checked_features(X)
         if features.shape[1] != self.n_features_in_:
             raise PhospheneError(
-                f"X has {features.shape[1]} features, but RidgeCV is expecting {self.n_features_in_} features as input."
+                f"X has {features.shape[1]} features, but RidgeCV is expecting "
+                f"{self.n_features_in_} features as input."
             )
         intercept = as_tensor(self.intercept_).reshape(-1)
         features = features.to(torch.promote_types(features.dtype, intercept.dtype))
@@ -244,7 +260,9 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
     def _decomposed(
         self, X: Any, Y: Any, groups: ArrayLike | None
     ) -> tuple[Decomposition, Iterable[Fold], Targets]:
-        """Everything about all rows, training parts that are made when they are asked for, and targets."""
+        """Everything about all rows, training parts that are made when they are asked for, and
+        targets.
+        """
         checked_scoring(self.scoring)
         if isinstance(X, Decomposition):
             targets = Targets(Y, len(X.target_rows))
@@ -303,7 +321,8 @@ def _warn_at_edge(alphas: Floats, best: Floats) -> None:
         share = float(np.mean(best == edge))
         if len(alphas) > 1 and share > 0.5:
             warnings.warn(
-                f"RidgeCV: {share:.0%} of the targets chose the {name} alpha of the grid, {edge:g}; try {advice} ones.",
+                f"RidgeCV: {share:.0%} of the targets chose the {name} alpha of the grid, "
+                f"{edge:g}; try {advice} ones.",
                 UserWarning,
                 stacklevel=3,
             )

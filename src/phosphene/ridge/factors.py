@@ -1,8 +1,10 @@
-"""All of a ridge regression that depends on X alone: one eigendecomposition for every fold and one for all rows.
+"""All of a ridge regression that depends on X alone: one eigendecomposition for every fold and one
+for all rows.
 
-``ZᵀZ = V diag(w) Vᵀ`` of the standardised training part ``Z`` (or ``ZZᵀ = U diag(w) Uᵀ`` when it has fewer rows than
-columns) gives a basis in which ridge is diagonal: coefficients are ``basis @ (q / (w + alpha))``. The Gram matrix of a
-training part is that of all rows minus that of the rows left out, and so are its products with targets.
+``ZᵀZ = V diag(w) Vᵀ`` of the standardised training part ``Z`` (or ``ZZᵀ = U diag(w) Uᵀ`` when it
+has fewer rows than columns) gives a basis in which ridge is diagonal: coefficients are ``basis @ (q
+/ (w + alpha))``. The Gram matrix of a training part is that of all rows minus that of the rows left
+out, and so are its products with targets.
 """
 
 from __future__ import annotations
@@ -55,7 +57,9 @@ class Features:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows summed over repeats: ``matrix`` (k, m) belongs to the distinct target rows ``rows`` (k,)."""
+    """Rows summed over repeats: ``matrix`` (k, m) belongs to the distinct target rows ``rows``
+    (k,).
+    """
 
     matrix: Tensor
     rows: Tensor
@@ -84,12 +88,14 @@ class Factor:
     Attributes
     ----------
     values : (m,) eigenvalues w, ascending, not negative
-    basis : (p, m) from that basis to features, in dual form (n, m) to training rows; None where nothing needs it
+    basis : (p, m) from that basis to features, in dual form (n, m) to training rows; None where
+        nothing needs it
     origin : (m,) the training mean of X in that basis
     shift : (m,) what the training mean of a target is multiplied with in :meth:`project`
     weights : (n_distinct,) how many training rows have each distinct target row
     rows : the rows that ``project`` multiplies out
-    kept : ``rows`` are the training rows themselves; otherwise those left out, taken from the product over all rows
+    kept : ``rows`` are the training rows themselves; otherwise those left out, taken from the
+        product over all rows
     """
 
     values: Tensor
@@ -107,7 +113,8 @@ class Factor:
 
         Returns
         -------
-        q : (m, block) training targets in the eigenbasis; coefficients are ``basis @ (q / (w + alpha))``
+        q : (m, block) training targets in the eigenbasis; coefficients are
+            ``basis @ (q / (w + alpha))``
         multiplied : (m, block) ``rows`` times targets
         mean : (block,) of the training targets, 0 without an intercept
         """
@@ -131,7 +138,8 @@ class Fold:
     Attributes
     ----------
     factor : of the training part
-    test : the test rows in its eigenbasis; the same as ``factor.rows`` where these are the ones left out
+    test : the test rows in its eigenbasis; the same as ``factor.rows`` where these are the ones
+        left out
     counts : (k,) how many test rows belong to each row of ``test``
     row_mean : (m,) mean of the test rows in the eigenbasis
     products : (m, m) ``PᵀP`` of the centred test rows P, or None where predictions are cheaper
@@ -146,12 +154,14 @@ class Fold:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Everything about X that a cross-validated fit needs; made by ``maker.Maker``, used for any number of targets.
+    """Everything about X that a cross-validated fit needs; made by ``maker.Maker``, used for any
+    number of targets.
 
     Attributes
     ----------
     x : (k, p) features, summed over the repeats of each target row; None in dual form
-    span : (n, p) rows that coefficients are made of in dual form, ``spanᵀ @ dual``, in units of the raw features
+    span : (n, p) rows that coefficients are made of in dual form, ``spanᵀ @ dual``, in units of the
+        raw features
     mean, scale : (p,) as in :class:`Features`
     center : an intercept is fitted
     target_rows : (n,) distinct target row of every row

@@ -66,6 +66,7 @@ def _check_split(n: int, number: int, train: Rows, test: Rows, least_test: int) 
         )
     if len(train) < 2 or len(test) < least_test or rows.min() < 0 or rows.max() >= n:
         raise PhospheneError(
-            f"RidgeCV: split {number} of cv needs 2 training and {least_test} test rows or more within 0..{n - 1}, "
+            f"RidgeCV: split {number} of cv needs 2 training and {least_test} test rows or more "
+            f"within 0..{n - 1}, "
             f"found {len(train)} and {len(test)}; use fewer folds."
         )

@@ -1,4 +1,6 @@
-"""How decompositions are made: Gram matrices, eigendecompositions, and the cheaper of two forms of each."""
+"""How decompositions are made: Gram matrices, eigendecompositions, and the cheaper of two forms of
+each.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,15 @@ _SINGLE_ENOUGH = (
 
 
 class Maker:
-    """Makes decompositions of some features; keeps the products over all rows, which training parts are taken from.
+    """Makes decompositions of some features; keeps the products over all rows, which training parts
+    are taken from.
 
     Parameters
     ----------
     features : Features
     target_rows : ndarray of int, (n,)
-        Which of the `n_distinct` rows of the targets every row has; rows with the same one are summed first.
+        Which of the `n_distinct` rows of the targets every row has; rows with the same one are
+        summed first.
     n_distinct : int
     keep : bool
         Keep the products of the rows left out as well, for :meth:`weighted`.
@@ -64,13 +68,17 @@ class Maker:
         self.kept_grams: dict[bytes, Tensor] | None = {} if keep else None
 
     def weighted(self, weights: Tensor) -> Maker:
-        """Multiply the standardised columns with `weights` (p,); products are shared, not made again."""
+        """Multiply the standardised columns with `weights` (p,); products are shared, not made
+        again.
+        """
         other = copy(self)
         other.weights, other.kernel = weights, None
         return other
 
     def decomposition(self, splits: Splits, alphas: NDArray[np.float64]) -> Decomposition:
-        """Decompose all rows and every training part; `splits` and `alphas` as :meth:`started` takes them."""
+        """Decompose all rows and every training part; `splits` and `alphas` as :meth:`started`
+        takes them.
+        """
         parts, folds = self.started(splits, alphas)
         return replace(parts, folds=list(folds))
 
@@ -83,7 +91,8 @@ class Maker:
         ----------
         splits : sequence of (train, test) row numbers
         alphas : ndarray, (n_alphas,)
-            Penalties that will be tried: they decide which forms are cheaper, and the precision that is needed.
+            Penalties that will be tried: they decide which forms are cheaper, and the precision
+            that is needed.
         """
         features, (n, p) = self.features, self.features.x.shape
         everything, rows = np.arange(n), self.target_rows.cpu().numpy()
@@ -128,7 +137,8 @@ class Maker:
             test
         ):  # so are their predictions, but a product may round every row in its own way
             P, row_mean = P[:1].repeat(len(P), 1), P[0]
-        # without predictions: one m x m x t product; with them: one n_test x m x t product for each alpha
+        # without predictions: one m x m x t product; with them: one n_test x m x t product for each
+        # alpha
         if n_alphas * len(test) < len(factor.values):
             ones = torch.ones(len(test), dtype=P.dtype, device=P.device)
             return Fold(factor, Part(P, rows), ones, row_mean, None)
@@ -138,7 +148,9 @@ class Maker:
         return Fold(factor, part, self._counts(rows)[part.rows], row_mean, P.T @ P)
 
     def _downdated(self, train: Rows, left_out: Rows, double: bool) -> tuple[Factor, Taken] | None:
-        """Take the rows left out from the products over all rows; None where rounding would eat a column."""
+        """Take the rows left out from the products over all rows; None where rounding would eat a
+        column.
+        """
         assert self.gram is not None
         n, others = len(train), self.features.x[self._index(left_out)]
         gram = self.gram - self._gram_of(left_out, others) if len(left_out) else self.gram.clone()
@@ -183,7 +195,9 @@ class Maker:
         return factor, partial(self._projected, basis=basis)
 
     def _dual(self, train: Rows, double: bool) -> tuple[Factor, Taken]:
-        """Decompose the kernel of the training rows instead of their Gram matrix: fewer rows than columns."""
+        """Decompose the kernel of the training rows instead of their Gram matrix: fewer rows than
+        columns.
+        """
         dtype, index = self.features.x.dtype, self._index(train)
         kernel = self._products(index)
         among = kernel[index[:, None], index]
@@ -209,7 +223,9 @@ class Maker:
         return replace(factor, shift=vectors.sum(0)), taken
 
     def _products(self, train: Tensor) -> Tensor:
-        """``Z Zᵀ`` of all rows, columns scaled as in a training part; made once where that is the same for all."""
+        """``Z Zᵀ`` of all rows, columns scaled as in a training part; made once where that is the
+        same for all.
+        """
         if self.kernel is not None:
             return self.kernel
         x = self.features.x
@@ -222,7 +238,9 @@ class Maker:
         return kernel
 
     def _scaling(self, train: Tensor) -> Tensor:
-        """What the columns are multiplied with for a kernel, (p,); it need not name those that centring removes."""
+        """What the columns are multiplied with for a kernel, (p,); it need not name those that
+        centring removes.
+        """
         if self.features.standardize:
             return self._inverse(*column_moments(self.features.x[train]), len(train))
         return torch.ones_like(self.sums) if self.weights is None else self.weights
@@ -230,7 +248,9 @@ class Maker:
     def _primal(
         self, gram: Tensor, mean: Tensor, variance: Tensor, n: int, double: bool
     ) -> tuple[Tensor, Tensor]:
-        """Standardise a lower Gram matrix (overwritten) and decompose it: basis (p, p), eigenvalues (p,)."""
+        """Standardise a lower Gram matrix (overwritten) and decompose it: basis (p, p), eigenvalues
+        (p,).
+        """
         inverse = self._inverse(mean, variance, n)
         gram *= inverse[:, None]
         gram *= inverse
@@ -240,9 +260,11 @@ class Maker:
         ).contiguous(), values
 
     def _inverse(self, mean: Tensor, variance: Tensor, n: int) -> Tensor:
-        """What the columns of a training part are multiplied with, (p,): 0 for those that tell nothing.
+        """What the columns of a training part are multiplied with, (p,): 0 for those that tell
+        nothing.
 
-        Without an intercept a column that is constant there stays as it was given, which undoes the scale of all rows.
+        Without an intercept a column that is constant there stays as it was given, which undoes the
+        scale of all rows.
         """
         features = self.features
         constant = variance <= (n * EPS * (mean + features.mean / features.scale)).square()
@@ -288,7 +310,9 @@ class Maker:
 
 
 def lower_gram(blocks: Iterable[Tensor], p: int) -> Tensor:
-    """``xᵀx`` (p, p) of float64 blocks of rows (k, p); only the lower triangle is meant, which is half the work."""
+    """``xᵀx`` (p, p) of float64 blocks of rows (k, p); only the lower triangle is meant, which is
+    half the work.
+    """
     gram: Tensor | None = None
     for rows in blocks:
         gram = torch.zeros(p, p, dtype=torch.float64, device=rows.device) if gram is None else gram
@@ -310,7 +334,9 @@ def mirrored(lower: Tensor) -> Tensor:
 
 
 def eigh(matrix: Tensor, double: bool) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, ascending and not negative, and eigenvectors, from the lower triangle of a matrix (overwritten)."""
+    """Eigenvalues, ascending and not negative, and eigenvectors, from the lower triangle of a
+    matrix (overwritten).
+    """
     turned = (
         matrix if double else matrix.float()
     ).T  # LAPACK stores columns: it can put the vectors where these are

@@ -1,4 +1,6 @@
-"""Decompositions on disk: one safetensors file, mapped when it is read, so that many workers share one copy."""
+"""Decompositions on disk: one safetensors file, mapped when it is read, so that many workers share
+one copy.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,8 @@ def load(path: str | Path, device: str = "cpu") -> Decomposition:
     except Exception as error:  # safetensors has an error of its own, of no public type
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PhospheneError(
-            f"{path}: found no decomposition of a ridge regression that can be read ({what}); make it again."
+            f"{path}: found no decomposition of a ridge regression that can be read ({what}); "
+            "make it again."
         ) from error
 
 

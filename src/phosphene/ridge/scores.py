@@ -1,7 +1,8 @@
 """Validation scores of a whole grid of penalties at nearly the price of one.
 
-A fold's predictions are ``P (q / (w + alpha))`` plus the training mean, with P (n_test, m) the test rows in the
-eigenbasis. Every score is made of four numbers per penalty and target, and none of them needs the predictions.
+A fold's predictions are ``P (q / (w + alpha))`` plus the training mean, with P (n_test, m) the test
+rows in the eigenbasis. Every score is made of four numbers per penalty and target, and none of them
+needs the predictions.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from phosphene.ridge.factors import EPS, Fold
 
 Scoring = Literal["r2", "neg_mean_squared_error", "correlation"]
 
-# Relative gap of "close" eigenvalues. Rounding costs eps / gap and truncation gap² / 2: about 1e-11 and 1e-5.
+# Relative gap of "close" eigenvalues. Rounding costs eps / gap and truncation gap² / 2: about 1e-11
+# and 1e-5.
 _CLOSE = {torch.float64: 1e-5, torch.float32: 3e-3}
 _DENSE = 0.02  # share of close pairs above which a dense product beats a sparse one
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """M = PᵀP, (m, m), for :func:`quadratic`: ``far`` M_ij / (w_j - w_i), ``close`` M_ij of close pairs."""
+    """M = PᵀP, (m, m), for :func:`quadratic`: ``far`` M_ij / (w_j - w_i), ``close`` M_ij of close
+    pairs.
+    """
 
     far: Tensor
     close: Tensor
@@ -36,7 +40,9 @@ class Pairs:
 def split_pairs(
     values: Tensor, products: Tensor, smallest_alpha: float, overwrite: bool = False
 ) -> Pairs:
-    """Split `products` M (m, m) by whether two ascending eigenvalues are close; every i = j is close."""
+    """Split `products` M (m, m) by whether two ascending eigenvalues are close; every i = j is
+    close.
+    """
     close = _CLOSE[values.dtype]
     end = torch.searchsorted(values, values * (1 + close) + close * smallest_alpha, right=True)
     index = torch.arange(len(values), device=values.device)
@@ -55,12 +61,14 @@ def split_pairs(
 
 
 def quadratic(values: Tensor, pairs: Pairs, q: Tensor, alphas: Tensor) -> Tensor:
-    """``Σ_ij d_i q_i M_ij q_j d_j`` with ``d_i = 1 / (w_i + alpha)`` for every penalty, (n_alphas, block).
+    """``Σ_ij d_i q_i M_ij q_j d_j`` with ``d_i = 1 / (w_i + alpha)`` for every penalty, (n_alphas,
+    block).
 
-    For distinct eigenvalues ``d_i d_j`` equals ``(d_i - d_j) / (w_j - w_i)``, which leaves one product ``far @ q`` for
-    all penalties. For close ones it is ``(d_i² + d_j²) / 2`` up to ``(d_i - d_j)² / 2``: one more, sparse, product.
-    As only differences of d count, that of the largest eigenvalue is taken off first: under a large penalty all d are
-    nearly equal, and rounding would eat their differences.
+    For distinct eigenvalues ``d_i d_j`` equals ``(d_i - d_j) / (w_j - w_i)``, which leaves one
+    product ``far @ q`` for all penalties. For close ones it is ``(d_i² + d_j²) / 2`` up to ``(d_i -
+    d_j)² / 2``: one more, sparse, product. As only differences of d count, that of the largest
+    eigenvalue is taken off first: under a large penalty all d are nearly equal, and rounding would
+    eat their differences.
     """
     once = (pairs.far @ q).mul_(q)
     twice = (pairs.close @ q).mul_(q)
@@ -74,8 +82,9 @@ def quadratic(values: Tensor, pairs: Pairs, q: Tensor, alphas: Tensor) -> Tensor
 class Moments:
     """Four numbers of predictions ŷ and test targets y, for every penalty and target.
 
-    ``spread`` (block,) Σ(y - mean y)²; ``dot`` (n_alphas, block) Σ ŷ (y - mean y); ``energy`` (n_alphas, block)
-    Σ(ŷ - mean ŷ)²; ``bias`` (n_alphas, block) mean y - mean ŷ; ``n`` test rows; ``constant`` (block,) targets.
+    ``spread`` (block,) Σ(y - mean y)²; ``dot`` (n_alphas, block) Σ ŷ (y - mean y); ``energy``
+    (n_alphas, block) Σ(ŷ - mean ŷ)²; ``bias`` (n_alphas, block) mean y - mean ŷ; ``n`` test rows;
+    ``constant`` (block,) targets.
     """
 
     spread: Tensor

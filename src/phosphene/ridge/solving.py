@@ -23,7 +23,8 @@ LARGEST = 126  # exponent of two that float32 holds, also with the other sign
 
 @dataclass(frozen=True)
 class Block:
-    """Some targets: distinct rows (n_distinct, block), centred, their means, and their products with the features.
+    """Some targets: distinct rows (n_distinct, block), centred, their means, and their products
+    with the features.
 
     All three are in units of ``2 ** exponent`` (block,), which is 1 for targets of ordinary size.
     """
@@ -88,9 +89,11 @@ class Blocks:
 
 
 def _exponent(y: Tensor) -> Tensor:
-    """Exponents of two that bring targets (n, block) whose squares float32 cannot hold near 1; 0 for all others.
+    """Exponents of two that bring targets (n, block) whose squares float32 cannot hold near 1; 0
+    for all others.
 
-    Dividing by a power of two is exact: no result depends on it, except that nothing overflows or vanishes.
+    Dividing by a power of two is exact: no result depends on it, except that nothing overflows or
+    vanishes.
     """
     low, high = y.aminmax(dim=0)
     exponent = torch.frexp(torch.maximum(-low, high)).exponent
@@ -98,7 +101,9 @@ def _exponent(y: Tensor) -> Tensor:
 
 
 class Scorer:
-    """Sums over `folds` of the scores of blocks of targets; `overwrite` spends the ``products`` of the folds."""
+    """Sums over `folds` of the scores of blocks of targets; `overwrite` spends the ``products`` of
+    the folds.
+    """
 
     def __init__(
         self,
@@ -128,15 +133,18 @@ class Scorer:
         wrong = np.flatnonzero(~np.isfinite(scores).all(axis=0))
         if len(wrong):
             raise PhospheneError(
-                f"RidgeCV: target {block.columns.start + wrong[0]} of Y has no finite score, since its values or those "
-                "of X are too large or too small for the precision of the work; divide them by their standard "
+                f"RidgeCV: target {block.columns.start + wrong[0]} of Y has no finite score, "
+                "since its values or those "
+                "of X are too large or too small for the precision of the work; divide them by "
+                "their standard "
                 "deviation, or give float64."
             )
         return scores
 
 
 class Writer:
-    """Solves for blocks of targets on all rows and puts coefficients (p, t) and intercepts (t,) where they go.
+    """Solves for blocks of targets on all rows and puts coefficients (p, t) and intercepts (t,)
+    where they go.
 
     With `dual` these are coefficients of the rows ``parts.span``, (n, t).
     """
@@ -151,7 +159,9 @@ class Writer:
             )
 
     def write(self, block: Block, alphas: Floats, columns: Any = None) -> None:
-        """Solve for one block of targets, with one penalty for each; `columns` in place of the block's own."""
+        """Solve for one block of targets, with one penalty for each; `columns` in place of the
+        block's own.
+        """
         final = self.parts.final
         columns = block.columns if columns is None else columns
         q, _, rest = final.project(block.y, block.cross, self.parts.center)

@@ -21,7 +21,9 @@ LARGEST_BLOCK = 4096
 
 @runtime_checkable
 class Columns(Protocol):
-    """Anything with a shape (n, t) that gives columns: arrays, memory maps, zarr and HDF5 arrays, torch tensors."""
+    """Anything with a shape (n, t) that gives columns: arrays, memory maps, zarr and HDF5 arrays,
+    torch tensors.
+    """
 
     shape: tuple[int, ...]
 
@@ -32,7 +34,8 @@ class Columns(Protocol):
 
 @dataclass(frozen=True)
 class Repeated:
-    """Targets ``values[rows]`` that are not written out: every picture's features once, though it was shown often.
+    """Targets ``values[rows]`` that are not written out: every picture's features once, though it
+    was shown often.
 
     Attributes
     ----------
@@ -51,7 +54,9 @@ class Repeated:
 
 
 class Targets:
-    """Checked targets: ``rows`` (n,) says which distinct row each sample has, :meth:`block` gives distinct rows."""
+    """Checked targets: ``rows`` (n,) says which distinct row each sample has, :meth:`block` gives
+    distinct rows.
+    """
 
     def __init__(self, Y: Any, n: int, groups: NDArray[Any] | None = None) -> None:
         if Y is None:
@@ -70,7 +75,8 @@ class Targets:
             and values.shape[0] != n
         ):
             raise PhospheneError(
-                f"RidgeCV: Y must be ({n}, t) or ({n},), as X has {n} rows, found {tuple(values.shape)}."
+                f"RidgeCV: Y must be ({n}, t) or ({n},), as X has {n} rows, found "
+                f"{tuple(values.shape)}."
             )
         self.rows = np.arange(n)
         if isinstance(Y, Repeated):
@@ -79,7 +85,9 @@ class Targets:
             self._find_repeats(groups)
 
     def _find_repeats(self, groups: NDArray[Any]) -> None:
-        """Keep one row per group when all rows of every group are equal (only for targets that are in memory)."""
+        """Keep one row per group when all rows of every group are equal (only for targets that are
+        in memory).
+        """
         _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
         if len(first) == len(groups):
             return
@@ -103,7 +111,9 @@ class Targets:
         )
 
     def blocks(self, size: int) -> Iterator[slice]:
-        """Cut the targets into blocks of `size` columns, or of whole chunks for arrays that are stored in chunks."""
+        """Cut the targets into blocks of `size` columns, or of whole chunks for arrays that are
+        stored in chunks.
+        """
         chunks = getattr(self.values, "chunks", None)
         if chunks and size < self.n_targets:
             size = max(1, size // chunks[1]) * chunks[1]
@@ -113,7 +123,9 @@ class Targets:
     def block(
         self, columns: slice, dtype: torch.dtype, device: torch.device, known: bool = False
     ) -> Tensor:
-        """Read some columns of the distinct rows: (n_distinct, block), refused when not finite (`known` says so)."""
+        """Read some columns of the distinct rows: (n_distinct, block), refused when not finite
+        (`known` says so).
+        """
         values = as_tensor(self.values[:, columns]).to(device=device, dtype=dtype)
         if not known and not bool(torch.isfinite(values).all()):
             where = f"columns {columns.start} to {columns.stop - 1} of Y"
@@ -124,7 +136,8 @@ class Targets:
 
 
 def release(array: Any) -> None:
-    """Let go of the pages of a memory map that were read or written; the file, or its cache, keeps them.
+    """Let go of the pages of a memory map that were read or written; the file, or its cache, keeps
+    them.
 
     Otherwise all of a file counts as memory of this process once it was gone through.
     """
@@ -151,7 +164,9 @@ def checked_rows(rows: ArrayLike, n: int, n_distinct: int | None = None) -> NDAr
 
 
 def block_size(n: int, n_features: int, itemsize: int) -> int:
-    """Targets worked on at a time, so that the temporary arrays of a block stay within `BLOCK_BYTES`."""
+    """Targets worked on at a time, so that the temporary arrays of a block stay within
+    `BLOCK_BYTES`.
+    """
     return int(np.clip(BLOCK_BYTES // (itemsize * (2 * n + 4 * n_features)), 1, LARGEST_BLOCK))
 
 
@@ -188,7 +203,8 @@ def checked_features(X: ArrayLike | Tensor) -> Tensor:
     for axis, what in enumerate(("sample", "feature")):
         if not X.shape[axis]:
             raise PhospheneError(
-                f"RidgeCV: found 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 is required."
+                f"RidgeCV: found 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 is "
+                "required."
             )
     features = as_tensor(X)
     for start in range(0, len(features), 1024):  # in blocks: no mask as large as the data

@@ -1,7 +1,9 @@
-"""What each feature space explains of measurements that it was not fitted to, in two ways that have names.
+"""What each feature space explains of measurements that it was not fitted to, in two ways that have
+names.
 
-``leave_one_out``: R² that is lost without a space, what no other space can give. ``product_measure``: the R² of the
-joint model split among its spaces, what they share divided between them.
+``leave_one_out``: R² that is lost without a space, what no other space can give.
+``product_measure``: the R² of the joint model split among its spaces, what they share divided
+between them.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ def leave_one_out(
     Y_test: ArrayLike,
     groups: ArrayLike | None = None,
 ) -> dict[str, Floats]:
-    """Measure what each space alone explains: R² of all spaces minus R² of a model fitted without it.
+    """Measure what each space alone explains: R² of all spaces minus R² of a model fitted without
+    it.
 
-    What two spaces both could explain counts for neither. Values below zero are noise: the model did better without.
+    What two spaces both could explain counts for neither. Values below zero are noise: the model
+    did better without.
 
     Parameters
     ----------
@@ -45,7 +49,8 @@ def leave_one_out(
     Returns
     -------
     dict of str to ndarray, (t,)
-        "all" is the R² of the joint model on the test rows, every other name the unique variance of that space.
+        "all" is the R² of the joint model on the test rows, every other name the unique variance of
+        that space.
     """
     truth = np.asarray(Y_test, dtype=np.float64)
 
@@ -72,14 +77,17 @@ def leave_one_out(
 def product_measure(truth: ArrayLike, parts: ArrayLike, measure: Measure = "r2") -> Floats:
     """Split what a joint model explains among its spaces (Pratt 1987; Dupré la Tour et al. 2022).
 
-    With y the measurements, p_b what space b adds to the prediction and p = Σ p_b, all centred over the test rows:
+    With y the measurements, p_b what space b adds to the prediction and p = Σ p_b, all centred over
+    the test rows:
 
-    - "r2": share ``Σ p_b (2 y - p) / Σ y²``, total ``R² = 1 - Σ (y - p)² / Σ y²``; himalaya's ``r2_score_split``.
-    - "correlation": share ``Σ p_b y / sqrt(Σ p² Σ y²)``, total Pearson's r; himalaya's ``correlation_score_split``.
+    - "r2": share ``Σ p_b (2 y - p) / Σ y²``, total ``R² = 1 - Σ (y - p)² / Σ y²``; himalaya's
+      ``r2_score_split``.
+    - "correlation": share ``Σ p_b y / sqrt(Σ p² Σ y²)``, total Pearson's r; himalaya's
+      ``correlation_score_split``.
     - "squared_correlation": these shares times r, total r².
 
-    The shares add up to the total. What spaces have in common is divided between them by how much each contributes, and
-    a share can be negative where a space corrects another.
+    The shares add up to the total. What spaces have in common is divided between them by how much
+    each contributes, and a share can be negative where a space corrects another.
 
     Parameters
     ----------
@@ -92,8 +100,9 @@ def product_measure(truth: ArrayLike, parts: ArrayLike, measure: Measure = "r2")
     Returns
     -------
     ndarray, (n_spaces, t)
-        As means are taken off, "r2" adds up to the R² without the error of the predicted mean, which belongs to no
-        space (:func:`variance_by_space` names it). NaN where the truth is constant, or for correlations the prediction.
+        As means are taken off, "r2" adds up to the R² without the error of the predicted mean,
+        which belongs to no space (:func:`variance_by_space` names it). NaN where the truth is
+        constant, or for correlations the prediction.
     """
     if measure not in get_args(Measure):
         raise PhospheneError(
@@ -102,7 +111,8 @@ def product_measure(truth: ArrayLike, parts: ArrayLike, measure: Measure = "r2")
     y, each = np.asarray(truth, dtype=np.float64), np.asarray(parts, dtype=np.float64)
     if y.ndim != 2 or each.ndim != 3 or each.shape[1:] != y.shape or not each.size:
         raise PhospheneError(
-            f"product_measure: truth (n, t) and parts (n_spaces, n, t) are needed, found {y.shape} and {each.shape}."
+            "product_measure: truth (n, t) and parts (n_spaces, n, t) are needed, found "
+            f"{y.shape} and {each.shape}."
         )
     constant = (y == y[0]).all(axis=0)
     y, each = y - y.mean(axis=0), each - each.mean(axis=1, keepdims=True)
@@ -118,7 +128,8 @@ def product_measure(truth: ArrayLike, parts: ArrayLike, measure: Measure = "r2")
 def variance_by_space(
     model: BandedRidgeCV, test: Spaces, Y_test: Any, measure: Measure = "r2"
 ) -> dict[str, Floats]:
-    """Split what a fitted model explains of new rows among its spaces: :func:`product_measure` in blocks of targets.
+    """Split what a fitted model explains of new rows among its spaces: :func:`product_measure` in
+    blocks of targets.
 
     Nothing is fitted again, unlike in :func:`leave_one_out`.
 
@@ -134,9 +145,9 @@ def variance_by_space(
     Returns
     -------
     dict of str to ndarray, (t,)
-        "all", the R² (as ``scoring.r2``), r or r² of the predictions; every space; and for "r2" "mean": minus the
-        squared error of the predicted mean in units of variance, which no space is to blame for. The others add up to
-        "all".
+        "all", the R² (as ``scoring.r2``), r or r² of the predictions; every space; and for "r2"
+        "mean": minus the squared error of the predicted mean in units of variance, which no space
+        is to blame for. The others add up to "all".
     """
     model.check_spaces(test)
     X = {name: np.asarray(test[name], dtype=np.float64) for name in model.spaces_}
@@ -147,8 +158,10 @@ def variance_by_space(
         or {"all", "mean"} & set(X)
     ):
         raise PhospheneError(
-            f"variance_by_space: {n} rows in every space, targets ({n}, {t}) and other names than all and mean are "
-            f"needed, found targets {np.shape(Y_test)} and {', '.join(f'{name} {x.shape}' for name, x in X.items())}."
+            f"variance_by_space: {n} rows in every space, targets ({n}, {t}) and other names than "
+            "all and mean are "
+            f"needed, found targets {np.shape(Y_test)} and "
+            f"{', '.join(f'{name} {x.shape}' for name, x in X.items())}."
         )
     center = {name: part.mean(axis=0) for name, part in X.items()}
     X = {

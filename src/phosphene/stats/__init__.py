@@ -1,7 +1,8 @@
 """Small statistics: arrays in, numbers out.
 
-``intervals`` by resampling images, over subjects, or both · ``comparisons`` of methods on the same images, permutation
-p and corrections for many tests · ``maps`` of voxels, ``rois`` of them · ``noise`` how much of a measurement repeats.
+``intervals`` by resampling images, over subjects, or both · ``comparisons`` of methods on the same
+images, permutation p and corrections for many tests · ``maps`` of voxels, ``rois`` of them ·
+``noise`` how much of a measurement repeats.
 """
 
 from phosphene.stats.comparisons import (

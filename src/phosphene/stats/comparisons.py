@@ -22,7 +22,9 @@ EXACT = (
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of ``a - b`` over images, its 95 % interval (low, high) and its two-sided bootstrap p."""
+    """Mean of ``a - b`` over images, its 95 % interval (low, high) and its two-sided bootstrap
+    p.
+    """
 
     difference: float
     ci: tuple[float, float]
@@ -46,7 +48,8 @@ def paired_bootstrap(
     Returns
     -------
     PairedDifference
-        ``p`` is twice the smaller share of resamples on one side of zero, each share as ``(1 + k) / (1 + N)``.
+        ``p`` is twice the smaller share of resamples on one side of zero, each share as ``(1 + k) /
+        (1 + N)``.
 
     Raises
     ------
@@ -72,10 +75,11 @@ def signed_rank(a: ArrayLike, b: ArrayLike) -> float:
     Returns
     -------
     float
-        Exact for up to 50 images, with ties and zeros too, else by the normal approximation; 1 where all differences
-        are zero. Zero differences are ranked and half of their ranks given to either side (``zsplit`` of scipy),
-        because images on which two methods are equal are evidence for their equality. Differences that rounding alone
-        keeps apart are ties: p is the same for scores in other units.
+        Exact for up to 50 images, with ties and zeros too, else by the normal approximation; 1
+        where all differences are zero. Zero differences are ranked and half of their ranks given to
+        either side (``zsplit`` of scipy), because images on which two methods are equal are
+        evidence for their equality. Differences that rounding alone keeps apart are ties: p is the
+        same for scores in other units.
 
     Raises
     ------
@@ -99,7 +103,9 @@ def signed_rank(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def _exact_signed_rank(difference: NDArray[np.float64]) -> float:
-    """Null distribution over all signs, one rank after the other; twice a shared rank is a whole number."""
+    """Null distribution over all signs, one rank after the other; twice a shared rank is a whole
+    number.
+    """
     twice_ranks = np.rint(2 * rankdata(np.abs(difference))).astype(np.int64)
     signed = twice_ranks[
         difference != 0
@@ -132,18 +138,19 @@ def compare_methods(
     -------
     DataFrame
         One row per pair: ``a, b, difference`` (mean of a - b), ``ci_low, ci_high, p_bootstrap``
-        (:func:`paired_bootstrap`), ``p_signed_rank`` (:func:`signed_rank`) and, corrected over all pairs,
-        ``p_holm`` and ``q_fdr`` of ``p_signed_rank``.
+        (:func:`paired_bootstrap`), ``p_signed_rank`` (:func:`signed_rank`) and, corrected over all
+        pairs, ``p_holm`` and ``q_fdr`` of ``p_signed_rank``.
 
     Raises
     ------
     PhospheneError
-        When there are fewer than two methods, their numbers of images differ, or a score is missing.
+        When there are fewer than two methods, their numbers of images differ, or a score is
+        missing.
 
     Notes
     -----
-    Images are taken as independent. Shares of won comparisons share their distractors, which here are taken for
-    granted: the comparison is about these images as distractors.
+    Images are taken as independent. Shares of won comparisons share their distractors, which here
+    are taken for granted: the comparison is about these images as distractors.
     """
     if len(scores) < 2:
         raise PhospheneError(
@@ -172,26 +179,30 @@ def _differences(a: ArrayLike, b: ArrayLike, name: str) -> tuple[NDArray[np.floa
     missing = int((~np.isfinite(x) | ~np.isfinite(y)).sum())
     if missing:
         raise PhospheneError(
-            f"{name}: {missing} of {len(x)} images lack a score in one of the two; leave them out of both, or count "
+            f"{name}: {missing} of {len(x)} images lack a score in one of the two; leave them out "
+            "of both, or count "
             "them as failures, before comparing."
         )
     return x - y, TIE_TOLERANCE * float(np.abs([x, y]).max())
 
 
 def permutation_p(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
-    """One-sided p of an observed value among permuted ones, ``(1 + #{null >= observed}) / (1 + N)``.
+    """One-sided p of an observed value among permuted ones, ``(1 + #{null >= observed}) / (1 +
+    N)``.
 
     Parameters
     ----------
     observed : array_like, (...)
         For example one value per voxel.
     null : array_like, (n_permutations, ...)
-        The same statistic under permutations; values that differ from `observed` by rounding alone count as equal.
+        The same statistic under permutations; values that differ from `observed` by rounding alone
+        count as equal.
 
     Returns
     -------
     ndarray of float64, (...)
-        Never 0 (Phipson & Smyth 2010). NaN where the observed value or one of the permuted values is NaN.
+        Never 0 (Phipson & Smyth 2010). NaN where the observed value or one of the permuted values
+        is NaN.
 
     Raises
     ------
@@ -211,7 +222,9 @@ def permutation_p(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
 
 
 def holm(p: ArrayLike) -> NDArray[np.float64]:
-    """Holm's step-down correction: p-values adjusted for the family-wise error, NaN kept and not counted."""
+    """Holm's step-down correction: p-values adjusted for the family-wise error, NaN kept and not
+    counted.
+    """
     return _adjust(p, _holm)
 
 

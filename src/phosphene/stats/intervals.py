@@ -17,7 +17,9 @@ Statistic = Callable[[NDArray[np.float64]], float]
 
 @dataclass(frozen=True)
 class SubjectSummary:
-    """Mean over subjects, its standard error and t interval (low, high), NaN for one subject; number of subjects."""
+    """Mean over subjects, its standard error and t interval (low, high), NaN for one subject;
+    number of subjects.
+    """
 
     mean: float
     sem: float
@@ -78,7 +80,8 @@ def subject_summary(values: ArrayLike, *, level: float = 0.95) -> SubjectSummary
     Returns
     -------
     SubjectSummary
-        Subjects are a sample of all subjects: with one of them only the mean is known, the rest is NaN.
+        Subjects are a sample of all subjects: with one of them only the mean is known, the rest is
+        NaN.
 
     Raises
     ------
@@ -88,7 +91,8 @@ def subject_summary(values: ArrayLike, *, level: float = 0.95) -> SubjectSummary
     x = as_floats(values)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all() or not 0 < level < 1:
         raise PhospheneError(
-            f"subject_summary: one number per subject and a level between 0 and 1 are needed, found {x} and {level}."
+            "subject_summary: one number per subject and a level between 0 and 1 are needed, "
+            f"found {x} and {level}."
         )
     mean, n = float(x.mean()), len(x)
     if n == 1:
@@ -105,15 +109,16 @@ def hierarchical_bootstrap(
     n_bootstrap: int = 2000,
     rng: np.random.Generator | int = 0,
 ) -> tuple[float, float]:
-    """95 % interval of the mean over subjects: subjects are resampled, and within them their images.
+    """95 % interval of the mean over subjects: subjects are resampled, and within them their
+    images.
 
     Parameters
     ----------
     scores : sequence of array_like, (n_images of the subject,)
         Scores of each subject's images.
     same_images : bool
-        All subjects saw the same images in the same order, as NSD's test images: in each resample all get the same
-        draw of images, as an image that is hard for one is hard for all.
+        All subjects saw the same images in the same order, as NSD's test images: in each resample
+        all get the same draw of images, as an image that is hard for one is hard for all.
     n_bootstrap : int
         Number of resamples.
     rng : Generator or int
@@ -122,13 +127,14 @@ def hierarchical_bootstrap(
     Returns
     -------
     (float, float)
-        Percentiles. With few subjects too narrow by about sqrt((n - 1) / n), and more for its normal tails:
-        :func:`subject_summary` is the interval to print for four subjects.
+        Percentiles. With few subjects too narrow by about sqrt((n - 1) / n), and more for its
+        normal tails: :func:`subject_summary` is the interval to print for four subjects.
 
     Raises
     ------
     PhospheneError
-        When a subject has no image or a missing score, or `same_images` finds different numbers of images.
+        When a subject has no image or a missing score, or `same_images` finds different numbers of
+        images.
     """
     rows = [rows_of(one) for one in scores]
     if (
@@ -137,12 +143,14 @@ def hierarchical_bootstrap(
         or any(one.ndim != 1 or not np.isfinite(one).all() for one in rows)
     ):
         raise PhospheneError(
-            "hierarchical_bootstrap: subjects with one known score per image and 1 or more resamples are needed, found "
+            "hierarchical_bootstrap: subjects with one known score per image and 1 or more "
+            "resamples are needed, found "
             f"shapes {[one.shape for one in rows]} and n_bootstrap {n_bootstrap}."
         )
     if same_images and len({len(one) for one in rows}) > 1:
         raise PhospheneError(
-            f"hierarchical_bootstrap: same_images needs one number of images, found {[len(one) for one in rows]}."
+            "hierarchical_bootstrap: same_images needs one number of images, found "
+            f"{[len(one) for one in rows]}."
         )
     generator, draws = np.random.default_rng(rng), np.empty(n_bootstrap)
     for k in range(n_bootstrap):

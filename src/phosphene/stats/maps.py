@@ -1,7 +1,8 @@
-"""Statistics of whole-brain maps: one number per voxel, from predictions and measurements of the same test images.
+"""Statistics of whole-brain maps: one number per voxel, from predictions and measurements of the
+same test images.
 
-Predictions and measurements (n_images, n_voxels) may be arrays, memory maps or zarr arrays of any real type. They are
-read in blocks of voxels and only a block at a time becomes float64.
+Predictions and measurements (n_images, n_voxels) may be arrays, memory maps or zarr arrays of any
+real type. They are read in blocks of voxels and only a block at a time becomes float64.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ ROUNDING = 1e-12  # by which two correlations of the same numbers in another ord
 
 
 def correlation_map(prediction: Columns, truth: Columns) -> Floats:
-    """Pearson r over images of every voxel, (n_voxels,); NaN where either side is constant or not finite.
+    """Pearson r over images of every voxel, (n_voxels,); NaN where either side is constant or not
+    finite.
 
     Parameters
     ----------
@@ -41,12 +43,13 @@ def correlation_map(prediction: Columns, truth: Columns) -> Floats:
 
 
 def correlation_p(r: ArrayLike, n: int, *, two_sided: bool = False) -> Floats:
-    """p of correlations over `n` images, from the exact distribution of r between independent Gaussian vectors.
+    """p of correlations over `n` images, from the exact distribution of r between independent
+    Gaussian vectors.
 
-    ``(1 + r) / 2`` is Beta(n/2 - 1, n/2 - 1), the same as Student's t with n - 2 degrees of freedom. This is what the
-    paper draws by simulation ("pairs of independent Gaussian vectors of the test length"), without the error of a
-    finite simulation. It is exact if one of the two vectors is Gaussian with independent entries; the other may be
-    anything.
+    ``(1 + r) / 2`` is Beta(n/2 - 1, n/2 - 1), the same as Student's t with n - 2 degrees of
+    freedom. This is what the paper draws by simulation ("pairs of independent Gaussian vectors of
+    the test length"), without the error of a finite simulation. It is exact if one of the two
+    vectors is Gaussian with independent entries; the other may be anything.
 
     Parameters
     ----------
@@ -70,7 +73,8 @@ def correlation_p(r: ArrayLike, n: int, *, two_sided: bool = False) -> Floats:
     values = scoring.as_floats(r)
     if n < 3 or np.any(np.abs(values) > 1 + ROUNDING):
         raise PhospheneError(
-            f"correlation_p: correlations within -1 to 1 over 3 or more images are needed, found n = {n} and up to "
+            "correlation_p: correlations within -1 to 1 over 3 or more images are needed, found "
+            f"n = {n} and up to "
             f"{np.nanmax(np.abs(values), initial=0):g}."
         )
     values = np.clip(values, -1.0, 1.0)
@@ -85,7 +89,8 @@ def permuted_correlation_p(
     n_permutations: int = 1000,
     rng: np.random.Generator | int = 0,
 ) -> Floats:
-    """One-sided p of Pearson r by permuting the images of the predictions: needs no Gaussian measurement.
+    """One-sided p of Pearson r by permuting the images of the predictions: needs no Gaussian
+    measurement.
 
     One permutation serves all voxels, so that what neighbours share stays as it is.
 
@@ -99,9 +104,9 @@ def permuted_correlation_p(
     Returns
     -------
     ndarray of float64, (n_voxels,)
-        ``(1 + #{permuted >= observed}) / (1 + n_permutations)``: never 0 (Phipson & Smyth 2010), so that a map with few
-        significant voxels cannot pass a false discovery rate unless there are many permutations
-        (:func:`correlation_p` has no such floor). NaN where r is.
+        ``(1 + #{permuted >= observed}) / (1 + n_permutations)``: never 0 (Phipson & Smyth 2010), so
+        that a map with few significant voxels cannot pass a false discovery rate unless there are
+        many permutations (:func:`correlation_p` has no such floor). NaN where r is.
 
     Raises
     ------
@@ -127,7 +132,9 @@ def permuted_correlation_p(
 
 @dataclass(frozen=True)
 class MapDifference:
-    """Difference of two maps of correlations, each (n_voxels,), see :func:`difference_of_correlations`."""
+    """Difference of two maps of correlations, each (n_voxels,), see
+    :func:`difference_of_correlations`.
+    """
 
     difference: Floats
     ci_low: Floats
@@ -144,10 +151,11 @@ def difference_of_correlations(
     n_bootstrap: int = 2000,
     rng: np.random.Generator | int = 0,
 ) -> MapDifference:
-    """Compare two models of the same measurements voxel by voxel: r of `pred_a` minus r of `pred_b`.
+    """Compare two models of the same measurements voxel by voxel: r of `pred_a` minus r of
+    `pred_b`.
 
-    Images are resampled, for both models and for all voxels alike. A resample is a vector of counts, so all resamples
-    of a block of voxels are a few matrix products.
+    Images are resampled, for both models and for all voxels alike. A resample is a vector of
+    counts, so all resamples of a block of voxels are a few matrix products.
 
     Parameters
     ----------
@@ -159,13 +167,14 @@ def difference_of_correlations(
     Returns
     -------
     MapDifference
-        ``difference``; ``ci_low, ci_high`` the 95 % percentile interval; ``p`` two-sided by counting, twice the smaller
-        share of resamples on one side of zero, each share as ``(1 + k) / (1 + n_bootstrap)``; ``p_t`` two-sided from
-        the difference over its bootstrap standard error, Student's t with n - 1 degrees of freedom. ``p`` cannot fall
-        below ``2 / (1 + n_bootstrap)``, too coarse for corrections over a whole brain: give ``p_t`` to :func:`fdr_bh`
-        there. Among voxels where both models are equal (r 0.1), 0.10 % have ``p_t`` below 0.001 at 982 images, 0.18 %
-        at 100. NaN where either r, or that of a resample, is undefined. All of it is about other images for these
-        fitted models.
+        ``difference``; ``ci_low, ci_high`` the 95 % percentile interval; ``p`` two-sided by
+        counting, twice the smaller share of resamples on one side of zero, each share as ``(1 + k)
+        / (1 + n_bootstrap)``; ``p_t`` two-sided from the difference over its bootstrap standard
+        error, Student's t with n - 1 degrees of freedom. ``p`` cannot fall below ``2 / (1 +
+        n_bootstrap)``, too coarse for corrections over a whole brain: give ``p_t`` to
+        :func:`fdr_bh` there. Among voxels where both models are equal (r 0.1), 0.10 % have ``p_t``
+        below 0.001 at 982 images, 0.18 % at 100. NaN where either r, or that of a resample, is
+        undefined. All of it is about other images for these fitted models.
 
     Raises
     ------
@@ -186,7 +195,8 @@ def difference_of_correlations(
 def normalised_correlation(
     r: ArrayLike, ncsnr: ArrayLike, repeats: ArrayLike = 3, *, floor: float = 0.2
 ) -> Floats:
-    """Correlation in units of what a perfect model would reach, ``r / scoring.max_correlation(ncsnr, repeats)``.
+    """Correlation in units of what a perfect model would reach, ``r /
+    scoring.max_correlation(ncsnr, repeats)``.
 
     Parameters
     ----------
@@ -194,8 +204,9 @@ def normalised_correlation(
     repeats : int or array_like of int, (n_images,)
         Trials averaged per test image, as in :func:`phosphene.scoring.noise_ceiling`.
     floor : float
-        NaN where a perfect model would not reach this r, as there the error of r is divided by nearly nothing. 0.2 is a
-        noise ceiling of 4 % of variance, and multiplies the standard error of r (0.03 at 982 images) by five.
+        NaN where a perfect model would not reach this r, as there the error of r is divided by
+        nearly nothing. 0.2 is a noise ceiling of 4 % of variance, and multiplies the standard error
+        of r (0.03 at 982 images) by five.
 
     Returns
     -------
@@ -210,7 +221,8 @@ def normalised_correlation(
     values, best = scoring.as_floats(r), scoring.max_correlation(ncsnr, repeats)
     if values.shape != best.shape or not 0 < floor <= 1:
         raise PhospheneError(
-            f"normalised_correlation: r and ncsnr of one shape and a floor within 0 to 1 are needed, found "
+            "normalised_correlation: r and ncsnr of one shape and a floor within 0 to 1 are "
+            "needed, found "
             f"{values.shape}, {best.shape} and {floor:g}."
         )
     return np.asarray(
@@ -222,7 +234,8 @@ def checked_shape(what: str, *arrays: Columns) -> tuple[int, int]:
     shapes = [tuple(array.shape) for array in arrays]
     if len(set(shapes)) > 1 or len(shapes[0]) != 2 or shapes[0][0] < 3:
         raise PhospheneError(
-            f"{what}: predictions and measurements must all be (n_images, n_voxels) with 3 or more images, found "
+            f"{what}: predictions and measurements must all be (n_images, n_voxels) with 3 or "
+            "more images, found "
             f"{', '.join(map(str, shapes))}."
         )
     return shapes[0]

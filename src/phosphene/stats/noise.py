@@ -10,11 +10,12 @@ from phosphene.scoring import as_floats
 
 
 def reliability(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
-    """Reliability of the mean over repeats, from how much repeats of one image differ: 1 - MSW / MSB.
+    """Reliability of the mean over repeats, from how much repeats of one image differ: 1 - MSW /
+    MSB.
 
-    The intraclass correlation ICC(1, k) of the one-way analysis of variance (Shrout & Fleiss 1979): the share of the
-    variance between means that is not noise. Its square root bounds the correlation that means can reach with the
-    truth.
+    The intraclass correlation ICC(1, k) of the one-way analysis of variance (Shrout & Fleiss 1979):
+    the share of the variance between means that is not noise. Its square root bounds the
+    correlation that means can reach with the truth.
 
     Parameters
     ----------
@@ -26,8 +27,8 @@ def reliability(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float64, (d,)
-        0 to 1, of the mean over as many repeats as groups have on average. NaN where it cannot be known: no group has
-        repeats, there is one group, or a column is constant or holds a NaN.
+        0 to 1, of the mean over as many repeats as groups have on average. NaN where it cannot be
+        known: no group has repeats, there is one group, or a column is constant or holds a NaN.
 
     Raises
     ------
@@ -37,7 +38,8 @@ def reliability(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
     x, labels = as_floats(values), np.asarray(groups)
     if x.ndim != 2 or labels.shape != x.shape[:1] or not len(x):
         raise PhospheneError(
-            f"reliability: values must be (n_trials, d) and groups (n_trials,), found {x.shape} and {labels.shape}."
+            f"reliability: values must be (n_trials, d) and groups (n_trials,), found {x.shape} "
+            f"and {labels.shape}."
         )
     _, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     n_groups = len(sizes)

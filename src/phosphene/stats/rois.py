@@ -41,8 +41,8 @@ def roi_draws(
         As in :func:`roi_summary`.
     n_bootstrap : int
     rng : Generator or int
-        Source of randomness, or its seed. One seed gives the same resamples to several models: the difference of two
-        tables is the paired bootstrap of their difference.
+        Source of randomness, or its seed. One seed gives the same resamples to several models: the
+        difference of two tables is the paired bootstrap of their difference.
 
     Returns
     -------
@@ -109,7 +109,8 @@ def unique_draws(
     inside = np.asarray(members, bool)
     if tuple(without.shape[1:]) != (n, v) or inside.ndim != 2 or inside.shape[1] != v:
         raise PhospheneError(
-            f"unique_draws: found without {tuple(without.shape)} and members {inside.shape}, expected (n_spaces, {n}, "
+            f"unique_draws: found without {tuple(without.shape)} and members {inside.shape}, "
+            f"expected (n_spaces, {n}, "
             f"{v}) and (n_regions, {v})."
         )
     counts = resample_counts(n, n_bootstrap, rng)
@@ -150,15 +151,16 @@ def roi_summary(
     values : array_like, (n_voxels,)
         NaN is left out.
     labels : array_like, (n_voxels,)
-        Name of each voxel's region, "" for none; or numbers, 0 and below for none. Atlases that overlap are summarised
-        one after the other.
+        Name of each voxel's region, "" for none; or numbers, 0 and below for none. Atlases that
+        overlap are summarised one after the other.
     q : array_like, (n_voxels,), optional
         False discovery rates, see :func:`fdr_bh`.
     draws : DataFrame, optional
-        Means of the regions in resamples of the images, from :func:`roi_draws` or made of such tables, for an interval
-        that tells what other images would have given. Without it **voxels** are resampled. Voxels are not independent
-        (noise, smoothness and the images are common to them), so that this interval is too narrow, often by far: it
-        describes how much voxels differ, and is no ground for a test.
+        Means of the regions in resamples of the images, from :func:`roi_draws` or made of such
+        tables, for an interval that tells what other images would have given. Without it **voxels**
+        are resampled. Voxels are not independent (noise, smoothness and the images are common to
+        them), so that this interval is too narrow, often by far: it describes how much voxels
+        differ, and is no ground for a test.
     n_bootstrap : int
         Resamples of voxels.
     rng : Generator or int
@@ -167,8 +169,9 @@ def roi_summary(
     Returns
     -------
     DataFrame
-        ``roi, mean, median, ci_low, ci_high`` (95 % percentile interval of the mean), ``n_voxels, resampled``
-        ("voxels" or "images") and, given `q`, ``significant``, the share of voxels with q <= 0.05.
+        ``roi, mean, median, ci_low, ci_high`` (95 % percentile interval of the mean), ``n_voxels,
+        resampled`` ("voxels" or "images") and, given `q`, ``significant``, the share of voxels with
+        q <= 0.05.
 
     Raises
     ------
@@ -184,7 +187,8 @@ def roi_summary(
     names, index = _regions(labels, len(x))
     if draws is not None and set(names) - set(draws):
         raise PhospheneError(
-            f"roi_summary: draws lack {sorted(set(names) - set(draws))}; make them with the same labels."
+            f"roi_summary: draws lack {sorted(set(names) - set(draws))}; make them with the same "
+            "labels."
         )
     generator, rows = np.random.default_rng(rng), []
     for number, name in enumerate(names):

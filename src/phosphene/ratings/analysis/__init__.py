@@ -1,8 +1,9 @@
 """What raters' answers say: tables in, tables out.
 
-``excluding``: who is left out · ``methods``: accuracy and comparisons · ``logistic``: the same on the scale of odds ·
-``agreeing``: with oneself and with others · ``metrics``: which metric tells what people see · ``crossed``: the variance
-under all of it, when raters and images are both a sample. `answers` is the table of ``Answers.export`` everywhere.
+``excluding``: who is left out · ``methods``: accuracy and comparisons · ``logistic``: the same on
+the scale of odds · ``agreeing``: with oneself and with others · ``metrics``: which metric tells
+what people see · ``crossed``: the variance under all of it, when raters and images are both a
+sample. `answers` is the table of ``Answers.export`` everywhere.
 """
 
 from phosphene.ratings.analysis.agreeing import agreement, consistency

@@ -21,14 +21,15 @@ def consistency(answers: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per rater, sorted: ``rater, n_repeats, alike, alike_low, alike_high`` (share of repeats on which the
-        same picture was chosen as before, Wilson 95 %), ``n_trials, right_side`` (share of counted trials answered on
-        the right), ``p_side`` (two-sided binomial against the share of trials whose answer is on the right).
+        One row per rater, sorted: ``rater, n_repeats, alike, alike_low, alike_high`` (share of
+        repeats on which the same picture was chosen as before, Wilson 95 %), ``n_trials,
+        right_side`` (share of counted trials answered on the right), ``p_side`` (two-sided binomial
+        against the share of trials whose answer is on the right).
 
     Notes
     -----
-    A repeat shows the same two pictures with sides swapped, so the same picture was chosen when both answers are right
-    or both wrong. Repeats whose original was not answered are not counted.
+    A repeat shows the same two pictures with sides swapped, so the same picture was chosen when
+    both answers are right or both wrong. Repeats whose original was not answered are not counted.
     """
     checked(answers, ("rater", "kind", "position", "repeat_of", "hit", "choice", "correct"))
     originals = answers.set_index([answers["rater"].astype(str), "position"])["hit"]
@@ -93,15 +94,15 @@ def agreement(
     Returns
     -------
     DataFrame
-        One row per method: ``method, n_images`` (answered by two or more), ``n_pairs`` (of answers), ``agreement``
-        (share of pairs that agree, each image counting alike), ``expected`` (by raters who are right as often but never
-        about the same images), ``kappa`` (Fleiss 1971), ``kappa_low, kappa_high`` (95 %, bootstrap over images; NaN
-        where everything is right).
+        One row per method: ``method, n_images`` (answered by two or more), ``n_pairs`` (of
+        answers), ``agreement`` (share of pairs that agree, each image counting alike), ``expected``
+        (by raters who are right as often but never about the same images), ``kappa`` (Fleiss 1971),
+        ``kappa_low, kappa_high`` (95 %, bootstrap over images; NaN where everything is right).
 
     Notes
     -----
-    Pairs of raters saw the same reconstruction, mostly beside different distractors. Near 100 % kappa is small though
-    nearly all pairs agree: read both.
+    Pairs of raters saw the same reconstruction, mostly beside different distractors. Near 100 %
+    kappa is small though nearly all pairs agree: read both.
     """
     rows, generator = [], np.random.default_rng(rng)
     trials = trials_of(answers)
@@ -137,7 +138,9 @@ def agreement(
 
 
 def _fleiss(images: Floats) -> tuple[float, float, float]:
-    """Agreement, what chance gives, and kappa, of (n_images, 3): pairs alike, right answers, answers."""
+    """Agreement, what chance gives, and kappa, of (n_images, 3): pairs alike, right answers,
+    answers.
+    """
     agreed, share = float(images[:, 0].mean()), float(images[:, 1].sum() / images[:, 2].sum())
     chance = share**2 + (1 - share) ** 2
     return agreed, chance, (agreed - chance) / (1 - chance) if chance < 1 else np.nan

@@ -1,8 +1,10 @@
-"""The variance of a mean of answers when raters, images, or both are a sample of more of their kind.
+"""The variance of a mean of answers when raters, images, or both are a sample of more of their
+kind.
 
-An estimate is a sum over answers plus a constant; each answer's part, its *influence*, is what the estimate would lose
-without it. Influences add up to 0. Their sums by rater and by image say how far the estimate would have been elsewhere
-with other raters or images: the share of a method, a difference of shares and a difference of logits alike.
+An estimate is a sum over answers plus a constant; each answer's part, its *influence*, is what the
+estimate would lose without it. Influences add up to 0. Their sums by rater and by image say how far
+the estimate would have been elsewhere with other raters or images: the share of a method, a
+difference of shares and a difference of logits alike.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ NEEDED = ("rater", "kind", "method", "image", "hit")
 class Variance:
     """Variances of an estimate, each (...), and the degrees of freedom of `both`.
 
-    `rater` for other raters on these images, `image` for these raters on other images, `both` for others of both kinds.
+    `rater` for other raters on these images, `image` for these raters on other images, `both` for
+    others of both kinds.
     """
 
     rater: Floats
@@ -35,7 +38,8 @@ class Variance:
 
 
 def crossed_variance(cells: ArrayLike, seen: NDArray[np.bool_] | None = None) -> Variance:
-    """Variance of a sum over the cells of a table of raters and images, by rater, by image and by both.
+    """Variance of a sum over the cells of a table of raters and images, by rater, by image and by
+    both.
 
     Parameters
     ----------
@@ -47,15 +51,17 @@ def crossed_variance(cells: ArrayLike, seen: NDArray[np.bool_] | None = None) ->
     Returns
     -------
     Variance
-        NaN for what cannot be known: anything about other raters with one rater, about other images with one image.
+        NaN for what cannot be known: anything about other raters with one rater, about other images
+        with one image.
 
     Notes
     -----
-    ``both = V_rater + V_image - V_noise``: each of the first two counts the noise of single answers once (Cameron,
-    Gelbach & Miller 2011). The noise comes from what is left of the table after effects of raters and images (additive
-    fit), so that in a complete table this is the analysis of variance of two crossed random factors, without bias;
-    where raters saw few images in common it is a little too large. Never below the larger of the two, which it
-    contains. `df` is Satterthwaite's.
+    ``both = V_rater + V_image - V_noise``: each of the first two counts the noise of single answers
+    once (Cameron, Gelbach & Miller 2011). The noise comes from what is left of the table after
+    effects of raters and images (additive fit), so that in a complete table this is the analysis of
+    variance of two crossed random factors, without bias; where raters saw few images in common it
+    is a little too large. Never below the larger of the two, which it contains. `df` is
+    Satterthwaite's.
     """
     u = np.asarray(cells, dtype=np.float64)
     n_raters, n_images = u.shape[-2:]
@@ -140,7 +146,9 @@ class Counted:
         return np.asarray(np.where(own, self.hit - self.share(method), 0.0) / own.sum())
 
     def variance(self, influence: Floats, *methods: int) -> Variance:
-        """See :func:`crossed_variance`; only raters and images with an answer to one of the methods take part."""
+        """See :func:`crossed_variance`; only raters and images with an answer to one of the methods
+        take part.
+        """
         counts = self.cells(np.isin(self.method, methods).astype(np.float64))
         raters, images = counts.any(1), counts.any(0)
         return crossed_variance(
@@ -152,7 +160,8 @@ def counted(answers: pd.DataFrame) -> Counted:
     """Take the answers that count out of a table as the export gives it.
 
     Methods come in the order of the categories where `method` is categorical, else by name.
-    Images are told apart by `image` alone: of two subjects who saw one photograph, both reconstructions belong to it.
+    Images are told apart by `image` alone: of two subjects who saw one photograph, both
+    reconstructions belong to it.
 
     Raises
     ------
@@ -173,7 +182,8 @@ def trials_of(answers: pd.DataFrame) -> pd.DataFrame:
     rows = answers[answers["kind"] == "trial"]
     if rows.empty:
         raise PhospheneError(
-            f"answers: none of the {len(answers)} rows counts (kind 'trial'); raters must answer first, or all of them "
+            f"answers: none of the {len(answers)} rows counts (kind 'trial'); raters must answer "
+            "first, or all of them "
             "were excluded."
         )
     return rows
@@ -195,6 +205,7 @@ def checked(answers: pd.DataFrame, columns: tuple[str, ...]) -> None:
     missing = [name for name in columns if name not in answers]
     if missing:
         raise PhospheneError(
-            f"answers: columns {', '.join(missing)} are missing, found {', '.join(map(str, answers))}; expected a "
+            f"answers: columns {', '.join(missing)} are missing, found "
+            f"{', '.join(map(str, answers))}; expected a "
             "table as the export or read_csv gives it."
         )

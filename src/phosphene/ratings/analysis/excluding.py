@@ -18,10 +18,12 @@ def exclusions(
     A rater is excluded, with all answers, when
 
     - less than `least_catch` of their catch trials are right, or
-    - more than `most_fast` of all their answers (catch trials and repeats too) took less than `least_seconds`.
+    - more than `most_fast` of all their answers (catch trials and repeats too) took less than
+      `least_seconds`.
 
-    Both limits themselves still pass. Nothing else excludes: no accuracy, no slowness, no unfinished list.
-    Where there are no catch trials or no response times (an import), that rule is not applied and its column is NaN.
+    Both limits themselves still pass. Nothing else excludes: no accuracy, no slowness, no
+    unfinished list. Where there are no catch trials or no response times (an import), that rule is
+    not applied and its column is NaN.
 
     Parameters
     ----------
@@ -35,8 +37,8 @@ def exclusions(
     Returns
     -------
     DataFrame
-        One row per rater, sorted: ``rater, answered, catch_n, catch_hits, catch_share, fast, median_ms, excluded,
-        reason`` ("" for those who stay). `fast` is a share.
+        One row per rater, sorted: ``rater, answered, catch_n, catch_hits, catch_share, fast,
+        median_ms, excluded, reason`` ("" for those who stay). `fast` is a share.
     """
     checked(answers, ("rater", "kind", "hit"))
     answers = answers.reset_index(drop=True)
@@ -46,14 +48,16 @@ def exclusions(
         caught, ms = own.loc[own["kind"] == "catch", "hit"].astype(bool), times[own.index].dropna()
         n, hits = len(caught), int(caught.sum())
         share = hits / n if n else np.nan
-        # divided, not multiplied: 299.99 / 1000 and 0.3 round alike, so a limit counts as the decimal that was written
+        # divided, not multiplied: 299.99 / 1000 and 0.3 round alike, so a limit counts as the
+        # decimal that was written
         fast = float((ms / 1000 < least_seconds).mean()) if len(ms) else np.nan
         reasons = []
         if share < least_catch:
             reasons.append(f"{hits} of {n} catch trials right, less than {100 * least_catch:g} %")
         if fast > most_fast:
             reasons.append(
-                f"{(ms / 1000 < least_seconds).sum()} of {len(ms)} answers under {least_seconds:g} s, more than "
+                f"{(ms / 1000 < least_seconds).sum()} of {len(ms)} answers under "
+                f"{least_seconds:g} s, more than "
                 f"{100 * most_fast:g} %"
             )
         rows.append(

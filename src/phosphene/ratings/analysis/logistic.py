@@ -1,4 +1,6 @@
-"""Methods compared on the scale of odds: a marginal logistic model, and the mixed one that it is compared with."""
+"""Methods compared on the scale of odds: a marginal logistic model, and the mixed one that it is
+compared with.
+"""
 
 from __future__ import annotations
 
@@ -45,21 +47,25 @@ def mixed(answers: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per model and comparison: ``model, headline, a, b`` ("chance" last), ``log_odds`` (difference of a and
-        b), ``odds_ratio, or_low, or_high`` (95 %), ``p`` (two-sided), ``p_holm`` (over the pairs of a model; its
-        comparisons with chance by themselves), ``rater_sd, image_sd`` (of the mixed model, logits), ``converged``.
+        One row per model and comparison: ``model, headline, a, b`` ("chance" last), ``log_odds``
+        (difference of a and b), ``odds_ratio, or_low, or_high`` (95 %), ``p`` (two-sided),
+        ``p_holm`` (over the pairs of a model; its comparisons with chance by themselves),
+        ``rater_sd, image_sd`` (of the mixed model, logits), ``converged``.
 
     Notes
     -----
-    - "logistic, crossed errors", the headline: logistic regression on the method, which is the logit of each method's
-      share, with errors that allow for other raters and other images (:func:`crossed_variance`), t. Its odds ratio is
-      that of the average answer. Infinite where a method is never wrong; then there is no interval.
-    - "mixed logistic, variational": normal effects of raters and images (``BinomialBayesMixedGLM`` of statsmodels,
-      mean-field). Its odds ratio is that within one rater and image, further from 1. This approximation takes the
-      effects of raters and images for known, and knows no effects within methods (with them it covered no better): its
-      intervals hold 95 % only where every method suits all raters and images alike, about 80 % where not
-      (docs/rating.md). Shown for comparison, and not against chance, where it held 42 to 68 %. statsmodels' other fit,
-      Laplace, is of no use here: its maximum lies where images have a standard deviation of exp(- number of images).
+    - "logistic, crossed errors", the headline: logistic regression on the method, which is the
+      logit of each method's share, with errors that allow for other raters and other images
+      (:func:`crossed_variance`), t. Its odds ratio is that of the average answer. Infinite where a
+      method is never wrong; then there is no interval.
+    - "mixed logistic, variational": normal effects of raters and images (``BinomialBayesMixedGLM``
+      of statsmodels, mean-field). Its odds ratio is that within one rater and image, further from
+      1. This approximation takes the effects of raters and images for known, and knows no effects
+      within methods (with them it covered no better): its intervals hold 95 % only where every
+      method suits all raters and images alike, about 80 % where not (docs/rating.md). Shown for
+      comparison, and not against chance, where it held 42 to 68 %. statsmodels' other fit, Laplace,
+      is of no use here: its maximum lies where images have a standard deviation of exp(- number of
+      images).
     """
     table = counted(answers)
     rows = _marginal(table) + (_variational(table) if len(table.methods) > 1 else [])
@@ -114,8 +120,9 @@ def _variational(table: Counted) -> list[tuple[Any, ...]]:
     means, sds, (rater_sd, image_sd), converged = variational_fit(table)
     rows = []
     for a, b in combinations(range(len(table.methods)), 2):
-        # every method has a coefficient of its own: coded as differences from the first one, this approximation would
-        # leave out the first one's own error, and intervals would be 1.4 times narrower still
+        # every method has a coefficient of its own: coded as differences from the first one, this
+        # approximation would leave out the first one's own error, and intervals would be 1.4 times
+        # narrower still
         estimate, error = means[a] - means[b], float(np.hypot(sds[a], sds[b]))
         low, high = estimate + error * norm.ppf([0.025, 0.975])
         p = 2 * float(norm.sf(abs(estimate) / error))
@@ -138,13 +145,16 @@ def _variational(table: Counted) -> list[tuple[Any, ...]]:
 
 
 def variational_fit(table: Counted) -> tuple[Floats, Floats, Floats, bool]:
-    """Posterior means and standard deviations of the methods' logits, standard deviations of raters and images."""
+    """Posterior means and standard deviations of the methods' logits, standard deviations of raters
+    and images.
+    """
     try:
         from statsmodels.genmod.bayes_mixed_glm import BinomialBayesMixedGLM
         from statsmodels.tools.sm_exceptions import ConvergenceWarning
     except ImportError as error:
         raise PhospheneError(
-            "The mixed logistic model needs statsmodels, which is not installed; pip install 'phosphene[ratings]'."
+            "The mixed logistic model needs statsmodels, which is not installed; pip install "
+            "'phosphene[ratings]'."
         ) from error
     n_raters, n_images = table.shape
     rows = np.arange(len(table.hit))

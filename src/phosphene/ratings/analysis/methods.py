@@ -33,14 +33,16 @@ def accuracy(
     Returns
     -------
     DataFrame
-        ``method, n_raters, n_images, n_trials, accuracy`` and 95 % intervals: ``ci_low, ci_high`` for other raters and
-        other images (:func:`crossed_variance`, t): the headline. ``rater_low, rater_high`` for other raters on these
-        images (t over raters). ``image_low, image_high`` for other images with these raters (bootstrap over images).
+        ``method, n_raters, n_images, n_trials, accuracy`` and 95 % intervals: ``ci_low, ci_high``
+        for other raters and other images (:func:`crossed_variance`, t): the headline. ``rater_low,
+        rater_high`` for other raters on these images (t over raters). ``image_low, image_high`` for
+        other images with these raters (bootstrap over images).
 
     Notes
     -----
-    No interval is narrower than Wilson's for as many independent answers: near 100 % raters and images hardly differ
-    any more, and an interval from their differences alone would end at no width.
+    No interval is narrower than Wilson's for as many independent answers: near 100 % raters and
+    images hardly differ any more, and an interval from their differences alone would end at no
+    width.
     """
     table, rows = counted(answers), []
     for number, name in enumerate(table.methods):
@@ -79,7 +81,9 @@ def accuracy(
 
 
 def _linear(table: Counted, influence: Floats, share: float, own: Floats, unit: str) -> Floats:
-    """One number per rater or image whose mean is the share; their own shares where all answered equally often."""
+    """One number per rater or image whose mean is the share; their own shares where all answered
+    equally often.
+    """
     codes = table.rater if unit == "rater" else table.image
     sums, there = np.bincount(codes, weights=influence), np.bincount(codes, weights=own) > 0
     return np.asarray(share + there.sum() * sums[there])
@@ -93,28 +97,30 @@ def compare(answers: pd.DataFrame, *, units: Sequence[str] = ("image", "rater"))
     answers : DataFrame
         As the export gives it, without excluded raters.
     units : sequence of {"image", "rater", "answer"}
-        What the signed-rank test ranks: the mean difference on each image, of each rater, or the difference of each
-        rater on each image. See Notes.
+        What the signed-rank test ranks: the mean difference on each image, of each rater, or the
+        difference of each rater on each image. See Notes.
 
     Returns
     -------
     DataFrame
-        ``a, b`` ("chance" last), ``difference`` (of shares); 95 % intervals as in :func:`accuracy`: ``ci_low, ci_high``
-        (raters and images), ``rater_low, rater_high``, ``image_low, image_high`` (all t); ``p_both``, two-sided t test
-        of the first; per unit ``n_UNIT`` and ``p_UNIT``, two-sided signed-rank; each p with ``..._holm``, corrected
-        over the pairs of methods, and over the comparisons with chance by themselves.
+        ``a, b`` ("chance" last), ``difference`` (of shares); 95 % intervals as in :func:`accuracy`:
+        ``ci_low, ci_high`` (raters and images), ``rater_low, rater_high``, ``image_low,
+        image_high`` (all t); ``p_both``, two-sided t test of the first; per unit ``n_UNIT`` and
+        ``p_UNIT``, two-sided signed-rank; each p with ``..._holm``, corrected over the pairs of
+        methods, and over the comparisons with chance by themselves.
 
     Notes
     -----
-    - Six raters reach p = 2 / 2⁶ = 0.031 at best, and 0.094 after Holm over three pairs: over raters, six cannot show
-      anything.
-    - Over images, the default and first column, differences of these raters are tested: would they see it in other
-      pictures? It says nothing about other raters.
-    - Over single answers all answers are taken for independent, which answers to one image are not: p too small.
-    - ``p_both`` allows for other raters and other images, and is the one to conclude from. It can be as small with six
-      raters as with sixty, when they agree.
-    - Where every answer is the same, intervals are those of independent answers, and ``p_both`` against chance counts
-      each image once.
+    - Six raters reach p = 2 / 2⁶ = 0.031 at best, and 0.094 after Holm over three pairs: over
+      raters, six cannot show anything.
+    - Over images, the default and first column, differences of these raters are tested: would they
+      see it in other pictures? It says nothing about other raters.
+    - Over single answers all answers are taken for independent, which answers to one image are not:
+      p too small.
+    - ``p_both`` allows for other raters and other images, and is the one to conclude from. It can
+      be as small with six raters as with sixty, when they agree.
+    - Where every answer is the same, intervals are those of independent answers, and ``p_both``
+      against chance counts each image once.
     """
     unknown = [unit for unit in units if unit not in UNITS]
     if unknown:
@@ -166,7 +172,9 @@ def _row(table: Counted, a: int, b: int | None, units: Sequence[str]) -> dict[st
 def _ends(
     table: Counted, a: int, b: int | None, variance: float, df: float
 ) -> tuple[float, float, float]:
-    """Interval of a difference and its p; with a width where nothing varies (Newcombe 1998, as if independent)."""
+    """Interval of a difference and its p; with a width where nothing varies (Newcombe 1998, as if
+    independent).
+    """
     share, other = table.share(a), CHANCE if b is None else table.share(b)
     low, high, p = t_interval(share - other, variance, df)
     if b is None or variance == 0:

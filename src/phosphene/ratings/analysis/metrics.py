@@ -35,13 +35,15 @@ def predicts(
     answers : DataFrame
         As the export gives it, without excluded raters.
     per_image : DataFrame
-        Of the stage "evaluate": ``preset, metric, direction, selection, value, image, subject, mode`` and, if there,
-        ``source``, of which "brain" is kept. Methods are modes. Answers without a subject belong to the only one.
+        Of the stage "evaluate": ``preset, metric, direction, selection, value, image, subject,
+        mode`` and, if there, ``source``, of which "brain" is kept. Methods are modes. Answers
+        without a subject belong to the only one.
     selection : str
-        Which of the samples was scored: "single", the first one, is the picture that people saw. Where a mode has one
-        sample only, its scores are called "mean", and these are taken.
+        Which of the samples was scored: "single", the first one, is the picture that people saw.
+        Where a mode has one sample only, its scores are called "mean", and these are taken.
     lower : collection of str
-        Metrics that are better when lower: their sign is turned, so that a positive r always means agreement.
+        Metrics that are better when lower: their sign is turned, so that a positive r always means
+        agreement.
     n_bootstrap : int
         Resamples of the images, the same for all metrics of a method.
     rng : Generator or int
@@ -49,11 +51,12 @@ def predicts(
     Returns
     -------
     DataFrame
-        One row per method and metric, best first: ``method, preset, metric, direction, n_images, r`` (Spearman),
-        ``ci_low, ci_high`` (95 %, bootstrap over images), ``best`` (share of resamples in which this metric is the best
-        of its method, ties shared), ``ceiling`` (the r that a metric knowing what raters agree on would have:
-        square root of the reliability of people's shares). r is NaN where a metric or people are the same for all
-        images; the ceiling is NaN with one rater.
+        One row per method and metric, best first: ``method, preset, metric, direction, n_images,
+        r`` (Spearman), ``ci_low, ci_high`` (95 %, bootstrap over images), ``best`` (share of
+        resamples in which this metric is the best of its method, ties shared), ``ceiling`` (the r
+        that a metric knowing what raters agree on would have: square root of the reliability of
+        people's shares). r is NaN where a metric or people are the same for all images; the ceiling
+        is NaN with one rater.
 
     Raises
     ------
@@ -68,7 +71,8 @@ def predicts(
     missing = [name for name in needed if name not in per_image]
     if missing:
         raise PhospheneError(
-            f"predicts: the scores lack columns {', '.join(missing)}; expected per_image of the stage evaluate."
+            f"predicts: the scores lack columns {', '.join(missing)}; expected per_image of the "
+            "stage evaluate."
         )
     trials, seed = trials_of(answers), int(np.random.default_rng(rng).integers(2**32))
     checked(trials, ("subject",))
@@ -105,8 +109,10 @@ def predicts(
     if not rows:
         modes = sorted(set(wide.index.get_level_values("mode")))
         raise PhospheneError(
-            f"predicts: no method has {FEWEST} images that were both answered and scored with selection {selection!r}; "
-            f"answers are about {', '.join(methods)}, scores about {', '.join(modes) or 'nothing'}: evaluate the "
+            f"predicts: no method has {FEWEST} images that were both answered and scored with "
+            f"selection {selection!r}; "
+            f"answers are about {', '.join(methods)}, scores about "
+            f"{', '.join(modes) or 'nothing'}: evaluate the "
             "same study, and see that images have the same names."
         )
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -118,7 +124,9 @@ def predicts(
 
 
 def _wide(per_image: pd.DataFrame, selection: str, lower: Collection[str]) -> pd.DataFrame:
-    """Scores of reconstructions by (mode, subject, image), one column per metric, higher is better."""
+    """Scores of reconstructions by (mode, subject, image), one column per metric, higher is
+    better.
+    """
     own = per_image[per_image["source"] == "brain"] if "source" in per_image else per_image
     asked = own["selection"] == selection
     there = asked.groupby([own["mode"], own["subject"]]).transform("any")
@@ -135,7 +143,9 @@ def _wide(per_image: pd.DataFrame, selection: str, lower: Collection[str]) -> pd
 def _correlated(
     people: Floats, scores: Floats, n_bootstrap: int, seed: int
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Spearman r of each column of scores with people, its interval, and how often it is the best."""
+    """Spearman r of each column of scores with people, its interval, and how often it is the
+    best.
+    """
     n, m = scores.shape
     drawn = np.random.default_rng(seed).integers(0, n, (n_bootstrap, n))
     people = merge_ties(people, scale=1.0)
