@@ -47,7 +47,8 @@ from sklearn.model_selection import KFold
 from whole_brain import FULL, SMALL, SPACE, SUBJECT, Size, WholeBrain
 
 Json = dict[str, Any]
-RIDGE, KERNEL = "himalaya RidgeCV", "himalaya KernelRidgeCV"
+RIDGE = "himalaya RidgeCV"
+KERNEL = "himalaya KernelRidgeCV"
 
 
 def study_of(folder: Path, size: Size) -> Any:
@@ -99,7 +100,8 @@ def forget(folder: Path, pattern: str = "*") -> int:
 def measured(found: Json) -> Iterator[None]:
     """Measure seconds, seconds of processor time over all threads, and memory of a block."""
     with peak_memory() as memory:
-        started, used = time.perf_counter(), time.process_time()
+        started = time.perf_counter()
+        used = time.process_time()
         yield
         found |= {
             "seconds": time.perf_counter() - started,
@@ -115,7 +117,8 @@ def write_brain(folder: Path, size: Size) -> Json:
     from phosphene.stages import betas, betas_recipe
     from phosphene.store import Store
 
-    study, found = study_of(folder, size), {}
+    study = study_of(folder, size)
+    found = {}
     rows = WholeBrain(size).components
     features = Store(study.root).artefact(feature_recipe(study, SUBJECT, parsed([SPACE])[0]))
     features.create_array("features", rows.shape, "float32", (250, rows.shape[1]))
@@ -132,7 +135,10 @@ def write_brain(folder: Path, size: Size) -> Json:
 def decompose(folder: Path, size: Size) -> Json:
     """Run the stage factors."""
     stage = import_module("phosphene.encoding.factors")  # the package has a function of this name
-    study, found, part, used = study_of(folder, size), {}, stage._factors_part, []
+    study = study_of(folder, size)
+    found = {}
+    part = stage._factors_part
+    used = []
 
     def one(*given: Any, **more: Any) -> None:
         started = time.process_time()
@@ -157,7 +163,9 @@ def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
     from phosphene import stages
     from phosphene.encoding import encode, fitting
 
-    study, found, blocks = study_of(folder, size), {}, []
+    study = study_of(folder, size)
+    found = {}
+    blocks = []
     seconds: dict[str, float] = {}
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,7 +177,8 @@ def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
 
         return call
 
-    fit_block, part = timed("fitting and scoring", fitting.fit_block), fitting._encode_part
+    fit_block = timed("fitting and scoring", fitting.fit_block)
+    part = fitting._encode_part
 
     def fit(known: Any, voxels: Any, *more: Any) -> Any:
         result = fit_block(known, voxels, *more)
@@ -197,7 +206,8 @@ def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
         blocks.append(seconds | {"cpu_seconds": time.process_time() - used})
         print(f"  block {index}: {seconds['all']:.1f} s", file=sys.stderr, flush=True)
 
-    fitting.fit_block, fitting._encode_part = fit, one
+    fitting.fit_block = fit
+    fitting._encode_part = one
     fitting.read_voxels = timed("reading voxels", fitting.read_voxels)
     fitting.design = timed("reading features", fitting.design)
     fitting.make = lambda s, recipe, n, *more: stages.make(s, recipe, min(n, n_blocks), *more)
@@ -239,7 +249,8 @@ def peer(who: str, backend: str, folder: Path, targets: int = 0) -> Json:
         np.load(folder / f"{name}.npy") for name in ("X", "Y", "X_test", "alphas")
     )
     Y = Y[:, : targets or None]
-    note, found = folder / "folds.txt", {}
+    note = folder / "folds.txt"
+    found = {}
     note.unlink(missing_ok=True)
     given = {
         "alphas": alphas,
@@ -270,7 +281,8 @@ def stopped(stop: float, who: str, backend: str, folder: Path) -> Json:
     """
     if stop <= 0:
         return {"not_run": "no time was left"}
-    note, context = folder / "folds.txt", get_context("spawn")
+    note = folder / "folds.txt"
+    context = get_context("spawn")
     note.unlink(missing_ok=True)
     queue = context.Queue()
     process = context.Process(target=_answer, args=(queue, who, backend, folder))
@@ -322,10 +334,8 @@ def small(folder: Path, repeats: int) -> Json:
     """Measure the small size in turn with himalaya; half a block once, to see what does not depend
     on voxels.
     """
-    size, tries = (
-        SMALL,
-        {f"{who}, {b}": (who, b) for who in (RIDGE, KERNEL) for b in ("numpy", "torch")},
-    )
+    size = SMALL
+    tries = {f"{who}, {b}": (who, b) for who in (RIDGE, KERNEL) for b in ("numpy", "torch")}
     found: Json = {
         "size": asdict(size),
         "betas": in_fresh_process(write_brain, folder, size),
@@ -354,7 +364,9 @@ def full(
     folder: Path, n_blocks: int, backend: str, stop: float, save: Callable[[Json], None]
 ) -> None:
     """Measure the full size, one phase after the other, saving after each."""
-    size, found, started = FULL, {"size": asdict(FULL), "peer_backend": backend}, time.monotonic()
+    size = FULL
+    found = {"size": asdict(FULL), "peer_backend": backend}
+    started = time.monotonic()
     say = partial(print, file=sys.stderr, flush=True)
     found["betas"] = in_fresh_process(write_brain, folder, size)
     say(

@@ -25,8 +25,12 @@ from typing import Any
 import numpy as np
 from common import machine_facts, peak_memory
 
-LAYERS, STRENGTH, SUBJECT = ("down0", "down1", "mid", "up0", "up2"), 0.8, "subj01"
-SHARED, SESSIONS = 0.05, 4  # share of the scenes that are test pictures
+LAYERS = ("down0", "down1", "mid", "up0", "up2")
+STRENGTH = 0.8
+SUBJECT = "subj01"
+# share of the scenes that are test pictures
+SHARED = 0.05
+SESSIONS = 4
 
 
 def main() -> None:
@@ -110,11 +114,9 @@ def measure(
     from phosphene.stages import extract
     from phosphene.study import Compute
 
-    study, names, compute = (
-        make_study(folder, scenes, steps),
-        feature_names(steps),
-        Compute(how[0], threads=how[1]),
-    )
+    study = make_study(folder, scenes, steps)
+    names = feature_names(steps)
+    compute = Compute(how[0], threads=how[1])
     extract(study, SUBJECT, "c", compute)  # also draws the scenes
     small = stage.features(
         make_study(folder / "first", 40, 5), SUBJECT, feature_names(5), compute
@@ -124,9 +126,11 @@ def measure(
         file=sys.stderr,
     )
     with peak_memory() as memory:
-        started, busy = time.perf_counter(), time.process_time()
+        started = time.perf_counter()
+        busy = time.process_time()
         made = stage.features(study, SUBJECT, names, compute)
-        seconds, busy = time.perf_counter() - started, time.process_time() - busy
+        seconds = time.perf_counter() - started
+        busy = time.process_time() - busy
     widths = [artefact.array("features").shape[1] for artefact in made]
     with peak_memory() as memory_reduced:
         started = time.perf_counter()
@@ -173,11 +177,9 @@ def compare(
     from phosphene.sources import dataset
     from phosphene.study import Compute
 
-    study, names, compute = (
-        make_study(folder, scenes, steps),
-        feature_names(steps),
-        Compute(how[0], threads=how[1]),
-    )
+    study = make_study(folder, scenes, steps)
+    names = feature_names(steps)
+    compute = Compute(how[0], threads=how[1])
     data = dataset(study, SUBJECT)
     train = np.isin(image_ids(data), data.trials.loc[data.trials["split"] == "train", "image"])
     found: dict[str, Any] = {}

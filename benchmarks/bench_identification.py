@@ -35,8 +35,13 @@ from phosphene.identification import choose, correlations, identify, two_way_ide
 
 Json = dict[str, Any]
 DIRECTIONS = ("takagi2023", "braindiffuser")
-N_IMAGES, N_SAMPLES, N_FEATURES, N_LARGE = 982, 5, 2048, 139_968
-WHOLE_LOOP, PART_OF_LOOP = 40, 20  # images; 8,000 and 2,000 calls
+N_IMAGES = 982
+N_SAMPLES = 5
+N_FEATURES = 2048
+N_LARGE = 139_968
+# images; 8,000 and 2,000 calls
+WHOLE_LOOP = 40
+PART_OF_LOOP = 20
 
 
 def main() -> None:
@@ -97,13 +102,17 @@ def speed(n: int, repeats: int) -> Json:
     recon, original = draw(n, N_FEATURES)
     few = slice(PART_OF_LOOP)
     ours(recon, original)
-    mine, theirs, all_of_mine, both = [], [], [], []
+    mine = []
+    theirs = []
+    all_of_mine = []
+    both = []
     for _ in range(repeats):
         mine.append(seconds(lambda: ours(recon, original)))
         theirs.append(seconds(lambda: loop(recon[few], original[few])))
         all_of_mine.append(seconds(lambda: two_way_identification(recon, original)))
         both.append(seconds(lambda: by_parts(recon, original)))
-    calls, calls_timed = n**2 * N_SAMPLES, PART_OF_LOOP**2 * N_SAMPLES
+    calls = n**2 * N_SAMPLES
+    calls_timed = PART_OF_LOOP**2 * N_SAMPLES
     loop_seconds = statistics.median(theirs) * calls / calls_timed
     return {
         "shape": {"images": n, "samples": N_SAMPLES, "features": N_FEATURES, "dtype": "float32"},
@@ -150,7 +159,8 @@ def large(kind: str, n: int, d: int) -> Json:
     alone.
     """
     with tempfile.TemporaryDirectory() as folder:
-        original, recon = empty(kind, folder, (n, d)), empty(kind, folder, (n, N_SAMPLES, d))
+        original = empty(kind, folder, (n, d))
+        recon = empty(kind, folder, (n, N_SAMPLES, d))
         rng = np.random.default_rng(0)
         for i in range(n):
             original[i] = rng.standard_normal(d, dtype=np.float32)

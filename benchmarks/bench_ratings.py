@@ -41,7 +41,8 @@ from phosphene.ratings.answers import Answers, open_answers
 from phosphene.ratings.app import Texts, create_app
 from phosphene.ratings.serving import serve
 
-ADMIN, HASH = "admin", "bench"
+ADMIN = "admin"
+HASH = "bench"
 PICTURES = 60  # 64 x 64 pixels of noise, 12 kB: the largest a PNG of the demo can be
 
 
@@ -71,7 +72,8 @@ class Study:
 
 def make(folder: Path, url: str, n_raters: int, n_trials: int) -> Study:
     """Pictures, trial list and links."""
-    rng, names = np.random.default_rng(0), [secrets.token_hex(16) for _ in range(PICTURES)]
+    rng = np.random.default_rng(0)
+    names = [secrets.token_hex(16) for _ in range(PICTURES)]
     (folder / "pictures").mkdir(parents=True)
     for name in names:
         Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(
@@ -149,8 +151,11 @@ class Rater:
     """
 
     def __init__(self, study: Study, slot: int) -> None:
-        self.study, self.slot, self.chance = study, slot, random.Random(slot)
-        self.path, self.streams = f"/r/{study.tokens[slot]}", None
+        self.study = study
+        self.slot = slot
+        self.chance = random.Random(slot)
+        self.path = f"/r/{study.tokens[slot]}"
+        self.streams = None
 
     async def once(
         self, kind: str, method: str, path: str, body: bytes, content: str
@@ -264,7 +269,8 @@ def run(study: Study, think: float, kill: bool) -> dict[str, Any]:
     )
     process.terminate()
     process.wait()
-    stored, clicked = _stored(study), study.clicked
+    stored = _stored(study)
+    clicked = study.clicked
     found: dict[str, Any] = {
         "clicked": len(clicked),
         "lost": len(set(clicked) - set(stored)),

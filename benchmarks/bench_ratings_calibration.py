@@ -25,7 +25,9 @@ from phosphene.ratings.analysis.crossed import counted, t_interval
 from phosphene.ratings.analysis.logistic import variational_fit
 from phosphene.ratings.raters import average, crossing, intercept, simulate
 
-RATER_SD, IMAGE_SD, N_IMAGES = 0.4, 1.0, 100
+RATER_SD = 0.4
+IMAGE_SD = 1.0
+N_IMAGES = 100
 CASES = {"nothing": (0.0, 0.0), "images": (0.0, 0.6), "raters": (0.3, 0.0), "both": (0.3, 0.6)}
 
 
@@ -74,17 +76,14 @@ def share(k: int, n: int) -> list[float]:
 
 def coverage(n_raters: int, skill: float, n: int) -> dict[str, Any]:
     """How often the three intervals of a share hold what they speak of."""
-    rng, rows = (
-        np.random.default_rng([n_raters, int(1000 * skill)]),
-        crossing(n_raters, N_IMAGES, ["z"]),
-    )
+    rng = np.random.default_rng([n_raters, int(1000 * skill)])
+    rows = crossing(n_raters, N_IMAGES, ["z"])
     rows["rater"], centre = rows["slot"], intercept(skill, float(np.hypot(RATER_SD, IMAGE_SD)))
-    inside, width = (
-        dict.fromkeys(("ci", "rater", "image"), 0),
-        dict.fromkeys(("ci", "rater", "image"), 0.0),
-    )
+    inside = dict.fromkeys(("ci", "rater", "image"), 0)
+    width = dict.fromkeys(("ci", "rater", "image"), 0.0)
     for _ in range(n):
-        raters, images = rng.normal(0, RATER_SD, n_raters), rng.normal(0, IMAGE_SD, N_IMAGES)
+        raters = rng.normal(0, RATER_SD, n_raters)
+        images = rng.normal(0, IMAGE_SD, N_IMAGES)
         chance = expit(centre + raters[:, None] + images).ravel()
         row = accuracy(
             rows.assign(hit=rng.random(len(rows)) < chance), n_bootstrap=500, rng=rng
@@ -111,12 +110,11 @@ def sparse(n_raters: int, n_images: int, distractor_sd: float, n: int) -> dict[s
     """Coverage where a rater sees one image of each of 100 pairs (or all), beside the other one,
     which matters too.
     """
-    rng, inside = np.random.default_rng(2), {"accuracy": 0, "difference": 0}
+    rng = np.random.default_rng(2)
+    inside = {"accuracy": 0, "difference": 0}
     per_rater = min(N_IMAGES, n_images // 2)
-    sds, shape = (
-        {"rater": 0.4, "image": 0.8, "rater_method": 0.1, "image_method": 0.6},
-        (2, n_raters, per_rater),
-    )
+    sds = {"rater": 0.4, "image": 0.8, "rater_method": 0.1, "image_method": 0.6}
+    shape = (2, n_raters, per_rater)
     sd = float(np.linalg.norm([*sds.values(), distractor_sd]))
     centre = np.array([intercept(0.85, sd), intercept(0.75, sd)])[:, None, None]
     method, rater, _ = np.indices(shape)
@@ -168,10 +166,8 @@ def traits(case: str) -> dict[str, float]:
 
 def level(n_raters: int, case: str, n: int) -> dict[str, Any]:
     """How often equal methods are called different, at 0.05 and at 0.01."""
-    rng, trials = (
-        np.random.default_rng([n_raters, *case.encode()]),
-        crossing(n_raters, N_IMAGES, ["a", "b"]),
-    )
+    rng = np.random.default_rng([n_raters, *case.encode()])
+    trials = crossing(n_raters, N_IMAGES, ["a", "b"])
     units = ("image", "rater", "answer")
     found = [
         compare(simulate(trials, 0.8, rng, **traits(case)), units=units).iloc[0] for _ in range(n)
@@ -193,10 +189,8 @@ def odds(n_raters: int, case: str, n: int) -> dict[str, Any]:
     """How often the intervals of an odds ratio (0.85 against 0.75) hold it: marginal and within
     rater and image.
     """
-    rng, trials = (
-        np.random.default_rng([n_raters, *case.encode()]),
-        crossing(n_raters, N_IMAGES, ["a", "b"]),
-    )
+    rng = np.random.default_rng([n_raters, *case.encode()])
+    trials = crossing(n_raters, N_IMAGES, ["a", "b"])
     effects = {
         "rater_sd": 0.4,
         "image_sd": 0.8,
@@ -205,7 +199,8 @@ def odds(n_raters: int, case: str, n: int) -> dict[str, Any]:
         "lapse": 0.0,
     } | traits(case)
     sd = float(np.linalg.norm(list(effects.values())))
-    marginal, within = logit(0.85) - logit(0.75), intercept(0.85, sd) - intercept(0.75, sd)
+    marginal = logit(0.85) - logit(0.75)
+    within = intercept(0.85, sd) - intercept(0.75, sd)
     inside = dict.fromkeys(("crossed", "variational", "crossed, chance", "variational, chance"), 0)
     for _ in range(n):
         table = counted(simulate(trials, {"a": 0.85, "b": 0.75}, rng, **effects))

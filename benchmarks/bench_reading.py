@@ -30,7 +30,9 @@ import nibabel as nib
 import numpy as np
 from common import machine_facts, peak_memory
 
-SHAPE, TRIALS, AFFINE = (81, 104, 83), 750, np.diag([1.8, 1.8, 1.8, 1.0])
+SHAPE = (81, 104, 83)
+TRIALS = 750
+AFFINE = np.diag([1.8, 1.8, 1.8, 1.0])
 SIZES = {"early": 5917, "nsdgeneral": 15724, "brain": 221276}  # voxels of subject 1
 AUTHORS = ("authors hdf5", "authors nifti")
 OURS = ("phosphene hdf5", "phosphene nifti")
@@ -111,7 +113,8 @@ def read(folder: Path, way: str, region: str) -> dict[str, float]:
     from phosphene.data.nsd_files import Betas
 
     mask = np.load(folder / "masks.npz")[region]
-    hdf5, nifti = folder / "betas_session01.hdf5", folder / "betas_session01.nii.gz"
+    hdf5 = folder / "betas_session01.hdf5"
+    nifti = folder / "betas_session01.nii.gz"
     index = np.argwhere(mask)
     with peak_memory() as memory:
         started = time.perf_counter()

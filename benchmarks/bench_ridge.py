@@ -150,8 +150,11 @@ def alone(who: str, shape: Shape, setting: Json) -> Json:
 
 def flops(shape: Shape, distinct: int) -> float:
     """Count the operations of the ideal algorithm (the formula above)."""
-    n, p, t = shape.n, shape.p, shape.t
-    m, train = min(n, p), min(n - n // FOLDS, p)
+    n = shape.n
+    p = shape.p
+    t = shape.t
+    m = min(n, p)
+    train = min(n - n // FOLDS, p)
     folds = FOLDS * 4 * train**2 * t + 2 * distinct * train * t
     return (
         n * p * m + (2 * distinct * p * t if n >= p else 0) + folds + 2 * m**2 * t + 2 * p * m * t
@@ -183,7 +186,9 @@ def predicted_seconds(shape: Shape, distinct: int, rates: Json) -> dict[str, flo
     """Predict our seconds from the rates of the parts; eigendecompositions float64, from the
     largest by p³.
     """
-    n, m, gram = shape.n, min(shape.n, shape.p), shape.n * shape.p * min(shape.n, shape.p)
+    n = shape.n
+    m = min(shape.n, shape.p)
+    gram = shape.n * shape.p * min(shape.n, shape.p)
     largest, seconds = list(rates["float64_eigh_seconds"].items())[-1]
     return {
         "eigendecompositions": (1 + FOLDS) * seconds * (m / largest) ** 3,
@@ -200,9 +205,13 @@ def nsd_estimate(rates: Json) -> Json:
     Memory: basis, M and its far pairs are kept for every fold (float32), five float64 matrices
     exist while the last is made; targets are read and coefficients written block by block.
     """
-    n, p, gib = NSD.n, NSD.p, 2**30
+    n = NSD.n
+    p = NSD.p
+    gib = 2**30
     seconds = predicted_seconds(NSD, NSD_DISTINCT, rates)
-    square, rows, summed = 4 * p * p / gib, 4 * n * p / gib, 4 * NSD_DISTINCT * p / gib
+    square = 4 * p * p / gib
+    rows = 4 * n * p / gib
+    summed = 4 * NSD_DISTINCT * p / gib
     memory = {
         "features, given and centred": 2 * rows,
         "features summed over repeats, whole and of test rows": 2 * summed,
@@ -233,7 +242,8 @@ def from_disk(shape: Shape) -> Json:
 
     warnings.simplefilter("ignore")
     fit(OURS, make(TINY), {})
-    rng, single = np.random.default_rng(0), np.float32
+    rng = np.random.default_rng(0)
+    single = np.float32
     X = rng.standard_normal((shape.n, shape.p), dtype=single)
     mixing = rng.standard_normal((20, shape.t), dtype=single)
     with tempfile.TemporaryDirectory() as folder:

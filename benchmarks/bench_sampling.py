@@ -45,7 +45,9 @@ from torch import Tensor
 from phosphene.ldm import BUNDLED, LatentDiffusion, NoiseSchedule
 
 Json = dict[str, Any]
-STEPS, STRENGTH, GUIDANCE = 50, 0.8, 5.0
+STEPS = 50
+STRENGTH = 0.8
+GUIDANCE = 5.0
 QUICK_STEPS = 3
 SCHEDULER = json.loads(
     (BUNDLED / "scheduler" / "scheduler_config.json").read_text()
@@ -66,7 +68,9 @@ class Problem:
 
     def __init__(self, model: LatentDiffusion, n: int, steps: int = STEPS) -> None:
         draw = np.random.default_rng(0).standard_normal
-        self.model, self.n, self.steps = model, n, steps
+        self.model = model
+        self.n = n
+        self.steps = steps
         self.z = draw((n, int(np.prod(model.latent_shape()))), np.float32)
         self.c = draw((n, int(np.prod(model.context_shape))), np.float32)
         self.tokens = model.tokenizer(
@@ -85,7 +89,8 @@ def sd14(device: str, quick: bool = False) -> LatentDiffusion:
     widths = (32, 32, 64, 64) if quick else (128, 256, 512, 512)
     unet_widths = (32, 64, 64, 64) if quick else (320, 640, 1280, 1280)
     width, n_layers, side = (64, 1, 8) if quick else (768, 12, 64)
-    down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
+    down = ("DownEncoderBlock2D",) * 4
+    up = ("UpDecoderBlock2D",) * 4
     with torch.device(device):
         vae = AutoencoderKL(
             block_out_channels=widths, down_block_types=down, up_block_types=up, layers_per_block=2
@@ -119,8 +124,10 @@ class Original:
         from diffusers import DDIMScheduler
         from diffusers.models.attention_processor import AttnProcessor
 
-        model, plain = problem.model, torch.contiguous_format
-        self.problem, self.autocast = problem, autocast
+        model = problem.model
+        plain = torch.contiguous_format
+        self.problem = problem
+        self.autocast = autocast
         self.vae, self.unet, self.text = (
             copy.deepcopy(net).float().to(memory_format=plain)
             for net in (model.vae, model.unet, model.text)
@@ -139,7 +146,8 @@ class Original:
             return [self._one(k) for k in range(n)]
 
     def _one(self, k: int) -> np.ndarray:
-        model, device = self.problem.model, self.problem.model.device
+        model = self.problem.model
+        device = self.problem.model.device
         z, c = (
             torch.from_numpy(rows[k : k + 1]).to(device)
             for rows in (self.problem.z, self.problem.c)
@@ -168,7 +176,8 @@ class Diffusers:
         from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
 
         model = problem.model
-        self.problem, self.batch = problem, 1
+        self.problem = problem
+        self.batch = 1
         nets = (
             copy.deepcopy(net).to(model.dtype, memory_format=torch.contiguous_format)
             for net in (model.vae, model.text, model.unet)
@@ -213,7 +222,8 @@ def ours(problem: Problem, batch: int = 0) -> Callable[[int], list[np.ndarray]]:
     """Give the way of the reconstruct stage: each batch starts before the pictures of the one
     before are fetched.
     """
-    model, at_once = problem.model, problem.model.batch(batch)
+    model = problem.model
+    at_once = problem.model.batch(batch)
 
     def run(n: int) -> list[np.ndarray]:
         made: list[Any] = []
@@ -282,7 +292,8 @@ def choose(problem: Problem, batches: list[int], log: Json) -> dict[str, Callabl
         way(1)
         tried[name] = 2 / timed(way, 2)
     cast = max(tried, key=tried.__getitem__)
-    pipe, speeds = Diffusers(problem), {}
+    pipe = Diffusers(problem)
+    speeds = {}
     for pipe.batch in batches:
         pipe(pipe.batch)
         speeds[pipe.batch] = problem.n / timed(pipe, problem.n)

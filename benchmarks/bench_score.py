@@ -43,7 +43,8 @@ def write(root: Path, n: int, side: int) -> None:
         (root / name).mkdir()
     random = np.random.default_rng(0)
     for k in range(n):
-        original, other = field(random, side), field(random, side)
+        original = field(random, side)
+        other = field(random, side)
         Image.fromarray(original).save(root / "originals" / f"{k:04d}.png", compress_level=1)
         mixed = (original.astype(np.uint16) + other) // 2
         Image.fromarray(mixed.astype(np.uint8)).save(
@@ -62,7 +63,8 @@ def main() -> None:
         root = Path(name)
         write(root, n, side)
         megabytes = sum(path.stat().st_size for path in root.glob("*/*.png")) / 1e6
-        said, began = io.StringIO(), time.perf_counter()
+        said = io.StringIO()
+        began = time.perf_counter()
         with peak_memory() as memory, contextlib.redirect_stdout(said):
             cli_score.score(
                 root / "recons",

@@ -49,7 +49,8 @@ def peak_memory() -> Iterator[dict[str, float]]:
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     found = {"base": _status("VmRSS")}
-    anonymous, done = [_status("RssAnon")], threading.Event()
+    anonymous = [_status("RssAnon")]
+    done = threading.Event()
 
     def sample() -> None:
         while not done.wait(0.05):

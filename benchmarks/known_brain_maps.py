@@ -116,11 +116,11 @@ def main() -> None:
 
 def maps(brain: KnownBrain, anatomy: Any, sight: Sight, size: Size) -> Json:
     """Fit both spaces, alone and together, and compare what is measured with what is true."""
-    active, table, scanned = brain.active, brain.voxels, scan(brain, anatomy, sight, size)
-    spaces, voxel = (
-        {name: designed(sight, name, size) for name in "zc"},
-        pd.DataFrame({"stream": table["stream"]}),
-    )
+    active = brain.active
+    table = brain.voxels
+    scanned = scan(brain, anatomy, sight, size)
+    spaces = {name: designed(sight, name, size) for name in "zc"}
+    voxel = pd.DataFrame({"stream": table["stream"]})
     predicted = alone(voxel, spaces, scanned, size)
     together(voxel, spaces, scanned, size, active)
     both = {**spaces, "zc": np.hstack(list(spaces.values()))}
@@ -167,7 +167,8 @@ def alone(voxel: pd.DataFrame, spaces: dict[str, Array], scanned: Scan, size: Si
     """Correlations of z and c by themselves, measured and expected; returns what they predict of
     the test pictures.
     """
-    shown, predicted = np.concatenate([scanned.truth, scanned.test]), []
+    shown = np.concatenate([scanned.truth, scanned.test])
+    predicted = []
     for name, rows in spaces.items():
         known = part([rows], size, slice(0, N_NEW), size.tested)
         found = fit(known, decomposed(known), scanned.train, shown)["prediction"]
@@ -212,7 +213,8 @@ def ordering(some: pd.DataFrame, better: str) -> Json:
     for view, name in (("measured", "r"), ("expected", "expected"), ("possible", "possible")):
         difference = some[f"{name} z"] - some[f"{name} c"]
         right[view] = difference > 0 if better == "z" else difference < 0
-    decided, missed = some["decided"].astype(bool), ~right["measured"]
+    decided = some["decided"].astype(bool)
+    missed = ~right["measured"]
     shares = {view: share(values) for view, values in right.items()} | {
         "decided": share(right["measured"][decided])
     }
@@ -245,10 +247,8 @@ def uniques(voxel: pd.DataFrame) -> Json:
     """
     found: Json = {}
     for space in "zc":
-        measured, row = (
-            voxel[f"unique {space}"],
-            {"measured": round(float(voxel[f"unique {space}"].mean()), 4)},
-        )
+        measured = voxel[f"unique {space}"]
+        row = {"measured": round(float(voxel[f"unique {space}"].mean()), 4)}
         for view in ("expected", "possible"):
             other = voxel[f"{view} unique {space}"]
             row[view] = round(float(other.mean()), 4)
@@ -305,10 +305,8 @@ def null_brains(p: Array) -> Json:
     """What is found in null brains, of p (n_brains, n_voxels)."""
     n = len(p)
     hits = sum(bool((stats.fdr_bh(one) < 0.05).any()) for one in p)
-    low, high = (
-        beta.ppf(0.025, hits, n - hits + 1) if hits else 0.0,
-        beta.ppf(0.975, hits + 1, n - hits),
-    )
+    low = beta.ppf(0.025, hits, n - hits + 1) if hits else 0.0
+    high = beta.ppf(0.975, hits + 1, n - hits)
     one_each = p[np.arange(n), rng(SEED, "maps", "one voxel").integers(p.shape[1], size=n)]
     return {
         "brains with any discovery": [hits, n],

@@ -24,7 +24,11 @@ from phosphene.ridge import Decomposition, RidgeCV
 from phosphene.study import rng
 
 Array = np.ndarray
-SUBJECT, SEED, N_NEW, BLOCK, N_VOXELS = "subj01", 0, 3000, 2048, 1000
+SUBJECT = "subj01"
+SEED = 0
+N_NEW = 3000
+BLOCK = 2048
+N_VOXELS = 1000
 MODEL = RidgeCV(
     ph.Study().encode.alphas, fit_intercept=False, standardize=False
 )  # as encoding.factors.estimator
@@ -95,7 +99,8 @@ def designed(sight: Sight, space: str, size: Size) -> Array:
     """One space of all scenes as the stages `reduce` and `factors` make it: components, centred,
     scaled as a whole.
     """
-    rows, train = sight.features[space], size.taught
+    rows = sight.features[space]
+    train = size.taught
     fitted = np.zeros(len(rows), bool)
     fitted[train] = True
     if rows.shape[1] > size.components:
@@ -137,11 +142,10 @@ def scan(brain: KnownBrain, anatomy: Any, sight: Sight, size: Size) -> Scan:
         for image, row in zip(trials, betas, strict=True):
             total[image] += row
     total /= counts[:, None].astype(np.float32)
-    power, truth = (
-        brain.voxels["ncsnr"].to_numpy()[brain.active] ** 2,
-        np.zeros((N_NEW, total.shape[1]), np.float32),
-    )
-    signal, shown = power * answers.var(axis=0), np.average(answers, axis=0, weights=counts)
+    power = brain.voxels["ncsnr"].to_numpy()[brain.active] ** 2
+    truth = np.zeros((N_NEW, total.shape[1]), np.float32)
+    signal = power * answers.var(axis=0)
+    shown = np.average(answers, axis=0, weights=counts)
     truth[:, brain.active] = np.sqrt(power / (1 + signal)) * (sight.answers[:N_NEW] - shown)
     return Scan(
         total[: size.train], total[size.train :], truth, signal / (signal + 1 / size.test_repeats)
@@ -157,7 +161,9 @@ def decomposed(known: Design) -> list[Decomposition]:
 
 def fit(known: Design, made: list[Decomposition], train: Array, shown: Array) -> dict[str, Array]:
     """:func:`fit_block` for all voxels, in blocks; `train` is not weighted yet."""
-    mean, shares, found = train.mean(axis=0, dtype=np.float64), mixes(len(known.train), N_MIXES), []
+    mean = train.mean(axis=0, dtype=np.float64)
+    shares = mixes(len(known.train), N_MIXES)
+    found = []
     for start in range(0, train.shape[1], BLOCK):
         some = slice(start, start + BLOCK)
         taught = (known.weights[:, None] * (train[:, some] - mean[some])).astype(np.float32)
@@ -168,8 +174,10 @@ def fit(known: Design, made: list[Decomposition], train: Array, shown: Array) ->
 
 def adjusted_r2(rows: Array, answers: Array) -> Array:
     """R² of the best linear predictor in the population, estimated without bias; (n_voxels,)."""
-    x, n = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64), len(rows)
-    basis, y = np.linalg.qr(x)[0], answers - answers.mean(axis=0, dtype=np.float64)
+    x = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
+    n = len(rows)
+    basis = np.linalg.qr(x)[0]
+    y = answers - answers.mean(axis=0, dtype=np.float64)
     r2 = ((basis.T @ y) ** 2).sum(axis=0) / (y**2).sum(axis=0)
     return 1 - (1 - r2) * (n - 1) / (n - x.shape[1] - 1)
 

@@ -13,8 +13,10 @@ import numpy as np
 from sklearn.model_selection import GroupKFold, KFold
 
 Json = dict[str, Any]
-OURS, PEERS = "phosphene", ("himalaya numpy", "himalaya torch")
-LEAVE_ONE_OUT, GRID_SEARCH = "scikit-learn leave-one-out", "scikit-learn grid search"
+OURS = "phosphene"
+PEERS = ("himalaya numpy", "himalaya torch")
+LEAVE_ONE_OUT = "scikit-learn leave-one-out"
+GRID_SEARCH = "scikit-learn grid search"
 BIG = 10**11  # n p t from which fewer batch settings are tried
 FOLDS = 5
 
@@ -61,7 +63,8 @@ SHAPES = [
     Shape(9000, 2100, 20000, 7),
 ]
 CENTRE = SHAPES[3]  # the panels of the plot vary one number of this shape
-NSD, NSD_DISTINCT = Shape(24980, 7604, 59136, 13), 8859
+NSD = Shape(24980, 7604, 59136, 13)
+NSD_DISTINCT = 8859
 DISK = Shape(5000, 1500, 59136, 7)
 TINY = Shape(300, 40, 60, 3)
 
@@ -88,8 +91,11 @@ def make(shape: Shape) -> Data:
     """Draw a problem in float32: linear signal, and noise that differs between targets so that
     their penalties do.
     """
-    rng, single = np.random.default_rng(0), np.float32
-    n, p, t = shape.n, shape.p, shape.t
+    rng = np.random.default_rng(0)
+    single = np.float32
+    n = shape.n
+    p = shape.p
+    t = shape.t
     Z = rng.standard_normal((shape.distinct, p), dtype=single)
     if (
         shape.kind == "brain-like"
@@ -99,11 +105,13 @@ def make(shape: Shape) -> Data:
         Z = (Z * (scale / np.sqrt(np.mean(scale**2)))) @ rotation
     Y = Z @ (rng.standard_normal((p, t), dtype=single) * single(p**-0.5))
     Y += rng.standard_normal(Y.shape, dtype=single) * np.geomspace(0.5, 8, t, dtype=single)
-    groups, cv = None, KFold(FOLDS)
+    groups = None
+    cv = KFold(FOLDS)
     if shape.kind == "repeats":
         groups = rng.permutation(np.repeat(np.arange(shape.distinct), 3))
         Z = Z[groups] + single(0.5) * rng.standard_normal((n, p), dtype=single)
-        Y, cv = Y[groups], list(GroupKFold(FOLDS).split(Z, groups=groups))
+        Y = Y[groups]
+        cv = list(GroupKFold(FOLDS).split(Z, groups=groups))
     assert Z.dtype == Y.dtype == single
     return Data(Z, Y, np.logspace(0, 6, shape.alphas), cv, groups)
 

@@ -48,7 +48,8 @@ def settings(folder: Path) -> str:
 def pairs(old: Artefacts, new: Artefacts) -> Iterator[tuple[Path | None, Path | None]]:
     """Artefacts of both sides that belong together; None where one side has no counterpart."""
     for key in sorted({*old, *new}):
-        left, right = list(old.get(key, [])), list(new.get(key, []))
+        left = list(old.get(key, []))
+        right = list(new.get(key, []))
         if len(left) == len(right) == 1:
             yield left[0], right[0]
             continue
@@ -64,7 +65,8 @@ def compare(old: Path, new: Path) -> Iterator[tuple[str, float]]:
     """Largest difference of every array, table, picture and file of two artefacts."""
     names = {name for folder in (old, new) for name in values_of(folder)}
     for name in sorted(names):
-        left, right = old / name, new / name
+        left = old / name
+        right = new / name
         if not (left.exists() and right.exists()):
             yield name, DIFFERENT
         else:
@@ -127,7 +129,8 @@ def main() -> int:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     args = parser.parse_args()
-    n_values, worst = 0, 0.0
+    n_values = 0
+    worst = 0.0
     for old, new in pairs(artefacts(args.old), artefacts(args.new)):
         if old is None or new is None:
             print(f"only in {'OLD' if new is None else 'NEW'}: {old or new}")

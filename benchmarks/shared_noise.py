@@ -49,8 +49,12 @@ from phosphene.study import Compute, rng
 
 Json = dict[str, Any]
 STREAMS = ("early", "ventral", "lateral", "parietal")
-STRENGTHS, HIGH = (0.2, 0.5, 0.8, 1.0), 0.8
-DRAWS, COMPONENTS, BLOCK, PER_PART = 2000, 500, 2048, 250
+STRENGTHS = (0.2, 0.5, 0.8, 1.0)
+HIGH = 0.8
+DRAWS = 2000
+COMPONENTS = 500
+BLOCK = 2048
+PER_PART = 250
 STUDY = Path(__file__).parents[1] / "studies" / "demo.toml"
 
 
@@ -202,10 +206,8 @@ def scanned(study: ph.Study, compute: Compute) -> Brain:
     images, counts, tested = images_of(data)
     artefact = betas(study, SUBJECT, study.encode.rois, compute)
     assert artefact is not None
-    voxels, streams = (
-        read_voxels(study, SUBJECT, slice(None)),
-        artefact.table("voxels")["streams"].to_numpy(),
-    )
+    voxels = read_voxels(study, SUBJECT, slice(None))
+    streams = artefact.table("voxels")["streams"].to_numpy()
     streams = streams[voxels.covered]
     some = np.isin(streams, STREAMS)
     kept = Voxels(voxels.train[:, some], voxels.test[:, some], np.ones(some.sum(), bool))
@@ -224,11 +226,13 @@ def category(study: ph.Study, rows: Array) -> float:
     pictures.
     """
     data = dataset(study, SUBJECT)
-    ids, (images, _, _) = image_ids(data), images_of(data)
+    ids = image_ids(data)
+    (images, _, _) = images_of(data)
     names = [list(dict.fromkeys(some)) for some in data.categories(ids.tolist())]
     single = np.array([len(some) == 1 for some in names])
     label = np.array([some[0] if some else "" for some in names])
-    taught, values = np.isin(ids, images), rows.astype(np.float64)
+    taught = np.isin(ids, images)
+    values = rows.astype(np.float64)
     model = RidgeClassifierCV(np.logspace(-1, 6, 15)).fit(
         values[taught & single], label[taught & single]
     )
@@ -260,7 +264,8 @@ def over_seeds(found: list[Json]) -> Json:
 
 def nsd(folder: Path, steps: int, jobs: int) -> Json:
     """One noise, its controls, and noise per picture, with 9,000 training pictures."""
-    anatomy, size = draw_anatomy(SEED, SUBJECT), SIZES["nsd"]
+    anatomy = draw_anatomy(SEED, SUBJECT)
+    size = SIZES["nsd"]
     brain = draw_brain(anatomy, SEED, SUBJECT)
     sight = look(brain, N_NEW + size.train + size.test, folder)
     shown = slice(size.taught.start, size.tested.stop)

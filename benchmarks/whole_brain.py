@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from phosphene.data.scans import Scans
 
-SUBJECT, SPACE = "subj01", "z"
+SUBJECT = "subj01"
+SPACE = "z"
 SIGNAL = 100  # components that voxels respond to
 
 
@@ -51,14 +52,17 @@ class WholeBrain(Scans):
     """
 
     def __init__(self, size: Size) -> None:
-        self.size, self.subject = size, SUBJECT
+        self.size = size
+        self.subject = SUBJECT
         self.sessions = tuple(range(1, size.sessions + 1))
-        self.scale, self.dtype = 1.0, "float16"
+        self.scale = 1.0
+        self.dtype = "float16"
 
     @cached_property
     def trials(self) -> pd.DataFrame:
         """Every picture up to three times, in random order."""
-        rng, size = np.random.default_rng(0), self.size
+        rng = np.random.default_rng(0)
+        size = self.size
         shown = []
         for first, images, trials in (
             (0, size.images, size.trials),
@@ -85,17 +89,17 @@ class WholeBrain(Scans):
 
     def stored(self, rois: str | Sequence[str], session: int) -> NDArray[Any]:
         """Draw one session's responses of all voxels, (n_trials, n_voxels) float16."""
-        size, single = self.size, np.float32
+        size = self.size
+        single = np.float32
         shown = self.trials["image"].to_numpy()[self.trials["session"].to_numpy() == session]
         known = self.components[shown, :SIGNAL] * np.sqrt(
             np.arange(1, SIGNAL + 1, dtype=single) / SIGNAL
         )
-        noise, responses = (
-            np.random.default_rng([2, session]),
-            np.empty((len(shown), size.voxels), np.float16),
-        )
+        noise = np.random.default_rng([2, session])
+        responses = np.empty((len(shown), size.voxels), np.float16)
         for start in range(0, size.voxels, size.block):
-            rng, columns = np.random.default_rng([3, start]), slice(start, start + size.block)
+            rng = np.random.default_rng([3, start])
+            columns = slice(start, start + size.block)
             weights = rng.standard_normal((SIGNAL, size.block), dtype=single)
             weights *= 10 ** rng.uniform(-1.5, 0, size.block).astype(
                 single

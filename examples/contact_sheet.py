@@ -22,7 +22,9 @@ def panels(study: ph.Study, subject: str) -> tuple[list[str], np.ndarray, list[s
     data = stages.dataset(study, subject)
     wanted = items(study, data)
     images = wanted["image"].tolist()
-    store, shown, titles = Store(study.root), [], []
+    store = Store(study.root)
+    shown = []
+    titles = []
     if data.photographs:
         shown.append(data.images(images))
         titles.append("seen")
@@ -37,7 +39,8 @@ def draw(
     titles: list[str], pictures: np.ndarray, captions: list[str], rows: int, columns: int
 ) -> Figure:
     """Lay out rows x columns items, each a strip of pictures."""
-    n_items, n_strip = rows * columns, len(titles)
+    n_items = rows * columns
+    n_strip = len(titles)
     figure = Figure(figsize=(1.05 * columns * n_strip + 0.2 * columns, 1.22 * rows + 0.15))
     grid = figure.add_gridspec(
         1, columns, wspace=0.06, left=0.005, right=0.995, top=0.93, bottom=0.005

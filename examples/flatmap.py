@@ -41,10 +41,8 @@ def main() -> None:
             / "func1pt8mm"
             / "betas_fithrf_GLMdenoise_RR"
         )
-        ncsnr, streams = (
-            read(betas / "ncsnr.nii.gz"),
-            read(subject / "func1pt8mm" / "roi" / "streams.nii.gz"),
-        )
+        ncsnr = read(betas / "ncsnr.nii.gz")
+        streams = read(subject / "func1pt8mm" / "roi" / "streams.nii.gz")
         flatmap.show(
             noise_ceiling(ncsnr, repeats=3),
             subject / "transforms",

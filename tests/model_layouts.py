@@ -109,7 +109,9 @@ def compvis_unet_key(key: str, config: dict) -> str:
     m = re.fullmatch(
         r"(down|up)_blocks\.(\d)\.(resnets|attentions|downsamplers|upsamplers)\.(\d)\.(.*)", stem
     )
-    level, kind, layer = int(m[2]), m[3], int(m[4])
+    level = int(m[2])
+    kind = m[3]
+    layer = int(m[4])
     if kind == "downsamplers":
         return f"input_blocks.{(level + 1) * per_level}.0.op.{end}"
     if kind == "upsamplers":
@@ -258,10 +260,12 @@ class Written:
         config = shipped(family)
         for part, own in SMALL[family].items():
             config[part] |= own
-        self.config, self.states = config, random_states(config, 0.2)
+        self.config = config
+        self.states = random_states(config, 0.2)
         self.folder = write_folder(root / "folder", self.states, config)
         self.state = compvis_state(self.states, config, family)
-        self.safetensors, self.ckpt = root / "model.safetensors", root / "model.ckpt"
+        self.safetensors = root / "model.safetensors"
+        self.ckpt = root / "model.ckpt"
         save_file(self.state, self.safetensors)
         lightning_checkpoint(self.state, self.ckpt)
         (root / "model.phosphene.json").write_text(json.dumps(SMALL[family]))

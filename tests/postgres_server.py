@@ -34,7 +34,9 @@ def postgres() -> Iterator[str]:
     folder = Path(
         tempfile.mkdtemp(prefix="pg-", dir="/tmp")
     )  # short: the name of a socket may have 107 bytes
-    binaries, user, prefix = programs(), pwd.getpwuid(os.getuid()).pw_name, []
+    binaries = programs()
+    user = pwd.getpwuid(os.getuid()).pw_name
+    prefix = []
     assert binaries is not None, MISSING
     if os.getuid() == 0:
         names = {entry.pw_name for entry in pwd.getpwall()}
@@ -48,7 +50,8 @@ def postgres() -> Iterator[str]:
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    data, log = folder / "data", folder / "log"
+    data = folder / "data"
+    log = folder / "log"
     control = (binaries / "pg_ctl", "-D", data, "-w", "-l", log)
     try:
         run(

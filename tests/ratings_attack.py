@@ -112,7 +112,8 @@ class Pooled:
         self.trials = trials
         self.of_photo = defaultdict(list)
         self.photos = defaultdict(set)
-        self.shown, self.ids = Counter(), Counter()
+        self.shown = Counter()
+        self.ids = Counter()
         for trial in trials:
             self.of_photo[trial.photo.content].append(trial)
             self.ids.update([trial.photo.id, trial.left.id, trial.right.id])
@@ -161,7 +162,8 @@ class Pooled:
     def _beliefs(self):
         belief = {(t.photo.content, one.content): 1.0 for t in self.trials for one in t.candidates}
         for _ in range(40):
-            votes, sums = Counter(), Counter()
+            votes = Counter()
+            sums = Counter()
             for trial in self.trials:
                 keys = [(trial.photo.content, one.content) for one in trial.candidates]
                 total = sum(belief[key] for key in keys) + 1e-30

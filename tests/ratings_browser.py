@@ -18,7 +18,11 @@ class Window:
     """
 
     def __init__(self, browser, study, slot, **options):
-        self.browser, self.study, self.slot, self.said, self.clicked = browser, study, slot, [], {}
+        self.browser = browser
+        self.study = study
+        self.slot = slot
+        self.said = []
+        self.clicked = {}
         self.options = {"viewport": {"width": 1280, "height": 800}} | options
         self.link = f"{study.address}/r/{study.tokens[slot]}"
 

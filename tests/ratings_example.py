@@ -19,7 +19,8 @@ from starlette.applications import Starlette
 from phosphene.ratings.answers import Answers, open_answers
 from phosphene.ratings.serving import listen, server
 
-ADMIN, HASH = "admin-token-of-the-tests-0123456789", "3f9c2a77d01b"
+ADMIN = "admin-token-of-the-tests-0123456789"
+HASH = "3f9c2a77d01b"
 METHODS = ("z", "c", "zc")
 
 
@@ -64,7 +65,8 @@ def example(
             method = "catch" if kind == "catch" else METHODS[item % 3]
             made = shape["photo" if kind == "catch" else method]
             correct = ("left", "right")[int(rng.integers(2))]
-            own, foreign = made[item], made[other]
+            own = made[item]
+            foreign = made[other]
             rows.append(
                 {
                     "slot": slot,
@@ -114,7 +116,8 @@ def _picture(folder: Path, item: int, name: str, side: int) -> str:
 @contextmanager
 def served(app: Starlette) -> Iterator[str]:
     """Serve an app from a thread of this process; yields its address."""
-    listening, running = listen("127.0.0.1", 0), server(app)
+    listening = listen("127.0.0.1", 0)
+    running = server(app)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

@@ -30,7 +30,9 @@ def scored(
     subjects: Sequence[str], presets: Sequence[str], n: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Tables `scores` and `per_image`, as the stage evaluate gives them."""
-    random, scores, images = np.random.default_rng(3), [], []
+    random = np.random.default_rng(3)
+    scores = []
+    images = []
     for s, subject in enumerate(subjects):
         for (mode, source), level in LEVELS.items():
             quality = np.clip(level - 0.03 * s + 0.1 * random.standard_normal(n), 0, 1)
@@ -54,7 +56,8 @@ def scored(
                         "n": n,
                         "samples": 1 if mode == "z" else 5,
                     }
-                    mean, half = values.mean(), 2 * values.std() / np.sqrt(n)
+                    mean = values.mean()
+                    half = 2 * values.std() / np.sqrt(n)
                     chance, p = (
                         (0.5, 0.0005 if level > 0.6 else 0.43)
                         if metric.kind == "two-way"
@@ -102,7 +105,9 @@ def compared(subjects: Sequence[str], preset: str) -> pd.DataFrame:
 
 def decoded(subjects: Sequence[str], n: int) -> dict[str, pd.DataFrame]:
     """Tables `features`, `rois` and `names`."""
-    features, rois, names = [], [], []
+    features = []
+    rois = []
+    names = []
     for subject in subjects:
         for feature, source, r in (
             ("z", "brain", 0.42),
@@ -180,7 +185,8 @@ def shown(
     subjects: Sequence[str], per_image: pd.DataFrame, preset: str, n: int, side: int
 ) -> list[Shown]:
     """Scenes, and what a decoder would have made of them."""
-    random, found = np.random.default_rng(0), []
+    random = np.random.default_rng(0)
+    found = []
     scenes = [sample_scene(random) for _ in range(n)]
     for subject in subjects:
         scores = tables.item_scores(per_image[per_image["subject"] == subject], preset)
@@ -241,7 +247,8 @@ def example(
     scores, per_image = scored(subjects, presets, n)
     gallery = shown(subjects, per_image, presets[0], n, side)
     by_item = {(one.subject, one.item): one for one in gallery}
-    examples, ranked = {}, None
+    examples = {}
+    ranked = None
     for subject in subjects:
         ranked = tables.item_scores(per_image[per_image["subject"] == subject], presets[0])["zc"]
         chosen = galleries.tenths(ranked).items()

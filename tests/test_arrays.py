@@ -48,10 +48,9 @@ FORMATS = (
     "nii",
 )
 GRID = (4, 3, 2)
-SESSIONS, RUNS = (
-    np.repeat([2, 1, 2], 8),
-    np.repeat([1, 2], 12),
-)  # session 1 lies between the trials of session 2
+# session 1 lies between the trials of session 2
+SESSIONS = np.repeat([2, 1, 2], 8)
+RUNS = np.repeat([1, 2], 12)
 SHOWN = np.array(["b", "a", "10", "é, 7"] * 6)  # "b" and "10" are test pictures
 
 
@@ -92,8 +91,10 @@ def write_betas(
     else:
         places = np.argwhere(np.ones(GRID)) if places is None else places
         shape = tuple(places.max(0) + 2) if len(places) != np.prod(GRID) else GRID
-        volumes, mask = np.full((*shape, len(betas)), 7, betas.dtype), np.zeros(shape, np.uint8)
-        volumes[tuple(places.T)], mask[tuple(places.T)] = betas.T, 1
+        volumes = np.full((*shape, len(betas)), 7, betas.dtype)
+        mask = np.zeros(shape, np.uint8)
+        volumes[tuple(places.T)] = betas.T
+        mask[tuple(places.T)] = 1
         save_nifti(folder / f"betas.{form}", volumes)
         save_nifti(folder / f"mask.{form}", mask)
 
@@ -157,8 +158,10 @@ def nsd(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_every_format_gives_what_nsd_gives(
     nsd: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rois, kept = ["early", "ventral"], nsd.voxels(["early", "ventral"])
-    betas, places = nsd.betas(rois, "none"), kept[["x", "y", "z"]].to_numpy()
+    rois = ["early", "ventral"]
+    kept = nsd.voxels(["early", "ventral"])
+    betas = nsd.betas(rois, "none")
+    places = kept[["x", "y", "z"]].to_numpy()
     names = [f"nsd{image:03d}" for image in range(60)]
     nsd.trials.assign(image_id=nsd.trials["image"].map(names.__getitem__)).to_csv(
         tmp_path / "trials.csv"
@@ -210,7 +213,9 @@ def test_no_block_is_read_twice_or_grows(
     folder: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_betas(folder, form, np.random.default_rng(0).normal(size=(24, 24)).astype(np.float32))
-    data, limit = Arrays(folder), 24 * 24  # bytes: a quarter of the betas
+    # bytes: a quarter of the betas
+    data = Arrays(folder)
+    limit = 24 * 24
     monkeypatch.setattr(arrays_files, "BLOCK", limit)
     seen = np.zeros((24, 24), int)
     with arrays_files.open_betas(data._file, data._mask) as betas:
@@ -221,10 +226,14 @@ def test_no_block_is_read_twice_or_grows(
 
 
 def test_only_wanted_voxels_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, raw, keys = Arrays(folder), np.load(folder / "betas.npy"), []
+    data = Arrays(folder)
+    raw = np.load(folder / "betas.npy")
+    keys = []
 
     class Recorder:
-        shape, dtype, chunks = raw.shape, raw.dtype, (5, 7)
+        shape = raw.shape
+        dtype = raw.dtype
+        chunks = (5, 7)
 
         def __getitem__(self, key: tuple[slice, slice]) -> NDArray[Any]:
             keys.append(key)
@@ -257,7 +266,8 @@ def test_trials_and_names(folder: Path) -> None:
 
 
 def test_zscores_by_hand(folder: Path) -> None:
-    raw, data = np.load(folder / "betas.npy").astype(float), Arrays(folder)
+    raw = np.load(folder / "betas.npy").astype(float)
+    data = Arrays(folder)
     train = np.isin(SHOWN, ["a", "é, 7"])
     expected = (raw - raw[train].mean(0)) / raw[train].std(0)
     np.testing.assert_allclose(data.betas("all", "train"), expected, atol=1e-4)
@@ -270,7 +280,8 @@ def test_zscores_by_hand(folder: Path) -> None:
 
 
 def test_regions(folder: Path) -> None:
-    data, raw = Arrays(folder), np.load(folder / "betas.npy")
+    data = Arrays(folder)
+    raw = np.load(folder / "betas.npy")
     assert data.rois == ("V1", "early", "all")
     assert np.array_equal(data.betas(["early", "V1"], "none"), raw[:, [*range(10), *range(20, 24)]])
     assert data.voxels("early")["roi"].tolist() == ["V1; early"] * 4 + ["early"] * 4

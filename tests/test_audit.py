@@ -149,7 +149,8 @@ def test_tables_for_figures(study, clean):
 def test_conditions_score_as_they_do_in_the_evaluation(study, clean):
     from phosphene.evaluation import reconstructed, score_made
 
-    data, scores = dataset(study, SUBJECT), auditing.audit(study, SUBJECT, COMPUTE).table("scores")
+    data = dataset(study, SUBJECT)
+    scores = auditing.audit(study, SUBJECT, COMPUTE).table("scores")
     again = score_made(study, data, reconstructed(study, SUBJECT, "z")).scores
     ours = scores[(scores["mode"] == "z") & (scores["source"] == "brain")]
     np.testing.assert_array_equal(ours["value"], again["value"])
@@ -189,7 +190,8 @@ def test_test_trials_that_leaked_into_training(apart, monkeypatch):
 
 
 def test_a_test_picture_that_is_a_training_picture_under_another_name(quick, monkeypatch):
-    data, images = dataset(quick, SUBJECT), dataset(quick, SUBJECT).images
+    data = dataset(quick, SUBJECT)
+    images = dataset(quick, SUBJECT).images
     tested, taught = (
         data.trials.loc[data.trials["split"] == split, "image"].iloc[0]
         for split in ("test", "train")
@@ -318,8 +320,10 @@ def test_an_audit_that_was_stopped_goes_on(quick, monkeypatch):
 
 
 def test_the_mean_and_the_category_as_sources(study, clean):
-    data, model = dataset(study, SUBJECT), load_model("bundled", COMPUTE.device)
-    ids, wanted = decoding.image_ids(data), decoding.items(study, data)["image"].to_numpy()
+    data = dataset(study, SUBJECT)
+    model = load_model("bundled", COMPUTE.device)
+    ids = decoding.image_ids(data)
+    wanted = decoding.items(study, data)["image"].to_numpy()
     for feature in ("z", "c"):
         true = stages.extract(study, SUBJECT, feature, COMPUTE).array("features")[:]
         trained = np.searchsorted(ids, decoding.train_trials(data)[1])

@@ -17,7 +17,8 @@ def rows(n: int, d: int, seed: int = 0) -> np.ndarray:
 
 
 def test_similarities_are_pearson_correlations_however_candidates_are_cut(monkeypatch):
-    queries, candidates = rows(7, 40), rows(23, 40, 1) + 5
+    queries = rows(7, 40)
+    candidates = rows(23, 40, 1) + 5
     monkeypatch.setattr(checks, "ROWS", 5)
     expected = np.corrcoef(queries, candidates)[:7, 7:]
     np.testing.assert_allclose(checks.similarities(queries, candidates), expected, atol=1e-6)
@@ -168,7 +169,8 @@ def test_random_sets_have_the_sizes_of_the_clusters():
 
 
 def test_what_is_held_out_is_never_taught():
-    labels, targets = np.array([0, 1, 0, 2, 1]), rows(5, 3)
+    labels = np.array([0, 1, 0, 2, 1])
+    targets = rows(5, 3)
     taught = []
 
     def fit_predict(train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -182,7 +184,8 @@ def test_what_is_held_out_is_never_taught():
 
 def test_a_brain_that_only_knows_kinds_is_found_out_by_clusters_held_out():
     truth = np.repeat(np.arange(8), 25)
-    centres, within = 5 * rows(8, 30), rows(200, 30, 1)
+    centres = 5 * rows(8, 30)
+    within = rows(200, 30, 1)
     knows_kinds = np.hstack([np.eye(8)[truth], 0.1 * rows(200, 8, 2)])
     knows_all = centres[truth] + within
     found = {}

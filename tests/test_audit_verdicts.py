@@ -49,7 +49,8 @@ def test_halves_of_a_decoder():
 
 
 def test_pictures_without_a_brain_must_be_worse():
-    below, equal = Score(0.7, 0.65, 0.75), Score(0.79, 0.75, 0.83)
+    below = Score(0.7, 0.65, 0.75)
+    equal = Score(0.79, 0.75, 0.83)
     assert judging.without_brain("x", below, BRAIN, "names").verdict == "ok"
     assert judging.without_brain("x", equal, BRAIN, "names").verdict == "look"
     assert judging.retrieved("x", below, BRAIN, 30, 40).verdict == "ok"

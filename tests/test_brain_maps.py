@@ -48,7 +48,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> NSD:
 def voxels(data: NSD) -> pd.DataFrame:
     """Every voxel, with r and q as planted: early and ventral cortex predicted, nothing else."""
     table = data.voxels("brain", uncovered="nan")
-    early, ventral = table["streams"] == "early", table["streams"] == "ventral"
+    early = table["streams"] == "early"
+    ventral = table["streams"] == "ventral"
     table["r"], table["q"] = (
         np.where(early | ventral, 0.8, 0.0),
         np.where(early | ventral, 0.001, 0.9),
@@ -106,7 +107,8 @@ def test_a_volume_has_each_value_at_its_place_in_the_space_of_the_scan(
     values = np.random.default_rng(0).normal(size=len(voxels))
     values[7] = np.nan
     path = brain_maps.write_volume(values, voxels, data, tmp_path / "new" / name)
-    image, mask = nib.load(path), nib.load(data.layout.mask)
+    image = nib.load(path)
+    mask = nib.load(data.layout.mask)
     np.testing.assert_array_equal(image.affine, mask.affine)
     volume = np.asarray(image.dataobj)
     assert (
@@ -160,7 +162,8 @@ def test_what_was_planted_is_coloured_where_it_lies_and_the_rest_is_grey(
     figure = brain_maps.figure_of_accuracy(
         {"z": voxels, "c": voxels.assign(q=0.9)}, data, Look(top=0.8)
     )
-    picture, streams = drawn(figure), streams_of_pixels()
+    picture = drawn(figure)
+    streams = streams_of_pixels()
     hit = near(picture, colours.ACCURACY[-1])
     assert 0.6 < hit[streams == 1].mean() and 0.6 < hit[streams == 5].mean()
     assert hit[streams == 0].mean() < 0.02 and hit[np.isin(streams, (6, 7))].mean() < 0.1
@@ -237,7 +240,8 @@ def test_the_part_with_results_is_shown_and_the_figure_says_so(
 
 
 def test_corners_of_the_colour_map_of_two_dimensions() -> None:
-    first, second = np.array([0, 1, 0, 1, 2, -1.0]), np.array([0, 0, 1, 1, 2, -1.0])
+    first = np.array([0, 1, 0, 1, 2, -1.0])
+    second = np.array([0, 0, 1, 1, 2, -1.0])
     expected = [
         colours.NEITHER,
         colours.FIRST,
@@ -261,8 +265,10 @@ def test_unique_variance_is_blue_in_early_and_vermilion_in_ventral_cortex(
         **{"unique z": 0.4 * (voxels["q"] < 0.05), "unique zc": 0.4 * (voxels["q"] < 0.05)}
     )
     figure = brain_maps.figure_of_unique({"low": voxels, "high": both}, data)
-    streams, picture = streams_of_pixels(), drawn(figure)
-    first, second = near(picture, colours.FIRST), near(picture, colours.SECOND)
+    streams = streams_of_pixels()
+    picture = drawn(figure)
+    first = near(picture, colours.FIRST)
+    second = near(picture, colours.SECOND)
     assert 0.5 < first[streams == 1].mean() and first[streams == 5].mean() < 0.05
     assert 0.5 < second[streams == 5].mean() and second[streams == 1].mean() < 0.05
     assert 0.6 < near(drawn(figure, 1), colours.BOTH)[np.isin(streams, (1, 5))].mean()
@@ -295,7 +301,8 @@ def test_best_layers_and_margins_are_those_planted(voxels: pd.DataFrame) -> None
     tables = layers(voxels, 0.1)
     tables["up0"].loc[3, "r"] = np.nan  # not known for one layer: no best one
     found = brain_maps.best_layer(tables)
-    early, ventral = voxels["streams"] == "early", voxels["streams"] == "ventral"
+    early = voxels["streams"] == "early"
+    ventral = voxels["streams"] == "ventral"
     assert (found["layer"][early] == "down0").all() and (found["layer"][ventral] == "mid").all()
     np.testing.assert_allclose(found["margin"][early | ventral], 0.1)
     assert np.isnan(found["margin"][3]) and np.isnan(found["q"][3])
@@ -309,7 +316,8 @@ def test_best_layers_have_their_colours_and_pale_ones_where_the_margin_is_small(
 ) -> None:
     maps = {"early steps": layers(voxels, 0.1), "late steps": layers(voxels, 0.001)}
     figure = brain_maps.figure_of_best(maps, data, Look(top=0.1))
-    streams, own = streams_of_pixels(), colours.palette(3)
+    streams = streams_of_pixels()
+    own = colours.palette(3)
     for label, colour in ((1, own[0]), (5, own[1])):
         assert 0.5 < near(drawn(figure), colour)[streams == label].mean()
         assert near(drawn(figure), colour)[np.isin(streams, (6, 7))].mean() < 0.1
@@ -339,7 +347,8 @@ def test_layers_that_differ_between_panels_are_named(data: NSD, voxels: pd.DataF
 def test_a_cortex_to_turn_says_what_the_flat_map_says(data: NSD, voxels: pd.DataFrame) -> None:
     transforms = brain_maps.transforms_of(data)
     assert transforms is not None
-    on, flat = surface.Cortex(read_transforms(transforms)), FlatGround(read_transforms(transforms))
+    on = surface.Cortex(read_transforms(transforms))
+    flat = FlatGround(read_transforms(transforms))
     labels = np.concatenate(
         [
             atlas.draw_regions(load_surf_mesh(fetch_surf_fsaverage()[f"white_{side}"]).coordinates)[
@@ -363,7 +372,8 @@ def test_a_cortex_to_turn_says_what_the_flat_map_says(data: NSD, voxels: pd.Data
         data,
         Look(top=0.1),
     )
-    own, found = colours.palette(3), best.colour(best.panels[0].pictures)
+    own = colours.palette(3)
+    found = best.colour(best.panels[0].pictures)
     assert (
         0.7 < near(found, own[0])[labels == 1].mean()
         and 0.7 < near(found, own[1])[labels == 5].mean()
@@ -382,7 +392,8 @@ def test_a_difference_is_blue_where_the_first_is_better_and_vermilion_where_the_
     )
     on = FlatGround(read_transforms(transforms))
     shown = panels.of_difference("z less c", pair, on, data, Look(top=0.4))
-    picture, streams = shown.colour(shown.panels[0].pictures), streams_of_pixels()
+    picture = shown.colour(shown.panels[0].pictures)
+    streams = streams_of_pixels()
     assert 0.5 < near(picture, colours.DIVERGING[-1])[streams == 1].mean()
     assert 0.5 < near(picture, colours.DIVERGING[0])[streams == 5].mean()
     lightness = colours.to_oklab(colours.diverging(np.array([-1, -0.5, 0, 0.5, 1.0])))[:, 0]

@@ -29,9 +29,11 @@ from phosphene.errors import PhospheneError
 
 # pycocotools 2.0.11 with NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-SPLIT, SIDE = "train2017", 48
+SPLIT = "train2017"
+SIDE = 48
 WHOLE = (0.0, 0.0, 0.0, 0.0)
-HEIGHT, WIDTH = 30, 40
+HEIGHT = 30
+WIDTH = 40
 CONTENT: dict[str, Any] = {
     "images": [
         {"id": 9, "width": WIDTH, "height": HEIGHT},
@@ -97,7 +99,8 @@ def crop_of(text: str) -> tuple[float, float, float, float]:
 def test_maps_are_the_masks_of_the_scenes(simulated: Path) -> None:
     coco = Coco(simulated / "nsddata_stimuli/stimuli/nsd/annotations")
     table = pd.read_csv(simulated / "nsddata/experiments/nsd/nsd_stim_info_merged.csv", index_col=0)
-    scenes, cropped = read_scenes(simulated), 0
+    scenes = read_scenes(simulated)
+    cropped = 0
     for image, row in table.iterrows():
         where = (int(row["cocoId"]), row["cocoSplit"], crop_of(row["cropBox"]))
         expected = np.zeros((SIDE, SIDE), int)
@@ -165,7 +168,8 @@ def test_polygons_against_pil(tmp_path: Path) -> None:
 
 def test_every_kind_of_outline_gives_the_same(tmp_path: Path) -> None:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[4:9, 3:20], mask[20:, 39] = 1, 1
+    mask[4:9, 3:20] = 1
+    mask[20:, 39] = 1
     flat = mask.T.ravel()
     plain = {
         "size": [HEIGHT, WIDTH],
@@ -207,7 +211,8 @@ def test_crop_by_hand(tmp_path: Path) -> None:
     coco = write(tmp_path / "coco", *things)
     crop = (0.0, 0.0, 0.125, 0.125)  # columns 5 to 34 of 40 are left
     expected = np.zeros((30, 30), int)
-    expected[0, 0], expected[29, 29] = 1, 18
+    expected[0, 0] = 1
+    expected[29, 29] = 18
     assert np.array_equal(coco.labels(4, SPLIT, crop, 30), expected)
     assert coco.categories(4, SPLIT, crop) == ["person", "dog"]
     assert coco.categories(4, SPLIT) == ["person", "dog", "toothbrush"]
@@ -282,7 +287,8 @@ def test_damaged_cache_is_made_again(tmp_path: Path, cache: Path) -> None:
     coco = write(tmp_path / "coco")
     expected = coco.labels(4, SPLIT, WHOLE, 20)
     (path,) = cache.glob("*.parquet")
-    good, draw = path.read_bytes(), np.random.default_rng(0)
+    good = path.read_bytes()
+    draw = np.random.default_rng(0)
     flips = [
         bytes([*good[:at], good[at] ^ (1 << draw.integers(8)), *good[at + 1 :]])
         for at in range(4, len(good), 29)
@@ -316,7 +322,8 @@ def test_unwritable_cache_only_costs_time(
 def test_two_processes_at_once(
     tmp_path: Path, start_python: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    folder, shared = write(tmp_path / "coco").folder, tmp_path / "shared"
+    folder = write(tmp_path / "coco").folder
+    shared = tmp_path / "shared"
     code = """
 import sys
 from pathlib import Path

@@ -21,12 +21,11 @@ class Known:
     def __init__(self, runs: bool = False) -> None:
         self.photographs = not runs
         if runs:
-            images, runs_of = np.tile(np.arange(8), 6), np.repeat(np.arange(1, 7), 8)
+            images = np.tile(np.arange(8), 6)
+            runs_of = np.repeat(np.arange(1, 7), 8)
         else:
-            images, runs_of = (
-                np.random.default_rng(0).permutation(np.repeat(10 * np.arange(40), 3)),
-                np.ones(120, int),
-            )
+            images = np.random.default_rng(0).permutation(np.repeat(10 * np.arange(40), 3))
+            runs_of = np.ones(120, int)
         split = np.where(runs | (images < 300), "train", "test")
         self.trials = pd.DataFrame({"image": images, "run": runs_of, "split": split})
 
@@ -60,7 +59,8 @@ def test_test_pictures_are_predicted_from_the_mean_of_their_trials():
         and (wanted["n_trials"] == 3).all()
     )
     got, alphas, _ = decoding.predict(study(), data, X, Y, shuffled=False)
-    images, train = data.trials["image"].to_numpy(), (data.trials["split"] == "train").to_numpy()
+    images = data.trials["image"].to_numpy()
+    train = (data.trials["split"] == "train").to_numpy()
     means = np.stack([X[images == image].mean(0) for image in wanted["image"]])
     np.testing.assert_allclose(got, ridge(X[train], Y[images[train] // 10], means), atol=1e-4)
     assert (alphas == 10).all()
@@ -71,7 +71,8 @@ def test_the_ceiling_is_how_well_repeats_of_test_pictures_agree():
     X, Y = brain(data)
     X += 2 * np.random.default_rng(2).standard_normal(X.shape).astype(np.float32)
     found = decoding.predict(study(), data, X, Y, shuffled=False)
-    images, train = data.trials["image"].to_numpy(), (data.trials["split"] == "train").to_numpy()
+    images = data.trials["image"].to_numpy()
+    train = (data.trials["split"] == "train").to_numpy()
     single = ridge(X[train], Y[images[train] // 10], X[~train])
     trials = np.stack(
         [single[images[~train] == image] for image in decoding.items(study(), data)["image"]]
@@ -88,7 +89,8 @@ def test_the_ceiling_is_how_well_repeats_of_test_pictures_agree():
 
 
 def test_folds_keep_repeats_together_unless_they_are_told_not_to():
-    data, images = Known(), Known().trials.query("split == 'train'")["image"].to_numpy()
+    data = Known()
+    images = Known().trials.query("split == 'train'")["image"].to_numpy()
     for train, test in decoding.folds(study(), data):
         assert set(images[train]).isdisjoint(images[test]) and len(train) + len(test) == 90
     torn = decoding.folds(study(grouped=False), data)
@@ -100,9 +102,11 @@ def test_folds_keep_repeats_together_unless_they_are_told_not_to():
 
 @pytest.mark.parametrize("runs", [False, True])
 def test_mean_features_are_those_of_the_trials_that_teach(runs):
-    data, chosen = Known(runs), study(leave_out="run") if runs else study()
+    data = Known(runs)
+    chosen = study(leave_out="run") if runs else study()
     _, Y = brain(data)
-    got, wanted = decoding.mean_features(chosen, data, Y), decoding.items(chosen, data)
+    got = decoding.mean_features(chosen, data, Y)
+    wanted = decoding.items(chosen, data)
     rows = np.searchsorted(decoding.image_ids(data), data.trials["image"])
     for k, item in wanted.iterrows():
         teach = data.trials["run"] != item["run"] if runs else data.trials["split"] == "train"
@@ -115,7 +119,8 @@ def test_a_run_left_out_teaches_nothing_about_itself():
     X, Y = brain(data)
     left = study(leave_out="run")
     got, *_ = decoding.predict(left, data, X, Y, shuffled=False)
-    images, runs = data.trials["image"].to_numpy(), data.trials["run"].to_numpy()
+    images = data.trials["image"].to_numpy()
+    runs = data.trials["run"].to_numpy()
     for run in range(1, 7):
         expected = ridge(X[runs != run], Y[images[runs != run]], X[runs == run])
         np.testing.assert_allclose(got[runs == run], expected, atol=1e-4)

@@ -22,7 +22,8 @@ def designed(spaces: list[np.ndarray], test: list[np.ndarray], counts: np.ndarra
     """The arrays that `phosphene.encoding.factors.design` makes of features, written from its
     description.
     """
-    train, shown = [], []
+    train = []
+    shown = []
     for x, y in zip(spaces, test, strict=True):
         mean = np.average(x, axis=0, weights=counts)
         scale = np.sqrt((counts[:, None] * (x - mean) ** 2).sum() / counts.sum())
@@ -51,7 +52,8 @@ def fitted(known: Design, voxels: Voxels, n_mixes: int = 5) -> dict[str, np.ndar
 
 def test_pictures_weighted_by_their_trials_are_single_trials():
     rng = np.random.default_rng(0)
-    x, test = rng.normal(size=(60, 20)) + 3, rng.normal(size=(15, 20)) + 3
+    x = rng.normal(size=(60, 20)) + 3
+    test = rng.normal(size=(15, 20)) + 3
     rows = np.repeat(np.arange(60), rng.integers(1, 4, 60))
     beta = rng.normal(size=(20, 8))
     trials = x[rows] @ beta + 2 * rng.normal(size=(len(rows), 8)) + 5
@@ -80,8 +82,12 @@ def generated(rng: np.random.Generator, n: int, shared: float) -> list[np.ndarra
 
 def test_unique_variance_is_that_of_the_generative_model():
     rng = np.random.default_rng(1)
-    n, n_test, v, shared = 1500, 4000, 60, 0.8
-    train, test = generated(rng, n, shared), generated(rng, n_test, shared)
+    n = 1500
+    n_test = 4000
+    v = 60
+    shared = 0.8
+    train = generated(rng, n, shared)
+    test = generated(rng, n_test, shared)
     kind = np.arange(v) % 3  # driven by the first space, by the second, by both
     weights = rng.normal(size=(2, 12, v)) * np.array([kind != 1, kind != 0])[:, None]
     signal = sum(x @ w for x, w in zip(train, weights, strict=True))
@@ -117,8 +123,11 @@ def test_unique_variance_is_that_of_the_generative_model():
 
 def test_the_best_space_is_the_one_that_was_planted():
     rng = np.random.default_rng(2)
-    n, n_test, v = 400, 300, 90
-    spaces, tests = rng.normal(size=(3, n, 30)), rng.normal(size=(3, n_test, 30))
+    n = 400
+    n_test = 300
+    v = 90
+    spaces = rng.normal(size=(3, n, 30))
+    tests = rng.normal(size=(3, n_test, 30))
     planted = np.arange(v) % 3
     beta = rng.normal(size=(30, v))
     drive, shown = (

@@ -79,7 +79,8 @@ def null_maps(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("null")
     with mock.patch.object(simulate, "draw_brain", lambda *_: Shuffled(**vars(known_brain()))):
-        study, found = ph.Study.from_dict(NULL, root=folder / "runs", folder=folder), {}
+        study = ph.Study.from_dict(NULL, root=folder / "runs", folder=folder)
+        found = {}
         for name in "zc":
             model = encoding.Model.of(name)
             encoding.encode(study, "subj01", model, QUIET)
@@ -105,7 +106,10 @@ def test_a_negative_correlation_is_no_evidence(null_maps, space):
 
 # Many small null brains, by the code that fits blocks of voxels
 
-N_BRAINS, N_TRAIN, N_TEST, N_EACH = 100, 60, 30, 60
+N_BRAINS = 100
+N_TRAIN = 60
+N_TEST = 30
+N_EACH = 60
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +121,8 @@ def brains():
     x = rng.normal(size=(N_TRAIN + N_TEST, 15)).astype(np.float32)
     x[:, :5] += 2 * rng.normal(size=(len(x), 1))  # features that vary together
     known = one_space(x, N_TRAIN)
-    made, p = MODEL.decompose(known.train[0]), []
+    made = MODEL.decompose(known.train[0])
+    p = []
     for _ in range(N_BRAINS):
         answers = x @ rng.normal(size=(15, N_EACH))
         white = rng.normal(size=answers.shape)
@@ -161,22 +166,26 @@ def test_few_null_brains_have_any_discovery(brains, kind):
 
 def test_false_discoveries_are_as_rare_as_stated(brains):
     """Four of five voxels are null; without correction 22 % of the discoveries would be false."""
-    null, driven = brains[:, :3].reshape(N_BRAINS, -1), brains[:, 3, :45]
+    null = brains[:, :3].reshape(N_BRAINS, -1)
+    driven = brains[:, 3, :45]
     found = np.array([stats.fdr_bh(one) < 0.05 for one in np.hstack([null, driven])])
-    false, true = found[:, : null.shape[1]].sum(axis=1), found[:, null.shape[1] :].sum(axis=1)
+    false = found[:, : null.shape[1]].sum(axis=1)
+    true = found[:, null.shape[1] :].sum(axis=1)
     assert true.mean() > 0.3 * driven.shape[1]
     assert 0.02 < (false / np.maximum(false + true, 1)).mean() < 0.055
 
 
 # The bundled model and the known brain
 
-N_SCENES, N_TAUGHT = 400, 300
+N_SCENES = 400
+N_TAUGHT = 300
 
 
 @pytest.fixture(scope="module")
 def seen():
     """Scenes, and what the bundled model makes of them."""
-    rng, model = np.random.default_rng(0), load_model("bundled", QUIET.device)
+    rng = np.random.default_rng(0)
+    model = load_model("bundled", QUIET.device)
     scenes = [sample_scene(rng) for _ in range(N_SCENES)]
     pictures = np.array([render(scene, model.size) for scene in scenes])
     z = model.image_to_latent(pictures)
@@ -207,7 +216,8 @@ def test_where_z_and_c_differ_clearly_the_known_brain_is_what_it_is(seen):
         known = one_space(components(rows, 150), N_TAUGHT)
         found[name] = mapped(known, MODEL.decompose(known.train[0]), responses)
     q = [stats.fdr_bh(stats.correlation_p(one["r"], N_SCENES - N_TAUGHT)) for one in found.values()]
-    truth, significant = responses[N_TAUGHT:], np.min(q, axis=0) < 0.05
+    truth = responses[N_TAUGHT:]
+    significant = np.min(q, axis=0) < 0.05
     compared = stats.difference_of_correlations(
         found["z"]["prediction"], found["c"]["prediction"], truth
     )
@@ -225,7 +235,8 @@ def unique_of_zc(seen):
     text.
     """
     scenes, pictures, features = seen
-    z, c = features["z"], features["c"]
+    z = features["z"]
+    c = features["c"]
     brain = known_brain()
     some = np.flatnonzero(brain.voxels["stream"][brain.active].to_numpy() == "ventral")[::3]
     answers = brain.respond(scenes, pictures)[:, some]
@@ -238,7 +249,8 @@ def unique_of_zc(seen):
     without_text = np.repeat(
         load_model("bundled", QUIET.device).text_to_context([[""]]), N_SCENES, axis=0
     )
-    shared, own = [0] * N_SCENES, list(range(N_SCENES))
+    shared = [0] * N_SCENES
+    own = list(range(N_SCENES))
     made = {
         "weak": denoised(z, c, shared, 0.4),
         "strong": denoised(z, c, shared, 0.8),
@@ -263,7 +275,8 @@ def denoised(
     z: np.ndarray, c: np.ndarray, seeds: list[int], strength: float, guidance: float = 5.0
 ) -> np.ndarray:
     """Latents after the last step, of four that a whole schedule has."""
-    model, how = load_model("bundled", QUIET.device), Denoising(strength, 4, guidance)
+    model = load_model("bundled", QUIET.device)
+    how = Denoising(strength, 4, guidance)
     last = int(4 * strength)
     blocks = [slice(start, start + model.batch()) for start in range(0, len(z), model.batch())]
     return np.concatenate(
@@ -290,8 +303,11 @@ def test_under_one_noise_text_is_read_by_a_linear_model_the_more_the_noisier(uni
 
 def test_layers_that_were_planted_are_found(seen):
     _, _, features = seen
-    model, n, n_taught = load_model("bundled", QUIET.device), 150, 110
-    wanted, rng = ("down0", "mid", "up2"), np.random.default_rng(2)
+    model = load_model("bundled", QUIET.device)
+    n = 150
+    n_taught = 110
+    wanted = ("down0", "mid", "up2")
+    rng = np.random.default_rng(2)
     how = Denoising(strength=0.5, steps=8)
     rows = {name: [] for name in wanted}
     for start in range(0, n, model.batch()):

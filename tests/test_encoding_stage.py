@@ -69,10 +69,8 @@ def test_maps_have_a_row_for_every_voxel(study, joint):
 
 def test_predictions_are_those_that_the_scores_are_of(study, joint):
     artefact = encoding.encode(study, "subj01", Model.of("z", "c"), QUIET)
-    data, prediction = (
-        dataset(study, "subj01"),
-        np.asarray(artefact.array("prediction")[:], np.float64),
-    )
+    data = dataset(study, "subj01")
+    prediction = np.asarray(artefact.array("prediction")[:], np.float64)
     trials = data.trials
     images = np.unique(trials.loc[trials["split"] == "test", "image"])
     betas = data.betas("brain", zscore="session", uncovered="nan")
@@ -176,10 +174,8 @@ def test_what_is_predicted_without_a_space_gives_its_unique_variance(study, name
 
 
 def test_the_models_of_figure_7_and_its_controls(study):
-    model, few = (
-        load_model("bundled", QUIET.device),
-        study.replace("encode.analyses", ["noise", "text"]),
-    )
+    model = load_model("bundled", QUIET.device)
+    few = study.replace("encode.analyses", ["noise", "text"])
     few = few.replace("encode.noise", [0.5, 0.8])
     names = [(analysis, str(one)) for analysis, one in encoding.planned(few, model)]
     assert names == [
@@ -196,7 +192,8 @@ def test_the_models_of_figure_7_and_its_controls(study):
 
 
 def test_differences_are_those_of_the_two_maps(study):
-    a, b = Model.of("z"), Model.of("c")
+    a = Model.of("z")
+    b = Model.of("c")
     encoding.analyse(study, "subj01", [("features", a), ("features", b)], QUIET)
     table, of_a, of_b = (
         encoding.differences(study, "subj01", a, b),
@@ -249,7 +246,8 @@ def test_a_model_that_is_not_fitted_is_named(study):
 
 
 def test_force_fits_again_and_finds_the_same(study):
-    models, store = [("asked", Model.of("z"))], Store(study.root)
+    models = [("asked", Model.of("z"))]
+    store = Store(study.root)
     encoding.analyse(study, "subj01", models, QUIET)
     before = encoding.regions(study, "subj01", models)
     encoding.clear(study, "subj01", models)

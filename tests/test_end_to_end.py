@@ -211,7 +211,8 @@ def wait_for(pattern: str, root: Path, process: subprocess.Popen[bytes]) -> None
 def test_killed_in_every_stage_it_ends_with_the_same_bits(folder, tmp_path):
     shutil.copy(folder / "small.toml", tmp_path)
     (tmp_path / "data").symlink_to(folder / "data")
-    root, killed = tmp_path / "runs", []
+    root = tmp_path / "runs"
+    killed = []
     for stage in STAGES:
         process = subprocess.Popen(
             [sys.executable, "-m", "phosphene.cli", "run", "small.toml"],

@@ -194,7 +194,10 @@ def plain_loop(model, images, captions, seeds, n_steps, strength, guidance):
     scheduler = DDIMScheduler.from_pretrained(ldm.BUNDLED / "scheduler")
     scheduler.set_timesteps(n_steps)
     visited = scheduler.timesteps[n_steps - int(n_steps * strength) :]
-    unet, blocks, given, found = model.unet, {}, {}, {}
+    unet = model.unet
+    blocks = {}
+    given = {}
+    found = {}
     blocks |= {f"down{k}": block for k, block in enumerate(unet.down_blocks)} | {
         "mid": unet.mid_block
     }
@@ -264,9 +267,12 @@ def test_features_are_those_of_a_plain_loop_with_hooks(study, model, made):
 def test_controls_are_those_of_a_plain_loop(study, model, kind):
     data = dataset(study, "subj01")
     ids = image_ids(data)
-    seeds, texts, guidance = [SHARED] * len(ids), data.captions(ids), 3.0
+    seeds = [SHARED] * len(ids)
+    texts = data.captions(ids)
+    guidance = 3.0
     if kind == "zc:empty":
-        texts, guidance = [[""]] * len(ids), 1.0
+        texts = [[""]] * len(ids)
+        guidance = 1.0
     elif kind == "zc:other":
         half = len(ids) // 2
         texts = texts[half:] + texts[:half]
@@ -321,7 +327,8 @@ def test_widths_and_steps_that_are_not_needed(model):
     }
     calls = []
     hook = model.unet.register_forward_hook(lambda *_: calls.append(1))
-    z, c = np.zeros((1, 1024), np.float32), model.text_to_context([["a cat"]])
+    z = np.zeros((1, 1024), np.float32)
+    c = model.text_to_context([["a cat"]])
     record(model, z, c, [0], Denoising(0.5, 20), {("mid", 4), (LATENT, 3)}, 16384)
     hook.remove()
     assert len(calls) == 4 and not model.unet.mid_block._forward_hooks
@@ -335,11 +342,10 @@ def test_neither_batch_nor_parts_nor_neighbours_change_a_bit(study, made, model,
         assert artefact.hash == one.hash and np.array_equal(
             artefact.array("features")[:], one.array("features")[:]
         )
-    z, c = (
-        np.random.default_rng(0).standard_normal((9, 1024), np.float32),
-        model.text_to_context([["a cat"]] * 9),
-    )
-    moments, how = {("mid", 1), (LATENT, 2)}, Denoising(0.5, 4)
+    z = np.random.default_rng(0).standard_normal((9, 1024), np.float32)
+    c = model.text_to_context([["a cat"]] * 9)
+    moments = {("mid", 1), (LATENT, 2)}
+    how = Denoising(0.5, 4)
     few, two = (
         record(model, z[:n], c[:n], range(n), how, moments, KEEP) for n in (model.batch(), 2)
     )
@@ -354,7 +360,8 @@ def test_neither_batch_nor_parts_nor_neighbours_change_a_bit(study, made, model,
 
 
 def test_compiled_networks_are_watched_as_they_are(model):
-    z, c = np.zeros((1, 1024), np.float32), model.text_to_context([["a cat"]])
+    z = np.zeros((1, 1024), np.float32)
+    c = model.text_to_context([["a cat"]])
     plain = record(model, z, c, [0], Denoising(0.5, 4), {("mid", 1)}, 16384)
     model.unet._compiled_call_impl = compiled = lambda *_: pytest.fail("compiled code was called")
     try:
@@ -525,7 +532,8 @@ def draw_rows(n: int, d: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("n", "d"), [(60, 3000), (300, 90)], ids=["more columns", "more rows"])
 def test_components_equal_those_of_scikit_learn(n, d):
-    rows, fitted = draw_rows(n, d), np.arange(n) % 3 > 0
+    rows = draw_rows(n, d)
+    fitted = np.arange(n) % 3 > 0
     theirs = PCA(20, svd_solver="full").fit(rows[fitted])
     ours = principal_components(rows, fitted, 20)
     components = (rows[fitted] - ours.mean).T @ ours.values[fitted]  # X' u, up to length
@@ -540,9 +548,11 @@ def test_components_equal_those_of_scikit_learn(n, d):
 
 @pytest.mark.parametrize(("n", "d"), [(60, 3000), (300, 90)], ids=["more columns", "more rows"])
 def test_components_know_only_the_rows_they_are_fitted_on(n, d):
-    rows, fitted = draw_rows(n, d), np.arange(n) % 3 > 0
+    rows = draw_rows(n, d)
+    fitted = np.arange(n) % 3 > 0
     other = np.where(fitted[:, None], rows, 7 - rows)
-    ours, changed = principal_components(rows, fitted, 20), principal_components(other, fitted, 20)
+    ours = principal_components(rows, fitted, 20)
+    changed = principal_components(other, fitted, 20)
     assert np.array_equal(ours.mean, changed.mean) and np.allclose(
         ours.variance, changed.variance, rtol=1e-12
     )

@@ -197,7 +197,8 @@ def test_what_is_fetched_reads_like_the_original(source: Path, server: str, stud
     root = study.parent / "nsd"
     assert done.exit_code == 0, done.output
     assert _files(root) == _expected(source, "subj01")
-    there, here = NSD(source, "subj01"), NSD(root, "subj01")
+    there = NSD(source, "subj01")
+    here = NSD(root, "subj01")
     pd.testing.assert_frame_equal(there.trials, here.trials)
     pd.testing.assert_frame_equal(there.voxels("brain"), here.voxels("brain"))
     np.testing.assert_array_equal(
@@ -339,7 +340,8 @@ def test_a_part_is_continued_and_a_corrupt_one_redone(
             part.write_bytes(contents[0][:cut] if file.key == keys[0] else b"\7" * cut)
     files, _ = fetch.plan(bucket, tmp_path, ["subj01"])
     assert {file.key for file in files if file.state == "partial"} == set(keys)
-    requests, reports = _requests(bucket), []
+    requests = _requests(bucket)
+    reports = []
     assert fetch.download(bucket, files, tmp_path, 3, reports.append) == []
     assert [ranged for key, ranged in requests if key == keys[0]] == [f"bytes={cut}-"]
     assert [ranged for key, ranged in requests if key == keys[1]] == [f"bytes={cut}-", None]
@@ -401,7 +403,8 @@ def test_objects_uploaded_in_parts(big: Any, tmp_path: Path) -> None:
 def test_parts_of_unusual_size(
     owner: Any, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content, bucket = b"12345678" * MIB, Bucket(server)
+    content = b"12345678" * MIB
+    bucket = Bucket(server)
     _upload(owner, "odd/odd.bin", content, 7)
     file = _remote(bucket, "odd/odd.bin")
     assert file.etag.endswith("-2") and fetch.download(bucket, [file], tmp_path / "told") == []
@@ -411,7 +414,8 @@ def test_parts_of_unusual_size(
 
 
 def test_an_object_that_changed_starts_from_zero(owner: Any, server: str, tmp_path: Path) -> None:
-    bucket, key = Bucket(server), "changing/a.csv"
+    bucket = Bucket(server)
+    key = "changing/a.csv"
     owner.put_object(Bucket=BUCKET, Key=key, Body=b"old, longer", ACL="public-read")
     old = _remote(bucket, key)
     part = fetch._part(tmp_path / key, old.etag)
@@ -438,7 +442,8 @@ def test_a_network_that_breaks_off(
 ) -> None:
     bucket, file, content = big
     monkeypatch.setattr(fetch, "PAUSE", 0)
-    read, starts = bucket.read, []
+    read = bucket.read
+    starts = []
 
     def broken(key: str, size: int, etag: str, start: int) -> Iterator[tuple[int, bytes]]:
         starts.append(start)
@@ -481,7 +486,8 @@ def test_a_server_that_does_not_resume(big: Any, tmp_path: Path) -> None:
 
 
 def test_names_that_lead_elsewhere_are_no_files(server: str) -> None:
-    bucket, folder = Bucket(server), "nsddata/roi/"
+    bucket = Bucket(server)
+    folder = "nsddata/roi/"
     names = (
         "good.nii.gz",
         "../evil.nii.gz",

@@ -95,7 +95,9 @@ def test_the_first_voxel_is_1_and_both_ends_of_the_grid_count(tmp_path: Path) ->
 def test_9999_anywhere_in_a_coordinate_is_no_value_at_that_depth(tmp_path: Path) -> None:
     points = np.full((3, 2, 3), 2.0)
     points[:, 0, 1] = 9999
-    points[0, 1], points[1, 1], points[2, 1] = (1, 2, 3), (9999, 2, 3), (3, 2, 3)
+    points[0, 1] = (1, 2, 3)
+    points[1, 1] = (9999, 2, 3)
+    points[2, 1] = (3, 2, 3)
     x, _, _ = np.indices(SHAPE) + 1.0
     np.testing.assert_allclose(
         sampled(tmp_path, x, points), [np.nan, 2.0]
@@ -318,7 +320,8 @@ def test_left_is_left_and_the_back_of_the_head_is_in_the_middle(tmp_path: Path) 
 
 
 def test_the_flat_map_names_what_it_shows(subject: Path, tmp_path: Path) -> None:
-    mask, streams = volume(subject, "brainmask") > 0, volume(subject, "roi/streams")
+    mask = volume(subject, "brainmask") > 0
+    streams = volume(subject, "roi/streams")
     values = np.where(mask, np.random.default_rng(4).uniform(0, 9, mask.shape), np.nan)
     outlines = {"early": streams == 1, "ventral": streams == 5, "nowhere": streams == 99}
     figure = flatmap.show(
@@ -352,7 +355,8 @@ def test_a_name_stands_in_its_region(tmp_path: Path) -> None:
     figure = flatmap.draw({h: points[h][:, 1] for h in SIDES}, regions)
     for text in figure.axes[0].texts:
         if text.get_text() in regions:
-            (x, y), hemisphere = text.get_position(), "lh" if text.get_position()[0] < 0 else "rh"
+            (x, y) = text.get_position()
+            hemisphere = "lh" if text.get_position()[0] < 0 else "rh"
             mesh, _ = flatmap.flat_mesh(hemisphere)
             nearest = np.argsort(np.hypot(mesh.x - x, mesh.y - y))[:7]
             assert regions[text.get_text()][hemisphere][nearest].all()
@@ -370,7 +374,8 @@ def test_a_failed_drawing_leaves_no_file(tmp_path: Path) -> None:
 
 def test_without_transforms_there_are_slices_that_say_so(tmp_path: Path) -> None:
     draw = np.random.default_rng(5)
-    values, region = draw.normal(size=SHAPE), np.zeros(SHAPE, bool)
+    values = draw.normal(size=SHAPE)
+    region = np.zeros(SHAPE, bool)
     region[1:4, 2:5, 3] = True
     (tmp_path / "absent").mkdir()
     with pytest.warns(UserWarning, match="absent: no surface registration found"):
@@ -398,7 +403,8 @@ def test_slices_have_x_to_the_right_and_y_upwards(tmp_path: Path) -> None:
         figure = flatmap.show(one, None, scale=scale, background=np.ones(one.shape))
         assert [text for text in texts(figure) if text.startswith("z")] == ["z = 4", "z = 20"]
         picture = pixels(figure, tmp_path / "slices.png")
-        red, blue = coloured(picture, (1, 0, 0)), coloured(picture, (0, 0, 1))
+        red = coloured(picture, (1, 0, 0))
+        blue = coloured(picture, (0, 0, 1))
         half = blue[(blue[:, 1] < 0.5) == (place[2] == 4)]  # z = 4 is on the left
         assert len(red) > 10 and (red.mean(0)[1] < 0.5) == (place[2] == 4)
         assert (red.mean(0)[1] > half.mean(0)[1]) == right and (

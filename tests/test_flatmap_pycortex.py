@@ -42,7 +42,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Any:
         )
         return np.repeat(np.repeat(flat[::-1], 10, 0), 10, 1), (-4.0, 4.0, 0.0, 6.0)
 
-    cortex, quickflat = ModuleType("cortex"), ModuleType("cortex.quickflat")
+    cortex = ModuleType("cortex")
+    quickflat = ModuleType("cortex.quickflat")
     quickflat.utils = SimpleNamespace(make_flatmap_image=picture)  # type: ignore[attr-defined]
     cortex.quickflat = quickflat  # type: ignore[attr-defined]
     cortex.Volume = lambda volume, subject, transform: SimpleNamespace(volume=volume)  # type: ignore[attr-defined]

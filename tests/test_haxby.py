@@ -27,7 +27,9 @@ SLICE = REPOSITORY.parent / "shared" / "data" / "haxby2001_slice"
 FULL_NAMES = [
     name.replace("scrambled", "scrambledpix") for name in CATEGORIES
 ]  # as in the published files
-GRID, PER_BLOCK, N_RUNS = (4, 3, 2), 3, 3
+GRID = (4, 3, 2)
+PER_BLOCK = 3
+N_RUNS = 3
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,9 @@ def full(tmp_path: Path) -> Path:
     bold[0, 0, 0, np.array([line.endswith("1") for line in lines])] = 900
     save(base / "subj1" / "bold.nii.gz", bold)
     brain, vt, face = (np.zeros(GRID, np.int16) for _ in range(3))
-    brain[:3], vt[1:, 0], face[1, 0, 0] = 1, 1, 1
+    brain[:3] = 1
+    vt[1:, 0] = 1
+    face[1, 0, 0] = 1
     save(base / "mask.nii.gz", brain)
     save(base / "subj1" / "mask4_vt.nii.gz", vt[..., None])
     save(base / "subj1" / "mask8_face_vt.nii.gz", face)
@@ -94,7 +98,8 @@ def test_slice_reproduces_its_known_accuracy(published: Haxby) -> None:
     """A plain ridge classifier, leaving one run out, is right in 83 % of rows (README of the
     slice).
     """
-    betas, trials = published.betas("brain"), published.trials
+    betas = published.betas("brain")
+    trials = published.trials
     assert betas.shape == (96, 530) and betas.dtype == np.float32 and np.isfinite(betas).all()
     right = []
     for run in range(1, 13):
@@ -105,7 +110,8 @@ def test_slice_reproduces_its_known_accuracy(published: Haxby) -> None:
 
 
 def test_slice_trials_and_voxels(published: Haxby) -> None:
-    trials, voxels = published.trials, published.voxels("brain")
+    trials = published.trials
+    voxels = published.voxels("brain")
     assert list(trials.columns) == ["session", "run", "image", "repeat", "split"]
     assert (trials["repeat"] == trials["run"] - 1).all() and set(trials["split"]) == {"train"}
     assert trials["image"].tolist() == list(range(8)) * 12 and set(trials["session"]) == {1}
@@ -149,8 +155,10 @@ def test_full_layout_against_scipy(full: Path) -> None:
             and np.isfinite(betas).all()
         )
         for row, column in ((0, 0), (9, 4), (22, 18)):
-            trial, at = data.trials.iloc[row], both.iloc[column]
-            name, voxel = FULL_NAMES[trial["image"]], (at["x"], at["y"], at["z"])
+            trial = data.trials.iloc[row]
+            at = both.iloc[column]
+            name = FULL_NAMES[trial["image"]]
+            voxel = (at["x"], at["y"], at["z"])
             expected = by_hand(full, trial["run"], name, voxel, zscore == "session")
             assert betas[row, column] == pytest.approx(expected, rel=1e-5)
     trained = data.betas("vt", "train")

@@ -30,7 +30,8 @@ def double_loop(recon, original, direction):
 
     for i in range(n):
         for j in set(range(n)) - {i}:
-            own, other = r(i, i), r(i, j) if direction == "takagi2023" else r(j, i)
+            own = r(i, i)
+            other = r(i, j) if direction == "takagi2023" else r(j, i)
             per_image[i] += (
                 0.5 if np.isclose(own, other, rtol=0, atol=1e-11) else float(own > other)
             )
@@ -94,7 +95,8 @@ def test_identical_reconstructions_tie_and_count_half():
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_nan_and_constant_features_never_count_as_success(direction):
     recon, original = draw(noise=0.0)
-    recon[2], recon[5, 3] = 7.3, np.nan
+    recon[2] = 7.3
+    recon[5, 3] = np.nan
     result = quick(recon, original, direction)
     assert result.per_image[2] == result.per_image[5] == 0
     # the ten sound pictures: all won, except that a failed reconstruction is never beaten as a
@@ -128,7 +130,8 @@ def test_bootstrap_and_permutations_by_hand(direction):
     r = r if direction == "takagi2023" else r.T
     estimate, error = accuracy_and_error(r, np.arange(10))
     assert estimate == pytest.approx(result.accuracy)
-    distances, permuted = [], []
+    distances = []
+    permuted = []
     for _ in range(1500):
         accuracy, its_error = accuracy_and_error(r, rng.integers(0, 10, 10))
         distances += [(accuracy - estimate) / its_error] if its_error > 1e-9 else []
@@ -147,7 +150,9 @@ def accuracy_and_error(r, drawn):
     distractor.
     """
     n = len(drawn)
-    won, lost_to, seen = np.zeros(n), np.zeros(n), np.zeros(n)
+    won = np.zeros(n)
+    lost_to = np.zeros(n)
+    seen = np.zeros(n)
     for a in range(n):
         for b in range(n):
             if drawn[a] != drawn[b]:

@@ -47,7 +47,8 @@ def test_a_perfect_decoder_is_always_right(direction):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_shuffled_decoder_is_at_chance_and_its_p_uniform(direction):
-    accuracies, p = [], []
+    accuracies = []
+    p = []
     for seed in range(200):
         recon, original = brain(60, seed)  # knows the pictures well: only the pairing is lost
         shuffled = recon[np.random.default_rng(1000 + seed).permutation(60)]
@@ -64,7 +65,8 @@ def test_a_shuffled_decoder_is_at_chance_and_its_p_uniform(direction):
 def test_a_brain_that_knows_only_the_category(direction):
     kinds = np.repeat(np.arange(5), [4, 8, 12, 16, 20])
     within = kinds[:, None] == kinds
-    p, everywhere = [], []
+    p = []
+    everywhere = []
     for seed in range(200):
         rng = np.random.default_rng(seed)
         centres = rng.normal(size=(5, 30))

@@ -43,7 +43,8 @@ def by_loop(r, direction, among):
         outcomes = []
         for j in range(len(r)):
             if j != i and among[i, j]:
-                own, other = r[i, i], r[j, i] if direction == "takagi2023" else r[i, j]
+                own = r[i, i]
+                other = r[j, i] if direction == "takagi2023" else r[i, j]
                 outcomes.append(1.0 if own > other else 0.5 if own == other else 0.0)
         per_image.append(np.mean(outcomes) if outcomes else np.nan)
     return np.array(per_image)
@@ -122,7 +123,8 @@ def test_p_is_over_pairings_within_the_parts_of_the_mask(direction):
     r = rng.integers(0, 8, (8, 8)) / 8 + 0.3 * np.eye(8)
     among = (kinds[:, None] == kinds) & ~np.eye(8, dtype=bool)
     among[0, 1] = False  # still one part, by the others
-    observed, at_least = np.nanmean(by_loop(r, direction, among)), 0
+    observed = np.nanmean(by_loop(r, direction, among))
+    at_least = 0
     for _ in range(3000):
         pairing = np.concatenate([rng.permutation(4), 4 + rng.permutation(3), [7]])
         # what is fixed trades places; the candidates, and who may be whose distractor, stay
@@ -144,7 +146,9 @@ def test_correlations_are_those_of_numpy(dtype, monkeypatch):
         np.testing.assert_allclose(r[s], expected, atol=1e-13)
     np.testing.assert_array_equal(correlations(recon[:, 0], original), r[:1])
     broken = recon.copy()
-    broken[1, 0], broken[2, 1, 4], broken[3, 2, 0] = 7.25, np.nan, np.inf
+    broken[1, 0] = 7.25
+    broken[2, 1, 4] = np.nan
+    broken[3, 2, 0] = np.inf
     found = correlations(broken, original)
     undefined = np.zeros((3, 6, 6), dtype=bool)
     undefined[[0, 1, 2], [1, 2, 3]] = True
@@ -165,7 +169,8 @@ def test_the_short_way_is_the_mean_over_samples(direction):
 def test_memory_maps_are_read_in_blocks(tmp_path):
     import tracemalloc
 
-    n, d = 20, 200_000
+    n = 20
+    d = 200_000
     original = np.memmap(tmp_path / "o", np.float16, "w+", shape=(n, d))
     recon = np.memmap(tmp_path / "r", np.float16, "w+", shape=(n, 5, d))
     original[:] = RNG.integers(0, 9, (n, d))
@@ -183,7 +188,9 @@ def test_choose_by_hand():
     np.testing.assert_allclose(choose(r, "mean"), [[0.4, 0.5], [0.6, 0.7]])
     np.testing.assert_array_equal(choose(r, "single"), [[0, 0.1], [0.2, 0.3]])
     np.testing.assert_array_equal(choose(r, "decoded", [2, 1]), [[0.8, 0.9], [0.6, 0.7]])
-    r[2, 0, 0], r[1, 1, 1] = np.nan, 2.0  # own pairs: 0, .4, NaN and .3, 2, 1.1
+    # own pairs: 0, .4, NaN and .3, 2, 1.1
+    r[2, 0, 0] = np.nan
+    r[1, 1, 1] = 2.0
     np.testing.assert_array_equal(choose(r, "oracle"), [[0.4, 0.5], [0.6, 2.0]])
     assert np.isnan(choose(r, "mean")[0, 0])
 

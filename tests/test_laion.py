@@ -24,7 +24,8 @@ from phosphene.data.laion import LaionFMRI
 from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
 
-SUBJECT, GRID = "sub-03", (5, 4, 3)
+SUBJECT = "sub-03"
+GRID = (5, 4, 3)
 SHARED = [f"shared_12rep_LAION_cluster_{k}_i0.jpg" for k in (7, 1)]
 UNIQUE = [f"unique_LAION_new_cluster_{k}_i1_p04.jpg" for k in (2, 9)]
 OOD = "shared_4rep_OOD_gabor_1.png"
@@ -51,11 +52,11 @@ SPLITS = {
     "tau": ([*UNIQUE, SHARED[0]], [SHARED[1]]),  # names no trial of OOD
     "ood": ([*UNIQUE, *SHARED], [OOD]),
 }
-BETAS, TRIALS = (
-    "space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz",
-    "desc-SingletrialBetas_trials.tsv",
-)
-NAN, CONSTANT, OUTSIDE = (4, 3, 2), (1, 2, 1), (0, 0, 2)
+BETAS = "space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz"
+TRIALS = "desc-SingletrialBetas_trials.tsv"
+NAN = (4, 3, 2)
+CONSTANT = (1, 2, 1)
+OUTSIDE = (0, 0, 2)
 
 
 def glm(root: Path, name: str, session: int = 0) -> Path:
@@ -96,7 +97,8 @@ def root(tmp_path: Path) -> Path:
     """Two sessions of different lengths; session 2 is stored as scaled integers; three kinds of
     voxels without data.
     """
-    rng, root = np.random.default_rng(0), tmp_path / "laion"
+    rng = np.random.default_rng(0)
+    root = tmp_path / "laion"
     brain = np.ones(GRID, np.float32)
     brain[OUTSIDE] = 0
     save(
@@ -109,7 +111,8 @@ def root(tmp_path: Path) -> Path:
     )
     for session, shown in SHOWN.items():
         betas = rng.normal(0, 3, (*GRID, len(shown))).astype(np.float32)
-        betas[OUTSIDE], betas[CONSTANT] = 0, 1.5 if session == 2 else betas[CONSTANT]
+        betas[OUTSIDE] = 0
+        betas[CONSTANT] = 1.5 if session == 2 else betas[CONSTANT]
         if session == 1:
             betas[NAN][2:4] = np.nan
             save(glm(root, BETAS, 1), betas)
@@ -152,7 +155,8 @@ def write_stimuli(folder: Path, rng: np.random.Generator) -> None:
         for place, name in enumerate(NAMES):
             picture = rng.integers(0, 256, (8, 8, 4 if name == OOD else 3), np.uint8)
             if name == OOD:
-                picture[:4, :, 3], picture[4:, :, 3] = 0, 255
+                picture[:4, :, 3] = 0
+                picture[4:, :, 3] = 255
             images[place] = encoded(picture, "png" if name == OOD else "jpeg")
     rows = [(name, k, "human", f"{name} seen {k}") for k in (3, 1, 2) for name in NAMES]
     captions = pd.DataFrame(
@@ -217,7 +221,8 @@ def test_betas(root: Path, rois: str | list[str], split: str) -> None:
     mask = np.zeros(GRID, bool)
     for roi in [rois] if isinstance(rois, str) else rois:
         mask[tuple(np.transpose(voxels[roi]))] = True
-    sessions, train = by_hand(root, mask, split), (data.trials["split"] == "train").to_numpy()
+    sessions = by_hand(root, mask, split)
+    train = (data.trials["split"] == "train").to_numpy()
     raw = np.concatenate(sessions)
     expected = {
         "none": raw,
@@ -282,7 +287,8 @@ def test_memory_is_a_few_volumes(root: Path) -> None:
     """One session takes 71 MB when it is whole; reading ahead takes about 10 MB, whatever its
     size.
     """
-    shape, n_trials = (48, 40, 44), len(SHOWN[1]) * 30
+    shape = (48, 40, 44)
+    n_trials = len(SHOWN[1]) * 30
     save(glm(root, BETAS, 1), np.ones((*shape, n_trials), np.float32))
     save(glm(root, "stat-rsquare_desc-R2mean"), np.ones(shape, np.float32))
     path = glm(root, TRIALS, 1)
@@ -332,10 +338,8 @@ def test_regions(root: Path) -> None:
     assert table["face"].tolist() == ["", "FFA1", "OFA", ""]
     assert table["laion"].tolist() == ["", "", "laiongeneral", "laionEVC;laiongeneral"]
     image: Any = nib.load(glm(root, "desc-Noiseceiling12rep"))
-    ceiling, squared = (
-        image.get_fdata()[tuple(table[["x", "y", "z"]].to_numpy().T)],
-        table["ncsnr"] ** 2,
-    )
+    ceiling = image.get_fdata()[tuple(table[["x", "y", "z"]].to_numpy().T)]
+    squared = table["ncsnr"] ** 2
     np.testing.assert_allclose(100 * squared / (squared + 1 / 12), ceiling, rtol=1e-4)
     glm(root, "desc-Noiseceiling12rep").unlink()
     assert data.voxels("OFA")["ncsnr"].isna().all()

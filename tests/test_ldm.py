@@ -40,7 +40,8 @@ def test_z_equals_plain_calls_of_diffusers(model):
     np.testing.assert_allclose(
         model.image_to_latent(photos), (posterior.mean * scale).flatten(1), atol=2e-5
     )
-    seeds, shape = [4, 5, 6], model.latent_shape()
+    seeds = [4, 5, 6]
+    shape = model.latent_shape()
     noise = np.stack(
         [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
     )
@@ -63,18 +64,16 @@ def test_c_equals_plain_calls_of_transformers(model):
 
 def test_results_do_not_depend_on_batch_order_or_place(model):
     """Bit by bit: all together, one by one, in another order, some of them."""
-    photos, texts = (
-        photographs(6),
-        [[f"a {word} cup"] for word in ("red", "blue", "green", "white", "black", "grey")],
-    )
-    z, c = model.image_to_latent(photos), model.text_to_context(texts)
-    seeds, order = np.arange(6), np.array([3, 5, 0, 4, 1, 2])
+    photos = photographs(6)
+    texts = [[f"a {word} cup"] for word in ("red", "blue", "green", "white", "black", "grey")]
+    z = model.image_to_latent(photos)
+    c = model.text_to_context(texts)
+    seeds = np.arange(6)
+    order = np.array([3, 5, 0, 4, 1, 2])
 
     def everything(rows):
-        zs, cs = (
-            model.image_to_latent(photos[rows]),
-            model.text_to_context([texts[k] for k in rows]),
-        )
+        zs = model.image_to_latent(photos[rows])
+        cs = model.text_to_context([texts[k] for k in rows])
         sampled = model.image_to_latent(photos[rows], sample_seeds=seeds[rows])
         pictures = model.denoise(z[rows], c[rows], steps=3, seeds=seeds[rows])
         return zs, cs, sampled, model.latent_to_image(z[rows]), pictures
@@ -96,7 +95,8 @@ def test_blocks_are_always_full():
         sizes.append(len(x))
         return x + y
 
-    x, y = torch.arange(7.0)[:, None], torch.ones(7, 1)
+    x = torch.arange(7.0)[:, None]
+    y = torch.ones(7, 1)
     assert torch.equal(in_blocks(net, 3, x, y), x + y) and sizes == [3, 3, 3]
     assert torch.equal(in_blocks(net, 0, x, y), x + y) and sizes[-1] == 7
 
@@ -150,7 +150,8 @@ def test_as_many_pictures_as_fit(monkeypatch):
     }
     for name, number in numbers.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, number=number: number)
-    device, ran = torch.device("cuda"), []
+    device = torch.device("cuda")
+    ran = []
     assert running.fitting(device, 32, lambda: ran.append(1)) == 8 and len(ran) == 2
     assert running.fitting(device, 5, lambda: None) == 5
 

@@ -64,10 +64,8 @@ def load(name) -> loading.Nets:
 @torch.inference_mode()
 def outputs(vae, unet, text, ids) -> list[torch.Tensor]:
     make = torch.Generator().manual_seed(1)
-    pixels, latents = (
-        torch.randn(2, 3, 32, 32, generator=make),
-        torch.randn(2, 4, 8, 8, generator=make),
-    )
+    pixels = torch.randn(2, 3, 32, 32, generator=make)
+    latents = torch.randn(2, 4, 8, 8, generator=make)
     context = text(ids).last_hidden_state
     z = vae.encode(pixels).latent_dist.mean
     return [z, vae.decode(z).sample, context, unet(latents, 321, context).sample]
@@ -126,7 +124,8 @@ def test_old_names_pickled_weights_and_half_precision_load_alike(sd1, tmp_path):
     half = {key: value.half() for key, value in load_file(file).items()}
     save_file(half, file.with_name("model.fp16.safetensors"), {"format": "pt"})
     file.unlink()
-    a, b = load(folder), load(sd1.folder)
+    a = load(folder)
+    b = load(sd1.folder)
     assert all(
         torch.equal(x, y) for x, y in zip(a.vae.parameters(), b.vae.parameters(), strict=True)
     )

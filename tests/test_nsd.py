@@ -46,7 +46,8 @@ def copy(root: Path, tmp_path: Path) -> Path:
 
 
 def test_betas_follow_the_truth(root: Path) -> None:
-    data, truth = open_dataset("nsd", root, "subj01"), read_truth(root, "subj01")
+    data = open_dataset("nsd", root, "subj01")
+    truth = read_truth(root, "subj01")
     assert len(set(data.shape)) == 3
     table = data.voxels(["early", "ventral"])
     assert set(table["streams"]) == {"early", "ventral"}
@@ -68,7 +69,8 @@ def test_betas_follow_the_truth(root: Path) -> None:
 
 def test_every_voxel_against_a_plain_reading(root: Path) -> None:
     data = NSD(root, "subj01")
-    table, betas = data.voxels("nsdgeneral"), data.betas("nsdgeneral", zscore="none")
+    table = data.voxels("nsdgeneral")
+    betas = data.betas("nsdgeneral", zscore="none")
     with h5py.File(root / BETAS / "betas_session02.hdf5") as file:
         whole = file["betas"][:]
     n = len(whole)
@@ -170,7 +172,8 @@ def test_session_missing_in_the_middle(copy: Path) -> None:
         (copy / BETAS / name).unlink()
     data = NSD(copy, "subj01")
     assert data.sessions == (1, 3) and set(data.trials["session"]) == {1, 3}
-    rest, table = data.betas("nsdgeneral", "none"), data.voxels("nsdgeneral")
+    rest = data.betas("nsdgeneral", "none")
+    table = data.voxels("nsdgeneral")
     common = table.reset_index().merge(known, on=["x", "y", "z"])["index"]
     assert len(common) == len(known) and len(table) > len(
         known
@@ -241,7 +244,8 @@ def test_regions(root: Path, copy: Path) -> None:
 
 
 def test_pictures_captions_categories(root: Path) -> None:
-    data, scenes = NSD(root, "subj01"), read_scenes(root)
+    data = NSD(root, "subj01")
+    scenes = read_scenes(root)
     pictures = data.images([9, 3, 9, 59])
     assert pictures.shape == (4, 32, 32, 3) and pictures.dtype == np.uint8
     assert np.array_equal(pictures[0], pictures[2]) and not np.array_equal(pictures[0], pictures[1])

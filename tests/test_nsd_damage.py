@@ -98,7 +98,8 @@ FILES = [
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", ["truncated", "empty", "garbage"])
 def test_damaged_files_are_named(copy: Path, name: str, damage: str) -> None:
-    path, content = copy / name, (copy / name).read_bytes()
+    path = copy / name
+    content = (copy / name).read_bytes()
     bad = {
         "truncated": content[: len(content) // 2],
         "empty": b"",
@@ -267,7 +268,8 @@ def test_any_mask_reads_as_a_plain_reader_does(
     values = random.integers(-32768, 32767, (n_trials, *shape)).astype("<i2")
     mask = random.random(shape) < share
     mask[0, -1, 1] = True
-    hdf5, nifti = tmp_path / f"{seed}.hdf5", tmp_path / f"{seed}.nii.gz"
+    hdf5 = tmp_path / f"{seed}.hdf5"
+    nifti = tmp_path / f"{seed}.nii.gz"
     if chunked:
         write_hdf5(hdf5, values)
     else:
@@ -284,7 +286,8 @@ def test_any_mask_reads_as_a_plain_reader_does(
 
 @pytest.mark.parametrize("sessions", [(1,), (3,), (1, 3), (2, 3)])
 def test_any_sessions_are_rows_of_all(root: Path, sessions: tuple[int, ...]) -> None:
-    whole, some = NSD(root, "subj01"), NSD(root, "subj01", sessions=sessions)
+    whole = NSD(root, "subj01")
+    some = NSD(root, "subj01", sessions=sessions)
     rows = whole.trials["session"].isin(sessions).to_numpy()
     pd.testing.assert_frame_equal(some.trials, whole.trials[rows].reset_index(drop=True))
     kept = "early"

@@ -21,7 +21,9 @@ from phosphene.parallel import _local_client, run_parts
 from phosphene.store import Artefact, Recipe, Store
 from phosphene.study import Compute, rng
 
-N_PARTS, ROWS, COLUMNS = 5, 4000, 300
+N_PARTS = 5
+ROWS = 4000
+COLUMNS = 300
 BACKENDS = [Compute(), Compute(backend="loky", jobs=2), Compute(backend="dask", jobs=2)]
 
 

@@ -244,7 +244,8 @@ def test_mindeye(found, pictures, models, clip_model):
 
 
 def test_pixels_of_braindiffuser(pictures):
-    recons, originals = pictures, [painted(425, 425, 2), pictures[0]]
+    recons = pictures
+    originals = [painted(425, 425, 2), pictures[0]]
     pixcorr, ssim = PRESETS["braindiffuser"].metrics[:2]
     for k in range(2):
         gen, gt = (

@@ -28,7 +28,8 @@ def write(folder, names, pictures=None, suffix=".png"):
 
 
 def paired(tmp_path, recons, originals, **options):
-    made, shown = write(tmp_path / "r", recons), write(tmp_path / "o", originals)
+    made = write(tmp_path / "r", recons)
+    shown = write(tmp_path / "o", originals)
     return match(read(made), read(shown), **options)
 
 

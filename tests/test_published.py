@@ -67,7 +67,8 @@ NAMES = {
 
 
 def test_rows_are_those_that_were_read():
-    rows, expected = published.rows(), tabled()
+    rows = published.rows()
+    expected = tabled()
     rows = rows[rows["preset"] != published.HUMAN]
     assert {NAMES.get(name, name) for name in expected} == set(rows["method"])
     assert len(rows) == sum(len(values) for values, _ in expected.values())

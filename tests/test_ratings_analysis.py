@@ -113,7 +113,8 @@ def test_accuracy_by_hand_and_by_scipy():
     ]  # by name: with catch trials in it, the column has no order
     assert list(accuracy(answers)["method"]) == ["z", "c", "zc"]
     for number, name in enumerate(METHODS):
-        row, own = found.loc[name], hits[:, number].astype(float)
+        row = found.loc[name]
+        own = hits[:, number].astype(float)
         assert (row["n_raters"], row["n_images"], row["n_trials"]) == (6, 40, 240)
         assert row["accuracy"] == pytest.approx(own.mean())
         by_rater = stats.ttest_1samp(own.mean(1), 0).confidence_interval()
@@ -163,11 +164,15 @@ def test_intervals_cover(n_raters):
     """Studies of 100 trials; each interval against the truth it speaks of, 95 % give or take 4
     standard errors.
     """
-    rng, hits, n = np.random.default_rng(n_raters), dict.fromkeys(("rater", "image", "ci"), 0), 200
-    rater_sd, image_sd = 0.4, 1.0
+    rng = np.random.default_rng(n_raters)
+    hits = dict.fromkeys(("rater", "image", "ci"), 0)
+    n = 200
+    rater_sd = 0.4
+    image_sd = 1.0
     centre = intercept(0.8, float(np.hypot(rater_sd, image_sd)))
     for _ in range(n):
-        raters, images = rng.normal(0, rater_sd, n_raters), rng.normal(0, image_sd, 100)
+        raters = rng.normal(0, rater_sd, n_raters)
+        images = rng.normal(0, image_sd, 100)
         answers = table(
             rng.random((n_raters, 1, 100)) < expit(centre + raters[:, None, None] + images)
         )
@@ -255,7 +260,9 @@ def test_tests_keep_their_level():
     """Equal methods; images differ in which method did them well. Raters then are no unit, answers
     neither.
     """
-    rng, n, trials = np.random.default_rng(0), 150, crossing(6, 60, ["a", "b"])
+    rng = np.random.default_rng(0)
+    n = 150
+    trials = crossing(6, 60, ["a", "b"])
     studies = (
         simulate(trials, 0.8, rng, image_method_sd=1.0, rater_method_sd=0.0) for _ in range(n)
     )
@@ -283,8 +290,10 @@ def test_what_compare_refuses():
 def test_marginal_odds_equal_statsmodels_clustered_by_rater_and_by_image():
     hits = random_hits(4, n_raters=9, n_methods=2)
     answers = table(hits, ("z", "zc"))
-    y, x = answers["hit"].astype(float), sm.add_constant((answers["method"] == "z").astype(float))
-    found, row = counted(answers), mixed(answers).iloc[0]
+    y = answers["hit"].astype(float)
+    x = sm.add_constant((answers["method"] == "z").astype(float))
+    found = counted(answers)
+    row = mixed(answers).iloc[0]
     shares = [found.share(0), found.share(1)]
     parts = [found.influence(m) / (p * (1 - p)) for m, p in enumerate(shares)]
     spread = found.variance(parts[0] - parts[1], 0, 1)
@@ -481,7 +490,8 @@ def scores(values: dict[str, np.ndarray], mode: str = "z", **more: object) -> pd
 
 def test_predicts_is_spearman_over_images_that_were_shown():
     hits = random_hits(8)
-    people, rng = hits[:, 0].mean(0), np.random.default_rng(0)
+    people = hits[:, 0].mean(0)
+    rng = np.random.default_rng(0)
     metrics = {
         "good": people + rng.normal(0, 0.1, 40),
         "bad": rng.normal(size=40),
@@ -516,7 +526,8 @@ def test_predicts_is_spearman_over_images_that_were_shown():
 
 
 def test_a_mode_with_one_sample_has_its_scores_under_mean():
-    hits, rng = random_hits(8), np.random.default_rng(0)
+    hits = random_hits(8)
+    rng = np.random.default_rng(0)
     one = scores({"q": hits[:, 0].mean(0)}, mode="z", selection="mean")
     two = [
         scores({"q": rng.normal(size=40)}, mode="c", selection=name) for name in ("mean", "single")
@@ -529,7 +540,9 @@ def test_a_mode_with_one_sample_has_its_scores_under_mean():
 
 
 def test_interval_of_a_metric_covers():
-    rng, n, inside = np.random.default_rng(0), 60, 0
+    rng = np.random.default_rng(0)
+    n = 60
+    inside = 0
     wide = rng.normal(size=200_000)
     truth = stats.spearmanr(wide, stats.binom.rvs(6, expit(1 + wide), random_state=1)).statistic
     for _ in range(n):

@@ -63,7 +63,8 @@ def test_answers_come_back_as_they_were_given(study):
     for position, choice in enumerate(choices):
         assert study.answers.next_position(rater) == position
         assert study.answers.answer(rater, position, choice, 500.5 + position) == "stored"
-    found, trials = study.answers.export(), study.shown(2)
+    found = study.answers.export()
+    trials = study.shown(2)
     assert tuple(found.columns) == COLUMNS and set(found["rater"]) == {"rater02"}
     assert found["choice"].tolist() == choices
     assert found["hit"].tolist() == [
@@ -148,7 +149,8 @@ def test_many_windows_at_once_store_every_trial_once(study):
     stored: list[int] = []
 
     def window(number: int) -> None:
-        answers, chance = two[number % 2], random.Random(number)
+        answers = two[number % 2]
+        chance = random.Random(number)
         for _ in range(12):
             rater = answers.rater(study.tokens[0])
             try:

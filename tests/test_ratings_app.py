@@ -119,7 +119,8 @@ def test_answers_replayed_or_out_of_order_change_nothing(study, client, link):
 
 
 def test_without_consent_there_is_nothing_to_see_or_answer(study, client):
-    at, first = f"/r/{study.tokens[0]}", study.shown(0).loc[0]
+    at = f"/r/{study.tokens[0]}"
+    first = study.shown(0).loc[0]
     assert client.get(f"{at}/trial/0.json").json() == {
         "error": "this trial is not the next one",
         "next": 0,
@@ -206,13 +207,12 @@ def test_consent_text_and_title_are_text(study):
 
 def test_progress_and_csv(study, client, link):
     client.post(f"{link}/answer", json=answer(0, "right"))
-    page, table = client.get(f"/a/{ADMIN}"), client.get(f"/a/{ADMIN}/answers.csv")
+    page = client.get(f"/a/{ADMIN}")
+    table = client.get(f"/a/{ADMIN}/answers.csv")
     assert page.status_code == 200 and "1 of 12" in page.text and "0 of 12" in page.text
     assert table.headers["content-disposition"] == 'attachment; filename="answers.csv"'
-    found, kept = (
-        pd.read_csv(io.StringIO(table.text), parse_dates=["server_at"]),
-        study.answers.export(),
-    )
+    found = pd.read_csv(io.StringIO(table.text), parse_dates=["server_at"])
+    kept = study.answers.export()
     assert (
         found.drop(columns="server_at")
         .astype(str)

@@ -224,7 +224,8 @@ def leaky_plan(case, seed, few=False):
         for position, ((kind, method, target, wrong), right) in enumerate(
             zip(listed, sides, strict=True)
         ):
-            own, other = f"a-{method}-{target}", f"b-{method}-{wrong}"
+            own = f"a-{method}-{target}"
+            other = f"b-{method}-{wrong}"
             rows.append(
                 (
                     slot,
@@ -268,7 +269,8 @@ def marked(trials: list[Trial], correct: dict) -> tuple[list[Trial], dict]:
     """The same trials with a mark in everything that could tell a correct candidate, and sides that
     follow a rule.
     """
-    changed, sides = [], {}
+    changed = []
+    sides = {}
     for trial in trials:
         where = (trial.slot, trial.position)
         wrong, right = trial.candidates if correct[where] == "right" else trial.candidates[::-1]

@@ -19,7 +19,9 @@ from phosphene.ratings.pairing import paired_rows, pairs
 
 KEY = (3, "a1b2c3")
 METHODS = ("z", "c", "zc")
-SHARED, OWN, MIXED = "shared", "own", "mixed"
+SHARED = "shared"
+OWN = "own"
+MIXED = "mixed"
 
 
 def pool(n_images: int, n_subjects: int = 1, kind: str = SHARED) -> pd.DataFrame:
@@ -176,7 +178,8 @@ def test_subjects_take_turns():
 
 
 def test_the_same_key_gives_the_same_list_and_another_one_another():
-    some, sizes = pool(12), Sizes(3, 12, 2, 2)
+    some = pool(12)
+    sizes = Sizes(3, 12, 2, 2)
     first = plan(some, METHODS, sizes, KEY)
     pd.testing.assert_frame_equal(first, plan(some, METHODS, sizes, KEY))
     pd.testing.assert_frame_equal(
@@ -193,10 +196,8 @@ def test_an_id_is_of_one_picture_of_one_trial():
     ids = found[["photo", "left", "right"]]
     assert ids.map(lambda name: bool(re.fullmatch("[0-9a-f]{32}", name))).all(axis=None)
     right = (found["correct"] == "right").to_numpy()
-    target, other = (
-        np.where(right, found["right"], found["left"]),
-        np.where(right, found["left"], found["right"]),
-    )
+    target = np.where(right, found["right"], found["left"])
+    other = np.where(right, found["left"], found["right"])
     assert not ids.stack().duplicated().any()
     table = pictures(found)
     assert table["id"].is_unique and set(table["id"]) == set(ids.to_numpy().ravel())

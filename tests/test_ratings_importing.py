@@ -71,10 +71,8 @@ def test_the_export_comes_back_as_it_was(tmp_path):
 
 
 def test_several_files(tmp_path):
-    one, other = (
-        CSV.replace("bob", "ann").replace("ann;z;nsd1;nsd2;RIGHT", "ann;z;nsd9;nsd2;RIGHT"),
-        CSV.splitlines(),
-    )
+    one = CSV.replace("bob", "ann").replace("ann;z;nsd1;nsd2;RIGHT", "ann;z;nsd9;nsd2;RIGHT")
+    other = CSV.splitlines()
     paths = [
         written(tmp_path, one, "1.csv"),
         written(tmp_path, "\n".join([other[0], other[3]]), "2.csv"),

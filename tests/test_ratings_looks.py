@@ -69,7 +69,8 @@ def test_a_trial_fits_every_window(browser, loop, study):
 def test_on_a_phone_by_taps(browser, loop, study):
     """No page is wider than 390 pixels; the words speak of tapping."""
     phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    window, wide = Window(browser, study, 0, **phone), []
+    window = Window(browser, study, 0, **phone)
+    wide = []
 
     async def work():
         async def look():

@@ -74,7 +74,8 @@ def test_three_raters_at_once_by_clicks_and_keys(browser, loop, study):
 
 
 def test_two_windows_of_one_rater_go_on_together(browser, loop, study):
-    one, two = Window(browser, study, 0), Window(browser, study, 0)
+    one = Window(browser, study, 0)
+    two = Window(browser, study, 0)
 
     async def work():
         await one.open()

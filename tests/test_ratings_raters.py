@@ -69,7 +69,8 @@ def test_effects_spread_raters_and_images_as_asked():
     by_rater, by_image = (answers.groupby(key)["hit"].mean() for key in ("rater", "image"))
     centre = intercept(0.8, 0.6)
     second = integrate.quad(lambda z: expit(centre + 0.6 * z) ** 2 * norm.pdf(z), -9, 9)[0]
-    between, within = second - 0.64, (0.8 - second) / 300
+    between = second - 0.64
+    within = (0.8 - second) / 300
     assert by_rater.var() == pytest.approx(between + within, rel=0.25)
     assert by_image.var() == pytest.approx(
         (0.8 - second) / 300, rel=0.3
@@ -168,8 +169,11 @@ def test_power_is_the_share_of_simulated_studies_that_compare_finds():
     found = power(
         [14], [40], [0.1], base=0.7, comparisons=1, n_simulations=200, rng=1, **traits
     ).iloc[0]
-    trials, tests = crossing(14, 40, ["a", "b"]), {"image": 0, "rater": 0, "both": 0}
-    widths, rng, n = [], np.random.default_rng(2), 60
+    trials = crossing(14, 40, ["a", "b"])
+    tests = {"image": 0, "rater": 0, "both": 0}
+    widths = []
+    rng = np.random.default_rng(2)
+    n = 60
     for _ in range(n):
         answers = simulate(trials, {"a": 0.8, "b": 0.7}, rng, **traits)
         row = compare(answers).iloc[0]

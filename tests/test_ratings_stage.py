@@ -113,7 +113,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_list_is_balanced_blind_and_made_of_all_test_pictures(study, made):
-    trials, pool = made.table("trials"), stage.pool(study)
+    trials = made.table("trials")
+    pool = stage.pool(study)
     measured = balance(trials, pool)
     assert (
         measured["images"] == 1
@@ -153,7 +154,8 @@ def test_made_again_it_is_the_same_to_the_last_byte(study, made, apart):
 
 
 def test_pictures_are_what_the_list_says(study, made):
-    data, table = dataset(study, "subj01"), design.pictures(made.table("trials"))
+    data = dataset(study, "subj01")
+    table = design.pictures(made.table("trials"))
     images = items(study, data)["image"].to_numpy()
     recons = {mode: evaluation.reconstructed(study, "subj01", mode)[0] for mode in ("z", "c", "zc")}
     side = recons["z"][0].shape[0]
@@ -174,7 +176,8 @@ def test_pictures_are_what_the_list_says(study, made):
 
 def chunks(data: bytes) -> list[str]:
     """Kinds of the chunks of a PNG file."""
-    found, at = [], 8
+    found = []
+    at = 8
     while at < len(data):
         found.append(data[at + 4 : at + 8].decode())
         at += 12 + int.from_bytes(data[at : at + 4], "big")
@@ -289,7 +292,8 @@ def test_the_secret_is_for_its_owner_alone_and_links_come_again(tmp_path):
 
 
 def test_tokens_cannot_be_told_from_each_other(tmp_path):
-    one, other = links.secret(tmp_path / "a"), links.secret(tmp_path / "b")
+    one = links.secret(tmp_path / "a")
+    other = links.secret(tmp_path / "b")
     tokens = [
         links.token(key, name) for key in (one, other) for name in ("rater/0", "rater/1", "admin")
     ]
@@ -353,9 +357,11 @@ def test_an_import_gives_the_same_scores_as_the_database_would(apart, answers, t
     words = ["score", "--import", str(tmp_path / "them.csv"), "--json"]
     done = rate(apart, *words, "--column", "rater=participant", "--column", "method=condition")
     assert done.exit_code == 0, done.output
-    found, direct = json.loads(done.stdout), stage.score(apart, answers, QUIET)
+    found = json.loads(done.stdout)
+    direct = stage.score(apart, answers, QUIET)
     for name in ("accuracy", "compare", "odds", "consistency", "exclusions", "predicts"):
-        theirs, ours = pd.DataFrame(found[name]), direct.table(name)
+        theirs = pd.DataFrame(found[name])
+        ours = direct.table(name)
         assert len(ours) == len(theirs) > 0
         numbers = [
             c for c in ours if pd.api.types.is_numeric_dtype(ours[c]) and ours[c].notna().all()

@@ -27,7 +27,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:RidgeCV:UserWarning")
 
 STUDIES = Path(__file__).parents[1] / "studies"
 RELEASED = Study.load(STUDIES / "nsd-released.toml")
-N_TRAIN, N_TEST, N_VOXELS, N_TARGETS = 80, 30, 4, 60
+N_TRAIN = 80
+N_TEST = 30
+N_VOXELS = 4
+N_TARGETS = 60
 
 
 class Drawn(NamedTuple):
@@ -43,7 +46,8 @@ class Drawn(NamedTuple):
 class Dataset:
     """Trials in the order of the sessions."""
 
-    subject, photographs = "subj01", True
+    subject = "subj01"
+    photographs = True
 
     def __init__(self, images: np.ndarray, runs: np.ndarray) -> None:
         split = np.where(images < N_TRAIN, "train", "test")
@@ -179,7 +183,8 @@ def test_left_out_runs_are_scaled_by_the_others(drawn):
     study = study.replace("decode.leave_out", "run").replace("decode.cv", 2)
     data = Dataset(drawn.data.trials["image"].to_numpy(), drawn.data.trials["run"].to_numpy())
     data.photographs = False
-    images, runs = data.trials["image"].to_numpy(), data.trials["run"].to_numpy()
+    images = data.trials["image"].to_numpy()
+    runs = data.trials["run"].to_numpy()
     predicted = decoding.predict(study, data, drawn.X, drawn.Y, False).prediction
     for run in np.unique(runs):
         rest = runs != run

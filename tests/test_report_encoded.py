@@ -27,7 +27,9 @@ from phosphene.reporting.encoded_words import by_region, meaning, ordered, words
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
-Z, C, NOISY = Model.of("z"), Model.of("c"), Model.of("zc@0.8")
+Z = Model.of("z")
+C = Model.of("c")
+NOISY = Model.of("zc@0.8")
 NOISE = [Model.of("z", f"zc@{strength}") for strength in (0.2, 0.5, 0.8)]
 LAYERS = [
     Model.of(f"unet/{layer}@0.8/step={step}") for step in (4, 40) for layer in ("down0", "mid")
@@ -190,7 +192,8 @@ def test_the_caption_of_text_names_its_references() -> None:
 
 
 def test_the_caption_of_layers_says_who_wins() -> None:
-    good, bad = {"early": 0.5, "ventral": 0.1}, {"early": 0.1, "ventral": 0.4}
+    good = {"early": 0.5, "ventral": 0.1}
+    bad = {"early": 0.1, "ventral": 0.4}
     tables = dict(zip(LAYERS, (table(good), table(bad), table(bad), table(good)), strict=True))
     tables[LAYERS[0]].loc[11, "r"] = 0.45  # one ventral voxel more for down0
     tables[LAYERS[3]].loc[11, "r"] = 0.45
@@ -420,7 +423,8 @@ def test_the_section_fits_can_be_read_and_unpacks_the_cortex_only_when_asked(
     api = pytest.importorskip("playwright.sync_api")
     from test_report_page import CONTRASTS
 
-    path, said = tmp_path / "report.html", []
+    path = tmp_path / "report.html"
+    said = []
     path.write_text(render(content))
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(

@@ -130,7 +130,8 @@ def test_figures_are_readable_on_a_phone(open_page):
 def test_the_button_turns_the_page_dark_and_light(open_page):
     page = open_page(scheme="light")
     colour = "getComputedStyle(document.body).backgroundColor"
-    light, button = page.evaluate(colour), page.locator("#theme")
+    light = page.evaluate(colour)
+    button = page.locator("#theme")
     assert button.inner_text() == "Dark page"
     button.click()
     dark = page.evaluate(colour)

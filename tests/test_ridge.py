@@ -44,7 +44,8 @@ def textbook_scores(X, Y, alphas, splits, scoring="r2", standardize=True, fit_in
     for train, test in splits:
         for i, alpha in enumerate(alphas):
             model = textbook(alpha, standardize, fit_intercept).fit(X[train], Y[train])
-            predicted, measured = model.predict(X[test]).reshape(len(test), -1), Y[test]
+            predicted = model.predict(X[test]).reshape(len(test), -1)
+            measured = Y[test]
             errors = ((measured - predicted) ** 2).mean(axis=0)
             if scoring == "r2":
                 total[i] += 1 - errors / measured.var(axis=0)
@@ -63,11 +64,11 @@ def draw(n, p, t=5, kind="plain", seed=0):
     if kind == "duplicated columns":
         X[:, p // 2 : 2 * (p // 2)] = X[:, : p // 2]
     if kind == "constant columns":
-        X[:, 0], X[:, 1] = 3.3, 0.0
-        X[: n // 3, 2], X[n // 3 :, 3] = (
-            1.0,
-            -2.0,
-        )  # the latter is constant in the first training part only
+        X[:, 0] = 3.3
+        X[:, 1] = 0.0
+        # the latter is constant in the first training part only
+        X[: n // 3, 2] = 1.0
+        X[n // 3 :, 3] = -2.0
     if kind == "repeated rows":
         X = X[np.repeat(np.arange(n), 3)[:n]]
     if kind == "large means":
@@ -190,7 +191,8 @@ def test_blocks_and_the_order_of_alphas_change_nothing(shape):
 
 def test_one_target_as_a_vector():
     X, Y = draw(60, 20)
-    vector, matrix = RidgeCV(ALPHAS).fit(X, Y[:, 0]), RidgeCV(ALPHAS).fit(X, Y[:, :1])
+    vector = RidgeCV(ALPHAS).fit(X, Y[:, 0])
+    matrix = RidgeCV(ALPHAS).fit(X, Y[:, :1])
     assert vector.coef_.shape == (20,) and vector.predict(X).shape == (60,)
     np.testing.assert_allclose(vector.predict(X), matrix.predict(X)[:, 0], rtol=1e-12)
     assert vector.score(X, Y[:, 0]) > 0.5  # scikit-learn's own R²

@@ -68,7 +68,8 @@ def test_every_target_gets_the_mix_and_penalty_of_the_textbook_loop(n):
                 errors = (Ridge(alpha).fit(Z[train], Y[train]).predict(Z[test]) - Y[test]) ** 2
                 score += (1 - errors.mean(axis=0) / Y[test].var(axis=0)) / 4
             for target in np.flatnonzero(score > best + 1e-12):
-                best[target], chosen[target] = score[target], (k, alpha)
+                best[target] = score[target]
+                chosen[target] = (k, alpha)
     model = BandedRidgeCV(ALPHAS, MIXES, cv=4, target_block=4).fit(spaces, Y)
     np.testing.assert_allclose(model.best_scores_, best, rtol=1e-8)
     np.testing.assert_allclose(model.best_alphas_, [alpha for _, alpha in chosen])
@@ -197,7 +198,8 @@ def test_product_measure_is_that_of_himalaya_and_adds_up():
 
     model, test, truth = split(150)
     parts = np.stack(list(model.predict_spaces(test).values()))
-    centred, y = parts - parts.mean(axis=1, keepdims=True), truth - truth.mean(axis=0)
+    centred = parts - parts.mean(axis=1, keepdims=True)
+    y = truth - truth.mean(axis=0)
     shares = product_measure(truth, parts)
     np.testing.assert_allclose(shares, r2_score_split(y, centred), atol=1e-10)
     np.testing.assert_allclose(shares.sum(axis=0), scoring.r2(y, centred.sum(axis=0)), atol=1e-10)
@@ -252,7 +254,9 @@ def test_variance_by_space_adds_up_to_what_the_predictions_explain(monkeypatch, 
 
 def test_both_ways_find_the_variances_that_independent_spaces_were_given():
     rng = np.random.default_rng(0)
-    n, t, given = 6000, 40, {"a": 0.3, "b": 0.2, "c": 0.0}
+    n = 6000
+    t = 40
+    given = {"a": 0.3, "b": 0.2, "c": 0.0}
     spaces = {name: rng.normal(size=(n, 8)) for name in given}
     drive = [
         np.sqrt(given[name] / 8) * X @ rng.choice([-1, 1], (8, t)) for name, X in spaces.items()
@@ -307,10 +311,8 @@ def test_more_mixes_never_score_worse_and_a_seed_repeats_them():
 
 def test_groups_stay_whole_and_blocks_change_nothing():
     spaces, Y = draw(30)
-    spaces, Y = (
-        {name: np.repeat(X, 3, axis=0) for name, X in spaces.items()},
-        np.repeat(Y, 3, axis=0),
-    )
+    spaces = {name: np.repeat(X, 3, axis=0) for name, X in spaces.items()}
+    Y = np.repeat(Y, 3, axis=0)
     groups = np.repeat(np.arange(30), 3)
     leaking = BandedRidgeCV(ALPHAS, MIXES, cv=KFold(5, shuffle=True, random_state=0)).fit(spaces, Y)
     honest = BandedRidgeCV(ALPHAS, MIXES).fit(spaces, Y, groups)

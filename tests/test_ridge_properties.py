@@ -55,7 +55,9 @@ class Problem:
         """The textbook's scores of float64 copies; 0 where the target of a fold is constant, as
         RidgeCV promises.
         """
-        X, Y, folds = self.X.astype(float), self.Y.astype(float), []
+        X = self.X.astype(float)
+        Y = self.Y.astype(float)
+        folds = []
         for train, test in self.splits:
             with np.errstate(all="ignore"):
                 scores = textbook_scores(X, Y, alphas, [(train, test)], scoring, **how)
@@ -81,7 +83,8 @@ def problems(
     }[regime]
     found = draw(st.sets(st.sampled_from(flaws))) if flaws and p > 3 else set()
 
-    means, sizes = 3 * rng.normal(size=p), 10.0 ** rng.uniform(-1, 1, size=p)
+    means = 3 * rng.normal(size=p)
+    sizes = 10.0 ** rng.uniform(-1, 1, size=p)
     X, new = (means + sizes * rng.normal(size=(rows, p)) for rows in (n, 7))
     for some in (X, new):
         if "duplicated" in found:
@@ -95,16 +98,21 @@ def problems(
     Y = (X / sizes) @ rng.normal(size=(p, draw(st.integers(1, 4)))) / np.sqrt(p)
     Y += draw(st.sampled_from([0.1, 1.0])) * rng.normal(size=Y.shape) + rng.normal(size=Y.shape[1])
 
-    kind, k, groups = draw(st.sampled_from(kinds)), draw(st.integers(2, 4)), None
+    kind = draw(st.sampled_from(kinds))
+    k = draw(st.integers(2, 4))
+    groups = None
     if kind == "contiguous":
-        cv, splits = k, list(KFold(k).split(X))
+        cv = k
+        splits = list(KFold(k).split(X))
     elif kind == "images":  # two rows or more of each, for every fold needs two
         groups = rng.permutation(np.arange(n) % draw(st.integers(k, n // 2)))
         if draw(st.booleans()):
             Y = Y[np.unique(groups, return_index=True)[1]][groups]
-        cv, splits = k, list(GroupKFold(k).split(X, groups=groups))
+        cv = k
+        splits = list(GroupKFold(k).split(X, groups=groups))
     else:  # folds of any size and order, which may leave rows out of both parts
-        rows, splits = rng.permutation(n), []
+        rows = rng.permutation(n)
+        splits = []
         for size in draw(st.lists(st.integers(2, n // k), min_size=1, max_size=k)):
             rows = np.roll(rows, -size)
             splits.append((rows[size : draw(st.integers(size + 3, n))], rows[:size]))
@@ -132,7 +140,8 @@ def assert_same_fit(actual, expected, rtol=1e-9):
     for ours, theirs in ((actual.coef_, expected.coef_), (actual.intercept_, expected.intercept_)):
         ours, theirs = (np.atleast_1d(np.asarray(a[...])) for a in (ours, theirs))
         if len(clear) == ours.shape[-1]:
-            ours, theirs = ours[..., clear], theirs[..., clear]
+            ours = ours[..., clear]
+            theirs = theirs[..., clear]
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=rtol * np.abs(theirs).max(initial=0))
 
 
@@ -192,7 +201,8 @@ def test_scores_alphas_and_predictions_are_the_textbook_ones(
 )
 def test_without_an_intercept_columns_are_divided_as_the_textbook_scaler_divides(column):
     rng = np.random.default_rng(0)
-    X, Y = 0.1 * rng.normal(size=(40, 6)), rng.normal(size=(40, 3)) + 3
+    X = 0.1 * rng.normal(size=(40, 6))
+    Y = rng.normal(size=(40, 3)) + 3
     X[:, 3] = (
         column  # without an intercept it still predicts, so the number it is divided by matters
     )
@@ -315,7 +325,8 @@ def test_correlation_is_the_textbook_one_in_both_precisions_and_under_large_alph
 def test_correlation_of_predictions_that_do_not_differ_is_zero(dtype, n_alphas):
     rng = np.random.default_rng(0)
     images = np.repeat(np.arange(20), 6)
-    X, Y = rng.normal(size=(20, 50))[images] + 2, rng.normal(size=(120, 3))
+    X = rng.normal(size=(20, 50))[images] + 2
+    Y = rng.normal(size=(120, 3))
     model = RidgeCV(np.logspace(-1, 5, n_alphas), cv=LeaveOneGroupOut(), scoring="correlation")
     model.fit(X.astype(dtype), Y.astype(dtype), images)
     np.testing.assert_allclose(model.cv_scores_, 0.0, atol=1e-6)
@@ -331,7 +342,9 @@ class ColumnsOnly:
     """
 
     def __init__(self, values, chunks=None):
-        self.values, self.shape, self.asked = values, values.shape, []
+        self.values = values
+        self.shape = values.shape
+        self.asked = []
         if chunks:
             self.chunks = chunks
 
@@ -745,10 +758,8 @@ def test_one_value_that_is_not_finite_is_refused_with_a_sentence_wherever_it_is(
     X, Y = (a.astype(dtype) for a in plain(1100, 3, t=7))  # X is checked 1024 rows at a time
     where = data.draw(st.sampled_from(["X", "Y", "repeated values"]))
     bad = X if where == "X" else Y
-    row, column = (
-        data.draw(st.sampled_from([0, 1, 1023, 1024, 1099])),
-        data.draw(st.integers(0, bad.shape[1] - 1)),
-    )
+    row = data.draw(st.sampled_from([0, 1, 1023, 1024, 1099]))
+    column = data.draw(st.integers(0, bad.shape[1] - 1))
     bad[row, column] = value
     targets = Repeated(Y, np.arange(1100)) if where == "repeated values" else Y
     named = (

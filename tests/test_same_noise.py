@@ -16,7 +16,9 @@ from phosphene.stages import TRUE, noise_seeds, pictures, reconstruct, reconstru
 from phosphene.study import Compute
 
 QUIET = Compute(device="cpu", threads=1, progress=False)
-SUBJECT, N_ITEMS, N_SAMPLES = "subj01", 4, 2
+SUBJECT = "subj01"
+N_ITEMS = 4
+N_SAMPLES = 2
 VALUES: dict[str, Any] = {
     "data": {
         "root": "data",
@@ -72,8 +74,10 @@ def test_pictures_start_from_the_same_noise_whatever_the_parts(
 
 
 def test_samples_of_the_posterior_are_shared_as_in_the_released_code(study: ph.Study) -> None:
-    sampled, keys = study.replace("model.latent", "sample"), [("subj01", 5, 0), ("subj01", 9, 0)]
-    shared, own = stages.latent_seeds(sampled, keys, same=True), stages.latent_seeds(sampled, keys)
+    sampled = study.replace("model.latent", "sample")
+    keys = [("subj01", 5, 0), ("subj01", 9, 0)]
+    shared = stages.latent_seeds(sampled, keys, same=True)
+    own = stages.latent_seeds(sampled, keys)
     assert shared and own and len(set(shared)) == 1 and len(set(own)) == 2
     assert stages.latent_seeds(study, keys, same=True) is None
 

@@ -98,7 +98,8 @@ def small(request):
 @pytest.mark.parametrize(("steps", "strength"), [(50, 0.8), (7, 0.5)])
 def test_pictures_equal_the_pipeline_of_diffusers(small, monkeypatch, steps, strength):
     model, pipe = small
-    shape, seeds = model.latent_shape(), [3, 4, 5]
+    shape = model.latent_shape()
+    seeds = [3, 4, 5]
     noise = np.stack([np.random.default_rng(s).standard_normal(shape, np.float32) for s in seeds])
     z = np.random.default_rng(0).standard_normal((3, int(np.prod(shape))), np.float32)
     place = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img.randn_tensor"
@@ -180,10 +181,12 @@ def made_up(x, t):
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize(("steps", "strength"), [(50, 0.8), (7, 1.0)])
 def test_ddim_equals_the_scheduler_of_diffusers(name, steps, strength):
-    theirs, ours = scheduler(name), NoiseSchedule.from_config(CONFIGS[name])
+    theirs = scheduler(name)
+    ours = NoiseSchedule.from_config(CONFIGS[name])
     start = torch.randn(2, 4, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     theirs.set_timesteps(steps)
-    x, visited = start, theirs.timesteps[steps - int(steps * strength) :]
+    x = start
+    visited = theirs.timesteps[steps - int(steps * strength) :]
     assert ours.timesteps(steps, strength) == visited.tolist()
     for t in visited:
         x = theirs.step(made_up(x, int(t)), t, x, eta=0.0).prev_sample
@@ -219,10 +222,8 @@ def released(predict, x0, noise, t_enc=40):
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     cumulative = np.cumprod(1.0 - betas)
     timesteps = np.arange(0, 1000, 20) + 1
-    alphas, alphas_before = (
-        cumulative[timesteps],
-        np.append(cumulative[0], cumulative[timesteps[:-1]]),
-    )
+    alphas = cumulative[timesteps]
+    alphas_before = np.append(cumulative[0], cumulative[timesteps[:-1]])
     x = np.sqrt(alphas[t_enc]) * x0 + np.sqrt(1.0 - alphas[t_enc]) * noise
     for index in reversed(range(t_enc)):
         e = predict(x, timesteps[index])
@@ -259,7 +260,8 @@ def test_pictures_of_sampler_paper_equal_the_released_code(bundled):
         np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.uint8)
     )
     c = bundled.text_to_context([PROMPTS[:1]])
-    unet, vae = copy.deepcopy(bundled.unet).double(), copy.deepcopy(bundled.vae).double()
+    unet = copy.deepcopy(bundled.unet).double()
+    vae = copy.deepcopy(bundled.vae).double()
     both = torch.cat(
         [
             bundled.empty_context.double(),
@@ -290,7 +292,8 @@ def test_pictures_of_sampler_paper_equal_the_released_code(bundled):
 
 
 def test_sampler_paper_needs_a_step_before_the_first():
-    schedule, x = NoiseSchedule.from_config(CONFIG).of("paper"), torch.zeros(1, 4, 8, 8)
+    schedule = NoiseSchedule.from_config(CONFIG).of("paper")
+    x = torch.zeros(1, 4, 8, 8)
     with pytest.raises(PhospheneError, match="strength: found 1.0"):
         schedule.begin(x, x, 50, 1.0)
 

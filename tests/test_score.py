@@ -33,11 +33,10 @@ from phosphene.picture_scores import (
 from phosphene.score_views import RULES
 from phosphene.study import rng
 
-N, S, SIDE = (
-    8,
-    2,
-    64,
-)  # 64: the side at which pixels are compared, so that the oracle need not resize
+# 64: the side at which pixels are compared, so that the oracle need not resize
+N = 8
+S = 2
+SIDE = 64
 FEW = Draws(50, 50)
 DIRECTIONS = ("takagi2023", "braindiffuser")
 OPTIONS = ("--by-order", "--weights", "--cache", "--csv", "--html", "--json")
@@ -60,7 +59,8 @@ def originals():
 @pytest.fixture(scope="module")
 def recons(originals):
     """(n, samples, side, side, 3): blurred and noisy, so that some comparisons are lost."""
-    random, made = np.random.default_rng(0), np.empty((N, S, SIDE, SIDE, 3), np.uint8)
+    random = np.random.default_rng(0)
+    made = np.empty((N, S, SIDE, SIDE, 3), np.uint8)
     for k in range(N):
         for s in range(S):
             noise = gaussian_filter(random.standard_normal((SIDE, SIDE, 3)), (6, 6, 0))
@@ -312,7 +312,8 @@ def test_a_tensor_scores_as_its_pngs_do(folders, recons, originals, tmp_path):
 
 
 def test_score_says_and_writes_everything(folders, tmp_path):
-    csv, html = tmp_path / "s.csv", tmp_path / "s.html"
+    csv = tmp_path / "s.csv"
+    html = tmp_path / "s.html"
     done = run(
         "score",
         folders / "r",

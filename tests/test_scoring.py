@@ -26,7 +26,9 @@ def test_correlation_is_scipys_on_either_axis():
 def test_correlation_is_undefined_for_constants_and_nan_only():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 30, 4))
-    a[:, 0], b[:, 1], a[3, 2] = 0.1, 1e9 + 0.1, np.nan
+    a[:, 0] = 0.1
+    b[:, 1] = 1e9 + 0.1
+    a[3, 2] = np.nan
     assert np.isnan(correlation(a, b)).tolist() == [True, True, True, False]
     a = 1e6 + 1e-3 * rng.normal(size=(30, 1))  # small next to its mean, but no constant
     assert correlation(a, a) == pytest.approx(1)

@@ -53,7 +53,8 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def test_same_seed_same_bytes_other_seed_other_data(two: Path, tmp_path: Path) -> None:
     again = simulate(tmp_path / "again", subjects=("subj01", "subj02"), **SMALL)
-    first, second = contents(two), contents(again)
+    first = contents(two)
+    second = contents(again)
     assert first == second
     assert NSD(two, "subj01").fingerprint() == NSD(again, "subj01").fingerprint()
     one, other = (Settings(("subj01",), 2, 4, 3, 1, 1.0, False, seed, 16, 9.0) for seed in (5, 6))
@@ -181,7 +182,8 @@ def test_ncsnr_file_follows_the_true_noise(tmp_path: Path) -> None:
 
 
 def test_truth_is_what_was_shown(two: Path) -> None:
-    scenes, data = read_scenes(two), NSD(two, "subj02")
+    scenes = read_scenes(two)
+    data = NSD(two, "subj02")
     for image in (0, 7, 30):
         assert np.array_equal(data.images([image])[0], render(scenes[image], 32))
     truth = read_truth(two, "subj02")

@@ -146,7 +146,8 @@ def test_signed_rank_is_exact_with_ties_up_to_fifty():
         [3.0, 2.0, -1.0, 0.0], [4, 5, 4, 2]
     )  # 15 images: scipy approximates from 14 on
     ranks = scipy_stats.rankdata(np.abs(difference))
-    own, positive = ranks[:13], ranks[:9].sum()
+    own = ranks[:13]
+    positive = ranks[:9].sum()
     sums = np.array(list(product([0, 1], repeat=13))) @ own
     expected = 2 * min(np.mean(sums >= positive), np.mean(sums <= positive))
     assert signed_rank(difference, np.zeros(15)) == pytest.approx(expected)
@@ -175,7 +176,8 @@ def test_nan_never_gives_a_small_p():
 def test_signed_rank_splits_zeros():
     a = np.repeat([0.0, 1.0, -1.0], [20, 25, 10])
     # ranks of the zeros average 10.5 and of the rest 38; their ties are taken off the variance
-    positive, n = 10.5 * 20 / 2 + 25 * 38, 55
+    positive = 10.5 * 20 / 2 + 25 * 38
+    n = 55
     variance = (n * (n + 1) * (2 * n + 1) - ((20**3 - 20) + (35**3 - 35)) / 2) / 24
     z = (positive - n * (n + 1) / 4) / np.sqrt(variance)
     assert signed_rank(a, np.zeros(55)) == pytest.approx(2 * scipy_stats.norm.sf(z))
@@ -200,7 +202,8 @@ def test_compare_methods():
         assert row.p_signed_rank == pytest.approx(
             scipy_stats.wilcoxon(scores[row.a], scores[row.b]).pvalue
         )
-    small, large = found["p_signed_rank"].iloc[[0, 2]], found["p_signed_rank"].iloc[1]
+    small = found["p_signed_rank"].iloc[[0, 2]]
+    large = found["p_signed_rank"].iloc[1]
     assert small.max() < 1e-6 and large > 0.05
     np.testing.assert_allclose(found["p_holm"], holm(found["p_signed_rank"]))
     np.testing.assert_allclose(found["q_fdr"], fdr_bh(found["p_signed_rank"]))
@@ -225,7 +228,10 @@ def test_subject_summary():
 @pytest.mark.parametrize("same_images", [False, True])
 def test_hierarchical_bootstrap_has_the_variance_of_both_levels(same_images):
     rng = np.random.default_rng(0)
-    subjects, images, n, s = 0.1 * rng.normal(size=12), rng.normal(size=40), 40, 12
+    subjects = 0.1 * rng.normal(size=12)
+    images = rng.normal(size=40)
+    n = 40
+    s = 12
     scores = subjects[:, None] + images + 0.3 * rng.normal(size=(s, n))
     low, high = hierarchical_bootstrap(scores, same_images=same_images, n_bootstrap=3000)
     # resampling rows of a table: variance of row means over rows, and of what is left within rows
@@ -248,7 +254,8 @@ def test_reliability_is_that_of_the_analysis_of_variance():
     )
     f = scipy_stats.f_oneway(*[values[groups == g] for g in range(15)]).statistic
     np.testing.assert_allclose(reliability(values, groups), np.clip(1 - 1 / f, 0, 1))
-    values[:, 0], values[3, 1] = 0.1, np.nan
+    values[:, 0] = 0.1
+    values[3, 1] = np.nan
     names = np.array([f"image {g}" for g in groups])
     found = reliability(values, names)
     assert np.isnan(found[:2]).all()

@@ -64,7 +64,9 @@ def test_correlation_p_is_that_of_scipy():
                 )
     found = correlation_p([[np.nan, 1.0], [0.0, -1.0]], 982)
     np.testing.assert_allclose(found, [[np.nan, 0.0], [0.5, 1.0]], rtol=1e-12)
-    r, n = 0.9, 982  # far tails keep their digits: Student's t
+    # far tails keep their digits: Student's t
+    r = 0.9
+    n = 982
     np.testing.assert_allclose(
         correlation_p(r, n), scipy_stats.t.sf(r * np.sqrt((n - 2) / (1 - r**2)), n - 2), rtol=1e-8
     )
@@ -73,7 +75,8 @@ def test_correlation_p_is_that_of_scipy():
 @pytest.mark.filterwarnings("ignore:RidgeCV. .* largest alpha")
 def test_p_is_uniform_after_a_whole_fit_to_noise():
     rng = np.random.default_rng(0)
-    X, Y = rng.normal(size=(260, 30)), rng.normal(size=(260, 3000))
+    X = rng.normal(size=(260, 30))
+    Y = rng.normal(size=(260, 3000))
     predicted = RidgeCV(np.logspace(0, 3, 4)).fit(X[:200], Y[:200]).predict(X[200:])
     p = correlation_p(correlation_map(predicted, Y[200:]), 60)
     assert scipy_stats.kstest(p, "uniform").pvalue > 0.05
@@ -101,7 +104,8 @@ def test_false_discoveries_over_a_hundred_null_maps():
 
 def test_false_discovery_rate_where_some_voxels_are_driven():
     rng = np.random.default_rng(1)
-    rates, power = [], []
+    rates = []
+    power = []
     for _ in range(100):
         truth = rng.normal(size=(100, 300))
         prediction = rng.normal(size=(100, 300))
@@ -146,7 +150,8 @@ def test_permuted_p_agrees_with_the_exact_null_and_is_never_zero():
 def test_difference_is_that_of_a_plain_loop():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(25, 7)) + 1e4
-    a, b = correlated(truth, 0.7, rng), 5 * correlated(truth, 0.3, rng)
+    a = correlated(truth, 0.7, rng)
+    b = 5 * correlated(truth, 0.3, rng)
     found = difference_of_correlations(a, b, truth, n_bootstrap=99, rng=3)
     counts = np.random.default_rng(3).multinomial(25, np.full(25, 1 / 25), size=99)
     draws = []
@@ -170,7 +175,9 @@ def test_difference_is_that_of_a_plain_loop():
 def test_difference_covers_and_finds_nothing_where_there_is_nothing():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(150, 1500))
-    a, b, c = correlated(truth, 0.6, rng), correlated(truth, 0.4, rng), correlated(truth, 0.4, rng)
+    a = correlated(truth, 0.6, rng)
+    b = correlated(truth, 0.4, rng)
+    c = correlated(truth, 0.4, rng)
     other = difference_of_correlations(a, b, truth, n_bootstrap=400)
     covered = np.mean((other.ci_low <= 0.2) & (other.ci_high >= 0.2))
     assert 0.92 < covered < 0.97
@@ -184,9 +191,12 @@ def test_difference_covers_and_finds_nothing_where_there_is_nothing():
 
 def test_voxels_without_a_correlation_are_nan_and_spoil_no_other():
     rng = np.random.default_rng(0)
-    truth, prediction = rng.normal(size=(20, 6)), rng.normal(size=(20, 6))
+    truth = rng.normal(size=(20, 6))
+    prediction = rng.normal(size=(20, 6))
     whole = difference_of_correlations(prediction, -prediction, truth, n_bootstrap=50)
-    truth[:, 1], prediction[3, 2], truth[4, 3] = 0.1, np.nan, np.inf
+    truth[:, 1] = 0.1
+    prediction[3, 2] = np.nan
+    truth[4, 3] = np.inf
     found = difference_of_correlations(prediction, -prediction, truth, n_bootstrap=50)
     for name in ("difference", "ci_low", "ci_high", "p", "p_t"):
         values = getattr(found, name)
@@ -201,7 +211,9 @@ class OnDisk:
     """
 
     def __init__(self, values: np.ndarray) -> None:
-        self.values, self.shape, self.widest = values.astype(np.float16), values.shape, 0
+        self.values = values.astype(np.float16)
+        self.shape = values.shape
+        self.widest = 0
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
         part = self.values[key]
@@ -288,7 +300,9 @@ def test_roi_summary_by_hand():
 
 def test_only_resampled_images_cover_where_voxels_share_their_noise():
     rng = np.random.default_rng(0)
-    hits, tried, labels = {"voxels": 0, "images": 0}, 150, np.full(30, "V1")
+    hits = {"voxels": 0, "images": 0}
+    tried = 150
+    labels = np.full(30, "V1")
     for _ in range(tried):
         common = rng.normal(size=(60, 1))
         truth = 0.9 * common + np.sqrt(1 - 0.81) * rng.normal(size=(60, 30))
@@ -321,7 +335,8 @@ def test_draws_of_regions_are_those_of_a_plain_loop():
 
 
 def test_bad_input_is_refused_in_one_sentence():
-    good, wide = np.random.default_rng(0).normal(size=(10, 4)), np.zeros((10, 5))
+    good = np.random.default_rng(0).normal(size=(10, 4))
+    wide = np.zeros((10, 5))
     for call in (
         lambda: correlation_p(0.5, 2),
         lambda: correlation_p(1.5, 10),
@@ -349,7 +364,9 @@ def test_bad_input_is_refused_in_one_sentence():
 
 def test_draws_of_unique_variance_are_those_of_a_plain_loop():
     draw = np.random.default_rng(3)
-    n, v = 12, 300  # more voxels than are worked on at a time
+    # more voxels than are worked on at a time
+    n = 12
+    v = 300
     y = draw.standard_normal((n, v))
     p = y + draw.standard_normal((n, v))
     without = y + 2 * draw.standard_normal((2, n, v))

@@ -23,7 +23,10 @@ from phosphene.store import Artefact, Recipe, Store, parquet
 from phosphene.study import rng
 
 RECIPE = Recipe("extract", "subj01-z", 1, {"size": 64, "rois": ["early"]}, {"data": "abc"})
-N_PARTS, ROWS, COLUMNS = 4, 14, 3  # the last part holds 2 rows of 4
+# the last part holds 2 rows of 4
+N_PARTS = 4
+ROWS = 14
+COLUMNS = 3
 fork = multiprocessing.get_context("fork")
 
 
@@ -160,7 +163,8 @@ def _killed_at(root: Path, step: int, after: bool) -> None:
     """Child process: make the artefact, kill -9 itself right before or after the step-th file
     appears.
     """
-    replace, count = os.replace, iter(range(10**6))
+    replace = os.replace
+    count = iter(range(10**6))
 
     def counted(source: str, target: str) -> None:
         kill = next(count) == step
@@ -337,7 +341,8 @@ def test_another_process_may_finish_at_any_moment(
     """Between any two file operations of `finish` and `progress` the other run may remove the
     folder of markers.
     """
-    looked, entry = [], disk.entry
+    looked = []
+    entry = disk.entry
 
     def entry_while_the_other_finishes(path: Path) -> disk.Entry:
         if path.name == "zarr.json" and not looked:

@@ -64,7 +64,8 @@ def unpacked(text: str, kind: str) -> np.ndarray:
 
 
 def test_points_faces_values_and_colours_are_held_as_they_were_given(page: str) -> None:
-    content, one = held(page), planted()
+    content = held(page)
+    one = planted()
     for k, (side, hemisphere) in enumerate(zip(content["sides"], ("lh", "rh"), strict=True)):
         points, faces = surface._mesh(hemisphere)
         np.testing.assert_allclose(
@@ -125,7 +126,8 @@ def test_a_browser_draws_the_chosen_map_and_asks_nothing_of_the_network(
     page: str, tmp_path: Any
 ) -> None:
     api = pytest.importorskip("playwright.sync_api")
-    path, said = tmp_path / "surface.html", []
+    path = tmp_path / "surface.html"
+    said = []
     path.write_text(page)
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(

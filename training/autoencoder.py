@@ -12,7 +12,8 @@ from diffusers import AutoencoderKL
 
 
 def build(config: dict[str, Any]) -> AutoencoderKL:
-    part, levels = config["autoencoder"], len(config["autoencoder"]["channels"])
+    part = config["autoencoder"]
+    levels = len(config["autoencoder"]["channels"])
     return AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * levels,
         up_block_types=["UpDecoderBlock2D"] * levels,
@@ -64,7 +65,8 @@ def blends(z: torch.Tensor, pictures: torch.Tensor) -> tuple[torch.Tensor, torch
 
 
 def train(config: dict[str, Any]) -> None:
-    scenes, part = Scenes(config), config["autoencoder"]
+    scenes = Scenes(config)
+    part = config["autoencoder"]
     torch.manual_seed(config["seed"])
     model = build(config)
     run = Run("autoencoder", config["folder"], {"vae": model}, part["rate"])

@@ -37,8 +37,10 @@ class Scenes:
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self.seed, self.size = config["seed"], config["data"]["size"]
-        self.n_train, self.n_held_out = config["data"]["train"], config["data"]["held_out"]
+        self.seed = config["seed"]
+        self.size = config["data"]["size"]
+        self.n_train = config["data"]["train"]
+        self.n_held_out = config["data"]["held_out"]
         self.file = Path(config["folder"]) / "scenes.npy"
 
     def paint(self) -> None:
@@ -131,23 +133,24 @@ class Run:
         rate: float,
         every: float = 240,
     ) -> None:
-        self.name, self.file, self.modules, self.rate = (
-            name,
-            Path(folder) / f"{name}.pt",
-            modules,
-            rate,
-        )
+        self.name = name
+        self.file = Path(folder) / f"{name}.pt"
+        self.modules = modules
+        self.rate = rate
         parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
             parameters, lr=rate, weight_decay=1e-3, betas=(0.9, 0.98), fused=True
         )
-        self.step, self.spent, self.every = 0, 0.0, every
+        self.step = 0
+        self.spent = 0.0
+        self.every = every
         if self.file.exists():
             state = torch.load(self.file, weights_only=True)
             for key, module in modules.items():
                 module.load_state_dict(state["modules"][key])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.step, self.spent = state["step"], state["spent"]
+            self.step = state["step"]
+            self.spent = state["spent"]
         self._clock = self._saved = time.monotonic()
 
     def advance(self, loss: torch.Tensor, share: float) -> None:

@@ -56,7 +56,8 @@ def measure(judge: Judge, scenes: Scenes) -> dict[str, float]:
 
 
 def train(config: dict[str, Any]) -> None:
-    scenes, part = Scenes(config), config["judge"]
+    scenes = Scenes(config)
+    part = config["judge"]
     torch.manual_seed(config["seed"] + 2)
     judge = Judge().to(memory_format=torch.channels_last)
     run = Run("judge", config["folder"], {"judge": judge}, part["rate"])

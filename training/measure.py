@@ -68,7 +68,8 @@ def psnr(model: LatentDiffusion, scenes: Scenes) -> float:
 
 
 def measure(config: dict[str, Any]) -> None:
-    scenes, model = Scenes(config), LatentDiffusion.load("bundled", "cpu")
+    scenes = Scenes(config)
+    model = LatentDiffusion.load("bundled", "cpu")
     files = [f for part in PARTS for f in (BUNDLED / part).rglob("*.safetensors")] + [JUDGE_FILE]
     figures = {
         "psnr_db": psnr(model, scenes),
@@ -76,10 +77,8 @@ def measure(config: dict[str, Any]) -> None:
         **generated(model, scenes),
     }
     figures["weights_mb"] = sum(f.stat().st_size for f in files) / 1e6
-    z, c = (
-        model.image_to_latent(np.array(scenes.pictures[:8])),
-        model.text_to_context(scenes.captions[:8]),
-    )
+    z = model.image_to_latent(np.array(scenes.pictures[:8]))
+    c = model.text_to_context(scenes.captions[:8])
     started = time.monotonic()
     model.denoise(z, c, strength=0.8, steps=50, seeds=range(8))
     figures["seconds_8_pictures_40_steps"] = time.monotonic() - started

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+BEGIN = "<|startoftext|>"
+END = "<|endoftext|>"
 
 
 def make_tokenizer(captions: list[list[str]], length: int) -> None:
@@ -97,17 +98,16 @@ def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> torch.Tensor:
 
 
 def train(config: dict[str, Any]) -> None:
-    scenes, part = Scenes(config), config["text"]
+    scenes = Scenes(config)
+    part = config["text"]
     torch.manual_seed(config["seed"] + 1)
     if not rank():
         make_tokenizer(scenes.captions, part["length"])
     if dist.is_initialized():
         dist.barrier()
     tokenizer = CLIPTokenizer.from_pretrained(BUNDLED / "tokenizer")
-    model, tower = (
-        build(config, tokenizer),
-        PictureTower(part["width"]).to(memory_format=torch.channels_last),
-    )
+    model = build(config, tokenizer)
+    tower = PictureTower(part["width"]).to(memory_format=torch.channels_last)
     scale = nn.ParameterDict(
         {"log": nn.Parameter(torch.tensor(np.log(1 / 0.07), dtype=torch.float32))}
     )

@@ -55,7 +55,9 @@ class Contexts:
     def __init__(self, scenes: Scenes, average: float, unconditional: float) -> None:
         self.tokenizer = CLIPTokenizer.from_pretrained(BUNDLED / "tokenizer")
         self.model = CLIPTextModel.from_pretrained(BUNDLED / "text_encoder").float().eval()
-        self.scenes, self.average, self.unconditional = scenes, average, unconditional
+        self.scenes = scenes
+        self.average = average
+        self.unconditional = unconditional
         self.empty = self._states([""])[0]
 
     @torch.no_grad()
@@ -77,7 +79,8 @@ class Contexts:
 
 
 def train(config: dict[str, Any]) -> None:
-    scenes, part = Scenes(config), config["unet"]
+    scenes = Scenes(config)
+    part = config["unet"]
     torch.manual_seed(config["seed"] + 3)
     vae = (
         AutoencoderKL.from_pretrained(BUNDLED / "vae")
@@ -85,14 +88,14 @@ def train(config: dict[str, Any]) -> None:
         .eval()
         .to(memory_format=torch.channels_last)
     )
-    latents, contexts = (
-        all_latents(vae, scenes),
-        Contexts(scenes, part["average"], part["unconditional"]),
-    )
-    model, smooth = build(config), build(config).requires_grad_(False)
+    latents = all_latents(vae, scenes)
+    contexts = Contexts(scenes, part["average"], part["unconditional"])
+    model = build(config)
+    smooth = build(config).requires_grad_(False)
     smooth.load_state_dict(model.state_dict())
     run = Run("unet", config["folder"], {"unet": model, "ema": smooth}, part["rate"])
-    noises, recent = schedule(), deque(maxlen=200)
+    noises = schedule()
+    recent = deque(maxlen=200)
     ratio = noises.alphas_cumprod / (1 - noises.alphas_cumprod)
     weights = torch.minimum(ratio, torch.tensor(5.0)) / ratio  # min-SNR weighting, Hang et al. 2023
     while run.spent < 60 * part["minutes"]:

@@ -233,7 +233,8 @@ def _planned(study: Study) -> Iterator[Recipe]:
     from phosphene import reporting
 
     for subject in study.data.subjects:
-        data, features = sources.dataset(study, subject), evaluation.features_of(study)
+        data = sources.dataset(study, subject)
+        features = evaluation.features_of(study)
         conditions = evaluation.conditions(study)
         yield from (stages.extract_recipe(study, subject, f) for f in features)
         rois = evaluation.compared_rois(study, data)

@@ -140,7 +140,8 @@ def spread(predicted: ArrayLike, true_sd: ArrayLike) -> float:
     """Median over features of the standard deviation of predictions (n, d), divided by that of true
     features (d,).
     """
-    sd, known = np.asarray(predicted, np.float64).std(axis=0), np.asarray(true_sd, np.float64)
+    sd = np.asarray(predicted, np.float64).std(axis=0)
+    known = np.asarray(true_sd, np.float64)
     varies = known > 0
     return float(np.median(sd[varies] / known[varies])) if varies.any() else float("nan")
 
@@ -149,7 +150,9 @@ def moments(rows: RowsOf, chosen: NDArray[np.intp]) -> tuple[Doubles, Doubles]:
     """Mean and standard deviation (d,) of some rows, which are read in blocks; the s.d. of constant
     features is 0.
     """
-    total, squares, shift = np.zeros(rows.shape[1]), np.zeros(rows.shape[1]), None
+    total = np.zeros(rows.shape[1])
+    squares = np.zeros(rows.shape[1])
+    shift = None
     for start in range(0, rows.shape[0], ROWS):
         some = chosen[(chosen >= start) & (chosen < start + ROWS)] - start
         if len(some):
@@ -171,7 +174,8 @@ def share_at_edges(alphas: ArrayLike, grid: ArrayLike) -> tuple[float, float]:
     """Share of chosen penalties that are the smallest, and the largest, of their grid; (0, 0) for a
     grid of one.
     """
-    chosen, known = np.asarray(alphas, np.float64), np.unique(np.asarray(grid, np.float64))
+    chosen = np.asarray(alphas, np.float64)
+    known = np.unique(np.asarray(grid, np.float64))
     if len(known) < 2 or not len(chosen):
         return 0.0, 0.0
     return float(np.mean(np.isclose(chosen, known[0]))), float(
@@ -226,7 +230,10 @@ def rescaling(predicted: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> Rescaling
     varies = (scale > 0) & (ours > 0)
     if varies.sum() < 2:
         return Rescaling(np.nan, np.nan, np.nan)
-    values, centre, scale, ours = values[:, varies], centre[varies], scale[varies], ours[varies]
+    values = values[:, varies]
+    centre = centre[varies]
+    scale = scale[varies]
+    ours = ours[varies]
     off = np.abs(values.mean(axis=0) - centre) / (ours / np.sqrt(len(values)))
     low, middle, high = np.percentile(ours / scale, (25, 50, 75))
     return Rescaling(float(np.median(off)), float((high - low) / middle), float(middle))
@@ -281,7 +288,8 @@ def held_out(fit_predict: FitPredict, targets: Doubles, labels: Ints) -> Doubles
     found = np.empty_like(targets)
     for label in np.unique(labels):
         test = labels == label
-        rest, here = np.flatnonzero(~test), np.flatnonzero(test)
+        rest = np.flatnonzero(~test)
+        here = np.flatnonzero(test)
         found[here] = fit_predict(rest, here) - targets[rest].mean(axis=0)
     return found
 

@@ -333,7 +333,9 @@ app.command("rate")(with_options(cli_rate.rate))
 
 def _run(path: Path, options: Options, until: str | None, only: bool = False) -> None:
     """Run a study up to a stage; `only` makes ``--force`` mean that stage alone."""
-    study, compute, last = options.study(path), options.compute, until or "report"
+    study = options.study(path)
+    compute = options.compute
+    last = until or "report"
     if last not in STAGES:
         raise PhospheneError(f"--until: found {last!r}, expected one of {', '.join(STAGES)}.")
     if options.dry_run:
@@ -430,7 +432,8 @@ def _show_plan(study: Study, options: Options, last: str = "report") -> None:
     from phosphene import api
     from phosphene.store import Store
 
-    rows, store = [], Store(study.root)
+    rows = []
+    store = Store(study.root)
     for recipe in api.plan(study):
         if recipe.stage not in _until(last):
             continue

@@ -63,7 +63,8 @@ def check(
             raise typer.BadParameter("give DATA, --model NAME, or both")
         from phosphene.data.check import as_records
 
-        found, where = {} if model is None else {"model": _looked_at_model(model)}, ""
+        found = {} if model is None else {"model": _looked_at_model(model)}
+        where = ""
         if data is not None:
             looked, where = _looked_at_data(data, subject, changes, align)
             found |= looked
@@ -96,7 +97,8 @@ def _looked_at_data(
         study = Study.from_dict({"data": {"kind": kind_of(data), "root": str(data.absolute())}})
         for change in changes or ():
             study = study.replace(*parse_set(change))
-    kind, root = study.data.kind, study.data_root
+    kind = study.data.kind
+    root = study.data_root
     subjects = subject or (study.data.subjects if data.is_file() else subjects_of(root, kind))
     if not subjects:
         raise PhospheneError(f"{root}: no subject in it; expected folders such as subj01")
@@ -223,7 +225,8 @@ def show_data(study: Study) -> None:
 
     for subject in study.data.subjects:
         data = dataset(study, subject)
-        trials, test = data.trials, data.trials["split"] == "test"
+        trials = data.trials
+        test = data.trials["split"] == "test"
         typer.echo(
             f"{subject}: {trials['session'].nunique()} sessions, {len(trials)} trials of "
             f"{trials['image'].nunique()} "
@@ -271,7 +274,9 @@ def nsd(
         from phosphene.data.bucket import Bucket
         from phosphene.data.fetch import download, free_space, missing_annotations, plan
 
-        root, data, bucket = chosen.data_root, chosen.data, Bucket(endpoint_url, jobs)
+        root = chosen.data_root
+        data = chosen.data
+        bucket = Bucket(endpoint_url, jobs)
         files, notes = plan(
             bucket, root, data.subjects, data.sessions, data.betas, data.resolution, form
         )
@@ -333,7 +338,8 @@ def _show(files: Sequence[RemoteFile], root: Path, free: int, verbose: bool) -> 
         typer.echo(
             f"{len(together):>5} {_size(sum(file.size for file in together)):>10}  {name}{said}"
         )
-    total, remaining = sum(file.size for file in files), sum(file.remaining for file in files)
+    total = sum(file.size for file in files)
+    remaining = sum(file.remaining for file in files)
     where = f"to download to {root}, {_size(free)} free there"
     typer.echo(f"{len(files):>5} {_size(total):>10}  in all; {_size(remaining)} {where}")
     differing = [file.key for file in files if file.state == "differs"]

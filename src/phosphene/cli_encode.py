@@ -81,7 +81,8 @@ def figures(
     from phosphene import encoding, study_maps
 
     chosen = options.study(study)
-    models, written = planned(chosen), []
+    models = planned(chosen)
+    written = []
     for subject in chosen.data.subjects:
         place = (folder or chosen.root / "figures") / subject
         if options.dry_run:
@@ -131,7 +132,8 @@ def _show(regions: pd.DataFrame, preferences: pd.DataFrame, seeds: pd.DataFrame)
     """Print the regions of the first atlas; the other atlases are in ``--json`` and in the
     report.
     """
-    subject, atlas = regions["subject"].iloc[0], regions["atlas"].iloc[0]
+    subject = regions["subject"].iloc[0]
+    atlas = regions["atlas"].iloc[0]
     for analysis, some in regions[regions["atlas"] == atlas].groupby("analysis", sort=False):
         show_table(
             f"{subject}: {analysis}, mean correlation x 100 with test responses",

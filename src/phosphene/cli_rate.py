@@ -267,7 +267,8 @@ Rows = list[dict[str, str]]
 def _shown(tables: dict[str, pd.DataFrame]) -> Iterator[tuple[str, Rows]]:
     """Tables for a terminal: title, and rows of texts."""
     out = tables["exclusions"]
-    left, listed = int(out["excluded"].sum()), out if len(out) <= MANY else out[out["excluded"]]
+    left = int(out["excluded"].sum())
+    listed = out if len(out) <= MANY else out[out["excluded"]]
     yield (
         f"Raters: {len(out) - left} of {len(out)} stay",
         [

@@ -202,9 +202,12 @@ def mean_features(study: Study, data: Dataset, features: Columns) -> Rows:
         Rows as :func:`items`: equal rows, but where runs are left out in turn, equal within each
         run.
     """
-    wanted, images = items(study, data), data.trials["image"].to_numpy()
-    runs, left_out = wanted["run"].unique(), study.decode.leave_out == "run"
-    train, run_of = train_trials(data)[0], data.trials["run"].to_numpy()
+    wanted = items(study, data)
+    images = data.trials["image"].to_numpy()
+    runs = wanted["run"].unique()
+    left_out = study.decode.leave_out == "run"
+    train = train_trials(data)[0]
+    run_of = data.trials["run"].to_numpy()
     teach = [run_of != run if left_out else train for run in runs]
     n, d = features.shape
     counts = np.stack(
@@ -235,7 +238,8 @@ def _predict_left_out(
     """Predict every run from a model fitted on all the others; alphas are the geometric mean over
     those models.
     """
-    prediction, logs = np.empty((len(X), Y.shape[1]), np.float32), []
+    prediction = np.empty((len(X), Y.shape[1]), np.float32)
+    logs = []
     for run in np.unique(runs):
         rest = runs != run
         scale = scaler(study, X, rest)

@@ -32,10 +32,9 @@ BLOCK = 1 << 24
 # Seconds: a younger file may change again without a change of its times, within their resolution
 # or, through a memory map, until the system has written its pages (30 s on Linux).
 SETTLED = 60.0
-FIRST_LINE, NEXT_LINE = (
-    2.0,
-    10.0,
-)  # seconds of hashing before the first line of progress, and between lines
+# seconds of hashing before the first line of progress, and between lines
+FIRST_LINE = 2.0
+NEXT_LINE = 10.0
 
 
 def fingerprint(start: str, root: Path, paths: Iterable[Path]) -> str:

@@ -200,7 +200,8 @@ def _decode_from(study: Study, subject: str, roi: str, compute: Compute) -> None
 def _evaluate_part(
     artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute
 ) -> None:
-    data, labels = dataset(study, subject), {"subject": subject}
+    data = dataset(study, subject)
+    labels = {"subject": subject}
     wanted = items(study, data)
     if index == len(conditions(study)):
         with artefact.part(index) as part:
@@ -239,7 +240,8 @@ class Seen(Sequence[NDArray[np.uint8]]):
     """
 
     def __init__(self, data: Dataset, images: Sequence[int]) -> None:
-        self._data, self._images = data, [int(image) for image in images]
+        self._data = data
+        self._images = [int(image) for image in images]
 
     def __len__(self) -> int:
         return len(self._images)
@@ -407,7 +409,8 @@ def _found_again(
     study: Study, data: Dataset, wanted: pd.DataFrame, feature: str, source: str
 ) -> dict[str, object]:
     """Two-way identification and retrieval of the true features by the decoded ones."""
-    store, n_bootstrap = Store(study.root), study.evaluate.bootstrap
+    store = Store(study.root)
+    n_bootstrap = study.evaluate.bootstrap
     decoded = store.artefact(decode_recipe(study, data.subject, feature, source)).array(
         "prediction"
     )[:]
@@ -509,7 +512,8 @@ def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
         :func:`phosphene.stats.compare_methods`, whose corrections run over the pairs of modes of
         one measure.
     """
-    images, rows = all_tables(study, "per_image", compute), []
+    images = all_tables(study, "per_image", compute)
+    rows = []
     if images.empty or len(study.reconstruct.modes) < 2:
         return pd.DataFrame(columns=["subject", *KEYS])
     images = own_selection(images[images["source"] == BRAIN])

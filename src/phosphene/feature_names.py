@@ -77,7 +77,8 @@ class Feature:
         found = _NAME.fullmatch(name)
         if not found:
             raise PhospheneError(f"feature {name!r}: no such name; {_KNOWN}")
-        layer, step = found["layer"] or "", found["step"]
+        layer = found["layer"] or ""
+        step = found["step"]
         return cls(
             found["kind"] or "unet", float(found["strength"]), int(step) if step else None, layer
         )

@@ -111,7 +111,8 @@ def features(
         float16, but ``z`` and ``c``, which :func:`phosphene.stages.extract` makes in float32. The
         manifest's facts tell a layer's full width.
     """
-    asked, store = parsed(names), Store(study.root)
+    asked = parsed(names)
+    store = Store(study.root)
     artefacts = {
         feature: store.artefact(feature_recipe(study, subject, feature)) for feature in asked
     }
@@ -173,8 +174,10 @@ def _run_pass(study: Study, subject: str, group: Sequence[Feature], compute: Com
     """Make the parts that are missing of features that are computed together, and finish them."""
     if group[0].strength is not None and group[0].kind != EMPTY:
         extract(study, subject, "c", compute)
-    model, n = load_model(study.model.name, compute.device), len(image_ids(dataset(study, subject)))
-    full, kept = _widths(study, model, group), kept_widths(study, model, group)
+    model = load_model(study.model.name, compute.device)
+    n = len(image_ids(dataset(study, subject)))
+    full = _widths(study, model, group)
+    kept = kept_widths(study, model, group)
     artefacts = {
         feature: Store(study.root).artefact(feature_recipe(study, subject, feature))
         for feature in group
@@ -195,7 +198,8 @@ def _run_pass(study: Study, subject: str, group: Sequence[Feature], compute: Com
 
 def _widths(study: Study, model: LatentDiffusion, group: Sequence[Feature]) -> dict[Feature, int]:
     """Numbers per picture before anything is narrowed."""
-    contexts, latents = ("c", "c:category"), ("z", "z:segmentation")
+    contexts = ("c", "c:category")
+    latents = ("z", "z:segmentation")
     seen = widths(model, {_place(feature) for feature in group if feature.strength is not None})
     plain = dict.fromkeys(contexts, model.context_shape) | dict.fromkeys(
         latents, model.latent_shape(study.model.latent_size)
@@ -224,7 +228,8 @@ def _features_part(
     todo: Mapping[int, Sequence[Feature]],
     compute: Compute,
 ) -> None:
-    data, wanted = dataset(study, subject), todo[index]
+    data = dataset(study, subject)
+    wanted = todo[index]
     rows = slice(index * IMAGES_PER_PART, min((index + 1) * IMAGES_PER_PART, len(image_ids(data))))
     with ExitStack() as stack:
         parts = {}
@@ -246,11 +251,9 @@ def _computed(
     study: Study, data: Dataset, rows: slice, wanted: Sequence[Feature], compute: Compute
 ) -> dict[Feature, NDArray[np.float16]]:
     """Features of some rows; float16, with infinity for what does not fit."""
-    model, ids, kind = (
-        load_model(study.model.name, compute.device),
-        image_ids(data)[rows],
-        wanted[0].kind,
-    )
+    model = load_model(study.model.name, compute.device)
+    ids = image_ids(data)[rows]
+    kind = wanted[0].kind
     if wanted[0].strength is not None:
         return _denoised(study, data, rows, wanted, compute)
     values = []
@@ -271,11 +274,9 @@ def _latent_seeds(study: Study, data: Dataset, ids: NDArray[np.int64]) -> list[i
 def _denoised(
     study: Study, data: Dataset, rows: slice, wanted: Sequence[Feature], compute: Compute
 ) -> dict[Feature, NDArray[np.float16]]:
-    model, ids, strength = (
-        load_model(study.model.name, compute.device),
-        image_ids(data)[rows],
-        wanted[0].strength,
-    )
+    model = load_model(study.model.name, compute.device)
+    ids = image_ids(data)[rows]
+    strength = wanted[0].strength
     assert strength is not None
     last = _n_steps(study, model, strength)
     moments = {feature: (_place(feature), feature.step or last) for feature in wanted}
@@ -368,7 +369,8 @@ def reduced(
         `variance` and `ratio` (k,) over training pictures, float64. A feature of at most
         `components` numbers is given back as :func:`features` made it.
     """
-    asked, fitted = parsed(names), _training(dataset(study, subject))
+    asked = parsed(names)
+    fitted = _training(dataset(study, subject))
     if fitted.sum() < 2 or components < 1:
         raise PhospheneError(
             f"reduce: found {fitted.sum()} training pictures of {subject} and {components} "

@@ -65,8 +65,10 @@ def principal_components(
     n_components : int
         At most; see :func:`n_possible`.
     """
-    n, d = int(fitted.sum()), rows.shape[1]
-    k, mean = n_possible(n, d, n_components), _mean(rows, fitted)
+    n = int(fitted.sum())
+    d = rows.shape[1]
+    k = n_possible(n, d, n_components)
+    mean = _mean(rows, fitted)
     values, total, scores = (_by_columns if d <= n else _by_rows)(rows, fitted, mean, k)
     ours = scores[fitted]
     scores *= np.where(ours[np.abs(ours).argmax(0), np.arange(k)] < 0, -1.0, 1.0)
@@ -129,5 +131,6 @@ def _largest(products: Doubles, k: int) -> tuple[Doubles, Doubles]:
     values, vectors = eigh(
         products, subset_by_index=(m - k, m - 1), overwrite_a=True, check_finite=False
     )
-    values, vectors = values[::-1], np.ascontiguousarray(vectors[:, ::-1])
+    values = values[::-1]
+    vectors = np.ascontiguousarray(vectors[:, ::-1])
     return np.where(values > _NULL * values[0], values, 0.0), vectors

@@ -87,7 +87,8 @@ class Picked(Sequence[NDArray[Any]]):
     """Some pictures of a sequence, in another order."""
 
     def __init__(self, pictures: Pictures, order: Sequence[int]) -> None:
-        self.pictures, self.order = pictures, list(order)
+        self.pictures = pictures
+        self.order = list(order)
 
     def __len__(self) -> int:
         return len(self.order)

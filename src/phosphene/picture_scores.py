@@ -389,7 +389,8 @@ def _tables(
     absent: dict[str, str],
     n_samples: int,
 ) -> PictureScores:
-    rows, images = [], []
+    rows = []
+    images = []
     for preset, metric in todo:
         for found in results[preset.name, metric]:
             key: dict[str, Any] = {

@@ -105,16 +105,20 @@ def _loaded(path: Path) -> torch.Tensor:
 def _check_values(path: Path, tensor: torch.Tensor) -> None:
     if not tensor.is_floating_point():
         return
-    undefined, beyond = [], []
-    low, high = np.inf, -np.inf
+    undefined = []
+    beyond = []
+    low = np.inf
+    high = -np.inf
     for k, picture in enumerate(tensor):
         ends = picture.aminmax()
-        least, most = float(ends.min), float(ends.max)
+        least = float(ends.min)
+        most = float(ends.max)
         if not (np.isfinite(least) and np.isfinite(most)):
             undefined.append(str(k))
         elif least < -TOLERANCE or most > 1 + TOLERANCE:
             beyond.append(str(k))
-            low, high = min(low, least), max(high, most)
+            low = min(low, least)
+            high = max(high, most)
     if undefined:
         raise PhospheneError(
             f"{path}: {len(undefined)} of {len(tensor)} pictures hold NaN or infinite values "

@@ -34,12 +34,13 @@ from phosphene.stages import (
 from phosphene.store import peak_memory_mb
 from phosphene.study import Compute, Study
 
-STREAM, CHUNK = (
-    0.65e9,
-    1.0e-5,
-)  # bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
+# bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
+STREAM = 0.65e9
+CHUNK = 1.0e-5
 PICTURE = 4e5  # bytes of a PNG of 512 x 512 pixels
-TIMED, STEPS = 4, 4  # pictures (on a GPU) and steps that are timed
+# pictures (on a GPU) and steps that are timed
+TIMED = 4
+STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,16 @@ def measure_rates(study: Study, compute: Compute) -> Rates:
     import torch
 
     model = load_model(study.model.name, compute.device)
-    gb, timed = _peak_gb(), model.batch(TIMED)  # on a CPU as many as always go together
-    side, rng = study.model.latent_size or model.size, np.random.default_rng(0)
+    # on a CPU as many as always go together
+    gb = _peak_gb()
+    timed = model.batch(TIMED)
+    side = study.model.latent_size or model.size
+    rng = np.random.default_rng(0)
     pictures = rng.integers(0, 255, (timed, side, side, 3), np.uint8)
     c = model.text_to_context([["a picture"]] * timed)
     square = torch.randn(1024, 1024)
-    seeds, guidance = list(range(timed)), study.reconstruct.guidance
+    seeds = list(range(timed))
+    guidance = study.reconstruct.guidance
     latent = _seconds(lambda: model.image_to_latent(pictures, study.model.latent_size)) / timed
     encoding_gb = _peak_gb()
     step = _seconds(lambda: model.denoise(None, c, steps=STEPS, guidance=guidance, seeds=seeds)) / (
@@ -124,7 +129,8 @@ def costs(study: Study, compute: Compute) -> list[Cost]:
     compute : Compute
         Its device is the one that is timed.
     """
-    rates, model = measure_rates(study, compute), load_model(study.model.name, compute.device)
+    rates = measure_rates(study, compute)
+    model = load_model(study.model.name, compute.device)
     return [
         cost for subject in study.data.subjects for cost in _subject(study, subject, model, rates)
     ]
@@ -133,14 +139,17 @@ def costs(study: Study, compute: Compute) -> list[Cost]:
 def _subject(
     study: Study, subject: str, model: ldm.LatentDiffusion, rates: Rates
 ) -> Iterator[Cost]:
-    data, features = dataset(study, subject), evaluation.features_of(study)
+    data = dataset(study, subject)
+    features = evaluation.features_of(study)
     own = [getattr(study.decode, feature).rois for feature in features]
     compared = [(roi,) for roi in evaluation.compared_rois(study, data)]
     widths = {
         "z": int(np.prod(model.latent_shape(study.model.latent_size))),
         "c": int(np.prod(model.context_shape)),
     }
-    n_images, n_items, n_trials = len(image_ids(data)), len(items(study, data)), len(data.trials)
+    n_images = len(image_ids(data))
+    n_items = len(items(study, data))
+    n_trials = len(data.trials)
     voxels = {rois: len(all_voxels(data, rois)) for rois in dict.fromkeys([*own, *compared])}
     if isinstance(data, Scans):
         yield _betas(subject, data, list(voxels.values()), rates)
@@ -150,10 +159,12 @@ def _subject(
         )  # about five captions each
         size = 4 * n_images * widths[feature] / 1e9
         yield Cost(subject, f"extract {feature}", 1, 0.0, size, rates.encoding_gb, seconds / 3600)
-    folds, n_train = study.decode.cv, int((data.trials["split"] == "train").sum())
+    folds = study.decode.cv
+    n_train = int((data.trials["split"] == "train").sum())
     n_distinct = data.trials.loc[data.trials["split"] == "train", "image"].nunique()
     if study.decode.leave_out == "run":  # one model for every run
-        n_distinct, models = n_train, data.trials["run"].nunique()
+        n_distinct = n_train
+        models = data.trials["run"].nunique()
     else:
         models = 1
         for name, chosen in (("own regions", dict.fromkeys(own)), ("regions compared", compared)):
@@ -184,7 +195,10 @@ def _betas(subject: str, data: Scans, n_voxels: list[int], rates: Rates) -> Cost
     """Files are read once for each set of regions: NSD's HDF5 voxel by voxel, anything else
     whole.
     """
-    item, read, seconds, total = np.dtype(data.dtype).itemsize, 0.0, 0.0, len(data.trials)
+    item = np.dtype(data.dtype).itemsize
+    read = 0.0
+    seconds = 0.0
+    total = len(data.trials)
     for path in data.paths:
         if path.suffix == ".hdf5" and Betas.open(path).by_voxel:
             read += sum(n_voxels) * item * total / len(data.paths)
@@ -193,7 +207,8 @@ def _betas(subject: str, data: Scans, n_voxels: list[int], rates: Rates) -> Cost
             read += len(n_voxels) * path.stat().st_size
             seconds += len(n_voxels) * _unpacked(path) / STREAM
     session = max(data.trials["session"].value_counts()) if total else 0
-    written, memory = sum(n_voxels) * total * item / 1e9, max(n_voxels) * session * item / 1e9
+    written = sum(n_voxels) * total * item / 1e9
+    memory = max(n_voxels) * session * item / 1e9
     return Cost(
         subject, "betas", len(n_voxels), read / 1e9, written, rates.gb + memory, seconds / 3600
     )
@@ -237,7 +252,8 @@ def _target_flops(n: int, n_distinct: int, p: int, t: int, folds: int) -> float:
 def _pictures(
     study: Study, subject: str, n_items: int, model: ldm.LatentDiffusion, rates: Rates
 ) -> Iterator[Cost]:
-    settings, size = study.reconstruct, PICTURE * (model.size / 512) ** 2
+    settings = study.reconstruct
+    size = PICTURE * (model.size / 512) ** 2
     for mode, source in evaluation.conditions(study):
         samples = 1 if mode == "z" else settings.samples
         steps = (
@@ -274,7 +290,8 @@ def encoding_costs(study: Study, models: Sequence[encoding.Model], compute: Comp
     compute : Compute
         Its device is the one that is timed.
     """
-    rates, model = measure_rates(study, compute), load_model(study.model.name, compute.device)
+    rates = measure_rates(study, compute)
+    model = load_model(study.model.name, compute.device)
     return [
         cost
         for subject in study.data.subjects
@@ -289,9 +306,12 @@ def _encoding(
     model: ldm.LatentDiffusion,
     rates: Rates,
 ) -> Iterator[Cost]:
-    data, settings = dataset(study, subject), study.encode
+    data = dataset(study, subject)
+    settings = study.encode
     assert isinstance(data, Scans)
-    trials, n_images, v = data.trials, len(image_ids(data)), len(all_voxels(data, settings.rois))
+    trials = data.trials
+    n_images = len(image_ids(data))
+    v = len(all_voxels(data, settings.rois))
     n_train, n_test = (
         trials.loc[trials["split"] == split, "image"].nunique() for split in ("train", "test")
     )
@@ -313,10 +333,8 @@ def _encoding(
         for mix in encoding.mixes(len(one.spaces), settings.mixes)
     ]
     yield _decompose(subject, "features", [(p, n_train) for p in every], settings.cv, rates)
-    flops, widest = (
-        sum(_target_flops(n_train, n_train, p, v, settings.cv) for p in every),
-        max(every),
-    )
+    flops = sum(_target_flops(n_train, n_train, p, v, settings.cv) for p in every)
+    widest = max(every)
     block = 4 * min(VOXELS_PER_CHUNK, v)
     memory = rates.gb + (block * (len(trials) + 3 * widest) + 12 * n_train * widest) / 1e9
     kept_predictions = sum(1 if len(one.spaces) == 1 else 1 + len(one.spaces) for one in models)

@@ -95,7 +95,8 @@ def blocks(scores: pd.DataFrame) -> list[Block]:
         others = [name for name in RULES if name != rule and name in set(rows["selection"])]
         known = theirs[theirs["preset"] == preset]
         lines = [_line(row, rows, others, known) for _, row in own.iterrows()]
-        n, samples = int(rows["n"].iloc[0]), int(rows["samples"].iloc[0])
+        n = int(rows["n"].iloc[0])
+        samples = int(rows["samples"].iloc[0])
         found.append(
             Block(str(preset), PRESETS[str(preset)].source, rule, n, samples, others, lines)
         )
@@ -103,7 +104,8 @@ def blocks(scores: pd.DataFrame) -> list[Block]:
 
 
 def _line(row: pd.Series, rows: pd.DataFrame, others: Sequence[str], known: pd.DataFrame) -> Line:
-    kind, direction = str(row["kind"]), "" if pd.isna(row["direction"]) else str(row["direction"])
+    kind = str(row["kind"])
+    direction = "" if pd.isna(row["direction"]) else str(row["direction"])
     same = rows[(rows["metric"] == row["metric"]) & (rows["direction"].fillna("") == direction)]
     by_rule = same.set_index("selection")["value"]
     low, high = (published.printed(row[end], kind) for end in ("ci_low", "ci_high"))
@@ -169,9 +171,11 @@ def ranking(found: PictureScores) -> tuple[str, str, pd.Series]:
         What it is sorted by, its kind, and the values by item; the first measure of all where
         nothing identifies.
     """
-    table, two_way = own_selection(found.per_image), found.scores[found.scores["kind"] == "two-way"]
+    table = own_selection(found.per_image)
+    two_way = found.scores[found.scores["kind"] == "two-way"]
     rows = found.scores if two_way.empty else two_way
-    preset, metric = str(rows["preset"].iloc[0]), str(rows["metric"].iloc[0])
+    preset = str(rows["preset"].iloc[0])
+    metric = str(rows["metric"].iloc[0])
     names = [metric] if two_way.empty else rows.loc[rows["preset"] == preset, "metric"].unique()
     some = table[(table["preset"] == preset) & table["metric"].isin(names)]
     mean = some.groupby("item")["value"].mean()
@@ -189,7 +193,8 @@ def page(found: PictureScores, made: PictureSet, shown: PictureSet) -> str:
 
     label, kind, order = ranking(found)
     count = min(SHOWN, len(order) // 2)
-    best, worst = order.index[:count], order.index[::-1][:count]
+    best = order.index[:count]
+    worst = order.index[::-1][:count]
     beside = published.beside(found.scores)
     comparisons = {
         name: {"table": published.wide(beside, name), "remarks": published.remarks(beside, name)}

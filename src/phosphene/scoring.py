@@ -177,7 +177,8 @@ def _inverse_repeats(repeats: ArrayLike) -> float:
 
 
 def _pair(a: ArrayLike, b: ArrayLike, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    x, y = as_floats(a), as_floats(b)
+    x = as_floats(a)
+    y = as_floats(b)
     if x.shape != y.shape or x.ndim == 0:
         raise PhospheneError(
             f"{name}: both arrays must have one shape of at least 1-d, found {x.shape} and "

@@ -27,7 +27,8 @@ def _place(study: Study, subject: str) -> tuple[str, str, str, tuple[tuple[str, 
     """Where a subject's data lie, simulated first when the study is a demo and its folder is not
     there yet.
     """
-    data, root = study.data, study.data_root
+    data = study.data
+    root = study.data_root
     if data.simulate.enabled:
         _simulate(study)
     return data.kind, str(root), subject, tuple(options(study).items())
@@ -43,7 +44,8 @@ def _simulate(study: Study) -> None:
     """Write the simulated data, or check that those on disk are the ones that the study asks
     for.
     """
-    root, simulated = study.data_root, study.data.simulate
+    root = study.data_root
+    simulated = study.data.simulate
     asked = {f.name: getattr(simulated, f.name) for f in fields(simulated) if f.name != "enabled"}
     marker = root / "SIMULATED.json"
     if not root.exists():

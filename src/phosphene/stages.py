@@ -41,14 +41,21 @@ if TYPE_CHECKING:
     from phosphene.store import Part
 
 VERSION = {"betas": 1, "extract": 1, "decompose": 1, "decode": 3, "reconstruct": 1}
-IMAGES_PER_PART, TARGETS_PER_PART, ITEMS_PER_PART, VOXELS_PER_CHUNK = 250, 4096, 8, 4096
+IMAGES_PER_PART = 250
+TARGETS_PER_PART = 4096
+ITEMS_PER_PART = 8
+VOXELS_PER_CHUNK = 4096
 EXTRACTED_AT_ONCE = 48  # pictures that are read together; the model cuts them into its own blocks
 LEFT_OUT = (
     "left_out"  # fact of results that hold nothing, since their region has no data: the reason
 )
 # Where the features of a reconstruction come from. MEAN: of the training trials; CATEGORY: c of the
 # names of things.
-BRAIN, SHUFFLED, TRUE, MEAN, CATEGORY = "brain", "shuffled", "true", "mean", "category"
+BRAIN = "brain"
+SHUFFLED = "shuffled"
+TRUE = "true"
+MEAN = "mean"
+CATEGORY = "category"
 MODE_FEATURES = {"z": ("z",), "c": ("c",), "zc": ("z", "c")}
 
 
@@ -161,10 +168,8 @@ def assembled(
     """
     artefact = Store(study.root).artefact(betas_recipe(study, data.subject, rois))
     arrays = [artefact.array(session_array(number)) for number in data.sessions]
-    train, n_voxels = (
-        data.trials["split"] == "train",
-        len(range(*columns.indices(arrays[0].shape[1]))),
-    )
+    train = data.trials["split"] == "train"
+    n_voxels = len(range(*columns.indices(arrays[0].shape[1])))
     blocks = (np.asarray(array[:, columns]) for array in arrays)
     return assemble(blocks, (len(train), n_voxels), train.to_numpy(), study.data.zscore, data.scale)
 
@@ -221,7 +226,8 @@ def extract(study: Study, subject: str, feature: str, compute: Compute) -> Artef
 def _extract_part(
     artefact: Artefact, index: int, *, study: Study, subject: str, feature: str, compute: Compute
 ) -> None:
-    data, model = dataset(study, subject), load_model(study.model.name, compute.device)
+    data = dataset(study, subject)
+    model = load_model(study.model.name, compute.device)
     ids = image_ids(data)
     rows = part_slice(index, IMAGES_PER_PART, len(ids))
     values = []
@@ -368,11 +374,13 @@ def _decode_part(
     source: str,
     rois: tuple[str, ...],
 ) -> None:
-    data, wanted = dataset(study, subject), items(study, dataset(study, subject))
+    data = dataset(study, subject)
+    wanted = items(study, dataset(study, subject))
     features = Store(study.root).artefact(extract_recipe(study, subject, feature)).array("features")
     columns = part_slice(index, TARGETS_PER_PART, features.shape[1])
     Y = np.asarray(features[:, columns], np.float32)
-    chosen, parts = rois or getattr(study.decode, feature).rois, None
+    chosen = rois or getattr(study.decode, feature).rois
+    parts = None
     truth = Y[np.searchsorted(image_ids(data), wanted["image"].to_numpy())]
     with artefact.part(index) as part:
         if study.decode.leave_out != "run":
@@ -455,10 +463,8 @@ def _features(study: Study, subject: str, feature: str, source: str, rows: slice
         return np.asarray(decoded.array("prediction")[rows], np.float32)
     if source == MEAN:
         return _mean_features(study, str(study.root), subject, feature)[rows]
-    data, true = (
-        dataset(study, subject),
-        Store(study.root).artefact(extract_recipe(study, subject, feature)),
-    )
+    data = dataset(study, subject)
+    true = Store(study.root).artefact(extract_recipe(study, subject, feature))
     wanted = np.searchsorted(image_ids(data), items(study, data)["image"].to_numpy()[rows])
     return np.asarray(true.array("features").oindex[wanted], np.float32)
 
@@ -491,7 +497,8 @@ def _reconstruct_part(
     source: str,
     compute: Compute,
 ) -> None:
-    model, sampler = load_model(study.model.name, compute.device), study.reconstruct.sampler
+    model = load_model(study.model.name, compute.device)
+    sampler = study.reconstruct.sampler
     wanted = items(study, dataset(study, subject))
     rows = part_slice(index, ITEMS_PER_PART, len(wanted))
     images = wanted["image"].to_numpy()[rows]
@@ -596,7 +603,8 @@ def _write_picture(
     part: Part, name: str, picture: NDArray[np.uint8], recipe: Recipe, image: int
 ) -> None:
     """Write a PNG that carries what it was made from."""
-    about, stream = PngInfo(), io.BytesIO()
+    about = PngInfo()
+    stream = io.BytesIO()
     about.add_text(
         "phosphene",
         json.dumps({"recipe": json.loads(recipe.canonical), "hash": recipe.hash, "image": image}),

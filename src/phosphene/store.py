@@ -233,7 +233,8 @@ class Artefact:
 
         files: dict[str, Any] = {}
         zarr.create_array(MemoryStore(files), shape=shape, dtype=dtype, chunks=chunks, fill_value=0)
-        declared, target = files["zarr.json"].to_bytes(), self.path / name / "zarr.json"
+        declared = files["zarr.json"].to_bytes()
+        target = self.path / name / "zarr.json"
         found = target.read_bytes() if target.exists() else None
         if found == declared:
             return
@@ -269,7 +270,8 @@ class Artefact:
 
         The work belongs into the block, because its seconds are remembered.
         """
-        started, part = time.monotonic(), Part(self)
+        started = time.monotonic()
+        part = Part(self)
         yield part
         seconds = round(time.monotonic() - started, 3)
         files = {"files": part.files, "arrays": sorted(part.arrays)}

@@ -445,7 +445,8 @@ def parse_set(text: str) -> tuple[str, Any]:
     TOML.
     """
     key, equals, value = text.partition("=")
-    key, value = key.strip(), value.strip()
+    key = key.strip()
+    value = value.strip()
     if not (key and equals):
         raise PhospheneError(f"--set {text}: expected key=value, as in --set decode.cv=5")
     try:

@@ -76,7 +76,8 @@ def panel_names(analysis: str, models: Sequence[Model]) -> dict[Model, str]:
         found = {}
         for model, value in at.items():
             if value is not None:
-                word, number = words[places_.index(float(value))], f"{unit}{value:g}"
+                word = words[places_.index(float(value))]
+                number = f"{unit}{value:g}"
                 own = model.spaces[-1].kind == OWN_NOISE
                 noise = " noise" if ranked == "noise" and not own else ""
                 name = f"{word}{noise} ({number})" if word else number
@@ -180,7 +181,8 @@ def turned(
     """Maps of one analysis on a cortex that can be turned; none where the way to the surface is not
     known.
     """
-    folder, look = brain_maps.transforms_of(data), panels.PLAIN
+    folder = brain_maps.transforms_of(data)
+    look = panels.PLAIN
     if folder is None:
         return []
     on = surface.Cortex(flatmap.read_transforms(folder, places.resolution(data)))
@@ -291,7 +293,8 @@ def write(study: Study, subject: str, models: Named, folder: Path) -> list[Path]
     folder.mkdir(parents=True, exist_ok=True)
     for analysis in dict.fromkeys(analysis for analysis, _ in models):
         mine = [model for name, model in models if name == analysis]
-        names, tables = panel_names(analysis, mine), tables_of(study, subject, mine)
+        names = panel_names(analysis, mine)
+        tables = tables_of(study, subject, mine)
         drawn = figure(
             analysis, names, tables, data, brain_maps.Look(f"{subject}: {TITLES[analysis]}")
         )
@@ -315,7 +318,8 @@ def write(study: Study, subject: str, models: Named, folder: Path) -> list[Path]
 
 def _write_r(model: Model, table: pd.DataFrame, data: Any, folder: Path) -> list[Path]:
     stem = slug(model)
-    values, transforms = table["r"].to_numpy(), brain_maps.transforms_of(data)
+    values = table["r"].to_numpy()
+    transforms = brain_maps.transforms_of(data)
     written = [brain_maps.write_volume(values, table, data, folder / f"{stem}-r.nii.gz")]
     if transforms is not None:
         written += brain_maps.write_surface(values, table, data, transforms, folder / f"{stem}-r")

@@ -129,7 +129,8 @@ def leaks(case: Case) -> Found:
     if not case.split:
         return Found([judging.not_asked(check, NO_PHOTOGRAPHS)])
     ids = image_ids(case.data)
-    tested, taught = ids[np.unique(case.tested)], ids[case.taught]
+    tested = ids[np.unique(case.tested)]
+    taught = ids[case.taught]
     both = np.intersect1d(tested, taught)
     shown = [Seen(case.data, some.tolist()) for some in (tested, taught)]
     pairs = audit_checks.same_contents(*(_each(pictures) for pictures in shown))
@@ -152,7 +153,8 @@ def _each(pictures: Seen) -> Iterator[NDArray[np.uint8]]:
 
 def penalties(case: Case) -> Found:
     """Repeats across the folds that choose penalties, and penalties at the ends of their grid."""
-    study, lines = case.study, []
+    study = case.study
+    lines = []
     check = "repeats across folds"
     if study.decode.leave_out == "run":
         lines.append(
@@ -185,7 +187,8 @@ def statistics(case: Case) -> Found:
     """Predictions rescaled with test statistics, and responses standardised over sessions with test
     trials.
     """
-    trials, zscore = case.data.trials, case.study.data.zscore
+    trials = case.data.trials
+    zscore = case.study.data.zscore
     sessions = trials["session"].nunique() if "session" in trials else 0
     if not case.split:
         why = (
@@ -195,7 +198,8 @@ def statistics(case: Case) -> Found:
     lines = []
     shares = (trials["split"] == "test").groupby(trials["session"]).mean()
     for feature in case.features:
-        true, prediction = case.true(feature), case.prediction(feature)
+        true = case.true(feature)
+        prediction = case.prediction(feature)
         references = {
             "the training pictures": audit_checks.moments(true, case.taught),
             "the true test features": audit_checks.moments(true, np.unique(case.tested)),
@@ -222,9 +226,11 @@ def statistics(case: Case) -> Found:
 
 def variety(case: Case) -> Found:
     """Effective dimension of predictions against that of the true features of the same items."""
-    lines, rows = [], []
+    lines = []
+    rows = []
     for feature in case.features:
-        true, prediction = rows_of(case.true(feature), case.tested), case.prediction(feature)
+        true = rows_of(case.true(feature), case.tested)
+        prediction = case.prediction(feature)
         ours, most = (audit_checks.effective_dimension(some) for some in (prediction, true))
         _, sd = audit_checks.moments(true, np.arange(len(true)))
         spread = audit_checks.spread(prediction, sd)
@@ -242,8 +248,10 @@ def overlap(case: Case) -> Found:
     check = "overlap of test and training pictures"
     if not case.split:
         return Found([judging.not_asked(check, NO_PHOTOGRAPHS)])
-    lines, tables = [], []
-    ids, outside = image_ids(case.data), np.ones(len(image_ids(case.data)), bool)
+    lines = []
+    tables = []
+    ids = image_ids(case.data)
+    outside = np.ones(len(image_ids(case.data)), bool)
     outside[case.taught] = False
     some = np.sort(case.rng("overlap").permutation(case.taught)[:SAMPLED])
     for feature in case.features:
@@ -288,7 +296,8 @@ def held_out(case: Case) -> Found:
             else f"{len(case.taught)} training pictures make no clusters"
         )
         return Found([judging.not_asked(check, why)])
-    lines, rows = [], []
+    lines = []
+    rows = []
     some = np.sort(case.rng("clusters").permutation(case.taught)[:HELD_OUT])
     for feature in case.features:
         seed = int(case.rng("clusters", feature).integers(2**31))
@@ -326,7 +335,8 @@ def _mean_responses(case: Case, feature: str, rows: NDArray[np.intp]) -> Rows:
     """Mean over training trials of the study's voxels, for some training pictures."""
     X = responses(case.study, case.subject, getattr(case.study.decode, feature).rois)
     train, images = decoding.train_trials(case.data)
-    trials, ids = np.flatnonzero(train), image_ids(case.data)
+    trials = np.flatnonzero(train)
+    ids = image_ids(case.data)
     return np.stack([X[trials[images == image]].mean(axis=0) for image in ids[rows]])
 
 

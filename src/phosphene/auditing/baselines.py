@@ -156,7 +156,8 @@ def _words(case: Case, found: Scores, source: str, check: str) -> Line:
             else "no things are named in the test pictures"
         )
         return judging.not_asked(check, why)
-    words, brain = found["c", source], found[case.mode, BRAIN]
+    words = found["c", source]
+    brain = found[case.mode, BRAIN]
     if source == TRUE:
         return judging.caption(check, words, found["c", BRAIN], brain)
     return judging.without_brain(check, words, brain, "the names of the things in them")
@@ -174,7 +175,8 @@ def nearest_photographs(case: Case) -> NDArray[np.int64]:
     """Training picture whose true features are nearest to the decoded ones, by mean correlation
     over features: ids.
     """
-    ids, total = image_ids(case.data), np.zeros((len(case.wanted), len(image_ids(case.data))))
+    ids = image_ids(case.data)
+    total = np.zeros((len(case.wanted), len(image_ids(case.data))))
     for feature in MODE_FEATURES[case.mode]:
         total += np.nan_to_num(
             audit_checks.similarities(case.prediction(feature), case.true(feature)), nan=-1.0
@@ -190,10 +192,8 @@ def same_category(case: Case, preset: str, check: str) -> Line:
         return judging.not_asked(
             check, "no two test pictures have the same category, or categories are not known"
         )
-    made, shown = (
-        reconstructed(case.study, case.subject, case.mode),
-        Seen(case.data, case.wanted["image"].tolist()),
-    )
+    made = reconstructed(case.study, case.subject, case.mode)
+    shown = Seen(case.data, case.wanted["image"].tolist())
     options = {"weights": case.study.weights, "cache": case.study.root / "perceptual"}
     metrics = [
         m

@@ -23,7 +23,8 @@ NOT_ASKED: Verdict = "not asked"
 # Controls are judged in standard errors of their mean accuracy (from its interval). Two controls,
 # each measured once: beyond 2.5 errors happens by luck in one audit of eighty, beyond 4 in one of
 # fifteen thousand.
-CHANCE_LOOK, CHANCE_FAULT = 2.5, 4.0
+CHANCE_LOOK = 2.5
+CHANCE_FAULT = 4.0
 # And a control must be off by as much as anyone would care about; intervals of few pictures can be
 # far too narrow.
 CHANCE_LEAST = 0.03
@@ -35,10 +36,13 @@ SHUFFLE_SCATTER = 0.06
 # A score is above chance when half is outside its 95 % interval.
 # An honest ridge on noisy scans shrinks predictions to 0.2 to 0.7 of the true s.d.; one told wrong
 # pictures to 0.003.
-SPREAD_LOOK, SPREAD_FAULT = 0.15, 0.05
+SPREAD_LOOK = 0.15
+SPREAD_FAULT = 0.05
 # Share of the true features' effective dimension. Honest decoders keep 0.3 to 0.8 of it; below a
 # tenth, or on hardly more than one line, all pictures are variations of one.
-DIMENSION_LOOK, DIMENSION_FAULT, ONE_LINE = 0.3, 0.1, 1.5
+DIMENSION_LOOK = 0.3
+DIMENSION_FAULT = 0.1
+ONE_LINE = 1.5
 # As RidgeCV itself warns: with half of the features at an end of the grid, the grid ends too early.
 EDGE_LOOK = 0.5
 # Means over n test items lie about 0.7 standard errors from the training means (median of |t|).
@@ -51,7 +55,8 @@ MEAN_FAULT = 0.02
 SD_FAULT = 0.1
 # One training picture in a hundred is this close to another one. Five times as many test pictures
 # is more than luck.
-OVERLAP_PERCENTILE, OVERLAP_LOOK = 99.0, 0.05
+OVERLAP_PERCENTILE = 99.0
+OVERLAP_LOOK = 0.05
 # With whole clusters held out some loss is natural; a decoder that loses half of what it had above
 # chance mostly recognises kinds of pictures that it was taught.
 CLUSTER_LOOK = 0.5
@@ -225,10 +230,8 @@ def retrieved(check: str, score: Score, brain: Score, distinct: int, n: int) -> 
 
 def within_category(check: str, same: Score, everyone: Score, n: int) -> Line:
     """Judge identification among pictures of one category against that among all."""
-    found, expected = (
-        f"{same}, among all {percent(everyone.value)}; {n} pictures",
-        "above 50 %, below that among all",
-    )
+    found = f"{same}, among all {percent(everyone.value)}; {n} pictures"
+    expected = "above 50 %, below that among all"
     if same.above:
         said = (
             "Pictures are told apart from others of the same category: more than the category "

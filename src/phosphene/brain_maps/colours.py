@@ -21,7 +21,10 @@ ACCURACY = (
     "#241246",
 )  # pale to dark: more is darker
 # Of two kinds of unique variance: neither, the first, the second, both
-NEITHER, FIRST, SECOND, BOTH = "#f1ece2", "#0072b2", "#d55e00", "#2a1038"
+NEITHER = "#f1ece2"
+FIRST = "#0072b2"
+SECOND = "#d55e00"
+BOTH = "#2a1038"
 DIVERGING = ("#7a2e00", SECOND, NEITHER, FIRST, "#003e63")  # of a difference: less, the same, more
 # For kinds in order, cool to warm: chosen so that the two most alike are as far apart as can be, in
 # Oklab, for readers with usual sight, without red and without green receptors
@@ -37,10 +40,9 @@ MANY = (
     "#8c3b00",
     "#570f27",
 )
-PALE, PALEST = (
-    "#f1ece2",
-    0.25,
-)  # what a colour fades into, and how much of the colour is left at a margin of 0
+# what a colour fades into, and how much of the colour is left at a margin of 0
+PALE = "#f1ece2"
+PALEST = 0.25
 
 _CONES = np.array(
     [
@@ -93,7 +95,8 @@ def bivariate(first: Floats, second: Floats) -> Floats:
     """Colours (..., 3) of two shares (...) from 0 to 1: pale for neither, blue, vermilion, dark for
     both.
     """
-    u, v = np.clip(first, 0, 1)[..., None], np.clip(second, 0, 1)[..., None]
+    u = np.clip(first, 0, 1)[..., None]
+    v = np.clip(second, 0, 1)[..., None]
     neither, one, two, both = (to_oklab(rgb(colour)) for colour in (NEITHER, FIRST, SECOND, BOTH))
     return from_oklab(
         (1 - u) * (1 - v) * neither + u * (1 - v) * one + (1 - u) * v * two + u * v * both

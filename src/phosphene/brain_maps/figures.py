@@ -114,7 +114,8 @@ def _where(maps: Tables, data: Grid, look: Look) -> tuple[Ground, dict[str, NDAr
     """The ground to paint on and regions to outline."""
     if not maps:
         raise PhospheneError("maps: found none, expected one or more panels.")
-    known, shown = np.zeros(data.shape, bool), np.zeros(data.shape, bool)
+    known = np.zeros(data.shape, bool)
+    shown = np.zeros(data.shape, bool)
     for table in maps.values():
         places = table[["x", "y", "z"]].to_numpy()
         known[tuple(places.T)] = True

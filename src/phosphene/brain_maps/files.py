@@ -69,7 +69,8 @@ def write_surface(
     native = flatmap.to_native(
         flatmap.to_volume(np.asarray(values), voxels, data.shape), transforms
     )
-    stem, written = Path(path_stem).expanduser(), []
+    stem = Path(path_stem).expanduser()
+    written = []
     for hemisphere, found in flatmap.to_fsaverage(native, transforms).items():
         path = stem.with_name(f"{stem.name}.{hemisphere}.func.gii")
         image = _gifti(found.astype(np.float32), STRUCTURES[hemisphere], stem.name)

@@ -26,7 +26,8 @@ def _axes(
     """Axes of a size with the upper left corner so far right of and below the legend's own,
     inches.
     """
-    x, y = place.left + corner[0], place.top - corner[1] - size[1]
+    x = place.left + corner[0]
+    y = place.top - corner[1] - size[1]
     axes = figure.add_axes(
         (x / place.width, y / place.height, size[0] / place.width, size[1] / place.height)
     )
@@ -38,7 +39,8 @@ def _axes(
 def _text(
     figure: Figure, place: Legend, corner: tuple[float, float], text: str, **more: Any
 ) -> None:
-    x, y = (place.left + corner[0]) / place.width, (place.top - corner[1]) / place.height
+    x = (place.left + corner[0]) / place.width
+    y = (place.top - corner[1]) / place.height
     figure.text(x, y, text, **{"fontsize": 9.5, "color": INK, "va": "center", **more})
 
 
@@ -123,7 +125,9 @@ def kinds(
     """Show layers below each other: colours from no margin to a full one, and the share of voxels
     won in each panel.
     """
-    own, strength, down = colours.palette(len(names)), np.linspace(0, 1, 64), 0.45
+    own = colours.palette(len(names))
+    strength = np.linspace(0, 1, 64)
+    down = 0.45
     strip, first = (0.75, 0.75 + 0.95) if place.width < NARROW else (0.9, 0.9 + 1.4)
     step = min((place.width - 2 * place.left - first) / max(len(shares), 1), 1.4)
     _text(figure, place, (0, 0.2), "best layer")

@@ -19,19 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINE, NAME, GAP, EDGE = (
-    0.2,
-    0.5,
-    0.16,
-    0.2,
-)  # inches: a line of notes, height above a panel, between, around
+# inches: a line of notes, height above a panel, between, around
+LINE = 0.2
+NAME = 0.5
+GAP = 0.16
+EDGE = 0.2
 LETTERS = 14.2  # of notes, per inch
 AROUND = 14.0  # mm of cortex shown around what is drawn
 WHOLE = 0.75  # a box of more than this share of the cortex is not worth cutting out
-TALLEST, SLIM = (
-    (0.8, 1.2),
-    2.5,
-)  # of figures: height over width; the second where panels are as wide as this or wider
+# of figures: height over width; the second where panels are as wide as this or wider
+TALLEST = (0.8, 1.2)
+SLIM = 2.5
 NARROWEST = 7.0  # inches, of figures with few or slim panels
 NARROW = 6.0  # inches: below it everything stands below each other
 Box = tuple[float, float, float, float]
@@ -45,11 +43,13 @@ def box(ground: Ground, shown: Sequence[NDArray[np.bool_]]) -> Box:
     there = np.any(shown, axis=0)
     if not ground.flat or left != -right or not there.any():
         return ground.extent
-    rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
+    rows = np.flatnonzero(there.any(1))
+    columns = np.flatnonzero(there.any(0))
     across = left + (right - left) * (columns[[0, -1]] + 0.5) / there.shape[1]
     up = top - (top - bottom) * (rows[[-1, 0]] + 0.5) / there.shape[0]
     half = min(float(np.abs(across).max()) + AROUND, right)  # the same of both hemispheres
-    low, high = max(float(up[0]) - AROUND, bottom), min(float(up[1]) + AROUND, top)
+    low = max(float(up[0]) - AROUND, bottom)
+    high = min(float(up[1]) + AROUND, top)
     whole = 2 * half * (high - low) > WHOLE * (right - left) * (top - bottom)
     return ground.extent if whole else (-half, half, low, high)
 
@@ -111,7 +111,8 @@ def page(
     aspect = abs((right - left) / (top - bottom))
     tallest = TALLEST[aspect >= SLIM] * page_width
     n_columns, width = layout(n, aspect, tallest - 1.0 - legend, page_width)
-    height, n_rows = width / aspect, -(-n // n_columns)
+    height = width / aspect
+    n_rows = -(-n // n_columns)
     whole = max(2 * EDGE + n_columns * (width + GAP) - GAP, min(NARROWEST, page_width))
     above = _words(words, whole)
     total = above[0] + n_rows * (height + NAME + GAP) + 0.1 + legend
@@ -121,10 +122,8 @@ def page(
     panels = []
     for k in range(n):
         row, column = divmod(k, n_columns)
-        x, y = (
-            EDGE + column * (width + GAP),
-            total - above[0] - (row + 1) * (height + NAME) - row * GAP,
-        )
+        x = EDGE + column * (width + GAP)
+        y = total - above[0] - (row + 1) * (height + NAME) - row * GAP
         axes = figure.add_axes(
             (x / whole, y / total, width / whole, height / total), aspect="equal"
         )

@@ -23,10 +23,9 @@ from phosphene.brain_maps.places import Grid
 from phosphene.errors import PhospheneError
 from phosphene.flatmap.style import WIDTH
 
-HIGH, USUAL = (
-    99,
-    95,
-)  # percentile of what is shown that gets the last colour; where most values are small
+# percentile of what is shown that gets the last colour; where most values are small
+HIGH = 99
+USUAL = 95
 Floats = NDArray[np.float64]
 Tables = Mapping[str, pd.DataFrame]
 Measure = Literal["unique", "product"]
@@ -142,7 +141,8 @@ def of_unique(
     maps: Tables, on: Carrier, data: Grid, names: tuple[str, str], look: Look, measure: Measure
 ) -> Panels:
     """The variance that each of two spaces alone explains."""
-    panels, drawn = [], []
+    panels = []
+    drawn = []
     for name, table in maps.items():
         own = [str(column) for column in table.columns if str(column).startswith(f"{measure} ")]
         if len(own) != 2:
@@ -150,7 +150,8 @@ def of_unique(
                 f"maps: panel {name!r} has {len(own)} columns '{measure} SPACE', expected two; "
                 "give a joint model."
             )
-        there, pair = significant(table, look), table[own].to_numpy(float)
+        there = significant(table, look)
+        pair = table[own].to_numpy(float)
         share = 100 * int((pair[there, 0] > pair[there, 1]).sum()) / max(there.sum(), 1)
         pictures = [on.values(volume(table[column], table, data, there)) for column in own]
         panels.append(
@@ -172,7 +173,8 @@ def of_best(found: Tables, layers: Sequence[str], on: Carrier, data: Grid, look:
     top = look.top or last(
         [table["margin"][there[name]] for name, table in found.items()], 0.1, USUAL
     )
-    panels, shares = [], {}
+    panels = []
+    shares = {}
     for name, table in found.items():
         labels = on.labels(volume(table["best"] + 1, table, data, there[name]))
         margin = on.values(volume(table["margin"], table, data, there[name]))

@@ -25,7 +25,9 @@ from phosphene.flatmap.raster import GREYS
 
 GAP = 6.0  # of hemispheres, mm
 UNIT = 0.01  # mm, of coordinates in the page
-STEP, NONE = 1e-3, -32768  # of values in the page; what stands for no value
+# of values in the page; what stands for no value
+STEP = 1e-3
+NONE = -32768
 LIFT = 1.004  # how far outlines lie above the cortex
 
 
@@ -211,7 +213,8 @@ def _mesh(hemisphere: str) -> tuple[Floats, NDArray[np.int64]]:
     mesh = load_surf_mesh(
         fetch_surf_fsaverage("fsaverage5")[f"infl_{flatmap.HEMISPHERES[hemisphere]}"]
     )
-    points, faces = np.array(mesh.coordinates, float), np.asarray(mesh.faces, np.int64)
+    points = np.array(mesh.coordinates, float)
+    faces = np.asarray(mesh.faces, np.int64)
     points[:, 1:] -= (points[:, 1:].max(0) + points[:, 1:].min(0)) / 2
     inner = points[:, 0].max() if hemisphere == "lh" else points[:, 0].min()
     points[:, 0] += (-GAP if hemisphere == "lh" else GAP) / 2 - inner
@@ -228,7 +231,8 @@ def _grey(hemisphere: str) -> Floats:
 def _border(regions: Mapping[str, NDArray[np.bool_]], side: int, meshes: Sequence[Any]) -> Floats:
     """Pairs of points (2 n, 3): lines across the triangles that a region's border cuts."""
     points, faces = meshes[side]
-    centre, lines = points.mean(0), [np.zeros((0, 2, 3))]
+    centre = points.mean(0)
+    lines = [np.zeros((0, 2, 3))]
     for region in regions.values():
         inside = region[side * len(points) :][: len(points)][faces]
         alone = inside.sum(1)

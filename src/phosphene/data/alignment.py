@@ -22,8 +22,14 @@ from phosphene.errors import PhospheneError
 from phosphene.ridge import RidgeCV
 from phosphene.scoring import correlation
 
-TRIALS, VOXELS, PERMUTATIONS, SHIFTS = 2250, 2000, 199, (-2, -1, 1, 2)
-SIDE, CELL, ORIENTATIONS, COLOUR = 64, 8, 6, 4
+TRIALS = 2250
+VOXELS = 2000
+PERMUTATIONS = 199
+SHIFTS = (-2, -1, 1, 2)
+SIDE = 64
+CELL = 8
+ORIENTATIONS = 6
+COLOUR = 4
 ALPHAS = np.logspace(1, 6, 6)
 
 
@@ -105,7 +111,8 @@ def alignment(data: Dataset, seed: int = 0) -> Alignment:
     r = correlation(betas, predicted, axis=0)
     chance = _random_pairings(betas, predicted, trials["image"].to_numpy(), random)
     p = float((1 + np.sum(chance >= np.median(r))) / (1 + len(chance)))
-    elsewhere, p_elsewhere = None, 0.0
+    elsewhere = None
+    p_elsewhere = 0.0
     if "brain" in data.rois and region != "brain":
         brain, inside = (all_voxels(data, roi)[["x", "y", "z"]] for roi in ("brain", region))
         outside = np.flatnonzero(
@@ -161,7 +168,8 @@ def _held_out(
     features: NDArray[np.float32], betas: NDArray[np.float32], trials: pd.DataFrame
 ) -> NDArray[np.float32]:
     """Predict every trial from the trials of other pictures."""
-    images, predicted = trials["image"].to_numpy(), np.empty_like(betas)
+    images = trials["image"].to_numpy()
+    predicted = np.empty_like(betas)
     for train, test in GroupKFold(3).split(features, groups=images):
         model = RidgeCV(ALPHAS, cv=3).fit(features[train], betas[train], groups=images[train])
         predicted[test] = model.predict(features[test])
@@ -193,7 +201,8 @@ def _some_voxels(
     chosen = np.sort(random.permutation(columns)[:VOXELS])
     if not isinstance(data, Scans):
         return data.betas(region)[:, chosen]
-    index, train = data.select(region)[chosen], np.ones(len(data.trials), bool)
+    index = data.select(region)[chosen]
+    train = np.ones(len(data.trials), bool)
     sessions = (data.read(session, index) for session in data.sessions)
     found, covered = assemble(sessions, (len(train), len(chosen)), train, "session", data.scale)
     warn_uncovered(covered, data.subject, region)

@@ -58,7 +58,8 @@ class Arrays:
     photographs = True
 
     def __init__(self, root: str | Path, subject: str = "subj01") -> None:
-        self.root, self.subject = Path(root).expanduser(), subject
+        self.root = Path(root).expanduser()
+        self.subject = subject
         self._folder = files.subject_folder(self.root, subject)
         self._file = files.only_one(self._folder, files.BETAS)
         self._mask = files.read_mask(self._folder) if ".nii" in self._file.suffixes else None

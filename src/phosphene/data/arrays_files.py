@@ -90,13 +90,15 @@ class Volumes:
                 f"grid {mask.shape}"
             )
         check_grid(path, image, load_volume(mask_file(path.parent)))
-        self._data, self._volumes = image.dataobj, volumes(path, image.shape)
+        self._data = image.dataobj
+        self._volumes = volumes(path, image.shape)
         index = np.argwhere(mask)
         self._flat = np.asarray(
             np.ravel_multi_index(tuple(index.T), mask.shape, order="F")
         )  # NIfTI: X fastest
         self._next = 0
-        self.dtype, self.shape = image.dataobj.dtype, (image.shape[3], len(index))
+        self.dtype = image.dataobj.dtype
+        self.shape = (image.shape[3], len(index))
 
     def __getitem__(self, key: tuple[slice, slice]) -> NDArray[Any]:
         rows = range(*key[0].indices(self.shape[0]))
@@ -152,7 +154,8 @@ def _open_zarr(path: Path) -> Any:
 def count_voxels(path: Path, mask: NDArray[np.bool_] | None, n_trials: int) -> int:
     """Return the number of voxels, after the type and shape of the betas have been checked."""
     with open_betas(path, mask) as betas:
-        shape, dtype = tuple(betas.shape), np.dtype(betas.dtype)
+        shape = tuple(betas.shape)
+        dtype = np.dtype(betas.dtype)
     if dtype.kind not in "iuf":
         raise PhospheneError(
             f"{path}: holds values of type {dtype}; expected numbers such as float32 or int16"
@@ -174,7 +177,8 @@ def blocks(betas: Any) -> Iterator[tuple[slice, int, int]]:
     """Cut betas into blocks of whole chunks, so that none is read twice: rows, first column, end of
     columns.
     """
-    (n_rows, n_columns), size = betas.shape, np.dtype(betas.dtype).itemsize
+    (n_rows, n_columns) = betas.shape
+    size = np.dtype(betas.dtype).itemsize
     by_column = isinstance(betas, np.ndarray) and betas.flags.f_contiguous
     plain = (n_rows, 1) if by_column else (1, n_columns)
     rows, columns = getattr(betas, "shards", None) or getattr(betas, "chunks", None) or plain

@@ -64,7 +64,10 @@ ATLASES: dict[str, tuple[str, ...]] = {
 }
 # The calcarine sulcus of the simulated brain: height of its fundus and widths of V1, V2, V3 above
 # and below it, in mm.
-CALCARINE_Z, V1_EDGE, V2_EDGE, V3_EDGE = 1.0, 7.0, 13.0, 20.0
+CALCARINE_Z = 1.0
+V1_EDGE = 7.0
+V2_EDGE = 13.0
+V3_EDGE = 20.0
 
 
 def read_label_table(path: Path) -> dict[int, str]:
@@ -110,10 +113,13 @@ def draw_regions(points: NDArray[np.floating]) -> dict[str, NDArray[np.int16]]:
     dict of ndarray of int16, shape (n_points,)
         Labels of ``streams``, ``nsdgeneral`` and ``prf-visualrois``; 0 is cortex without a label.
     """
-    side, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
+    side = np.abs(points[:, 0])
+    y = points[:, 1]
+    z = points[:, 2]
     height = np.abs(z - CALCARINE_Z)
     early = (y < -68) & (side < 32) & (height < V3_EDGE)
-    low, high = z < -1, z > 25
+    low = z < -1
+    high = z > 25
     boxes = {
         "early": early,
         "midventral": low & (y < -66) & (side < 46),

@@ -128,7 +128,9 @@ def see(pictures: NDArray[np.uint8]) -> Iterator[Floats]:
             [Image.fromarray(p).resize((EYE, EYE), Image.Resampling.BOX) for p in pictures]
         )
     red, green, blue = np.moveaxis(pictures.astype(np.float32) / 255, -1, 0)
-    light, red_green, yellow_blue = (red + green + blue) / 3, red - green, (red + green) / 2 - blue
+    light = (red + green + blue) / 3
+    red_green = red - green
+    yellow_blue = (red + green) / 2 - blue
     yield from map(_halve, (light, red_green, yellow_blue, np.hypot(red_green, yellow_blue)))
     blur = (0, 2, 2)
     variance = gaussian_filter(light**2, blur) - gaussian_filter(light, blur) ** 2
@@ -231,10 +233,8 @@ def _parts(
     """
     steps = (np.arange(EYE // 2, dtype=np.float32) + 0.5) / (EYE // 2)
     x, y, size = fields.T[:, :, None]
-    across, down = (
-        np.exp(-((steps - x) ** 2) / (2 * size**2)),
-        np.exp(-((steps - y) ** 2) / (2 * size**2)),
-    )
+    across = np.exp(-((steps - x) ** 2) / (2 * size**2))
+    down = np.exp(-((steps - y) ** 2) / (2 * size**2))
     window = (down[:, :, None] * across[:, None, :]).reshape(len(fields), -1)
     window[window < 1e-6] = 0  # products of tiny (denormal) numbers are fifty times slower
     window /= window.sum(1, keepdims=True)
@@ -299,9 +299,11 @@ def _draw_fields(
     """Receptive fields: retinotopic and small in early cortex, larger beyond."""
     eccentricity, angle = atlas.retinotopy(place)
     radius = 0.70 * eccentricity**0.8  # fractions of the picture's side: the corners are seen too
-    x, y = 0.5 + radius * np.cos(angle), 0.5 - radius * np.sin(angle)
+    x = 0.5 + radius * np.cos(angle)
+    y = 0.5 - radius * np.sin(angle)
     x, y = x + draw.normal(0, 0.06, len(x)), y + draw.normal(0, 0.06, len(x))
-    early, middle = streams == "early", np.char.startswith(streams, "mid")
+    early = streams == "early"
+    middle = np.char.startswith(streams, "mid")
     size = np.where(early, 0.035 + 0.06 * radius, np.where(middle, 0.12, 0.22))
     x, y = (np.where(early, near, draw.uniform(0.1, 0.9, len(x))) for near in (x, y))
     return np.stack([np.clip(x, 0.0, 1.0), np.clip(y, 0.0, 1.0), size], 1).astype(np.float32)
@@ -311,7 +313,8 @@ def _patches(place: NDArray[np.float64], n_features: int, draw: np.random.Genera
     """Weights that vary in patches of about a centimetre over cortex, as selectivity does, and from
     voxel to voxel.
     """
-    waves, phase = draw.normal(0, 1 / 12.0, (3, 64)), draw.uniform(0, 2 * np.pi, 64)
+    waves = draw.normal(0, 1 / 12.0, (3, 64))
+    phase = draw.uniform(0, 2 * np.pi, 64)
     smooth = np.cos(place @ waves + phase) @ draw.normal(0, np.sqrt(2 / 64), (64, n_features))
     mixed = np.sqrt(0.6) * smooth + np.sqrt(0.4) * draw.normal(0, 1, smooth.shape)
     return np.asarray(mixed.T, np.float32)
@@ -327,7 +330,8 @@ def _draw_weights(streams: NDArray[np.str_], draw: np.random.Generator) -> Float
     colours /= np.linalg.norm(colours, axis=1, keepdims=True)
     amounts = np.abs(draw.normal(0, 1, (n, 2)))  # saturation and contrast only excite
     amounts /= np.linalg.norm(amounts, axis=1, keepdims=True)
-    angle, octave = draw.uniform(0, np.pi, (n, 1, 1)), draw.uniform(-0.5, 2.5, (n, 1, 1))
+    angle = draw.uniform(0, np.pi, (n, 1, 1))
+    octave = draw.uniform(-0.5, 2.5, (n, 1, 1))
     preference = np.exp(3 * (np.cos(2 * (ORIENTATIONS - angle)) - 1)) * np.exp(
         -((np.arange(len(WAVELENGTHS))[:, None] - octave) ** 2)
     )
@@ -364,7 +368,8 @@ def measure(
     ndarray of float32, shape (n_trials, n_voxels)
         Percent signal change.
     """
-    table, n = brain.voxels, len(signal)
+    table = brain.voxels
+    n = len(signal)
     white = draw.standard_normal((n, *anatomy.shape), dtype=np.float32)
     shared = gaussian_filter(white, (0, 1, 1, 1), mode="wrap")
     shared /= shared.std()
@@ -381,7 +386,8 @@ def measure(
             (2 / 3 - ONGOING, own),
         )
     )
-    ncsnr, spread = table["ncsnr"].to_numpy(np.float32), table["spread"].to_numpy(np.float32)
+    ncsnr = table["ncsnr"].to_numpy(np.float32)
+    spread = table["spread"].to_numpy(np.float32)
     noise_sd = spread / np.sqrt(1 + ncsnr**2)
     gain = 1 + 0.03 * draw.standard_normal(len(table), dtype=np.float32)
     offset = table["level"].to_numpy(np.float32) + 0.1 * draw.standard_normal(

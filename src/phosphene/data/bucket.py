@@ -17,7 +17,8 @@ from urllib3.exceptions import HTTPError
 
 from phosphene.errors import PhospheneError
 
-BUCKET, REGION = "natural-scenes-dataset", "us-east-2"
+BUCKET = "natural-scenes-dataset"
+REGION = "us-east-2"
 MIB = 1 << 20
 PART_SIZES = tuple(
     n * MIB for n in (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1024)
@@ -160,7 +161,8 @@ def verified(path: Path, etag: str, part_size: int | None = None) -> bool | None
     if not match[2]:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest() == match[1]
-    size, n_parts = path.stat().st_size, int(match[2])
+    size = path.stat().st_size
+    n_parts = int(match[2])
     if part_size and math.ceil(size / part_size) == n_parts:
         return _md5_of_parts(path, part_size) == match[1]
     rounded = MIB * math.ceil(size / max(n_parts, 1) / MIB)
@@ -174,7 +176,8 @@ def _md5_of_parts(path: Path, part_size: int) -> str:
     with path.open("rb") as file:
         left = path.stat().st_size
         while left > 0:
-            digest, end = hashlib.md5(), min(part_size, left)
+            digest = hashlib.md5()
+            end = min(part_size, left)
             for start in range(0, end, MIB):
                 digest.update(file.read(min(MIB, end - start)))
             digests.append(digest.digest())

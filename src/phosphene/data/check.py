@@ -213,7 +213,9 @@ def _counts(data: NSD) -> Line:
 
 def _sessions(data: NSD) -> str:
     """Open every session's file and compare it with design and mask."""
-    size, formats, planned = 0, set(), files.read_design(data.layout.design)["stimpattern"].shape[0]
+    size = 0
+    formats = set()
+    planned = files.read_design(data.layout.design)["stimpattern"].shape[0]
     for session in data.sessions:
         betas = data.session_file(session)
         size += betas.path.stat().st_size

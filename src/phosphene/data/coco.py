@@ -78,7 +78,8 @@ def _palette() -> list[tuple[int, int, int]]:
     steps = np.linspace(0, 255, 9).round()
     grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
     grid = grid[rgb2lab(grid / 255)[:, 0] > 35]  # nothing as dark as the background
-    lab, chosen = rgb2lab(grid / 255), [BACKGROUND]
+    lab = rgb2lab(grid / 255)
+    chosen = [BACKGROUND]
     distance = np.linalg.norm(lab - rgb2lab(np.array(BACKGROUND) / 255), axis=1)
     while len(chosen) <= N_COLOURS:
         best = int(distance.round(6).argmax())
@@ -162,7 +163,8 @@ class Coco:
         """
         name = f"instances_{split}"
         picture = self._picture(name, coco_id)
-        height, width = picture["height"], picture["width"]
+        height = picture["height"]
+        width = picture["width"]
         top, bottom, left, right = _window(crop, height, width)
         if not (0 <= top < bottom <= height and 0 <= left < right <= width):
             raise PhospheneError(
@@ -336,7 +338,8 @@ def _parse_instances(path: Path) -> list[dict[str, Any]]:
                 "outlines": [],
             }
         for entry in _stream(path, "annotations"):
-            picture, category = found[entry["image_id"]], int(entry["category_id"])
+            picture = found[entry["image_id"]]
+            category = int(entry["category_id"])
             x, y, w, h = map(float, entry["bbox"])
             picture["things"].append((category, names[category], float(entry["area"]), x, y, w, h))
             picture["outlines"].append(json.dumps(entry["segmentation"], separators=(",", ":")))
@@ -392,7 +395,8 @@ def _mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
         if max(abs(value) for polygon in polygons for value in polygon) > 10 * max(height, width):
             raise ValueError("a polygon far outside of the picture")
         return np.asarray(rle.decode(rle.merge(rle.frPyObjects(polygons, height, width))), bool)
-    counts, code = segmentation["counts"], segmentation
+    counts = segmentation["counts"]
+    code = segmentation
     filled = segmentation["size"] == [height, width]
     if isinstance(counts, str):
         filled = filled and bool(

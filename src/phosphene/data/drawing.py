@@ -34,7 +34,9 @@ class Pen:
 
     def __init__(self, image: Image.Image, centre: Point, half: float, flip: bool = False) -> None:
         self.draw = ImageDraw.Draw(image)
-        self.centre, self.half, self.sign = centre, half, -1.0 if flip else 1.0
+        self.centre = centre
+        self.half = half
+        self.sign = -1.0 if flip else 1.0
 
     def at(self, x: float, y: float) -> Point:
         return self.centre[0] + self.sign * x * self.half, self.centre[1] + y * self.half
@@ -50,7 +52,8 @@ class Pen:
     def ellipse(
         self, x: float, y: float, rx: float, ry: float, fill: RGB, edge: RGB | None = None
     ) -> None:
-        (x0, y0), (x1, y1) = self.at(x - rx, y - ry), self.at(x + rx, y + ry)
+        (x0, y0) = self.at(x - rx, y - ry)
+        (x1, y1) = self.at(x + rx, y + ry)
         box = (min(x0, x1), y0, max(x0, x1), y1)
         self.draw.ellipse(box, fill=fill, outline=edge, width=self.width(0.055) if edge else 0)
 
@@ -78,7 +81,8 @@ class Pen:
 
 
 def _face(pen: Pen, c: RGB, a: float, b: float) -> None:
-    dark, wide = mix(c, INK, 0.55), 0.66 + 0.12 * a
+    dark = mix(c, INK, 0.55)
+    wide = 0.66 + 0.12 * a
     pen.ellipse(-wide, 0.08, 0.13, 0.2, mix(c, INK, 0.15), dark)
     pen.ellipse(wide, 0.08, 0.13, 0.2, mix(c, INK, 0.15), dark)
     pen.ellipse(0, 0.06, wide, 0.92, c, dark)
@@ -105,7 +109,8 @@ def _face(pen: Pen, c: RGB, a: float, b: float) -> None:
 
 
 def _house(pen: Pen, c: RGB, a: float, b: float) -> None:
-    eave, roof = -0.2 - 0.12 * a, (122, 52, 46)
+    eave = -0.2 - 0.12 * a
+    roof = (122, 52, 46)
     pen.polygon([(0.36, -0.9), (0.6, -0.9), (0.6, -0.3), (0.36, -0.3)], mix(roof, INK, 0.3))
     pen.polygon([(-0.76, eave), (0.76, eave), (0.76, 1), (-0.76, 1)], c, mix(c, INK, 0.5))
     pen.polygon([(-1, eave), (0, -1), (1, eave)], roof, mix(roof, INK, 0.5))
@@ -119,7 +124,9 @@ def _house(pen: Pen, c: RGB, a: float, b: float) -> None:
 
 
 def _cat(pen: Pen, c: RGB, a: float, b: float) -> None:
-    dark, inner, tip = mix(c, INK, 0.55), (240, 160, 170), 0.62 + 0.12 * a
+    dark = mix(c, INK, 0.55)
+    inner = (240, 160, 170)
+    tip = 0.62 + 0.12 * a
     for side in (-1, 1):
         pen.polygon([(side * 0.82, 0.1), (side * tip, -1), (side * 0.12, -0.42)], c, dark)
         pen.polygon([(side * 0.66, -0.2), (side * tip * 0.97, -0.72), (side * 0.34, -0.42)], inner)
@@ -135,7 +142,9 @@ def _cat(pen: Pen, c: RGB, a: float, b: float) -> None:
 
 
 def _bottle(pen: Pen, c: RGB, a: float, b: float) -> None:
-    dark, wide, neck = mix(c, INK, 0.55), 0.4 + 0.08 * a, 0.15
+    dark = mix(c, INK, 0.55)
+    wide = 0.4 + 0.08 * a
+    neck = 0.15
     pen.polygon(
         [
             (-neck, -0.8),
@@ -163,7 +172,8 @@ def _bottle(pen: Pen, c: RGB, a: float, b: float) -> None:
 
 
 def _scissors(pen: Pen, c: RGB, a: float, b: float) -> None:
-    steel, spread = (206, 212, 222), 0.34 + 0.2 * a
+    steel = (206, 212, 222)
+    spread = 0.34 + 0.2 * a
     for side in (-1, 1):
         pen.polygon(
             [
@@ -183,7 +193,8 @@ def _scissors(pen: Pen, c: RGB, a: float, b: float) -> None:
 
 
 def _shoe(pen: Pen, c: RGB, a: float, b: float) -> None:
-    dark, ankle = mix(c, INK, 0.55), -0.62 - 0.2 * a
+    dark = mix(c, INK, 0.55)
+    ankle = -0.62 - 0.2 * a
     pen.polygon(
         [
             (-0.95, 0.62),
@@ -201,13 +212,15 @@ def _shoe(pen: Pen, c: RGB, a: float, b: float) -> None:
     pen.polygon([(-0.98, 0.6), (1, 0.6), (1, 0.86), (-0.98, 0.86)], CREAM, INK)
     pen.polygon([(0.52, 0.1), (0.88, 0.26), (1, 0.6), (0.56, 0.6)], CREAM, dark)
     for i in range(3):
-        x, y = -0.16 + 0.2 * i, -0.2 + 0.12 * i
+        x = -0.16 + 0.2 * i
+        y = -0.2 + 0.12 * i
         pen.line([(x - 0.12, y + 0.12), (x + 0.08, y - 0.06)], CREAM, 0.08)
     pen.curve((-0.55, 0.3), (0.3, 0.16 + 0.08 * b), 200, 340, CREAM, 0.09)
 
 
 def _chair(pen: Pen, c: RGB, a: float, b: float) -> None:
-    dark, seat = mix(c, INK, 0.5), 0.1 + 0.1 * a
+    dark = mix(c, INK, 0.5)
+    seat = 0.1 + 0.1 * a
     for x in (-0.58, 0.62):
         pen.polygon([(x - 0.09, seat), (x + 0.09, seat), (x + 0.09, 1), (x - 0.09, 1)], dark)
     pen.polygon([(-0.7, -1), (-0.46, -1), (-0.42, seat), (-0.7, seat)], c, dark)
@@ -225,7 +238,8 @@ def _scrambled(pen: Pen, c: RGB, a: float, b: float) -> None:
     tones = np.random.default_rng(round(1e6 * (a + 3 * b))).permutation(25)
     step = 2 / 5
     for i, tone in enumerate(tones):
-        x, y = -1 + step * (i % 5), -1 + step * (i // 5)
+        x = -1 + step * (i % 5)
+        y = -1 + step * (i // 5)
         fill = mix(
             c,
             (INK, (255, 255, 255), c, (128, 128, 128), INK)[tone % 5],
@@ -236,7 +250,8 @@ def _scrambled(pen: Pen, c: RGB, a: float, b: float) -> None:
 
 
 def _car(pen: Pen, c: RGB, a: float, b: float) -> None:
-    dark, roof = mix(c, INK, 0.55), -0.5 - 0.12 * a
+    dark = mix(c, INK, 0.55)
+    roof = -0.5 - 0.12 * a
     pen.polygon([(-0.62, -0.02), (-0.36, roof), (0.34, roof), (0.66, -0.02)], c, dark)
     pen.polygon(
         [(-0.48, -0.02), (-0.29, roof + 0.12), (-0.03, roof + 0.12), (-0.03, -0.02)], GLASS, dark
@@ -280,7 +295,9 @@ def _tree(pen: Pen, c: RGB, a: float, b: float) -> None:
 
 
 def _flower(pen: Pen, c: RGB, a: float, b: float) -> None:
-    leaf, petals, turn = (58, 140, 62), 6, math.pi * a / 6
+    leaf = (58, 140, 62)
+    petals = 6
+    turn = math.pi * a / 6
     pen.line([(0, 0), (0.04, 1)], leaf, 0.12)
     pen.ellipse(0.28, 0.74, 0.26, 0.11, leaf, mix(leaf, INK, 0.4))
     pen.ellipse(-0.24, 0.84, 0.24, 0.1, leaf, mix(leaf, INK, 0.4))
@@ -338,7 +355,8 @@ def _bird(pen: Pen, c: RGB, a: float, b: float) -> None:
 
 
 def _umbrella(pen: Pen, c: RGB, a: float, b: float) -> None:
-    dark, low = mix(c, INK, 0.5), -0.02 + 0.1 * a
+    dark = mix(c, INK, 0.5)
+    low = -0.02 + 0.1 * a
     pen.line([(0, -1), (0, 0.78)], INK, 0.1)
     pen.curve((0.16, 0.78), (0.16, 0.18), 0, 180, INK, 0.11)
     top = [(math.cos(t), low - 0.86 * math.sin(t)) for t in np.linspace(0, math.pi, 24)]
@@ -356,7 +374,8 @@ def _umbrella(pen: Pen, c: RGB, a: float, b: float) -> None:
 
 
 def _mushroom(pen: Pen, c: RGB, a: float, b: float) -> None:
-    dark, wide = mix(c, INK, 0.5), 0.24 + 0.08 * a
+    dark = mix(c, INK, 0.5)
+    wide = 0.24 + 0.08 * a
     pen.polygon(
         [(-wide, 0), (wide, 0), (wide + 0.1, 0.96), (-wide - 0.1, 0.96)],
         CREAM,
@@ -400,6 +419,7 @@ def vertical_gradient(side: int, stops: Sequence[tuple[float, RGB]]) -> NDArray[
     3).
     """
     height = (np.arange(side) + 0.5) / side
-    places, colours = [s for s, _ in stops], np.array([c for _, c in stops], float)
+    places = [s for s, _ in stops]
+    colours = np.array([c for _, c in stops], float)
     column = np.stack([np.interp(height, places, colours[:, k]) for k in range(3)], axis=1)
     return np.repeat(np.rint(column).astype(np.uint8)[:, None], side, axis=1)

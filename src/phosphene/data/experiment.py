@@ -18,7 +18,9 @@ from phosphene.data.scenes import CATEGORIES, Scene, captions, masks, render, sa
 from phosphene.errors import PhospheneError
 from phosphene.study import rng
 
-RUNS, SLOTS = 12, 75  # of a session; slots of 4 s in a run, most with a picture
+# of a session; slots of 4 s in a run, most with a picture
+RUNS = 12
+SLOTS = 75
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,13 @@ def draw_world(settings: Settings) -> World:
     pictures = np.array([render(scene, settings.picture_size) for scene in scenes])
     draw = rng(settings.seed, "world")
     dealt = draw.permutation(n_images)
-    shared, own = np.sort(dealt[: settings.images_shared]), dealt[settings.images_shared :]
+    shared = np.sort(dealt[: settings.images_shared])
+    own = dealt[settings.images_shared :]
     seen = np.array([[*shared, *images] for images in own.reshape(len(settings.subjects), -1)])
     crops = draw.integers(0, settings.picture_size // 4, (n_images, 4))
     wide = draw.random(n_images) < 0.7
-    crops[wide, :2], crops[~wide, 2:] = 0, 0
+    crops[wide, :2] = 0
+    crops[~wide, 2:] = 0
     return World(scenes, pictures, seen, crops)
 
 
@@ -115,7 +119,9 @@ def draw_design(settings: Settings) -> dict[str, NDArray[np.int64]]:
     """Draw ``nsd_expdesign.mat`` without the images' ids: 1-based, the same order of trials for all
     subjects.
     """
-    draw, n, trials = rng(settings.seed, "design"), settings.n_order, settings.n_trials
+    draw = rng(settings.seed, "design")
+    n = settings.n_order
+    trials = settings.n_trials
     late: NDArray[np.int64] = np.array([], np.int64)
     if settings.sessions > 1:
         shared = draw.permutation(settings.images_shared)[: max(1, settings.images_shared // 50)]
@@ -150,20 +156,26 @@ def stimulus_table(
 ) -> pd.DataFrame:
     """Make ``nsd_stim_info_merged.csv``: 41 columns with the index, one row per nsdId."""
     n = len(world.scenes)
-    side, ids = settings.picture_size, np.arange(n)
-    height, width = side + world.crops[:, :2].sum(1), side + world.crops[:, 2:].sum(1)
+    side = settings.picture_size
+    ids = np.arange(n)
+    height = side + world.crops[:, :2].sum(1)
+    width = side + world.crops[:, 2:].sum(1)
     cut = world.crops / np.stack([height, height, width, width], 1)
     table = pd.DataFrame(
         {"cocoId": _coco_id(ids), "cocoSplit": np.where(ids % 8, "train2017", "val2017")}
     )
     table["cropBox"] = [str(tuple(float(share) if share else 0 for share in row)) for row in cut]
-    table["loss"], table["nsdId"], table["flagged"], table["BOLD5000"] = 0.1, ids, False, False
+    table["loss"] = 0.1
+    table["nsdId"] = ids
+    table["flagged"] = False
+    table["BOLD5000"] = False
     table["shared1000"] = np.isin(ids, design["sharedix"] - 1)
     order = design["masterordering"].ravel() - 1
     trials = (
         np.argsort(order, kind="stable").reshape(settings.n_order, -1) + 1
     )  # 1-based trials of every 10k image
-    shown, when = {}, {}
+    shown = {}
+    when = {}
     for number in range(1, 9):
         seen = design["subjectim"][number - 1] - 1
         present = seen >= 0
@@ -188,14 +200,17 @@ def response_table(
     """Make ``responses.tsv``: NSD's 19 columns; the subject forgets, misses buttons, and the log of
     one run is lost.
     """
-    draw, order = rng(settings.seed, "responses", subject), design["masterordering"].ravel()
+    draw = rng(settings.seed, "responses", subject)
+    order = design["masterordering"].ravel()
     per_run = design["stimpattern"].sum(2)
-    runs, n = np.repeat(np.tile(np.arange(1, RUNS + 1), len(per_run)), per_run.ravel()), len(order)
+    runs = np.repeat(np.tile(np.arange(1, RUNS + 1), len(per_run)), per_run.ravel())
+    n = len(order)
     table = pd.DataFrame(
         {"SUBJECT": int(subject[-1]), "SESSION": np.arange(n) // settings.n_trials + 1, "RUN": runs}
     )
     table["TRIAL"] = table.groupby(["SESSION", "RUN"]).cumcount() + 1
-    table["73KID"], table["10KID"] = seen[order - 1] + 1, order
+    table["73KID"] = seen[order - 1] + 1
+    table["10KID"] = order
     table["TIME"] = (
         7.0 * (table["SESSION"] - 1) + 0.5 + (table["RUN"] * 300 + table["TRIAL"] * 4) / 86400
     )
@@ -244,7 +259,8 @@ def write_stimuli(folder: Path, world: World) -> None:
         for image, scene in enumerate(world.scenes):
             if (image % 8 == 0) != (split == "val2017"):
                 continue
-            coco, (top, bottom, left, right) = int(_coco_id(image)), map(int, world.crops[image])
+            coco = int(_coco_id(image))
+            (top, bottom, left, right) = map(int, world.crops[image])
             size = {"width": side + left + right, "height": side + top + bottom}
             images.append({"id": coco, "file_name": f"{coco:012d}.jpg", **size})
             for number, caption in enumerate(captions(scene)):
@@ -277,7 +293,8 @@ def _outline(mask: NDArray[np.bool_]) -> dict[str, Any]:
     flat = np.concatenate([[False], mask.T.ravel(), [False]])
     edges = np.flatnonzero(flat[1:] != flat[:-1])
     counts = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    rows = np.flatnonzero(mask.any(1))
+    columns = np.flatnonzero(mask.any(0))
     box = [0.0, 0.0, 0.0, 0.0]
     if len(rows):
         box = [float(v) for v in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)]

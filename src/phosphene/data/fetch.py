@@ -106,7 +106,8 @@ def plan(
             f"{root}: holds simulated data; choose another data.root for the measured"
         )
     found: dict[str, RemoteFile] = {}
-    notes, listed = [], {}
+    notes = []
+    listed = {}
     for folder, pattern, lacking, least in _wanted(subjects, betas, resolution, form):
         if folder not in listed:
             listed[folder] = bucket.files(folder)
@@ -280,7 +281,8 @@ def _drain(
 
 def check_space(files: Iterable[RemoteFile], root: Path) -> None:
     """Refuse files that do not fit on the disk."""
-    needed, free = sum(file.remaining for file in files), free_space(root)
+    needed = sum(file.remaining for file in files)
+    free = free_space(root)
     if needed > free:
         raise PhospheneError(
             f"{root}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, "

@@ -89,7 +89,8 @@ class Haxby:
     photographs = False  # only the category of what was on the screen is published
 
     def __init__(self, root: str | Path, subject: str = "subj1") -> None:
-        self.root, self.subject = Path(root).expanduser(), subject
+        self.root = Path(root).expanduser()
+        self.subject = subject
         self._folder = _subject_folder(self.root, subject)
         self._base = self.root if self._folder == self.root else self._folder.parent
         names = ("labels.txt", "attributes_literal.txt")
@@ -205,7 +206,8 @@ class Haxby:
         """
         index = np.argwhere(np.any(list(self._regions.values()), axis=0))
         means = np.empty((len(self.trials), len(index)), np.float32)
-        deviations, varies = np.empty_like(means), np.ones(len(index), bool)
+        deviations = np.empty_like(means)
+        varies = np.ones(len(index), bool)
         category, run_of = (self._labels[name].to_numpy() for name in ("category", "run"))
         check_unzipped(self._bold)
         scans = nib.load(

@@ -26,7 +26,9 @@ from phosphene.errors import NoDataError, PhospheneError
 from phosphene.opening import load_volume, read_volume
 
 MAIN_SESSIONS = 30  # later sessions show other pictures, which the table of stimuli does not have
-BRAIN, REPEATS = "brain", 12  # of the pictures behind the noise ceiling that is read
+# of the pictures behind the noise ceiling that is read
+BRAIN = "brain"
+REPEATS = 12
 
 
 class LaionFMRI(Scans):
@@ -61,7 +63,9 @@ class LaionFMRI(Scans):
     D) are shrunken by ridge regression, voxel by voxel: not percent signal change.
     """
 
-    scale, dtype = 1.0, "float32"  # stored() has applied the scaling of the NIfTI header
+    # stored() has applied the scaling of the NIfTI header
+    scale = 1.0
+    dtype = "float32"
 
     def __init__(
         self,
@@ -71,7 +75,8 @@ class LaionFMRI(Scans):
         pool: str = "",
         sessions: Sequence[int] = (),
     ) -> None:
-        self.root, self.subject = Path(root).expanduser(), subject
+        self.root = Path(root).expanduser()
+        self.subject = subject
         self._glm = self.root / "derivatives" / "glmsingle-tedana" / subject
         if not re.fullmatch(r"sub-\d\d", subject) or not self._glm.is_dir():
             raise PhospheneError(
@@ -206,7 +211,8 @@ class LaionFMRI(Scans):
     def _masks(self) -> dict[str, dict[str, Path]]:
         """Mask file of every region, by folder: face, place, retinotopy, ..."""
         found: dict[str, dict[str, Path]] = {}
-        start, end = f"{self.subject}_space-T1w_res-1pt8_label-", "_mask.nii.gz"
+        start = f"{self.subject}_space-T1w_res-1pt8_label-"
+        end = "_mask.nii.gz"
         for path in sorted(
             (self.root / "derivatives" / "rois" / self.subject).glob(f"*/{start}*{end}")
         ):
@@ -241,7 +247,8 @@ class LaionFMRI(Scans):
         """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X
         slowest.
         """
-        where, chosen = self.root / "derivatives" / "rois" / self.subject, [np.empty(0, np.int64)]
+        where = self.root / "derivatives" / "rois" / self.subject
+        chosen = [np.empty(0, np.int64)]
         for roi in checked_rois(rois, self, where):
             paths = [some[roi] for some in self._masks.values() if roi in some] or self._masks.get(
                 roi, {}

@@ -47,7 +47,8 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
         variant = next(
             one for one in json.loads(path.read_bytes())["variants"] if one["variant_id"] == 0
         )
-        train, test = set(variant["train_ids"]), set(variant["test_ids"])
+        train = set(variant["train_ids"])
+        test = set(variant["test_ids"])
     except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise PhospheneError(
             f"{path}: could not be read as a split ({error!r}); copy it again"
@@ -89,7 +90,8 @@ def read_betas(
             "the table of trials; download them again"
         )
     flat = np.ravel_multi_index(tuple(index.T), shape[:3], order="F")  # NIfTI: X fastest
-    values, row = np.empty((int(keep.sum()), len(index)), np.float32), 0
+    values = np.empty((int(keep.sum()), len(index)), np.float32)
+    row = 0
     for kept, volume in zip(keep, volumes(path, shape), strict=True):
         if kept:
             values[row] = volume[flat] * image.dataobj.slope + image.dataobj.inter

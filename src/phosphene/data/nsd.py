@@ -49,7 +49,9 @@ class NSD(Scans):
         When a folder, a session or a file is missing.
     """
 
-    scale, dtype = 300.0, "int16"  # betas are stored as percent signal change times 300
+    # betas are stored as percent signal change times 300
+    scale = 300.0
+    dtype = "int16"
 
     def __init__(
         self,

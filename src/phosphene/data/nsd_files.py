@@ -28,7 +28,8 @@ READING = (
     zlib.error,
     nib.filebasedimages.ImageFileError,
 )
-CHUNKS_AT_ONCE, SLAB_BYTES = 1024, 32 << 20
+CHUNKS_AT_ONCE = 1024
+SLAB_BYTES = 32 << 20
 # sessions 1..n -> trials, test trials, test images, train trials, train images (nsd_format: counts
 # of the release)
 RELEASE_COUNTS = {
@@ -144,11 +145,9 @@ def read_design(path: Path) -> dict[str, NDArray[np.int64]]:
         raise PhospheneError(
             f"{path}: could not be read as NSD's experiment design ({error})"
         ) from error
-    order, subjects, n_images = (
-        design["masterordering"],
-        design["subjectim"],
-        design["subjectim"].shape[-1],
-    )
+    order = design["masterordering"]
+    subjects = design["subjectim"]
+    n_images = design["subjectim"].shape[-1]
     if subjects.ndim != 2 or design["stimpattern"].ndim != 3 or not order.size:
         raise PhospheneError(
             f"{path}: subjectim or stimpattern has the wrong shape; download it again"
@@ -168,7 +167,8 @@ def planned_trials(path: Path, design: dict[str, NDArray[np.int64]], subject: st
     `repeat` counts earlier presentations; the test images are those shown to every subject. `path`
     is what errors name.
     """
-    order, number = design["masterordering"].ravel(), int(subject[-2:])
+    order = design["masterordering"].ravel()
+    number = int(subject[-2:])
     if len(design["subjectim"]) < number:
         raise PhospheneError(
             f"{path}: subjectim has {len(design['subjectim'])} subjects; {subject} is not among "
@@ -250,7 +250,8 @@ def check_responses(path: Path, trials: pd.DataFrame) -> None:
         wrong |= planned["run"].to_numpy() != logged["RUN"].to_numpy()
         if wrong.any():
             at = int(np.argmax(wrong))
-            seen, plan = logged.iloc[at], planned.iloc[at]
+            seen = logged.iloc[at]
+            plan = planned.iloc[at]
             raise PhospheneError(
                 f"{path}: row {logged.index[at] + 2} says run {seen['RUN']:.0f}, 73KID "
                 f"{seen['73KID']:.0f}; "
@@ -346,11 +347,13 @@ def _check_length(path: Path, size: int) -> None:
     """Compare `size` with the length that the end of a gzip file tells (modulo 4 GiB), or with that
     of a plain file.
     """
-    found, expected = path.stat().st_size, size
+    found = path.stat().st_size
+    expected = size
     if path.suffix == ".gz":
         with path.open("rb") as file:
             file.seek(-4, 2)
-            found, expected = int.from_bytes(file.read(), "little"), size % (1 << 32)
+            found = int.from_bytes(file.read(), "little")
+            expected = size % (1 << 32)
     if found != expected:
         raise EOFError(f"it does not hold the {size} bytes that its header tells")
 
@@ -375,8 +378,10 @@ def _read_slabs(data: h5py.Dataset, index: NDArray[np.int64], values: NDArray[np
     """Read a box in every plane z, at most SLAB_BYTES of it at a time."""
     for z in np.unique(index[:, 2]):
         here = np.flatnonzero(index[:, 2] == z)
-        x, y = index[here, 0], index[here, 1]
-        low, high = x.min(), x.max() + 1
+        x = index[here, 0]
+        y = index[here, 1]
+        low = x.min()
+        high = x.max() + 1
         rows = max(1, SLAB_BYTES // (2 * len(values) * int(high - low)))
         for start in range(y.min(), y.max() + 1, rows):
             some = (y >= start) & (y < start + rows)

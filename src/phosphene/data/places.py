@@ -43,7 +43,9 @@ def _cloud(
         (0.09, 0.01, 0.055),
         (0.03, 0.025, 0.06),
     ):
-        cx, cy, half = (x + dx * scale) * side, (y + dy * scale) * side, r * scale * side
+        cx = (x + dx * scale) * side
+        cy = (y + dy * scale) * side
+        half = r * scale * side
         draw.ellipse(
             (cx - 1.4 * half, cy - 0.8 * half, cx + 1.4 * half, cy + 0.8 * half), fill=fill
         )
@@ -82,7 +84,9 @@ def _snow(side: int, horizon: float, rng: Rng) -> Image.Image:
     shift = rng.random() * 0.3
     for x in (-0.1, 0.3, 0.7):
         peak = (x + shift) * side
-        foot, half, top = horizon * side, 0.3 * side, (horizon - 0.26) * side
+        foot = horizon * side
+        half = 0.3 * side
+        top = (horizon - 0.26) * side
         draw.polygon([(peak - half, foot), (peak, top), (peak + half, foot)], fill=(132, 152, 184))
         draw.polygon(
             [
@@ -154,9 +158,11 @@ def _forest(side: int, horizon: float, rng: Rng) -> Image.Image:
     draw = ImageDraw.Draw(image)
     for tone, count in (((62, 112, 84), 6), ((34, 78, 56), 5)):
         for i in range(count):
-            x, top = (i + rng.random() * 0.7) / count, horizon - 0.3 - 0.14 * rng.random()
+            x = (i + rng.random() * 0.7) / count
+            top = horizon - 0.3 - 0.14 * rng.random()
             for k in range(3):
-                y, half = top + 0.1 * k, 0.06 + 0.025 * k
+                y = top + 0.1 * k
+                half = 0.06 + 0.025 * k
                 draw.polygon(
                     [
                         ((x - half) * side, (y + 0.18) * side),
@@ -177,7 +183,9 @@ def _room(side: int, horizon: float, rng: Rng) -> Image.Image:
     for row in np.arange(horizon, 1.0, 0.09):
         draw.rectangle((0, row * side, side, (row + 0.012) * side), fill=(112, 68, 42))
     draw.rectangle((0, (horizon - 0.035) * side, side, horizon * side), fill=(250, 242, 232))
-    x, y, half = 0.16 + 0.68 * rng.random(), 0.2, 0.12
+    x = 0.16 + 0.68 * rng.random()
+    y = 0.2
+    half = 0.12
     draw.rectangle(
         ((x - half) * side, (y - half) * side, (x + half) * side, (y + half) * side),
         fill=(250, 246, 240),

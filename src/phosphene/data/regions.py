@@ -20,7 +20,9 @@ from phosphene.data import atlas
 from phosphene.errors import NoDataError, PhospheneError
 from phosphene.opening import load_volume, read_volume
 
-BRAIN, SIDES, SHOWN = "brain", ("lh.", "rh."), 20
+BRAIN = "brain"
+SIDES = ("lh.", "rh.")
+SHOWN = 20
 
 
 class Regions:
@@ -42,7 +44,10 @@ class Regions:
     def __init__(
         self, folder: Path, root: Path, subject: str, mask: NDArray[np.bool_], mask_file: Path
     ) -> None:
-        self.folder, self.root, self.subject, self.brain = folder, root, subject, mask
+        self.folder = folder
+        self.root = root
+        self.subject = subject
+        self.brain = mask
         self.mask_file = mask_file
         self._volumes: dict[str, NDArray[np.int16]] = {}
         self._unreadable: dict[str, PhospheneError] = {}

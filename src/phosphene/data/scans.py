@@ -112,7 +112,8 @@ class Scans(ABC):
         ndarray of float32, shape (n_trials, n_voxels)
             Columns as ``voxels`` with the same `uncovered`.
         """
-        index, train = self.select(rois), np.asarray(self.trials["split"] == "train")
+        index = self.select(rois)
+        train = np.asarray(self.trials["split"] == "train")
         sessions = (self.read(session, index) for session in self.sessions)
         shape = len(train), len(index)
         betas, covered = assemble(

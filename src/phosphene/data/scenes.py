@@ -110,7 +110,8 @@ def sample_scene(rng: np.random.Generator, n_objects: int | None = None) -> Scen
     things.sort(key=lambda thing: thing.y + thing.size / 2)
     place = PLACES[rng.integers(len(PLACES))]
     bright, right, low, warm = (float(value) for value in rng.uniform(-1, 1, 4))
-    horizon, seed = float(rng.uniform(0.42, 0.66)), int(rng.integers(2**31))
+    horizon = float(rng.uniform(0.42, 0.66))
+    seed = int(rng.integers(2**31))
     return Scene(place, tuple(things), horizon, seed, (bright, right, low, warm))
 
 
@@ -163,7 +164,8 @@ def render(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
     ).convert("RGBA")
     for thing in scene.things:
         shadow = Image.new("RGBA", canvas.size)
-        half, foot = 0.46 * thing.size, thing.y + thing.size / 2
+        half = 0.46 * thing.size
+        foot = thing.y + thing.size / 2
         box = [
             (thing.x - half) * side,
             (foot - 0.035) * side,
@@ -185,7 +187,8 @@ def masks(scene: Scene, size: int = 64) -> NDArray[np.bool_]:
         np.asarray(_paint_thing(t, size * SUPERSAMPLE).getchannel("A").reduce(SUPERSAMPLE))
         for t in scene.things
     ]
-    seen, hidden = [], np.zeros((size, size), bool)
+    seen = []
+    hidden = np.zeros((size, size), bool)
     for alpha in reversed(solid):
         inside = alpha >= 128
         seen.append(inside & ~hidden)
@@ -254,7 +257,8 @@ def captions(scene: Scene, n: int = 5) -> list[str]:
     says only what.
     """
     here, there = PLACE_WORDS[scene.place]
-    first, second = _name(scene.things[0], 0), _name(scene.things[0], 1)
+    first = _name(scene.things[0], 0)
+    second = _name(scene.things[0], 1)
     if len(scene.things) == 1:
         thing = scene.things[0]
         side = (

@@ -37,7 +37,8 @@ from phosphene.study import rng
 
 VERSION = 1  # of what equal settings produce
 TR = 4 / 3  # seconds
-BETAS, RESOLUTION = "betas_fithrf_GLMdenoise_RR", "func1pt8mm"
+BETAS = "betas_fithrf_GLMdenoise_RR"
+RESOLUTION = "func1pt8mm"
 README = """SIMULATED, not NSD.
 
 A known brain looked at drawn scenes; the files have the layout of the Natural Scenes Dataset
@@ -158,7 +159,8 @@ def _is_there(root: Path, settings: Settings) -> bool:
                 f"{root}: holds files that phosphene did not simulate; choose another folder"
             )
         return False
-    old, new = json.loads(marker.read_text()), json.loads(_marker(settings))
+    old = json.loads(marker.read_text())
+    new = json.loads(_marker(settings))
     if old != new:
         differ = ", ".join(
             f"{key} = {old.get(key)} (asked: {new[key]})" for key in new if old.get(key) != new[key]
@@ -175,7 +177,8 @@ def _marker(settings: Settings) -> str:
 
 
 def _write(root: Path, settings: Settings) -> None:
-    world, design = draw_world(settings), draw_design(settings)
+    world = draw_world(settings)
+    design = draw_design(settings)
     design["sharedix"] = world.seen[:1, : settings.images_shared] + 1
     design["subjectim"] = np.zeros(
         (8, settings.n_order), np.int64
@@ -215,7 +218,8 @@ def _write_subject(
         : max(3, len(brain.voxels) // 250)
     ]
     folder = root / "nsddata_betas" / "ppdata" / subject / RESOLUTION / BETAS
-    standardised, valid = [], np.zeros(anatomy.shape)
+    standardised = []
+    valid = np.zeros(anatomy.shape)
     for session in range(1, settings.sessions + 1):
         trials = order[(session - 1) * settings.n_trials : session * settings.n_trials]
         draw = rng(settings.seed, "scan", subject, session)

@@ -78,7 +78,9 @@ def assemble(
         Whether a voxel has data in every session.
     """
     check_zscore(zscore)
-    betas, covered, start = np.empty(shape, np.float32), np.ones(shape[1], bool), 0
+    betas = np.empty(shape, np.float32)
+    covered = np.ones(shape[1], bool)
+    start = 0
     for stored in sessions:
         block = betas[start : start + len(stored)]
         np.divide(stored, np.float32(scale), out=block, casting="same_kind")

@@ -91,7 +91,8 @@ def regions(study: Study, subject: str, models: Named) -> pd.DataFrame:
         :func:`phosphene.encoding.statistics.statistics`; only of models whose statistics are
         finished.
     """
-    found, first = [], ["analysis", "model", "atlas", "region"]
+    found = []
+    first = ["analysis", "model", "atlas", "region"]
     for analysis, model in models:
         artefact = Store(study.root).artefact(statistics_recipe(study, subject, model))
         if artefact.done:
@@ -134,7 +135,8 @@ def preferences(study: Study, subject: str, models: Named) -> pd.DataFrame:
         a, b, atlas, region, n_voxels, difference (of the mean r), ci_low, ci_high (95 %, paired
         bootstrap over images), better_a, better_b (shares of voxels with q < 0.05).
     """
-    rows, store = [], Store(study.root)
+    rows = []
+    store = Store(study.root)
     for a, b in pairs(models):
         table = differences(study, subject, a, b)
         drawn_a, drawn_b = (
@@ -143,7 +145,8 @@ def preferences(study: Study, subject: str, models: Named) -> pd.DataFrame:
         clear = table["q"] < 0.05
         for atlas, labels in labelled(table, study.encode.atlases):
             for region in sorted(set(labels) - {""}):
-                some, column = (labels == region) & table["difference"].notna(), f"{atlas}/{region}"
+                some = (labels == region) & table["difference"].notna()
+                column = f"{atlas}/{region}"
                 low, high = np.nanquantile(drawn_a[column] - drawn_b[column], [0.025, 0.975])
                 difference = table["difference"][some]
                 rows.append(
@@ -184,9 +187,11 @@ def agreement(study: Study, subject: str, models: Named) -> pd.DataFrame:
     """
     rows = []
     for model, seed in reseeded(study, models):
-        own, other = maps(study, subject, model), maps(study.replace("seed", seed), subject, model)
+        own = maps(study, subject, model)
+        other = maps(study.replace("seed", seed), subject, model)
         some = (own["q"] < 0.05) & other["r"].notna()
-        r, again = own["r"][some], other["r"][some]
+        r = own["r"][some]
+        again = other["r"][some]
         rows.append(
             {
                 "model": str(model),

@@ -72,7 +72,9 @@ def design(study: Study, subject: str, model: Model) -> Design:
     """Read the spaces of a model."""
     data = dataset(study, subject)
     images, counts, tested = images_of(data)
-    weights, train, test = np.sqrt(counts), [], []
+    weights = np.sqrt(counts)
+    train = []
+    test = []
     for space in model.spaces:
         array = _reduced(study, subject, space).array("features")
         rows = [
@@ -135,9 +137,7 @@ def _factors_part(
     artefact: Artefact, index: int, *, study: Study, subject: str, model: Model
 ) -> None:
     with artefact.part(index) as part:
-        known, mix = (
-            design(study, subject, model),
-            mixes(len(model.spaces), study.encode.mixes)[index],
-        )
+        known = design(study, subject, model)
+        mix = mixes(len(model.spaces), study.encode.mixes)[index]
         parts = estimator(study).decompose(known.mixed(mix, known.train))
         part.file(f"mix{index:02d}.safetensors", partial(ridge.save, parts))

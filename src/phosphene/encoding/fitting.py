@@ -77,7 +77,9 @@ def encode(study: Study, subject: str, model: Model, compute: Compute) -> Artefa
     table = betas(study, subject, study.encode.rois, compute)
     assert table is not None
     factors(study, subject, model, compute)
-    n, b, tested = len(table.table("voxels")), len(model.spaces), len(images_of(data)[2])
+    n = len(table.table("voxels"))
+    b = len(model.spaces)
+    tested = len(images_of(data)[2])
     block = min(VOXELS_PER_CHUNK, n)
 
     def prepare(artefact: Artefact) -> None:
@@ -155,7 +157,8 @@ class _Best:
 
     def improve(self, score: Floats, alpha: Floats, mix: Floats, parts: Floats) -> None:
         better = score > self.score
-        self.score[better], self.alpha[better] = score[better], alpha[better]
+        self.score[better] = score[better]
+        self.alpha[better] = alpha[better]
         self.mix[:, better] = mix[:, None]
         self.parts[:, :, better] = parts[:, :, better]
 
@@ -167,7 +170,8 @@ def _encode_part(
     columns = part_slice(index, VOXELS_PER_CHUNK, n)
     store = Store(study.root).artefact(factors_recipe(study, subject, model))
     with artefact.part(index) as part:
-        voxels, known = read_voxels(study, subject, columns), design(study, subject, model)
+        voxels = read_voxels(study, subject, columns)
+        known = design(study, subject, model)
         shares = mixes(len(model.spaces), study.encode.mixes)
         found = fit_block(
             known,
@@ -208,12 +212,15 @@ def fit_block(
     dict of str to ndarray
         The arrays of :func:`encode`, without voxels that are not covered.
     """
-    b, (n_test, v) = shares.shape[1], voxels.test.shape
+    b = shares.shape[1]
+    (n_test, v) = voxels.test.shape
     best = _Best.none(b, n_test, v)
     without = [_Best.none(b, n_test, v) for _ in range(b if b > 1 else 0)]
     for index, mix in enumerate(shares):
         fitted = clone(ridge_cv).fit(decomposed(index), voxels.train)
-        coef, test, parts = fitted.coef_, known.mixed(mix, known.test), np.zeros((b, n_test, v))
+        coef = fitted.coef_
+        test = known.mixed(mix, known.test)
+        parts = np.zeros((b, n_test, v))
         for space, rows in known.parts(mix).items():
             parts[space] = test[:, rows] @ coef[rows]
         found = fitted.cv_scores_.max(axis=0), fitted.best_alphas_, mix, parts
@@ -222,7 +229,8 @@ def fit_block(
             if mix[space] == 0:
                 left_out.improve(*found)
     prediction = best.parts.sum(axis=0)
-    r, r2 = scoring.correlation(voxels.test, prediction), scoring.r2(voxels.test, prediction)
+    r = scoring.correlation(voxels.test, prediction)
+    r2 = scoring.r2(voxels.test, prediction)
     results = {"r": r, "r2": r2, "alpha": best.alpha, "prediction": prediction}
     if b > 1:
         rest = np.array([left_out.parts.sum(axis=0) for left_out in without])

@@ -46,7 +46,8 @@ def measured(study: Study, subject: str, compute: Compute) -> Artefact:
     """
     table = betas(study, subject, study.encode.rois, compute)
     assert table is not None
-    n, tested = len(table.table("voxels")), len(images_of(dataset(study, subject))[2])
+    n = len(table.table("voxels"))
+    tested = len(images_of(dataset(study, subject))[2])
 
     def prepare(artefact: Artefact) -> None:
         artefact.create_array("test", (tested, n), "float32", (tested, min(VOXELS_PER_CHUNK, n)))
@@ -109,11 +110,14 @@ def _statistics_part(
     artefact: Artefact, index: int, *, study: Study, subject: str, model: Model
 ) -> None:
     with artefact.part(index) as part:
-        store, settings, table = Store(study.root), study.encode, maps(study, subject, model)
+        store = Store(study.root)
+        settings = study.encode
+        table = maps(study, subject, model)
         encoded = store.artefact(encode_recipe(study, subject, model))
         prediction = encoded.array("prediction")
         truth = store.artefact(measured_recipe(study, subject)).array("test")
-        regions, draws = [], []
+        regions = []
+        draws = []
         for atlas, labels in labelled(table, settings.atlases):
             drawn = stats.roi_draws(
                 prediction,

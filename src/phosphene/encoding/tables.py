@@ -30,7 +30,8 @@ def maps(study: Study, subject: str, model: Model) -> pd.DataFrame:
         of it, NaN where it is low: :func:`phosphene.stats.normalised_correlation`), and for several
         spaces "unique SPACE", "product SPACE" and "mix SPACE".
     """
-    store, data = Store(study.root), dataset(study, subject)
+    store = Store(study.root)
+    data = dataset(study, subject)
     artefact = store.artefact(encode_recipe(study, subject, model))
     if not artefact.done:
         raise PhospheneError(

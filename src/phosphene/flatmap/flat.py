@@ -98,7 +98,8 @@ def flat_mesh(hemisphere: str) -> tuple[Triangulation, NDArray[np.float32]]:
     from matplotlib.tri import Triangulation
     from nilearn.datasets import fetch_surf_fsaverage
 
-    files, side = fetch_surf_fsaverage("fsaverage5"), HEMISPHERES[hemisphere]
+    files = fetch_surf_fsaverage("fsaverage5")
+    side = HEMISPHERES[hemisphere]
     points, faces = (array.data for array in nib.load(files[f"flat_{side}"]).darrays)  # type: ignore[attr-defined]
     x, y, _ = points.T.astype(float)
     used = x[
@@ -127,10 +128,8 @@ def outline(
         axes.tricontour(mesh, share, levels=[level], colors=colour, linewidths=size * width)
     triangle, side = np.nonzero(mesh.neighbors == -1)
     rim = mesh.triangles[triangle, side]
-    inside, outside = (
-        np.unique(here[share[here] > level]),
-        np.concatenate([rim, here[share[here] <= level]]),
-    )
+    inside = np.unique(here[share[here] > level])
+    outside = np.concatenate([rim, here[share[here] <= level]])
     points = np.column_stack([mesh.x, mesh.y])
     away, _ = cKDTree(points[outside]).query(points[inside])
     x, y = points[inside[away.argmax()]]

@@ -64,7 +64,8 @@ class PycortexGround:
     flat = True
 
     def __init__(self, place: Pycortex) -> None:
-        self.place, self._cortex = place, _cortex(place)
+        self.place = place
+        self._cortex = _cortex(place)
         self.shape = tuple(
             int(n) for n in self._cortex.db.get_xfm(place.subject, place.transform).shape[::-1]
         )
@@ -72,7 +73,9 @@ class PycortexGround:
             f"Flattened cortex of {place.subject}, from pycortex; dark grey lies in the sulci."
         )
         depth, extent = self._picture(self._cortex.db.get_surfinfo(place.subject, "curvature"))
-        self._depth, self.extent = -depth, extent  # pycortex's curvature is positive on gyri
+        # pycortex's curvature is positive on gyri
+        self._depth = -depth
+        self.extent = extent
 
     def shade(self) -> Floats:
         """Curvature in light grey, (height, width, 4), transparent outside cortex."""
@@ -154,7 +157,8 @@ def draw_pycortex(
     """Draw a volume (X, Y, Z) on a subject of the pycortex store; the other parameters are those of
     :func:`show`.
     """
-    drawn, ground = finite_of(volume), pycortex_ground(place)
+    drawn = finite_of(volume)
+    ground = pycortex_ground(place)
     picture = ground.values(np.asarray(volume, float))
     rows, columns = picture.shape
     figure, axes, norm = framed(11.0 * rows / columns, title, ground.note, scale, drawn)

@@ -55,8 +55,10 @@ def pixels() -> Pixels:
     n_rows = int((max(float(mesh.y.max()) for mesh in meshes) - bottom) / PIXEL) + 1
     extent = (-half, half, bottom, bottom + n_rows * PIXEL)
     y, x = np.indices((n_rows, round(2 * half / PIXEL))) * PIXEL + PIXEL / 2
-    x, y = x - half, extent[3] - y
-    corners, weights = np.zeros((*x.shape, 3), np.int64), np.zeros((*x.shape, 3))
+    x = x - half
+    y = extent[3] - y
+    corners = np.zeros((*x.shape, 3), np.int64)
+    weights = np.zeros((*x.shape, 3))
     for k, mesh in enumerate(meshes):
         triangle = np.asarray(mesh.get_trifinder()(x, y))
         at = triangle >= 0
@@ -70,7 +72,8 @@ def _barycentric(
     a: NDArray[np.float64], b: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Weights (n, 3) of the corners `a`, `b` (n, 3) of triangles that points lie in."""
-    (x1, x2, x3), (y1, y2, y3) = a.T, b.T
+    (x1, x2, x3) = a.T
+    (y1, y2, y3) = b.T
     area = (y2 - y3) * (x1 - x3) + (x3 - x2) * (y1 - y3)
     first = ((y2 - y3) * (x - x3) + (x3 - x2) * (y - y3)) / area
     second = ((y3 - y1) * (x - x3) + (x1 - x3) * (y - y3)) / area
@@ -123,7 +126,8 @@ class FlatGround:
         """
         corners, weights, _ = pixels()
         there = self._vertices(to_native(volume, self.transforms, "labels"))[corners]
-        best, found = np.full(weights.shape[:2], 1e-9), np.zeros(weights.shape[:2], np.int64)
+        best = np.full(weights.shape[:2], 1e-9)
+        found = np.zeros(weights.shape[:2], np.int64)
         for label in np.unique(there):
             share = (weights * (there == label)).sum(-1)
             better = share > best

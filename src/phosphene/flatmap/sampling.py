@@ -22,14 +22,12 @@ GRIDS = {
     "func1pt8mm": "func1pt8",
     "func1mm": "func1pt0",
 }  # resolution -> its name in NSD's transform files
-N_FSAVERAGE5, N_FSAVERAGE = (
-    10242,
-    163842,
-)  # vertices of a hemisphere; fsaverage begins with those of fsaverage5
-INVALID, OUTSIDE = (
-    9999,
-    -1,
-)  # NSD's coordinate of a vertex outside the grid; NSD's label of what is not cortex
+# vertices of a hemisphere; fsaverage begins with those of fsaverage5
+N_FSAVERAGE5 = 10242
+N_FSAVERAGE = 163842
+# NSD's coordinate of a vertex outside the grid; NSD's label of what is not cortex
+INVALID = 9999
+OUTSIDE = -1
 
 Vertices = Mapping[str, NDArray[Any]]
 """Values of the vertices of "lh" and "rh", each of shape (n_vertices,)."""
@@ -68,7 +66,8 @@ def read_transforms(folder: str | Path, resolution: str = "func1pt8mm") -> Trans
     PhospheneError
         When a file is missing, damaged or does not fit the others.
     """
-    layers, nearest = {}, {}
+    layers = {}
+    nearest = {}
     for hemisphere in HEMISPHERES:
         *depths, index = transform_paths(folder, hemisphere, resolution)
         layers[hemisphere] = _read_layers(depths)
@@ -185,10 +184,8 @@ def _at(
 
 def _sample_values(volume: NDArray[Any], layers: NDArray[np.float32]) -> NDArray[np.float64]:
     finite = np.isfinite(volume)
-    weight, weighted = (
-        _at(finite.astype(float), layers, 1),
-        _at(np.where(finite, volume, 0), layers, 1),
-    )
+    weight = _at(finite.astype(float), layers, 1)
+    weighted = _at(np.where(finite, volume, 0), layers, 1)
     inside = _at(finite.astype(float), layers, 0) > 0
     total = np.divide(weighted, weight, out=np.zeros_like(weight), where=inside).sum(0)
     n_depths = inside.sum(0)

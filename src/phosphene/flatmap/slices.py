@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-N_SLICES, N_COLUMNS, N_NARROW = 12, 6, 3  # columns of a page, and of a narrow one
+# columns of a page, and of a narrow one
+N_SLICES = 12
+N_COLUMNS = 6
+N_NARROW = 3
 
 
 def draw_slices(
@@ -42,7 +45,8 @@ def draw_slices(
     :func:`show`.
     """
     check_volume(volume)
-    drawn, finite = finite_of(volume), np.isfinite(volume)
+    drawn = finite_of(volume)
+    finite = np.isfinite(volume)
     grey = finite if background is None else np.nan_to_num(np.asarray(background, float))
     check_shapes({"background": grey, **outlines}, np.shape(volume))
     note = (
@@ -52,7 +56,8 @@ def draw_slices(
     filled = np.flatnonzero(finite.any((0, 1)))
     planes = filled[np.unique(np.linspace(0, len(filled) - 1, N_SLICES).round().astype(int))]
     used = (finite | (grey > 0)).any(2)
-    x, y = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
+    x = np.flatnonzero(used.any(1))
+    y = np.flatnonzero(used.any(0))
     box = np.s_[x[0] : x[-1] + 1, y[0] : y[-1] + 1, planes]
     values, width, height = mosaic(np.asarray(volume)[box], np.nan)
     figure, axes, norm = framed(
@@ -132,7 +137,8 @@ class SliceGround:
         self.planes = planes[
             np.unique(np.linspace(0, len(planes) - 1, N_SLICES).round().astype(int))
         ]
-        x, y = np.flatnonzero(mask.any((1, 2))), np.flatnonzero(mask.any((0, 2)))
+        x = np.flatnonzero(mask.any((1, 2)))
+        y = np.flatnonzero(mask.any((0, 2)))
         self._box = np.s_[x[0] : x[-1] + 1, y[0] : y[-1] + 1, self.planes]
         self._mask, self.width, self.height = mosaic(mask[self._box], 0, most)
         rows, columns = self._mask.shape
@@ -159,5 +165,6 @@ class SliceGround:
         """Say which plane each slice is."""
         for k, z in enumerate(self.planes):
             row, column = divmod(k, self._mask.shape[1] // self.width)
-            x, y = (column + 0.5) * self.width, row * self.height
+            x = (column + 0.5) * self.width
+            y = row * self.height
             axes.text(x, y, f"z = {z}", fontsize=7.5, color=SOFT, ha="center", va="top")

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-WIDTH, MARGIN = 11.0, 1.0  # of figures; above and below what is drawn; inches
-INK, SOFT = "#1c2126", "#5c6670"
+# of figures; above and below what is drawn; inches
+WIDTH = 11.0
+MARGIN = 1.0
+INK = "#1c2126"
+SOFT = "#5c6670"
 BORDER = (("white", 2.6), (INK, 1.1))  # dark on light: seen on every colour
 
 

@@ -97,7 +97,8 @@ def retrieval(
             "retrieval: n_candidates must be 2 or more and repeats 1 or more or None, found "
             f"{n_candidates} and {repeats}."
         )
-    size, generator = min(n_candidates, n), np.random.default_rng(rng)
+    size = min(n_candidates, n)
+    generator = np.random.default_rng(rng)
     cosine = np.round(products(recon, original, centred=False)[0], TIE_DECIMALS)
     sets = None if repeats is None else [generator.permutation(n)[:size] for _ in range(repeats)]
     image, of_image = _accuracy(cosine, sets, size)  # rows: what looks; columns: what is looked for
@@ -120,9 +121,11 @@ def _accuracy(
     n = len(similarity)
     if sets is None:
         better, equal = _rivals(similarity)
-        won, looked = _chance_to_win(better.sum(axis=1), equal.sum(axis=1), n - 1, size), np.ones(n)
+        won = _chance_to_win(better.sum(axis=1), equal.sum(axis=1), n - 1, size)
+        looked = np.ones(n)
     else:
-        won, looked = np.zeros(n), np.zeros(n)
+        won = np.zeros(n)
+        looked = np.zeros(n)
         for members in sets:
             better, equal = _rivals(similarity[np.ix_(members, members)])
             won[members] += (better.sum(axis=1) == 0) / (1 + equal.sum(axis=1))

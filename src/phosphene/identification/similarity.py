@@ -98,7 +98,8 @@ def choose(r: ArrayLike, rule: Rule, chosen: ArrayLike | None = None) -> NDArray
 
 
 def _picked(chosen: ArrayLike | None, samples: NDArray[np.float64]) -> NDArray[np.int64]:
-    picked, (s, n) = np.asarray(chosen), samples.shape[:2]
+    picked = np.asarray(chosen)
+    (s, n) = samples.shape[:2]
     if picked.shape == (n,) and picked.dtype.kind in "iu" and np.all((picked >= 0) & (picked < s)):
         return picked.astype(np.int64)
     found = "none" if chosen is None else f"{picked.dtype} of shape {picked.shape}"
@@ -114,7 +115,8 @@ def checked(
     features_recon: ArrayLike, features_original: ArrayLike
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """(n, s, d) and (n, d), refused where they do not belong together; nothing is copied."""
-    recon, original = np.asarray(features_recon), np.asarray(features_original)
+    recon = np.asarray(features_recon)
+    original = np.asarray(features_original)
     if recon.ndim == 2:
         recon = recon[:, None, :]
     if (
@@ -182,7 +184,8 @@ def _standardised(
         for columns in _blocks(original.shape[1]):
             block = original[:, columns]
             if right.shape != block.shape:
-                right, left = np.empty(block.shape), np.empty(block.shape)
+                right = np.empty(block.shape)
+                left = np.empty(block.shape)
             lefts = (_unit(recon[:, s, columns], one, left) for s, one in enumerate(moments))
             yield _unit(block, of_original, right), lefts
 
@@ -210,7 +213,8 @@ def _moments(features: NDArray[Any], centred: bool) -> Moments:
     d = features.shape[1]
     mean = np.asarray(features.mean(axis=1, dtype=np.float64))[:, None]
     mean = mean if centred else np.zeros_like(mean)
-    squares, deviations = np.zeros(mean.shape), np.empty((0, 0))
+    squares = np.zeros(mean.shape)
+    deviations = np.empty((0, 0))
     for columns in _blocks(d):
         block = features[:, columns]
         if deviations.shape != block.shape:

@@ -171,14 +171,17 @@ def identify(
     ):  # rows: what is fixed; columns: the candidates; own pair on the diagonal
         similarity = np.ascontiguousarray(similarity.T)
     generator = np.random.default_rng(rng)
-    outcomes, mask, weights = _outcomes(similarity), None, None
+    outcomes = _outcomes(similarity)
+    mask = None
+    weights = None
     distractors = np.full(n, n - 1)
     if among is not None:
         mask = _mask(among, n)
         distractors = mask.sum(axis=1)
         weights = np.asarray(mask / np.maximum(distractors, 1)[:, None], dtype=np.float64)
         outcomes *= mask
-    won, known = outcomes.sum(axis=1, dtype=np.float64), int((distractors > 0).sum())
+    won = outcomes.sum(axis=1, dtype=np.float64)
+    known = int((distractors > 0).sum())
     per_image = np.divide(won, distractors, out=np.full(n, np.nan), where=distractors > 0)
     accuracy = won.sum() / (n * (n - 1)) if mask is None else _mean(per_image)
     return Identification(
@@ -222,7 +225,8 @@ def _twice_wins(r: NDArray[np.float64]) -> NDArray[np.int64]:
     wins = np.zeros(r.shape, dtype=np.int64)
     for i, row in enumerate(r):
         ordered = np.sort(row[~np.isnan(row)])
-        below, up_to = np.searchsorted(ordered, row, "left"), np.searchsorted(ordered, row, "right")
+        below = np.searchsorted(ordered, row, "left")
+        up_to = np.searchsorted(ordered, row, "right")
         wins[i] = np.where(np.isnan(row), 0, below + up_to - 1)
     return wins
 
@@ -246,7 +250,8 @@ def _bootstrap_ci(
     """Studentised bootstrap (bootstrap-t; Efron & Tibshirani 1993, section 12.5) over images,
     within 0 to 1.
     """
-    n, draws = len(outcomes), []
+    n = len(outcomes)
+    draws = []
     for start in range(0, n_bootstrap, _RESAMPLES_PER_BLOCK):
         size = min(_RESAMPLES_PER_BLOCK, n_bootstrap - start)
         counts = generator.multinomial(n, np.full(n, 1 / n), size=size)
@@ -295,7 +300,8 @@ def _permutation_p(
 ) -> float:
     if n_permutations < 1:
         return float("nan")
-    n, least_apart = len(r), 0.0
+    n = len(r)
+    least_apart = 0.0
     parts = np.zeros(n, dtype=np.int32)
     if mask is None:
         table = _twice_wins(r)
@@ -330,6 +336,7 @@ def _twice_wins_among(
         allowed = mask[np.ix_(members, members)]
         for i in members:
             row = r[i, members]
-            below, equal = (row[:, None] > row) & allowed, (row[:, None] == row) & allowed
+            below = (row[:, None] > row) & allowed
+            equal = (row[:, None] == row) & allowed
             wins[i, members] = 2 * below.sum(axis=1) + equal.sum(axis=1)
     return wins

@@ -37,9 +37,11 @@ from phosphene.ldm.sampling import NoiseSchedule, Sampler, ddim
 
 # Latent pixels and captions that go through a network together: on a CPU part of the results' bits,
 # so no settings.
-CPU_PIXELS, CAPTIONS = 2048, 8
+CPU_PIXELS = 2048
+CAPTIONS = 8
 # On a GPU the autoencoder's, and the most that are denoised together.
-GPU_PIXELS, GPU_PIXELS_DENOISED = 2 * 64 * 64, 32 * 64 * 64
+GPU_PIXELS = 2 * 64 * 64
+GPU_PIXELS_DENOISED = 32 * 64 * 64
 
 Rows = NDArray[np.float32]
 Pictures = NDArray[np.uint8]
@@ -409,8 +411,10 @@ class LatentDiffusion:
                 f"denoise: found {len(seeds)} seeds for {len(c)} contexts, expected one for each "
                 "row."
             )
-        schedule, shape = self.schedule.of(sampler), self.latent_shape()
-        x, share = self._noise(seeds, shape), 1.0 if z is None else strength
+        schedule = self.schedule.of(sampler)
+        shape = self.latent_shape()
+        x = self._noise(seeds, shape)
+        share = 1.0 if z is None else strength
         if z is not None:
             x = schedule.begin(self._tensor(z, shape), x, steps, strength)
 

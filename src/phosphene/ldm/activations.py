@@ -112,18 +112,23 @@ def record(
     dict
         Moment -> ndarray of float32, shape (n, min(width, keep)).
     """
-    n, shape, schedule = len(z), model.latent_shape(), model.schedule.of(how.sampler)
+    n = len(z)
+    shape = model.latent_shape()
+    schedule = model.schedule.of(how.sampler)
     if (
         model.device.type == "cpu"
     ):  # always as many rows, as in `denoise`: the last bits of sums depend on their number
         filled = np.arange(max(n, model.batch())).clip(max=n - 1)
-        z, c, seeds = z[filled], c[filled], [seeds[k] for k in filled]
+        z = z[filled]
+        c = c[filled]
+        seeds = [seeds[k] for k in filled]
     start = schedule.begin(
         model._tensor(z, shape), model._noise(seeds, shape), how.steps, how.strength
     )
     predict = model._guided(model._tensor(c, model.context_shape), how.guidance)
     found: dict[Moment, Rows] = {}
-    wanted, step = set(wanted), 0
+    wanted = set(wanted)
+    step = 0
 
     def note(place: str, values: Tensor) -> None:
         if (place, step) in wanted:
@@ -164,7 +169,8 @@ def _watching(
             place, output[0] if isinstance(output, tuple) else output
         )
 
-    blocks, compiled = _blocks(model), model.unet._compiled_call_impl
+    blocks = _blocks(model)
+    compiled = model.unet._compiled_call_impl
     model.unet._compiled_call_impl = None  # compiled code may have been made without these hooks
     handles = [blocks[place].register_forward_hook(hook(place)) for place in places]
     try:
@@ -209,8 +215,10 @@ def _draw(d: int, keep: int, device: str) -> tuple[Tensor, Tensor]:
     """Order in which numbers are dealt to sums, and their signs; 0 where they do not come out
     even.
     """
-    draw, padded = rng(0, "narrow", d, keep), -(-d // keep) * keep
-    order, signs = np.zeros(padded, np.int32), np.zeros(padded, np.float32)
+    draw = rng(0, "narrow", d, keep)
+    padded = -(-d // keep) * keep
+    order = np.zeros(padded, np.int32)
+    signs = np.zeros(padded, np.float32)
     order[:d] = draw.permutation(d)
     signs[:d] = draw.choice(np.array([-1, 1], np.float32), d)
     return torch.from_numpy(order).to(device), torch.from_numpy(signs).to(device)

@@ -62,10 +62,8 @@ class NoiseSchedule:
                     f"{' or '.join(map(repr, known))} as in "
                     "Stable Diffusion 1.x and 2.x; models with another schedule cannot be sampled."
                 )
-        n, root = (
-            int(config.get("num_train_timesteps", 1000)),
-            1 if config.get("beta_schedule") == "linear" else 2,
-        )
+        n = int(config.get("num_train_timesteps", 1000))
+        root = 1 if config.get("beta_schedule") == "linear" else 2
         # diffusers computes the betas in float32; doing the same keeps our pictures equal to its
         # own
         roots = torch.linspace(

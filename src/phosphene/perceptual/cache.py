@@ -42,7 +42,8 @@ class Shelf:
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, str]) -> None:
-        self.folder, self.facts = folder, dict(facts)
+        self.folder = folder
+        self.facts = dict(facts)
         self._files: dict[str, Path] = {}
         self._held: OrderedDict[Path, dict[str, Row]] = OrderedDict()
         self._new: dict[str, Row] = {}

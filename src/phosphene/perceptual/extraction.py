@@ -155,8 +155,11 @@ class _Pass:
         cache: Path | None,
         device: str,
     ) -> None:
-        self.network, self.preparation = spaces[0].network, spaces[0].preparation
-        self._spaces, self._weights, self._device = list(spaces), weights, device
+        self.network = spaces[0].network
+        self.preparation = spaces[0].preparation
+        self._spaces = list(spaces)
+        self._weights = weights
+        self._device = device
         self._rows = {space: _Rows(n_pictures) for space in spaces}
         self._waiting: list[tuple[int, str, Tensor]] = []
         self._shelves: dict[Space, Shelf] = {}

@@ -18,18 +18,20 @@ from phosphene.errors import PhospheneError
 from phosphene.perceptual.preparing import Pictures, picture_at, prepare
 from phosphene.perceptual.presets import Metric
 
-SIGMA, TRUNCATE, K1, K2 = 1.5, 3.5, 0.01, 0.03  # Wang et al. 2004: Gaussian windows 11 pixels wide
+# Wang et al. 2004: Gaussian windows 11 pixels wide
+SIGMA = 1.5
+TRUNCATE = 3.5
+K1 = 0.01
+K2 = 0.03
 GRAY = (0.2125, 0.7154, 0.0721)  # as scikit-image's rgb2gray
-GABOR_LEVELS, GABOR_ORIENTATIONS, GABOR_FREQUENCY = (
-    4,
-    8,
-    0.25,
-)  # 0.25 cycles per pixel of each level
+# 0.25 cycles per pixel of each level
+GABOR_LEVELS = 4
+GABOR_ORIENTATIONS = 8
+GABOR_FREQUENCY = 0.25
 GRID = 8
-COLOUR_BINS, COLOUR_RANGE = (
-    (8, 16, 16),
-    ((0, 100), (-110, 110), (-110, 110)),
-)  # all of sRGB in CIELAB
+# all of sRGB in CIELAB
+COLOUR_BINS = (8, 16, 16)
+COLOUR_RANGE = ((0, 100), (-110, 110), (-110, 110))
 
 
 def pixcorr(recons: Pictures, originals: Pictures, metric: Metric) -> NDArray[np.float64]:
@@ -120,10 +122,13 @@ def _ssim_of_columns(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
         )
         return result
 
-    mean_a, mean_b = smooth(a), smooth(b)
-    var_a, var_b = smooth(a * a) - mean_a**2, smooth(b * b) - mean_b**2
+    mean_a = smooth(a)
+    mean_b = smooth(b)
+    var_a = smooth(a * a) - mean_a**2
+    var_b = smooth(b * b) - mean_b**2
     covariance = smooth(a * b) - mean_a * mean_b
-    c1, c2 = K1**2, K2**2
+    c1 = K1**2
+    c2 = K2**2
     numerator = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
     similarity = numerator / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
     edge = int(TRUNCATE * SIGMA + 0.5)  # windows that reach over the edge do not count

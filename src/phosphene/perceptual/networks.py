@@ -123,7 +123,8 @@ def _quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     said: Any = logging  # untyped
-    level, bar = said.get_verbosity(), said.is_progress_bar_enabled()
+    level = said.get_verbosity()
+    bar = said.is_progress_bar_enabled()
     said.set_verbosity_error()
     said.disable_progress_bar()
     try:

@@ -208,7 +208,8 @@ def _enrol(connection: sa.Connection, tokens: Mapping[int, str]) -> None:
     """Give every slot its rater, and every rater the link of today."""
     known = {row.slot: row.token_hash for row in connection.execute(sa.select(_raters))}
     for slot, token in tokens.items():
-        slot, digest = int(slot), _digest(token).hex()
+        slot = int(slot)
+        digest = _digest(token).hex()
         if slot not in known:
             values = {"slot": slot, "token_hash": digest, "label": f"rater{slot:02d}", "opened": 0}
             connection.execute(_raters.insert().values(values))
@@ -258,7 +259,8 @@ class Answers:
 
     def rater(self, token: str) -> Rater | None:
         """Whose link this is, or None; takes as long for a wrong token as for a right one."""
-        digest, slot = _digest(token), None
+        digest = _digest(token)
+        slot = None
         for known, number in self._slots:
             if hmac.compare_digest(known, digest):
                 slot = number
@@ -323,7 +325,8 @@ class Answers:
             The trial is not the rater's next one, or consent is missing; nothing was stored.
         """
         position, choice, milliseconds = _checked(position, choice, milliseconds)
-        now, theirs = datetime.now(UTC), _raters.c.id == rater.id
+        now = datetime.now(UTC)
+        theirs = _raters.c.id == rater.id
         total = len(self._shown[rater.slot])
         row = sa.select(
             _raters.c.id,

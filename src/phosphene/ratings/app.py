@@ -34,7 +34,9 @@ from phosphene.errors import PhospheneError
 from phosphene.ratings.answers import AlreadyAnswered, Answers, Invalid, NotYet, Rater
 from phosphene.ratings.shield import Shield
 
-MOST_BYTES, MOST_SECONDS = 2048, 10  # of a request's body; an answer has some 70 bytes
+# of a request's body; an answer has some 70 bytes
+MOST_BYTES = 2048
+MOST_SECONDS = 10
 SECONDS_PER_TRIAL = 4  # for the time that the consent page states
 ASSETS = (
     "rate.css",
@@ -155,12 +157,10 @@ class _Pages:
         admin_token: str,
         break_every: int,
     ) -> None:
-        self._answers, self._pictures, self._texts, self._break_every = (
-            answers,
-            pictures,
-            texts,
-            break_every,
-        )
+        self._answers = answers
+        self._pictures = pictures
+        self._texts = texts
+        self._break_every = break_every
         self._length = max(path.stat().st_size for path in set(pictures.values()))
         self._admin = hashlib.sha256(admin_token.encode()).digest()
         folder = files("phosphene") / "templates" / "ratings"
@@ -214,7 +214,8 @@ class _Pages:
 
     async def trial(self, request: Request) -> Response:
         """Picture ids of the next trial, or of the one after it, which the page loads ahead."""
-        rater, text = await self._rater(request), request.path_params["position"]
+        rater = await self._rater(request)
+        text = request.path_params["position"]
         if not (text.isascii() and text.isdigit() and len(text) < 8 and int(text) < rater.total):
             raise HTTPException(404)
         if not rater.consented or not rater.answered <= int(text) <= rater.answered + 1:
@@ -223,7 +224,8 @@ class _Pages:
 
     async def picture(self, request: Request) -> Response:
         """A picture of a trial that the rater saw or sees next."""
-        rater, name = await self._rater(request), request.path_params["id"]
+        rater = await self._rater(request)
+        name = request.path_params["id"]
         if not rater.consented or name not in self._answers.pictures(rater):
             raise HTTPException(404)
         path = self._pictures[name]

@@ -267,7 +267,8 @@ def _spread(
     low: int, high: int, count: int, taken: set[int], random: np.random.Generator
 ) -> list[int]:
     """One free gap in each of `count` equal parts of low..high (both included)."""
-    edges, found = np.linspace(low, high + 1, count + 1), list[int]()
+    edges = np.linspace(low, high + 1, count + 1)
+    found = list[int]()
     for start, end in zip(edges[:-1], edges[1:], strict=True):
         free = [g for g in range(int(np.ceil(start)), int(np.ceil(end))) if g not in taken]
         if not free:  # the nearest one outside
@@ -283,7 +284,8 @@ def _beside(trials: list[_Planned], gap: int) -> set[int]:
 
 def _merged(trials: list[_Planned], put: dict[int, _Planned]) -> list[_Planned]:
     """Everything in order; a repeat's `original` becomes a position."""
-    listed, position = [trials[0]], {0: 0}
+    listed = [trials[0]]
+    position = {0: 0}
     for gap in range(1, len(trials) + 1):
         if gap in put:
             one = put[gap]

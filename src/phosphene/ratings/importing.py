@@ -31,8 +31,10 @@ COLUMNS = (
     "server_at",
 )
 NEEDED = ("rater", "method", "image")
-KINDS, SIDES = ("trial", "catch", "repeat"), ("left", "right")
-TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
+KINDS = ("trial", "catch", "repeat")
+SIDES = ("left", "right")
+TRUE = ("true", "1", "1.0", "yes")
+FALSE = ("false", "0", "0.0", "no")
 SHOWN = 5
 
 
@@ -69,7 +71,8 @@ def read_csv(
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
     if not paths:
         raise PhospheneError("import: no file was given; expected one or more CSV files.")
-    tables, owner = [], dict[str, Path]()
+    tables = []
+    owner = dict[str, Path]()
     for one in paths:
         table = _read(one, dict(mapping or {}))
         for rater in table["rater"].unique():

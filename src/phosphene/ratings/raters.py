@@ -275,7 +275,9 @@ def power(
         ..._high`` (95 %, Clopper-Pearson); and the median widths of the 95 % intervals for other
         raters and images: ``width_accuracy`` and ``width_difference``.
     """
-    people, generator, rows = _people(traits), np.random.default_rng(rng), []
+    people = _people(traits)
+    generator = np.random.default_rng(rng)
+    rows = []
     if (
         min(raters, default=0) < 2
         or min(trials, default=0) < 2
@@ -321,7 +323,8 @@ def _studies(
 def _found(hits: Floats, comparisons: int) -> dict[str, float]:
     """What the tests say about studies (n, n_raters, 2, n_images)."""
     difference = hits[:, :, 0] - hits[:, :, 1]
-    mean, tests = difference.mean((1, 2)), dict[str, Floats]()
+    mean = difference.mean((1, 2))
+    tests = dict[str, Floats]()
     half, p_both = _crossed_t(difference)
     for name, axis in (("image", 1), ("rater", 2)):
         own = difference.mean(axis)

@@ -39,7 +39,8 @@ class Shield:
     """
 
     def __init__(self, app: ASGIApp, unreachable: str) -> None:
-        self._app, self._unreachable = app, unreachable
+        self._app = app
+        self._unreachable = unreachable
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -180,7 +180,8 @@ def changed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def encoded(picture: NDArray[np.uint8]) -> tuple[str, bytes]:
     """Ending and bytes of a picture file without metadata."""
-    image, stream = Image.fromarray(np.ascontiguousarray(picture)), io.BytesIO()
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    stream = io.BytesIO()
     if max(image.size) <= LOSSLESS:
         image.save(stream, "PNG", optimize=True)
         return "png", stream.getvalue()
@@ -258,7 +259,8 @@ def texts(study: Study) -> Any:
     """What the pages say of a study."""
     from phosphene.ratings.app import Texts
 
-    rate, consent = study.rate, ""
+    rate = study.rate
+    consent = ""
     if rate.consent:
         path = study.folder / rate.consent
         try:
@@ -329,9 +331,11 @@ def scored(study: Study, answers: pd.DataFrame, per_image: pd.DataFrame) -> dict
     """Every table of the scores; what cannot be asked of these answers is empty, and named in
     `absent`.
     """
-    rate, answers = study.rate, answers.assign(method=_ordered(answers["method"], methods(study)))
+    rate = study.rate
+    answers = answers.assign(method=_ordered(answers["method"], methods(study)))
     excluded = analysis.exclusions(answers, rate.least_catch, rate.least_seconds, rate.most_fast)
-    kept, n_bootstrap = analysis.kept(answers, excluded), study.evaluate.bootstrap
+    kept = analysis.kept(answers, excluded)
+    n_bootstrap = study.evaluate.bootstrap
     random = partial(rng, study.seed, "ratings")
     asked: dict[str, Callable[[], pd.DataFrame]] = {
         "accuracy": lambda: analysis.accuracy(
@@ -346,7 +350,8 @@ def scored(study: Study, answers: pd.DataFrame, per_image: pd.DataFrame) -> dict
             kept, per_image, selection=rule(rate), n_bootstrap=n_bootstrap, rng=random("predicts")
         ),
     }
-    found, absent = {"exclusions": excluded, "consistency": analysis.consistency(answers)}, []
+    found = {"exclusions": excluded, "consistency": analysis.consistency(answers)}
+    absent = []
     for name, ask in asked.items():
         try:
             found[name] = ask()

@@ -123,7 +123,8 @@ def gather(study: Study) -> Content:
     """Read everything that the page of an evaluated study shows."""
     import tomlkit
 
-    store, subjects = Store(study.root), list(study.data.subjects)
+    store = Store(study.root)
+    subjects = list(study.data.subjects)
     scored = {s: store.artefact(evaluation.evaluate_recipe(study, s)) for s in subjects}
     found = {name: _table(list(scored.values()), name) for name in TABLES}
     preset = evaluation.headline_preset(study, found["scores"])

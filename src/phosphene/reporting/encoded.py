@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Named = list[tuple[str, Model]]
-WIDE, NARROW, QUALITY = 1600, 720, 84  # pixels of a figure on a page, and on a phone; of WebP
+# pixels of a figure on a page, and on a phone; of WebP
+WIDE = 1600
+NARROW = 720
+QUALITY = 84
 SMALLER = 0.8  # all three for subjects after the first, whose figures are folded
 NARROW_INCHES = 4.6
 TITLES = {
@@ -125,7 +128,9 @@ def _of_subject(study: Study, subject: str, some: tuple[Named, Named], size: flo
     models, done = some
     data: Any = sources.dataset(study, subject)
     regions = encoding.regions(study, subject, done)
-    drawings, numbers, turnable = [], {}, []
+    drawings = []
+    numbers = {}
+    turnable = []
     for analysis in dict.fromkeys(name for name, _ in done):
         names = study_maps.panel_names(analysis, [m for name, m in models if name == analysis])
         tables = study_maps.tables_of(study, subject, [m for name, m in done if name == analysis])
@@ -204,7 +209,8 @@ def webp(figure: Figure, width: int, size: float = 1.0) -> str:
     """Write a figure as a data URL, `size` times so many pixels wide."""
     from PIL import Image
 
-    stream, written = io.BytesIO(), io.BytesIO()
+    stream = io.BytesIO()
+    written = io.BytesIO()
     figure.savefig(stream, format="png", dpi=size * width / figure.get_figwidth())
     Image.open(stream).convert("RGB").save(written, "WEBP", quality=round(size * QUALITY), method=6)
     return f"data:image/webp;base64,{base64.b64encode(written.getvalue()).decode()}"

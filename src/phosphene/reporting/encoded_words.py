@@ -63,7 +63,8 @@ def words(
     said: list[str] = []
     told: list[str] = []
     for model, table in tables.items():
-        mean, found = _means(table, "r"), 100 * (table["q"] < 0.05).mean()
+        mean = _means(table, "r")
+        found = 100 * (table["q"] < 0.05).mean()
         told.append(f"{names[model]}: {found:.0f} % of voxels significant; mean r {_listed(mean)}")
         if len(mean):
             verb, best = ("", "") if said else ("predicts ", " best")
@@ -126,11 +127,10 @@ def _words_of_text(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -
 
 def _words_of_layers(names: dict[Model, str], tables: dict[Model, pd.DataFrame]) -> tuple[str, str]:
     """Which layer wins most voxels, at every step."""
-    regions, steps = (
-        next(iter(tables.values()))["region"],
-        {name: model for model, name in names.items()},
-    )
-    told, said = [], []
+    regions = next(iter(tables.values()))["region"]
+    steps = {name: model for model, name in names.items()}
+    told = []
+    said = []
     for panel, some in study_maps.steps_of(names, tables).items():
         best = brain_maps.best_layer(some).assign(region=regions.to_numpy())
         best = best[best["q"] < 0.05]
@@ -286,7 +286,8 @@ def _accuracy(some: pd.DataFrame, order: list[str], names: dict[str, str]) -> li
 
 
 def _cell(row: pd.Series, best: float | None) -> Cell:
-    low, high = _number(row["ci_low"]), _number(row["ci_high"])
+    low = _number(row["ci_low"])
+    high = _number(row["ci_high"])
     between = f"{low} to {high}" if np.isfinite(row["ci_low"]) else ""
     return Cell(_number(row["r"]), between, best=best is not None and row["r"] == best)
 

@@ -35,7 +35,9 @@ COLOURS = {
 # matplotlib knows no CSS variables: it draws in these colours, which are exchanged afterwards
 _MARKS = {role: f"#{k + 1:02x}fe{k + 1:02x}" for k, role in enumerate(COLOURS)}
 MARKERS = {"z": "o", "c": "s", "zc": "D", "shuffled": "v", "true": "^"}
-WIDE, NARROW = 9.4, 3.9  # inches, at 72 points; a narrow figure is readable on a phone
+# inches, at 72 points; a narrow figure is readable on a phone
+WIDE = 9.4
+NARROW = 3.9
 FONT = 9.0
 
 
@@ -106,7 +108,8 @@ def identification(
     points : DataFrame, optional
         metric, kind and value of single subjects.
     """
-    metrics, kinds = list(dict.fromkeys(table["metric"])), list(dict.fromkeys(table["kind"]))
+    metrics = list(dict.fromkeys(table["metric"]))
+    kinds = list(dict.fromkeys(table["kind"]))
     step = 0.82 / len(kinds)
     figure, axes = (
         _axes(NARROW, 0.7 + 0.2 * (len(kinds) + 1) * len(metrics)) if narrow else _axes(WIDE, 3.7)
@@ -116,7 +119,8 @@ def identification(
         some = table[table["kind"] == kind].set_index("metric").reindex(metrics)
         role = str(table.loc[table["kind"] == kind, "role"].iloc[0])
         place = np.arange(len(metrics)) + (k - (len(kinds) - 1) / 2) * step
-        hollow, colour = role in ("shuffled", "true"), _MARKS[role]
+        hollow = role in ("shuffled", "true")
+        colour = _MARKS[role]
         bar(
             place,
             100 * some["value"] - 50,
@@ -204,7 +208,8 @@ def regions(table: pd.DataFrame) -> Figure:
     table : DataFrame
         feature, roi, r, q25, q75, ceiling (NaN where it is not known), n_voxels.
     """
-    names, features = list(dict.fromkeys(table["roi"])), list(dict.fromkeys(table["feature"]))
+    names = list(dict.fromkeys(table["roi"]))
+    features = list(dict.fromkeys(table["feature"]))
     figure, axes = _axes(NARROW, 0.9 + 0.42 * len(names))
     for k, feature in enumerate(features):
         some = table[table["feature"] == feature].set_index("roi").loc[names]

@@ -26,10 +26,9 @@ from phosphene.study import Study
 
 LOSSLESS = 96  # pixels: pictures up to this side are shown as they are
 THUMBNAIL = 256  # pixels: larger ones are shrunk to this side
-PAGE_MB, GALLERY_MB = (
-    15.0,
-    11.0,
-)  # the page is never larger than the first; the gallery gets the second
+# the page is never larger than the first; the gallery gets the second
+PAGE_MB = 15.0
+GALLERY_MB = 11.0
 MOST = 120  # pictures of a subject in the gallery, however small they are
 TENTHS = {"best tenth": 0.05, "middle tenth": 0.5, "worst tenth": 0.95}
 EACH = 3  # examples of each tenth
@@ -98,7 +97,8 @@ def tenths(scores: pd.Series, each: int = EACH) -> dict[str, list[int]]:
 
 def url(picture: NDArray[np.uint8]) -> str:
     """Encode a picture for a page: small ones to the last pixel, large ones as thumbnails."""
-    image, stream = Image.fromarray(picture), io.BytesIO()
+    image = Image.fromarray(picture)
+    stream = io.BytesIO()
     if max(image.size) <= LOSSLESS:
         kind = "png"
         image.save(stream, "PNG", optimize=True)
@@ -113,7 +113,8 @@ class Album:
     """Opens the pictures of one subject of a study."""
 
     def __init__(self, study: Study, subject: str, scores: pd.DataFrame) -> None:
-        self.subject, self.data = subject, sources.dataset(study, subject)
+        self.subject = subject
+        self.data = sources.dataset(study, subject)
         self.images = items(study, self.data)["image"].to_numpy()
         self._scores = scores
         self._worded = "c" in evaluation.features_of(study)

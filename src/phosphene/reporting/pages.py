@@ -117,7 +117,9 @@ def _of(table: pd.DataFrame, subject: str) -> pd.DataFrame:
 
 def _measures(content: Content) -> dict[str, Any] | None:
     """Everything about the scores; None where pictures could not be compared with what was seen."""
-    scores, preset, several = content.scores, content.preset, len(content.subjects) > 1
+    scores = content.scores
+    preset = content.preset
+    several = len(content.subjects) > 1
     if scores.empty:
         return None
     shown = tables.means(scores) if several else scores
@@ -141,7 +143,9 @@ def _identified(content: Content) -> list[dict[str, str]]:
     """The headline in up to three numbers, for a reader who reads nothing else."""
     if content.scores.empty:
         return []
-    table, richest, found = tables.headline(content.scores, content.preset), content.richest, []
+    table = tables.headline(content.scores, content.preset)
+    richest = content.richest
+    found = []
     n = len(table.columns) - 1
     measures = "one measure" if n == 1 else f"{n} measures"
     people = f" and {len(content.subjects)} subjects" if len(content.subjects) > 1 else ""
@@ -181,7 +185,8 @@ def _named(content: Content) -> list[dict[str, str]]:
 
 def _bars(content: Content, shown: pd.DataFrame) -> dict[str, str]:
     """Figure 5, twice: for wide and for narrow screens."""
-    table, points = tables.bars(shown, content.preset), None
+    table = tables.bars(shown, content.preset)
+    points = None
     if len(content.subjects) > 1:
         points = tables.bars(content.scores, content.preset)
     text = figures.describe(
@@ -209,7 +214,8 @@ def _quality(content: Content) -> str:
 
 
 def _decoding(content: Content) -> dict[str, Any]:
-    table, drawn = content.features, []
+    table = content.features
+    drawn = []
     for subject in content.subjects if len(content.rois) else []:
         rois = _of(content.rois, subject)
         parts = [f"{row.feature} from {row.roi} {row.r:.3f}" for row in rois.itertuples()]
@@ -249,7 +255,8 @@ def _beside(scores: pd.DataFrame) -> list[dict[str, Any]]:
     """Published rows beside yours, one block per preset that has both."""
     if scores.empty:
         return []
-    table, found = published.beside(scores), []
+    table = published.beside(scores)
+    found = []
     for preset in dict.fromkeys(table["preset"]):
         theirs = table.loc[(table["preset"] == preset) & ~table["yours"].astype(bool), "method"]
         if len(theirs):

@@ -54,14 +54,16 @@ def section(found: dict[str, pd.DataFrame], scores: pd.DataFrame) -> dict[str, A
     """
     if not found or found["accuracy"].empty:
         return None
-    accuracy, out = found["accuracy"], found["exclusions"]
+    accuracy = found["accuracy"]
+    out = found["exclusions"]
     best = best_metric(found["predicts"])
     machine = (
         machine_scores(scores, *best[:3])
         if best and len(scores)
         else pd.DataFrame(columns=["value", "low", "high"])
     )
-    drawn, stay = _drawn(accuracy, machine), out[~out["excluded"]]
+    drawn = _drawn(accuracy, machine)
+    stay = out[~out["excluded"]]
     title = f"{best[0]} {best[1]}" if best else ""
     return {
         "figure": figures.svg(figure(drawn, title), "people", _described(drawn, title)),
@@ -151,11 +153,13 @@ def figure(table: pd.DataFrame, metric: str) -> Figure:
     """
     methods = list(dict.fromkeys(table["method"]))
     drawing, axes = figures._axes(figures.NARROW, 1.0 + 0.5 * len(methods))
-    marks, hollow = figures._MARKS, figures._MARKS["paper"]
+    marks = figures._MARKS
+    hollow = figures._MARKS["paper"]
     for who, shift in (("people", -0.14), ("machine", 0.14)):
         some = table[table["who"] == who]
         for row in some.itertuples():
-            place, colour = methods.index(row.method) + shift, marks.get(row.method, marks["ink"])
+            place = methods.index(row.method) + shift
+            colour = marks.get(row.method, marks["ink"])
             axes.hlines(
                 place,
                 100 * row.low,
@@ -208,7 +212,8 @@ def _described(table: pd.DataFrame, metric: str) -> str:
 
 
 def _rows(found: dict[str, pd.DataFrame], machine: pd.DataFrame) -> list[dict[str, Any]]:
-    compare, agreement = found["compare"], found["agreement"]
+    compare = found["compare"]
+    agreement = found["agreement"]
     against = (
         compare[compare["b"] == "chance"].set_index("a")["p_both_holm"]
         if len(compare)

@@ -182,7 +182,8 @@ def _block(preset: str, direction: str, rows: pd.DataFrame, subjects: int) -> Bl
         (m.name, "%" if m.kind == "two-way" else "↑" if m.better == "higher" else "↓")
         for m in metrics
     ]
-    lines, best = [], _best(rows)
+    lines = []
+    best = _best(rows)
     for (mode, source), some in rows.groupby(["mode", "source"], sort=False):
         values = some.set_index("metric")
         cells: list[Cell | None] = [
@@ -308,9 +309,11 @@ def pairs(comparisons: pd.DataFrame, preset: str) -> tuple[list[str], list[tuple
     some = some[some["direction"].isna() | (some["direction"] == first_direction(preset))]
     kinds = {m.name: m.kind for m in PRESETS[preset].metrics}
     some = some.assign(pair=[f"{a} − {b}" for a, b in zip(some["a"], some["b"], strict=True)])
-    columns, lines = list(dict.fromkeys(some["pair"])), []
+    columns = list(dict.fromkeys(some["pair"]))
+    lines = []
     for metric in dict.fromkeys(some["metric"]):
-        rows, kind = some[some["metric"] == metric].set_index("pair"), kinds[metric]
+        rows = some[some["metric"] == metric].set_index("pair")
+        kind = kinds[metric]
         lines.append((str(metric), [_difference(rows.loc[pair], kind) for pair in columns]))
     return columns, lines
 

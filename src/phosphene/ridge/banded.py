@@ -94,13 +94,15 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
         X = self._joined(spaces)
         labels = None if groups is None else np.asarray(groups)
         splits = row_splits(len(X), self.cv, labels, LEAST_TEST[checked_scoring(self.scoring)])
-        targets, alphas = Targets(Y, len(X), labels), checked_alphas(self.alphas)
+        targets = Targets(Y, len(X), labels)
+        alphas = checked_alphas(self.alphas)
         self.mixes_ = self._drawn()
         dtype = working_dtype(X, targets)
         features = Features.prepare(X, self.fit_intercept, self.standardize, dtype)
         maker = Maker(features, targets.rows, int(targets.rows.max()) + 1, keep=True)
         t = targets.n_targets
-        self.best_scores_, self.best_alphas_ = np.full(t, -np.inf), np.ones(t)
+        self.best_scores_ = np.full(t, -np.inf)
+        self.best_alphas_ = np.ones(t)
         self.best_mixes_ = np.zeros((t, len(self.spaces_)))
         self.coef_ = np.zeros((X.shape[1], t), np.float32 if dtype == torch.float32 else np.float64)
         self.intercept_ = np.zeros(t, self.coef_.dtype)
@@ -124,11 +126,10 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
         better = np.flatnonzero(scores.max(axis=0) > self.best_scores_[block.columns])
         if not len(better):
             return
-        best, index = (
-            alphas[scores.argmax(axis=0)[better]],
-            np.arange(block.columns.start, block.columns.stop)[better],
-        )
-        self.best_scores_[index], self.best_alphas_[index] = scores.max(axis=0)[better], best
+        best = alphas[scores.argmax(axis=0)[better]]
+        index = np.arange(block.columns.start, block.columns.stop)[better]
+        self.best_scores_[index] = scores.max(axis=0)[better]
+        self.best_alphas_[index] = best
         self.best_mixes_[index] = mix
         writer.write(block.some(better), best, index)
 

@@ -169,7 +169,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             grid.
         """
         parts, folds, targets = self._decomposed(X, Y, groups)
-        alphas, shape = checked_alphas(self.alphas), (len(parts.mean), targets.n_targets)
+        alphas = checked_alphas(self.alphas)
+        shape = (len(parts.mean), targets.n_targets)
         if coef is not None and tuple(coef.shape) != shape:
             raise PhospheneError(
                 f"RidgeCV: coef must be {shape} as X and Y are, found {tuple(coef.shape)}."
@@ -188,7 +189,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         again = coef is None and targets.in_memory and parts is not X
         store = as_tensor(made) if again and parts.x is not None else None
         blocks = Blocks(parts, targets, self.target_block, store)
-        self.cv_scores_, n_folds = np.zeros((len(alphas), shape[1])), 0
+        self.cv_scores_ = np.zeros((len(alphas), shape[1]))
+        n_folds = 0
         for some in map(_alone, folds) if again else [list(folds)]:
             scorer = Scorer(parts, some, alphas, self.scoring, overwrite=parts is not X)
             n_folds += len(some)
@@ -206,7 +208,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             writer.write(block, self.best_alphas_[block.columns])
         _warn_at_edge(alphas, self.best_alphas_)
         if targets.is_vector:
-            made, self.intercept_ = made[:, 0], self.intercept_[0]
+            made = made[:, 0]
+            self.intercept_ = self.intercept_[0]
         self._coef: Any = None if dual else made
         self.dual_coef_: Any = made if dual else None
         self.X_fit_: Any = as_kind(kind, parts.span) if dual and parts.span is not None else None
@@ -245,14 +248,13 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
         features = features.to(torch.promote_types(features.dtype, intercept.dtype))
         coef = self._coef
         if coef is None:
-            coef, features = self.dual_coef_, features @ as_tensor(self.X_fit_).to(features).T
+            coef = self.dual_coef_
+            features = features @ as_tensor(self.X_fit_).to(features).T
         coef = coef[:, None] if np.ndim(self.intercept_) == 0 else coef
         for start in range(0, coef.shape[1], size):
             columns = slice(start, min(start + size, coef.shape[1]))
-            weights, offset = (
-                as_tensor(coef[:, columns]).to(features),
-                intercept[columns].to(features),
-            )
+            weights = as_tensor(coef[:, columns]).to(features)
+            offset = intercept[columns].to(features)
             block = features @ weights + offset
             release(coef)
             yield columns, block if isinstance(X, Tensor) else block.numpy()

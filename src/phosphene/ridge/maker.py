@@ -58,7 +58,8 @@ class Maker:
     def __init__(
         self, features: Features, target_rows: NDArray[np.intp], n_distinct: int, keep: bool = False
     ) -> None:
-        self.features, self.n_distinct = features, n_distinct
+        self.features = features
+        self.n_distinct = n_distinct
         self.target_rows = torch.from_numpy(np.ascontiguousarray(target_rows)).to(features.x.device)
         n, p = features.x.shape
         self.gram = lower_gram(doubles(features.x), p) if n > p else None
@@ -72,7 +73,8 @@ class Maker:
         again.
         """
         other = copy(self)
-        other.weights, other.kernel = weights, None
+        other.weights = weights
+        other.kernel = None
         return other
 
     def decomposition(self, splits: Splits, alphas: NDArray[np.float64]) -> Decomposition:
@@ -94,16 +96,20 @@ class Maker:
             Penalties that will be tried: they decide which forms are cheaper, and the precision
             that is needed.
         """
-        features, (n, p) = self.features, self.features.x.shape
-        everything, rows = np.arange(n), self.target_rows.cpu().numpy()
+        features = self.features
+        (n, p) = self.features.x.shape
+        everything = np.arange(n)
+        rows = self.target_rows.cpu().numpy()
         final = self.factor(everything, double=True)[0]
         lost = int(
             features.center and 1 < n <= p
         )  # the direction that centring takes, which no target has either
-        largest, smallest = float(final.values[-1]), float(final.values[lost])
+        largest = float(final.values[-1])
+        smallest = float(final.values[lost])
         single = _SINGLE_ERROR * largest < _SINGLE_ENOUGH * (smallest + float(alphas.min()))
         double = features.x.dtype == torch.float64 or not single
-        x, span = None, None
+        x = None
+        span = None
         if self.gram is None:
             scaling = self._scaling(self._index(everything)).square() / features.scale
             span = features.x if bool((scaling == 1).all()) else features.x * scaling.to(features.x)
@@ -132,7 +138,8 @@ class Maker:
         P = taken(test)
         if factor.kept:  # training targets are multiplied out without the basis
             factor = replace(factor, basis=None)
-        row_mean, rows = P.mean(0), self.target_rows[self._index(test)]
+        row_mean = P.mean(0)
+        rows = self.target_rows[self._index(test)]
         if self._all_equal(
             test
         ):  # so are their predictions, but a product may round every row in its own way
@@ -152,12 +159,14 @@ class Maker:
         column.
         """
         assert self.gram is not None
-        n, others = len(train), self.features.x[self._index(left_out)]
+        n = len(train)
+        others = self.features.x[self._index(left_out)]
         gram = self.gram - self._gram_of(left_out, others) if len(left_out) else self.gram.clone()
         mean = (self.sums - column_sums(others)) / n
         variance = gram.diagonal() / n - mean.square()
         own = self.features.center or self.features.standardize
-        energy, whole = (variance if own else gram.diagonal() / n), self.gram.diagonal()
+        energy = variance if own else gram.diagonal() / n
+        whole = self.gram.diagonal()
         share = n * energy[whole > 0] / whole[whole > 0]
         if len(share) and float(share.min()) <= _SILENT:
             return None
@@ -198,7 +207,8 @@ class Maker:
         """Decompose the kernel of the training rows instead of their Gram matrix: fewer rows than
         columns.
         """
-        dtype, index = self.features.x.dtype, self._index(train)
+        dtype = self.features.x.dtype
+        index = self._index(train)
         kernel = self._products(index)
         among = kernel[index[:, None], index]
         if self.features.center:
@@ -340,6 +350,7 @@ def eigh(matrix: Tensor, double: bool) -> tuple[Tensor, Tensor]:
     turned = (
         matrix if double else matrix.float()
     ).T  # LAPACK stores columns: it can put the vectors where these are
-    values, vectors = turned.new_empty(len(turned)), turned
+    values = turned.new_empty(len(turned))
+    vectors = turned
     torch.linalg.eigh(turned, UPLO="U", out=(values, vectors))
     return values.clamp_(min=0.0), vectors

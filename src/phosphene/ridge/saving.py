@@ -50,7 +50,8 @@ def save(parts: Decomposition, path: str | Path) -> None:
             }
     kept = [parts.final.kept, *(fold.factor.kept for fold in parts.folds)]
     about = {"ridge": json.dumps({"version": VERSION, "center": parts.center, "kept": kept})}
-    written, seen = {}, set()
+    written = {}
+    seen = set()
     for key, value in tensors.items():
         value = value.contiguous().cpu()
         written[key] = (
@@ -95,7 +96,8 @@ def _rebuilt(t: dict[str, torch.Tensor], center: bool, kept: list[bool]) -> Deco
                 one, test, t[f"fold{k}.counts"], t[f"fold{k}.row_mean"], t.get(f"fold{k}.products")
             )
         )
-    x, rows = Part(t["x"], t["x_rows"]) if "x" in t else None, t["target_rows"].cpu().numpy()
+    x = Part(t["x"], t["x_rows"]) if "x" in t else None
+    rows = t["target_rows"].cpu().numpy()
     return Decomposition(
         x, t.get("span"), t["mean"], t["scale"], center, rows, factor("final", kept[0]), folds
     )

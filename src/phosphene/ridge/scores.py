@@ -99,7 +99,8 @@ def moments(
     fold: Fold, pairs: Pairs | None, y: Tensor, cross: Tensor | None, alphas: Tensor, center: bool
 ) -> Moments:
     """Compute the moments of one fold for centred targets `y` (n_distinct, block)."""
-    factor, n = fold.factor, float(fold.counts.sum())
+    factor = fold.factor
+    n = float(fold.counts.sum())
     q, multiplied, train_mean = factor.project(y, cross, center)
     d = 1.0 / (factor.values + alphas[:, None])
     held_out = y[fold.test.rows]

@@ -57,7 +57,9 @@ class Blocks:
     def __init__(
         self, parts: Decomposition, targets: Targets, size: int, store: Tensor | None = None
     ) -> None:
-        self.parts, self.targets, self.store = parts, targets, store
+        self.parts = parts
+        self.targets = targets
+        self.store = store
         self.seen: dict[
             int, tuple[Tensor, Tensor]
         ] = {}  # by first column: means and exponents of earlier passes
@@ -66,7 +68,8 @@ class Blocks:
         )
 
     def __iter__(self) -> Iterator[Block]:
-        final, center = self.parts.final, self.parts.center
+        final = self.parts.final
+        center = self.parts.center
         for columns in self.targets.blocks(self.size):
             first = columns.start not in self.seen
             y = self.targets.block(
@@ -113,7 +116,9 @@ class Scorer:
         scoring: str,
         overwrite: bool = True,
     ) -> None:
-        self.center, self.folds, self.scoring = parts.center, folds, scoring
+        self.center = parts.center
+        self.folds = folds
+        self.scoring = scoring
         self.alphas = as_tensor(alphas).to(parts.final.values)
         least = float(alphas.min())
         self.pairs = [
@@ -150,13 +155,14 @@ class Writer:
     """
 
     def __init__(self, parts: Decomposition, coef: Any, intercept: Any, dual: bool = False) -> None:
-        self.parts, self.coef, self.intercept = parts, coef, intercept
-        self.span, self.mean = parts.span, parts.mean
+        self.parts = parts
+        self.coef = coef
+        self.intercept = intercept
+        self.span = parts.span
+        self.mean = parts.mean
         if dual and parts.span is not None:
-            self.span, self.mean = (
-                None,
-                torch.cat([(rows * parts.mean).sum(1) for rows in doubles(parts.span)]),
-            )
+            self.span = None
+            self.mean = torch.cat([(rows * parts.mean).sum(1) for rows in doubles(parts.span)])
 
     def write(self, block: Block, alphas: Floats, columns: Any = None) -> None:
         """Solve for one block of targets, with one penalty for each; `columns` in place of the

@@ -96,7 +96,8 @@ class Targets:
             some = self.values[:, start : start + step]
             if not bool((some == some[first][inverse]).all()):
                 return
-        self.values, self.rows = self.values[first], inverse
+        self.values = self.values[first]
+        self.rows = inverse
 
     @property
     def n_targets(self) -> int:

@@ -108,14 +108,16 @@ def product_measure(truth: ArrayLike, parts: ArrayLike, measure: Measure = "r2")
         raise PhospheneError(
             f"product_measure: measure must be one of {get_args(Measure)}, found {measure!r}."
         )
-    y, each = np.asarray(truth, dtype=np.float64), np.asarray(parts, dtype=np.float64)
+    y = np.asarray(truth, dtype=np.float64)
+    each = np.asarray(parts, dtype=np.float64)
     if y.ndim != 2 or each.ndim != 3 or each.shape[1:] != y.shape or not each.size:
         raise PhospheneError(
             "product_measure: truth (n, t) and parts (n_spaces, n, t) are needed, found "
             f"{y.shape} and {each.shape}."
         )
     constant = (y == y[0]).all(axis=0)
-    y, each = y - y.mean(axis=0), each - each.mean(axis=1, keepdims=True)
+    y = y - y.mean(axis=0)
+    each = each - each.mean(axis=1, keepdims=True)
     whole = each.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.where(constant, np.nan, (y * y).sum(axis=0))
@@ -151,7 +153,8 @@ def variance_by_space(
     """
     model.check_spaces(test)
     X = {name: np.asarray(test[name], dtype=np.float64) for name in model.spaces_}
-    n, t = len(next(iter(X.values()))), model.coef_.shape[1]
+    n = len(next(iter(X.values())))
+    t = model.coef_.shape[1]
     if (
         np.shape(Y_test) != (n, t)
         or {len(part) for part in X.values()} != {n}
@@ -167,7 +170,8 @@ def variance_by_space(
     X = {
         name: part - center[name] for name, part in X.items()
     }  # so that large means cost no digits
-    shares, means = np.empty((len(X), t)), np.zeros(t)
+    shares = np.empty((len(X), t))
+    means = np.zeros(t)
     for start in range(0, t, BLOCK):
         some = slice(start, start + BLOCK)
         coef = {
@@ -180,7 +184,8 @@ def variance_by_space(
         mean = model.intercept_[some] + np.sum([center[name] @ coef[name] for name in X], axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
             means[some] = -((y.mean(axis=0) - mean) ** 2) / y.var(axis=0)
-    total, named = shares.sum(axis=0), dict(zip(X, shares, strict=True))
+    total = shares.sum(axis=0)
+    named = dict(zip(X, shares, strict=True))
     return (
         {"all": total + means} | named | {"mean": means}
         if measure == "r2"

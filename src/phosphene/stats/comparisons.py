@@ -59,7 +59,8 @@ def paired_bootstrap(
     difference, zero = _differences(a, b, "paired_bootstrap")
     draws = resampled(difference, None, n_bootstrap, np.random.default_rng(rng))
     low, high = np.quantile(draws, [0.025, 0.975])
-    below, above = (draws <= zero).sum(), (draws >= -zero).sum()
+    below = (draws <= zero).sum()
+    above = (draws >= -zero).sum()
     p = min(1.0, 2.0 * (1 + min(below, above)) / (1 + n_bootstrap))
     return PairedDifference(float(difference.mean()), (float(low), float(high)), float(p))
 
@@ -156,7 +157,8 @@ def compare_methods(
         raise PhospheneError(
             f"compare_methods: at least two methods are needed, found {list(scores)}."
         )
-    generator, rows = np.random.default_rng(rng), []
+    generator = np.random.default_rng(rng)
+    rows = []
     for one, other in combinations(scores, 2):
         _differences(
             scores[one], scores[other], f"compare_methods: {one} and {other}"
@@ -171,7 +173,8 @@ def compare_methods(
 
 def _differences(a: ArrayLike, b: ArrayLike, name: str) -> tuple[NDArray[np.float64], float]:
     """Differences a - b (n_images,), and the size below which one of them is rounding."""
-    x, y = as_floats(a), as_floats(b)
+    x = as_floats(a)
+    y = as_floats(b)
     if x.shape != y.shape or x.ndim != 1 or not len(x):
         raise PhospheneError(
             f"{name}: one score per image each is needed, found {x.shape} and {y.shape}."
@@ -209,7 +212,8 @@ def permutation_p(observed: ArrayLike, null: ArrayLike) -> NDArray[np.float64]:
     PhospheneError
         When the shapes do not match.
     """
-    value, draws = as_floats(observed), as_floats(null)
+    value = as_floats(observed)
+    draws = as_floats(null)
     if draws.shape[1:] != value.shape or draws.ndim == 0 or len(draws) == 0:
         raise PhospheneError(
             f"permutation_p: null must be (n_permutations, *{value.shape}), found {draws.shape}."

@@ -94,7 +94,8 @@ def subject_summary(values: ArrayLike, *, level: float = 0.95) -> SubjectSummary
             "subject_summary: one number per subject and a level between 0 and 1 are needed, "
             f"found {x} and {level}."
         )
-    mean, n = float(x.mean()), len(x)
+    mean = float(x.mean())
+    n = len(x)
     if n == 1:
         return SubjectSummary(mean, float("nan"), (float("nan"), float("nan")), 1)
     sem = float(x.std(ddof=1) / np.sqrt(n))
@@ -152,7 +153,8 @@ def hierarchical_bootstrap(
             "hierarchical_bootstrap: same_images needs one number of images, found "
             f"{[len(one) for one in rows]}."
         )
-    generator, draws = np.random.default_rng(rng), np.empty(n_bootstrap)
+    generator = np.random.default_rng(rng)
+    draws = np.empty(n_bootstrap)
     for k in range(n_bootstrap):
         shared = generator.integers(0, len(rows[0]), len(rows[0]))
         means = []

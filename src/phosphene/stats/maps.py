@@ -21,10 +21,9 @@ from phosphene.errors import PhospheneError
 
 Floats = NDArray[np.float64]
 Columns = Any  # (n_images, n_voxels) with a shape and ``[:, start:stop]``
-READ, WORK = (
-    8192,
-    128,
-)  # voxels read at a time, in the type they are stored in, and worked on at a time, in float64
+# voxels read at a time, in the type they are stored in, and worked on at a time, in float64
+READ = 8192
+WORK = 128
 ROUNDING = 1e-12  # by which two correlations of the same numbers in another order may differ
 
 
@@ -122,7 +121,9 @@ def permuted_correlation_p(
     orders = [generator.permutation(n) for _ in range(n_permutations)]
     p = np.empty(v)
     for columns, (x, y) in unit_blocks(prediction, truth):
-        observed, reached, moved = dot(x, y), np.zeros(x.shape[1], dtype=np.int64), np.empty_like(x)
+        observed = dot(x, y)
+        reached = np.zeros(x.shape[1], dtype=np.int64)
+        moved = np.empty_like(x)
         for order in orders:
             np.take(x, order, axis=0, out=moved, mode="clip")
             reached += np.einsum("ij,ij->j", moved, y) >= observed - ROUNDING
@@ -218,7 +219,8 @@ def normalised_correlation(
     PhospheneError
         When the shapes differ or `floor` lies outside 0 to 1.
     """
-    values, best = scoring.as_floats(r), scoring.max_correlation(ncsnr, repeats)
+    values = scoring.as_floats(r)
+    best = scoring.max_correlation(ncsnr, repeats)
     if values.shape != best.shape or not 0 < floor <= 1:
         raise PhospheneError(
             "normalised_correlation: r and ncsnr of one shape and a floor within 0 to 1 are "

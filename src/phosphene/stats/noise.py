@@ -35,7 +35,8 @@ def reliability(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
     PhospheneError
         When the shapes do not match.
     """
-    x, labels = as_floats(values), np.asarray(groups)
+    x = as_floats(values)
+    labels = np.asarray(groups)
     if x.ndim != 2 or labels.shape != x.shape[:1] or not len(x):
         raise PhospheneError(
             f"reliability: values must be (n_trials, d) and groups (n_trials,), found {x.shape} "
@@ -45,7 +46,8 @@ def reliability(values: ArrayLike, groups: ArrayLike) -> NDArray[np.float64]:
     n_groups = len(sizes)
     if n_groups < 2 or n_groups == len(x):
         return np.full(x.shape[1], np.nan)
-    order, starts = np.argsort(index, kind="stable"), np.append(0, np.cumsum(sizes)[:-1])
+    order = np.argsort(index, kind="stable")
+    starts = np.append(0, np.cumsum(sizes)[:-1])
     means = np.add.reduceat(x[order], starts, axis=0) / sizes[:, None]
     within = ((x - means[index]) ** 2).sum(axis=0) / (len(x) - n_groups)
     between = (sizes[:, None] * (means - x.mean(axis=0)) ** 2).sum(axis=0) / (n_groups - 1)

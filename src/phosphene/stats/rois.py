@@ -57,7 +57,8 @@ def roi_draws(
     n, v = checked_shape("roi_draws", prediction, truth)
     names, index = _regions(labels, v)
     counts = resample_counts(n, n_bootstrap, rng)
-    sums, known = np.zeros((n_bootstrap, len(names))), np.zeros(len(names))
+    sums = np.zeros((n_bootstrap, len(names)))
+    known = np.zeros(len(names))
     for columns, (x, y) in unit_blocks(prediction, truth):
         inside = np.flatnonzero((index[columns] >= 0) & ~np.isnan(dot(x, y)))
         if len(inside):
@@ -190,13 +191,12 @@ def roi_summary(
             f"roi_summary: draws lack {sorted(set(names) - set(draws))}; make them with the same "
             "labels."
         )
-    generator, rows = np.random.default_rng(rng), []
+    generator = np.random.default_rng(rng)
+    rows = []
     for number, name in enumerate(names):
         inside = (index == number) & ~np.isnan(x)
-        own, row = (
-            x[inside],
-            {"roi": name, "mean": np.nan, "median": np.nan, "ci_low": np.nan, "ci_high": np.nan},
-        )
+        own = x[inside]
+        row = {"roi": name, "mean": np.nan, "median": np.nan, "ci_low": np.nan, "ci_high": np.nan}
         if len(own):
             means = (
                 resampled(own, None, n_bootstrap, generator)

@@ -35,7 +35,8 @@ def consistency(answers: pd.DataFrame) -> pd.DataFrame:
     originals = answers.set_index([answers["rater"].astype(str), "position"])["hit"]
     rows = []
     for rater, own in answers.groupby(answers["rater"].astype(str), sort=True):
-        repeats, counts = own[own["kind"] == "repeat"], own[own["kind"] == "trial"]
+        repeats = own[own["kind"] == "repeat"]
+        counts = own[own["kind"] == "trial"]
         before = originals.reindex([(rater, place) for place in repeats["repeat_of"]])
         there = before.notna().to_numpy()
         alike = repeats["hit"].to_numpy(bool)[there] == before[there].to_numpy(bool)
@@ -43,7 +44,8 @@ def consistency(answers: pd.DataFrame) -> pd.DataFrame:
         sides = counts.loc[
             counts["choice"].isin(("left", "right")) & counts["correct"].isin(("left", "right"))
         ]
-        right, n = int((sides["choice"] == "right").sum()), len(sides)
+        right = int((sides["choice"] == "right").sum())
+        n = len(sides)
         on_right = float((sides["correct"] == "right").mean()) if n else np.nan
         p_side = float(binomtest(right, n, on_right).pvalue) if n else np.nan
         rows.append(
@@ -104,7 +106,8 @@ def agreement(
     Pairs of raters saw the same reconstruction, mostly beside different distractors. Near 100 %
     kappa is small though nearly all pairs agree: read both.
     """
-    rows, generator = [], np.random.default_rng(rng)
+    rows = []
+    generator = np.random.default_rng(rng)
     trials = trials_of(answers)
     for method in methods_of(trials):
         own = trials[trials["method"].astype(str) == method]
@@ -114,7 +117,8 @@ def agreement(
         if per.empty:
             rows.append((method, 0, 0, *[np.nan] * 5))
             continue
-        n, right = per["size"].to_numpy(np.float64), per["sum"].to_numpy(np.float64)
+        n = per["size"].to_numpy(np.float64)
+        right = per["sum"].to_numpy(np.float64)
         same = (right * (right - 1) + (n - right) * (n - right - 1)) / (n * (n - 1))
         images = np.column_stack([same, right, n])
         agreed, chance, kappa = _fleiss(images)
@@ -141,6 +145,7 @@ def _fleiss(images: Floats) -> tuple[float, float, float]:
     """Agreement, what chance gives, and kappa, of (n_images, 3): pairs alike, right answers,
     answers.
     """
-    agreed, share = float(images[:, 0].mean()), float(images[:, 1].sum() / images[:, 2].sum())
+    agreed = float(images[:, 0].mean())
+    share = float(images[:, 1].sum() / images[:, 2].sum())
     chance = share**2 + (1 - share) ** 2
     return agreed, chance, (agreed - chance) / (1 - chance) if chance < 1 else np.nan

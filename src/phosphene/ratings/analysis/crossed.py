@@ -19,7 +19,8 @@ from scipy.stats import t as student_t
 from phosphene.errors import PhospheneError
 
 Floats = NDArray[np.float64]
-MOST_SWEEPS, SMALL = 500, 1e-13
+MOST_SWEEPS = 500
+SMALL = 1e-13
 NEEDED = ("rater", "kind", "method", "image", "hit")
 
 
@@ -87,7 +88,9 @@ def crossed_variance(cells: ArrayLike, seen: NDArray[np.bool_] | None = None) ->
 
 def _residuals(u: Floats, there: NDArray[np.bool_]) -> Floats:
     """What an additive fit of raters and images leaves, by taking either's means out in turn."""
-    rest, per_rater, per_image = np.where(there, u, 0.0), there.sum(1)[:, None], there.sum(0)
+    rest = np.where(there, u, 0.0)
+    per_rater = there.sum(1)[:, None]
+    per_image = there.sum(0)
     scale = np.abs(rest).max(initial=0.0)
     for _ in range(MOST_SWEEPS):
         means = rest.sum(-1, keepdims=True) / per_rater
@@ -150,7 +153,8 @@ class Counted:
         take part.
         """
         counts = self.cells(np.isin(self.method, methods).astype(np.float64))
-        raters, images = counts.any(1), counts.any(0)
+        raters = counts.any(1)
+        images = counts.any(0)
         return crossed_variance(
             self.cells(influence)[raters][:, images], (counts > 0)[raters][:, images]
         )

@@ -45,8 +45,10 @@ def exclusions(
     times = answers.get("milliseconds", pd.Series(np.nan, answers.index)).astype(float)
     rows = []
     for rater, own in answers.groupby(answers["rater"].astype(str), sort=True):
-        caught, ms = own.loc[own["kind"] == "catch", "hit"].astype(bool), times[own.index].dropna()
-        n, hits = len(caught), int(caught.sum())
+        caught = own.loc[own["kind"] == "catch", "hit"].astype(bool)
+        ms = times[own.index].dropna()
+        n = len(caught)
+        hits = int(caught.sum())
         share = hits / n if n else np.nan
         # divided, not multiplied: 299.99 / 1000 and 0.3 round alike, so a limit counts as the
         # decimal that was written

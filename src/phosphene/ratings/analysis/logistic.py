@@ -18,7 +18,8 @@ from phosphene.errors import PhospheneError
 from phosphene.ratings.analysis.crossed import Counted, Floats, counted, t_interval
 from phosphene.stats import holm
 
-MARGINAL, MIXED = "logistic, crossed errors", "mixed logistic, variational"
+MARGINAL = "logistic, crossed errors"
+MIXED = "mixed logistic, variational"
 COLUMNS = [
     "model",
     "headline",
@@ -87,7 +88,9 @@ def _marginal(table: Counted) -> list[tuple[Any, ...]]:
             sum(sign * logits[method] for sign, method in zip(signs, methods, strict=True))
         )
         known = bool(np.isfinite(logits[list(methods)]).all())
-        low, high, p = np.nan, np.nan, np.nan
+        low = np.nan
+        high = np.nan
+        p = np.nan
         if known:
             parts = [
                 sign * table.influence(m) / (shares[m] * (1 - shares[m]))
@@ -123,7 +126,8 @@ def _variational(table: Counted) -> list[tuple[Any, ...]]:
         # every method has a coefficient of its own: coded as differences from the first one, this
         # approximation would leave out the first one's own error, and intervals would be 1.4 times
         # narrower still
-        estimate, error = means[a] - means[b], float(np.hypot(sds[a], sds[b]))
+        estimate = means[a] - means[b]
+        error = float(np.hypot(sds[a], sds[b]))
         low, high = estimate + error * norm.ppf([0.025, 0.975])
         p = 2 * float(norm.sf(abs(estimate) / error))
         rows.append(

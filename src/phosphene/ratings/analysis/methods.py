@@ -44,13 +44,14 @@ def accuracy(
     images hardly differ any more, and an interval from their differences alone would end at no
     width.
     """
-    table, rows = counted(answers), []
+    table = counted(answers)
+    rows = []
     for number, name in enumerate(table.methods):
-        own, share, influence = table.method == number, table.share(number), table.influence(number)
-        raters, images = (
-            _linear(table, influence, share, own, "rater"),
-            _linear(table, influence, share, own, "image"),
-        )
+        own = table.method == number
+        share = table.share(number)
+        influence = table.influence(number)
+        raters = _linear(table, influence, share, own, "rater")
+        images = _linear(table, influence, share, own, "image")
         spread = table.variance(influence, number)
         both = t_interval(share, float(spread.both), float(spread.df))[:2]
         by_image = (
@@ -85,7 +86,8 @@ def _linear(table: Counted, influence: Floats, share: float, own: Floats, unit: 
     equally often.
     """
     codes = table.rater if unit == "rater" else table.image
-    sums, there = np.bincount(codes, weights=influence), np.bincount(codes, weights=own) > 0
+    sums = np.bincount(codes, weights=influence)
+    there = np.bincount(codes, weights=own) > 0
     return np.asarray(share + there.sum() * sums[there])
 
 
@@ -143,7 +145,8 @@ def _row(table: Counted, a: int, b: int | None, units: Sequence[str]) -> dict[st
     other = CHANCE if b is None else table.share(b)
     influence = table.influence(a) - (0 if b is None else table.influence(b))
     methods = [a] if b is None else [a, b]
-    difference, spread = table.share(a) - other, table.variance(influence, *methods)
+    difference = table.share(a) - other
+    spread = table.variance(influence, *methods)
     n_raters, n_images = (
         len(np.unique(codes[np.isin(table.method, methods)]))
         for codes in (table.rater, table.image)
@@ -175,7 +178,8 @@ def _ends(
     """Interval of a difference and its p; with a width where nothing varies (Newcombe 1998, as if
     independent).
     """
-    share, other = table.share(a), CHANCE if b is None else table.share(b)
+    share = table.share(a)
+    other = CHANCE if b is None else table.share(b)
     low, high, p = t_interval(share - other, variance, df)
     if b is None or variance == 0:
         first = _wilson(table, a)

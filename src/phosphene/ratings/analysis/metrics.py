@@ -74,7 +74,8 @@ def predicts(
             f"predicts: the scores lack columns {', '.join(missing)}; expected per_image of the "
             "stage evaluate."
         )
-    trials, seed = trials_of(answers), int(np.random.default_rng(rng).integers(2**32))
+    trials = trials_of(answers)
+    seed = int(np.random.default_rng(rng).integers(2**32))
     checked(trials, ("subject",))
     methods = methods_of(trials)
     trials = trials.assign(
@@ -149,7 +150,8 @@ def _correlated(
     n, m = scores.shape
     drawn = np.random.default_rng(seed).integers(0, n, (n_bootstrap, n))
     people = merge_ties(people, scale=1.0)
-    r, draws = np.empty(m), np.empty((n_bootstrap, m))
+    r = np.empty(m)
+    draws = np.empty((n_bootstrap, m))
     for column in range(m):
         known = np.isfinite(scores[:, column])
         values = np.full(n, np.nan)
@@ -165,7 +167,8 @@ def _correlated(
             else drawn
         )
         draws[:, column] = _spearman(people[at], values[at])
-    low, high = np.full(m, np.nan), np.full(m, np.nan)
+    low = np.full(m, np.nan)
+    high = np.full(m, np.nan)
     usable = np.isfinite(r) & (
         np.isfinite(draws).mean(axis=0) >= 0.9
     )  # else: nearly constant, no interval
