@@ -53,12 +53,12 @@ KERNEL = "himalaya KernelRidgeCV"
 
 def study_of(folder: Path, size: Size) -> Any:
     """Make a study of the drawn brain in this process, with blocks of the wanted size."""
-    from phosphene import sources, stages
-    from phosphene.encoding import fitting
+    from phosphene.steps import stages, subject
+    from phosphene.steps.encode import fitting
     from phosphene.study import Study
 
     brain = WholeBrain(size)
-    sources._open = lambda *place: brain
+    subject._open = lambda *place: brain
     stages.VOXELS_PER_CHUNK = fitting.VOXELS_PER_CHUNK = size.block
     values = {
         "name": "brain",
@@ -112,10 +112,10 @@ def measured(found: Json) -> Iterator[None]:
 
 def write_brain(folder: Path, size: Size) -> Json:
     """Write features and responses."""
-    from phosphene.feature_names import parsed
-    from phosphene.features import feature_recipe
-    from phosphene.stages import betas, betas_recipe
-    from phosphene.store import Store
+    from phosphene.features.names import parsed
+    from phosphene.pipeline.store import Store
+    from phosphene.steps.features import feature_recipe
+    from phosphene.steps.stages import betas, betas_recipe
 
     study = study_of(folder, size)
     found = {}
@@ -134,7 +134,9 @@ def write_brain(folder: Path, size: Size) -> Json:
 
 def decompose(folder: Path, size: Size) -> Json:
     """Run the stage factors."""
-    stage = import_module("phosphene.encoding.factors")  # the package has a function of this name
+    stage = import_module(
+        "phosphene.steps.encode.factors"
+    )  # the package has a function of this name
     study = study_of(folder, size)
     found = {}
     part = stage._factors_part
@@ -160,8 +162,8 @@ def decompose(folder: Path, size: Size) -> Json:
 
 def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
     """Run the stage encode for some blocks; keep what himalaya needs of the first one."""
-    from phosphene import stages
-    from phosphene.encoding import encode, fitting
+    from phosphene.steps import stages
+    from phosphene.steps.encode import encode, fitting
 
     study = study_of(folder, size)
     found = {}

@@ -109,9 +109,9 @@ def measure(
     folder: Path, scenes: int, steps: int, components: int, how: tuple[str, int]
 ) -> dict[str, Any]:
     """Seconds and memory of the pass and of the components; `how` is device and threads."""
-    from phosphene import features as stage
-    from phosphene.sources import load_model
-    from phosphene.stages import extract
+    from phosphene.steps import features as stage
+    from phosphene.steps.stages import extract
+    from phosphene.steps.subject import load_model
     from phosphene.study import Compute
 
     study = make_study(folder, scenes, steps)
@@ -172,9 +172,9 @@ def compare(
     from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits
 
-    from phosphene import features as stage
-    from phosphene.decoding import image_ids
-    from phosphene.sources import dataset
+    from phosphene.steps import features as stage
+    from phosphene.steps.decoding import image_ids
+    from phosphene.steps.subject import dataset
     from phosphene.study import Compute
 
     study = make_study(folder, scenes, steps)

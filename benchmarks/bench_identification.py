@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from common import machine_facts, peak_memory
 
-from phosphene.identification import choose, correlations, identify, two_way_identification
+from phosphene.numerics.identification import choose, correlations, identify, two_way_identification
 
 Json = dict[str, Any]
 DIRECTIONS = ("takagi2023", "braindiffuser")

@@ -37,9 +37,9 @@ import sqlalchemy as sa
 from common import machine_facts
 from PIL import Image
 
-from phosphene.ratings.answers import Answers, open_answers
-from phosphene.ratings.app import Texts, create_app
-from phosphene.ratings.serving import serve
+from phosphene.ratings.server.answers import Answers, open_answers
+from phosphene.ratings.server.app import Texts, create_app
+from phosphene.ratings.server.serving import serve
 
 ADMIN = "admin"
 HASH = "bench"

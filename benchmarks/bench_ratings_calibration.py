@@ -23,7 +23,7 @@ from scipy.stats import binomtest, norm
 from phosphene.ratings.analysis import accuracy, compare
 from phosphene.ratings.analysis.crossed import counted, t_interval
 from phosphene.ratings.analysis.logistic import variational_fit
-from phosphene.ratings.raters import average, crossing, intercept, simulate
+from phosphene.ratings.power import average, crossing, intercept, simulate
 
 RATER_SD = 0.4
 IMAGE_SD = 1.0

@@ -238,7 +238,7 @@ def from_disk(shape: Shape) -> Json:
     """Fit targets that lie on disk, coefficients to disk: seconds and memory (MiB); nothing else is
     written.
     """
-    from phosphene.ridge import RidgeCV
+    from phosphene.numerics.ridge import RidgeCV
 
     warnings.simplefilter("ignore")
     fit(OURS, make(TINY), {})

@@ -42,7 +42,7 @@ import torch
 from common import machine_facts
 from torch import Tensor
 
-from phosphene.ldm import BUNDLED, LatentDiffusion, NoiseSchedule
+from phosphene.models.diffusion import BUNDLED, LatentDiffusion, NoiseSchedule
 
 Json = dict[str, Any]
 STEPS = 50

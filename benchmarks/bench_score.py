@@ -22,8 +22,8 @@ import torchvision
 from common import machine_facts, peak_memory
 from PIL import Image
 
-from phosphene import cli_score
-from phosphene.perceptual.weights import wanted
+from phosphene.cli import score
+from phosphene.models.perceptual.weights import wanted
 
 
 def field(random: np.random.Generator, side: int) -> np.ndarray:
@@ -66,7 +66,7 @@ def main() -> None:
         said = io.StringIO()
         began = time.perf_counter()
         with peak_memory() as memory, contextlib.redirect_stdout(said):
-            cli_score.score(
+            score.score(
                 root / "recons",
                 root / "originals",
                 preset="pixel,braindiffuser",

@@ -32,7 +32,7 @@ from common import machine_facts
 from ridge_problems import FOLDS, NSD, OURS, TINY, Data, Shape, himalaya_model, quick, settings
 from sklearn.model_selection import KFold
 
-from phosphene.ridge import RidgeCV
+from phosphene.numerics.ridge import RidgeCV
 
 Json = dict[str, Any]
 PEER = "himalaya"

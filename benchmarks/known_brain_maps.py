@@ -1,8 +1,9 @@
 """Maps of a brain whose truth is known: what was planted is found, and nothing where nothing is.
 
-The known brain (``phosphene.data.brain``) looks at drawn scenes; z and c of the bundled model
-predict its voxels by the code of ``phosphene encode``, beginning at the features. Without options,
-for the demo's number of pictures and for NSD's, each region of the brain mask in four views:
+The known brain (``phosphene.data.simulated.brain``) looks at drawn scenes; z and c of the bundled
+model predict its voxels by the code of ``phosphene encode``, beginning at the features. Without
+options, for the demo's number of pictures and for NSD's, each region of the brain mask in four
+views:
 
 - measured: what a study sees, the fitted models on the averaged trials of the test pictures;
 - expected: the same fitted models on the noiseless answers to other scenes, so without the luck of
@@ -58,10 +59,19 @@ from scipy.stats import beta, kstest
 from scipy.stats import t as student_t
 
 import phosphene as ph
-from phosphene import encoding, scoring, stats
-from phosphene.data import simulate
-from phosphene.data.brain import N_CHANNELS, KnownBrain, describe, draw_anatomy, draw_brain
-from phosphene.study import Compute, rng
+from phosphene import encoding
+from phosphene.data.simulated import simulate
+from phosphene.data.simulated.brain import (
+    N_CHANNELS,
+    KnownBrain,
+    describe,
+    draw_anatomy,
+    draw_brain,
+)
+from phosphene.numerics import correlation, stats
+from phosphene.seeds import rng
+from phosphene.steps import encode as stage
+from phosphene.study import Compute
 
 Json = dict[str, Any]
 BETTER = {
@@ -173,9 +183,9 @@ def alone(voxel: pd.DataFrame, spaces: dict[str, Array], scanned: Scan, size: Si
         known = part([rows], size, slice(0, N_NEW), size.tested)
         found = fit(known, decomposed(known), scanned.train, shown)["prediction"]
         predicted.append(found[N_NEW:])
-        voxel[f"r {name}"] = scoring.correlation(scanned.test, found[N_NEW:])
+        voxel[f"r {name}"] = correlation.correlation(scanned.test, found[N_NEW:])
         voxel[f"q {name}"] = stats.fdr_bh(stats.correlation_p(voxel[f"r {name}"], size.test))
-        voxel[f"expected {name}"] = scoring.correlation(scanned.truth, found[:N_NEW])
+        voxel[f"expected {name}"] = correlation.correlation(scanned.truth, found[:N_NEW])
     return predicted
 
 
@@ -359,8 +369,8 @@ def null_subjects(n: int) -> Json:
         study = ph.Study.from_dict(values, root=Path(folder) / "runs", folder=Path(folder))
         for subject in subjects:
             for name, found in p.items():
-                encoding.encode(study, subject, encoding.Model.of(name), Compute(progress=False))
-                known = encoding.maps(study, subject, encoding.Model.of(name))["p"].to_numpy()
+                stage.encode(study, subject, encoding.Model.of(name), Compute(progress=False))
+                known = stage.maps(study, subject, encoding.Model.of(name))["p"].to_numpy()
                 found.append(known[np.isfinite(known)])
     return shown | {
         name: {

@@ -119,7 +119,7 @@ def make(shape: Shape) -> Data:
 def fit(who: str, data: Data, setting: Json) -> Any:
     """Fit one implementation."""
     if who == OURS:
-        from phosphene.ridge import RidgeCV
+        from phosphene.numerics.ridge import RidgeCV
 
         model = RidgeCV(
             data.alphas, cv=data.cv, scoring="neg_mean_squared_error", standardize=False

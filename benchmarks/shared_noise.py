@@ -34,18 +34,19 @@ from sklearn.linear_model import RidgeClassifierCV
 from threadpoolctl import threadpool_limits
 
 import phosphene as ph
-from phosphene import pca, stats
-from phosphene.data.brain import draw_anatomy, draw_brain
-from phosphene.decoding import image_ids
-from phosphene.encoding.factors import Design, images_of
-from phosphene.encoding.fitting import Voxels, fit_block, read_voxels
+from phosphene.data.simulated.brain import draw_anatomy, draw_brain
 from phosphene.encoding.models import denoised, mixes
-from phosphene.feature_names import EMPTY, OTHER, OWN_NOISE
-from phosphene.features import features
-from phosphene.ldm.activations import LATENT, Denoising, record
-from phosphene.sources import dataset, load_model
-from phosphene.stages import betas
-from phosphene.study import Compute, rng
+from phosphene.features.names import EMPTY, OTHER, OWN_NOISE
+from phosphene.models.diffusion.activations import LATENT, Denoising, record
+from phosphene.numerics import pca, stats
+from phosphene.seeds import rng
+from phosphene.steps.decoding import image_ids
+from phosphene.steps.encode.factors import Design, images_of
+from phosphene.steps.encode.fitting import Voxels, fit_block, read_voxels
+from phosphene.steps.features import features
+from phosphene.steps.stages import betas
+from phosphene.steps.subject import dataset, load_model
+from phosphene.study import Compute
 
 Json = dict[str, Any]
 STREAMS = ("early", "ventral", "lateral", "parietal")

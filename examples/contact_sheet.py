@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import phosphene as ph
-from phosphene import stages
-from phosphene.decoding import items
-from phosphene.store import Store
+from phosphene.pipeline.store import Store
+from phosphene.steps import stages
+from phosphene.steps.decoding import items
 
 
 def panels(study: ph.Study, subject: str) -> tuple[list[str], np.ndarray, list[str]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from phosphene import flatmap
-from phosphene.data.simulate import simulate
-from phosphene.scoring import noise_ceiling
+from phosphene.data.simulated.simulate import simulate
+from phosphene.maps import flatmap
+from phosphene.numerics.correlation import noise_ceiling
 
 
 def read(path: Path) -> np.ndarray:

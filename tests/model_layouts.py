@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from phosphene.ldm import checkpoints
+from phosphene.models.diffusion import checkpoints
 
 # what a small model changes of the shipped configurations; also what stands in the JSON file next
 # to a single file

@@ -16,8 +16,8 @@ import pandas as pd
 from PIL import Image, ImageDraw
 from starlette.applications import Starlette
 
-from phosphene.ratings.answers import Answers, open_answers
-from phosphene.ratings.serving import listen, server
+from phosphene.ratings.server.answers import Answers, open_answers
+from phosphene.ratings.server.serving import listen, server
 
 ADMIN = "admin-token-of-the-tests-0123456789"
 HASH = "3f9c2a77d01b"

@@ -13,7 +13,7 @@ import pytest
 from ratings_browser import CHROMIUM, N
 from ratings_example import ADMIN, example, served
 
-from phosphene.ratings.app import Texts, create_app
+from phosphene.ratings.server.app import Texts, create_app
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 
-from phosphene.data.scenes import captions, render, sample_scene
-from phosphene.perceptual import PRESETS
-from phosphene.reporting import Content, galleries, tables
-from phosphene.reporting.galleries import Shown
+from phosphene.data.simulated.scenes import captions, render, sample_scene
+from phosphene.metrics.presets import PRESETS
+from phosphene.reporting import Content, tables
+from phosphene.reporting import gallery as galleries
+from phosphene.reporting.gallery import Shown
 
 LEVELS = {
     ("z", "brain"): 0.85,

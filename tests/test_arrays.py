@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from phosphene.cli import app
-from phosphene.data import Dataset, arrays_files, open_dataset
-from phosphene.data.arrays import Arrays
-from phosphene.data.simulate import simulate
+from phosphene.cli.app import app
+from phosphene.data import Dataset, open_dataset
+from phosphene.data.arrays.dataset import Arrays, files
+from phosphene.data.simulated.simulate import simulate
 from phosphene.errors import PhospheneError
 from phosphene.reporting import headline
-from phosphene.stages import decode
+from phosphene.steps.stages import decode
 from phosphene.study import Compute, Study
 
 REPOSITORY = Path(__file__).parents[1]
@@ -178,7 +178,7 @@ def test_every_format_gives_what_nsd_gives(
         file = tmp_path / {"caption": "captions.csv", "category": "categories.csv"}[kind]
         pd.DataFrame(rows, columns=["image_id", kind]).to_csv(file, index=False)
     monkeypatch.setattr(
-        arrays_files, "BLOCK", 20_000
+        files, "BLOCK", 20_000
     )  # so that these small betas, too, are read in several blocks
     for form in FORMATS:
         write_betas(tmp_path, form, betas, places)
@@ -216,10 +216,10 @@ def test_no_block_is_read_twice_or_grows(
     # bytes: a quarter of the betas
     data = Arrays(folder)
     limit = 24 * 24
-    monkeypatch.setattr(arrays_files, "BLOCK", limit)
+    monkeypatch.setattr(files, "BLOCK", limit)
     seen = np.zeros((24, 24), int)
-    with arrays_files.open_betas(data._file, data._mask) as betas:
-        for rows, start, stop in arrays_files.blocks(betas):
+    with files.open_betas(data._file, data._mask) as betas:
+        for rows, start, stop in files.blocks(betas):
             seen[rows, start:stop] += 1
             assert seen[rows, start:stop].size * 4 <= limit
     assert (seen == 1).all()
@@ -239,8 +239,8 @@ def test_only_wanted_voxels_are_read(folder: Path, monkeypatch: pytest.MonkeyPat
             keys.append(key)
             return np.asarray(raw[key])
 
-    monkeypatch.setattr(arrays_files, "open_betas", lambda *_: contextlib.nullcontext(Recorder()))
-    monkeypatch.setattr(arrays_files, "BLOCK", 1)
+    monkeypatch.setattr(files, "open_betas", lambda *_: contextlib.nullcontext(Recorder()))
+    monkeypatch.setattr(files, "BLOCK", 1)
     assert np.array_equal(data.betas("early", "none"), raw[:, [6, 7, 8, 9, 20, 21, 22, 23]])
     assert {(key[1].start, key[1].stop) for key in keys} == {(6, 7), (7, 10), (20, 21), (21, 24)}
 

@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 import phosphene as ph
-from phosphene import auditing, decoding, stages
 from phosphene.auditing import asking, baselines
 from phosphene.auditing.asking import Case
-from phosphene.cli import app
+from phosphene.cli.app import app
 from phosphene.errors import PhospheneError
-from phosphene.sources import dataset, load_model
+from phosphene.steps import audit, decoding, stages
+from phosphene.steps.subject import dataset, load_model
 
 STUDY = """
 name = "small"
@@ -57,7 +57,7 @@ def study(folder):
 @pytest.fixture(scope="module")
 def clean(study):
     """The audit of an honest study."""
-    return auditing.audit_table(study, COMPUTE)
+    return audit.audit_table(study, COMPUTE)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_every_line_says_what_was_found_and_what_was_expected(clean):
 
 
 def test_tables_for_figures(study, clean):
-    artefact = auditing.audit(study, SUBJECT, COMPUTE)
+    artefact = audit.audit(study, SUBJECT, COMPUTE)
     scores = artefact.table("scores")
     assert set(zip(scores["mode"], scores["source"], strict=True)) == {
         ("zc", "brain"),
@@ -147,10 +147,10 @@ def test_tables_for_figures(study, clean):
 
 
 def test_conditions_score_as_they_do_in_the_evaluation(study, clean):
-    from phosphene.evaluation import reconstructed, score_made
+    from phosphene.steps.evaluate import reconstructed, score_made
 
     data = dataset(study, SUBJECT)
-    scores = auditing.audit(study, SUBJECT, COMPUTE).table("scores")
+    scores = audit.audit(study, SUBJECT, COMPUTE).table("scores")
     again = score_made(study, data, reconstructed(study, SUBJECT, "z")).scores
     ours = scores[(scores["mode"] == "z") & (scores["source"] == "brain")]
     np.testing.assert_array_equal(ours["value"], again["value"])
@@ -180,7 +180,7 @@ def test_test_trials_that_leaked_into_training(apart, monkeypatch):
     first = trials[(trials["split"] == "test") & (trials["repeat"] == 0)].index[:6]
     trials.loc[first, "split"] = "train"
     monkeypatch.setattr(data, "trials", trials)
-    table = auditing.audit_table(apart, COMPUTE)
+    table = audit.audit_table(apart, COMPUTE)
     assert faults(table) == {"leaked test trials"}
     assert (
         table.set_index("check")
@@ -208,7 +208,7 @@ def test_a_test_picture_that_is_a_training_picture_under_another_name(quick, mon
 
 
 def test_repeats_across_folds(quick):
-    table = auditing.audit_table(quick.replace("decode.grouped", False), COMPUTE)
+    table = audit.audit_table(quick.replace("decode.grouped", False), COMPUTE)
     assert faults(table) == {"repeats across folds"}
     found = table.set_index("check").loc["repeats across folds", "found"]
     assert int(found.split()[0]) > 150  # contiguous folds: few pictures have all repeats in one
@@ -223,7 +223,7 @@ def test_repeats_across_the_folds_of_the_paper(quick):
 
 
 def test_a_decoder_that_collapsed(quick):
-    table = auditing.audit_table(quick.replace("decode.alphas", [1e12]), COMPUTE)
+    table = audit.audit_table(quick.replace("decode.alphas", [1e12]), COMPUTE)
     assert faults(table) == {"effective dimension, z"}
 
 
@@ -246,7 +246,7 @@ def one_line(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
 
 def test_a_decoder_that_predicts_variations_of_one_picture(apart, monkeypatch):
     monkeypatch.setattr(stages, "predict", predicting(one_line))
-    assert faults(auditing.audit_table(apart, COMPUTE)) == {"effective dimension, z"}
+    assert faults(audit.audit_table(apart, COMPUTE)) == {"effective dimension, z"}
 
 
 def as_brain_diffuser(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
@@ -259,7 +259,7 @@ def centred(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
 
 def test_predictions_rescaled_with_test_statistics(apart, monkeypatch):
     monkeypatch.setattr(stages, "predict", predicting(as_brain_diffuser))
-    assert faults(auditing.audit_table(apart, COMPUTE)) == {"test-batch rescaling, z"}
+    assert faults(audit.audit_table(apart, COMPUTE)) == {"test-batch rescaling, z"}
 
 
 def test_predictions_centred_with_test_statistics(apart, monkeypatch):
@@ -289,7 +289,7 @@ def test_without_photographs_lines_say_that_they_cannot_be_asked(quick, monkeypa
 
 
 def test_without_c_its_lines_cannot_be_asked(quick):
-    found = verdicts(auditing.audit_table(quick, COMPUTE))
+    found = verdicts(audit.audit_table(quick, COMPUTE))
     asked = {check for check, verdict in found.items() if verdict != "not asked"}
     words = {
         "z only",
@@ -303,17 +303,17 @@ def test_without_c_its_lines_cannot_be_asked(quick):
 
 def test_an_audit_that_was_stopped_goes_on(quick, monkeypatch):
     started = quick.replace("evaluate.bootstrap", 101)
-    questions = auditing.QUESTIONS
+    questions = audit.QUESTIONS
 
     def stop(case: Case) -> None:
         raise PhospheneError("stopped")
 
-    monkeypatch.setattr(auditing, "QUESTIONS", (*questions[:4], stop, *questions[5:]))
+    monkeypatch.setattr(audit, "QUESTIONS", (*questions[:4], stop, *questions[5:]))
     with pytest.raises(PhospheneError, match="stopped"):
-        auditing.audit(started, SUBJECT, COMPUTE)
-    monkeypatch.setattr(auditing, "QUESTIONS", (*[stop] * 4, *questions[4:]))
-    table = auditing.audit_table(started, COMPUTE)
-    assert len(table) == len(auditing.audit_table(quick, COMPUTE)) and faults(table) == set()
+        audit.audit(started, SUBJECT, COMPUTE)
+    monkeypatch.setattr(audit, "QUESTIONS", (*[stop] * 4, *questions[4:]))
+    table = audit.audit_table(started, COMPUTE)
+    assert len(table) == len(audit.audit_table(quick, COMPUTE)) and faults(table) == set()
 
 
 # the sources that audit pictures start from

@@ -5,8 +5,8 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
-from phosphene import audit_checks as checks
-from phosphene.identification import identify
+from phosphene.auditing import checks
+from phosphene.numerics.identification import identify
 
 
 def rows(n: int, d: int, seed: int = 0) -> np.ndarray:

@@ -5,9 +5,9 @@ decides.
 import numpy as np
 import pytest
 
-from phosphene.audit_checks import Rescaling
-from phosphene.auditing import judging
-from phosphene.auditing.judging import Score
+from phosphene.auditing import verdicts
+from phosphene.auditing.checks import Rescaling
+from phosphene.auditing.verdicts import Score
 
 BRAIN = Score(0.8, 0.76, 0.84)
 
@@ -26,63 +26,67 @@ BRAIN = Score(0.8, 0.76, 0.84)
 )
 def test_a_control_must_sit_at_chance(value, half_width, verdict):
     assert (
-        judging.control("x", Score(value, value - half_width, value + half_width), "nobody").verdict
+        verdicts.control(
+            "x", Score(value, value - half_width, value + half_width), "nobody"
+        ).verdict
         == verdict
     )
 
 
 def test_a_control_without_any_error_is_judged_by_its_distance():
-    assert judging.control("x", Score(0.7, 0.7, 0.7), "nobody").verdict == "fault"
-    assert judging.control("x", Score(0.3, 0.3, 0.3), "nobody").verdict == "look"
+    assert verdicts.control("x", Score(0.7, 0.7, 0.7), "nobody").verdict == "fault"
+    assert verdicts.control("x", Score(0.3, 0.3, 0.3), "nobody").verdict == "look"
 
 
 def test_controls_that_scatter_are_given_more_room():
-    assert judging.control("x", Score(0.6, 0.56, 0.64), "nobody", scatter=0.06).verdict == "ok"
-    assert judging.control("x", Score(0.7, 0.66, 0.74), "nobody", scatter=0.06).verdict == "look"
-    assert judging.control("x", Score(0.9, 0.88, 0.92), "nobody", scatter=0.06).verdict == "fault"
+    assert verdicts.control("x", Score(0.6, 0.56, 0.64), "nobody", scatter=0.06).verdict == "ok"
+    assert verdicts.control("x", Score(0.7, 0.66, 0.74), "nobody", scatter=0.06).verdict == "look"
+    assert verdicts.control("x", Score(0.9, 0.88, 0.92), "nobody", scatter=0.06).verdict == "fault"
 
 
 def test_halves_of_a_decoder():
-    assert judging.half("z", Score(0.6, 0.55, 0.65), BRAIN, "zc").verdict == "ok"
-    assert judging.half("z", Score(0.52, 0.48, 0.56), BRAIN, "zc").verdict == "look"
-    assert judging.half("z", Score(0.86, 0.8, 0.9), BRAIN, "zc").verdict == "look"
+    assert verdicts.half("z", Score(0.6, 0.55, 0.65), BRAIN, "zc").verdict == "ok"
+    assert verdicts.half("z", Score(0.52, 0.48, 0.56), BRAIN, "zc").verdict == "look"
+    assert verdicts.half("z", Score(0.86, 0.8, 0.9), BRAIN, "zc").verdict == "look"
 
 
 def test_pictures_without_a_brain_must_be_worse():
     below = Score(0.7, 0.65, 0.75)
     equal = Score(0.79, 0.75, 0.83)
-    assert judging.without_brain("x", below, BRAIN, "names").verdict == "ok"
-    assert judging.without_brain("x", equal, BRAIN, "names").verdict == "look"
-    assert judging.retrieved("x", below, BRAIN, 30, 40).verdict == "ok"
-    assert judging.retrieved("x", equal, BRAIN, 30, 40).verdict == "look"
-    assert judging.ceiling("x", Score(0.95, 0.9, 1), BRAIN).verdict == "ok"
-    assert judging.ceiling("x", equal, BRAIN).verdict == "look"
-    assert judging.caption("x", Score(0.9, 0.88, 0.92), equal, BRAIN).verdict == "ok"
-    assert judging.caption("x", Score(0.6, 0.55, 0.65), equal, BRAIN).verdict == "look"
+    assert verdicts.without_brain("x", below, BRAIN, "names").verdict == "ok"
+    assert verdicts.without_brain("x", equal, BRAIN, "names").verdict == "look"
+    assert verdicts.retrieved("x", below, BRAIN, 30, 40).verdict == "ok"
+    assert verdicts.retrieved("x", equal, BRAIN, 30, 40).verdict == "look"
+    assert verdicts.ceiling("x", Score(0.95, 0.9, 1), BRAIN).verdict == "ok"
+    assert verdicts.ceiling("x", equal, BRAIN).verdict == "look"
+    assert verdicts.caption("x", Score(0.9, 0.88, 0.92), equal, BRAIN).verdict == "ok"
+    assert verdicts.caption("x", Score(0.6, 0.55, 0.65), equal, BRAIN).verdict == "look"
 
 
 def test_same_category():
-    assert judging.within_category("x", Score(0.6, 0.52, 0.68), BRAIN, 40).verdict == "ok"
-    assert judging.within_category("x", Score(0.55, 0.47, 0.63), BRAIN, 40).verdict == "look"
+    assert verdicts.within_category("x", Score(0.6, 0.52, 0.68), BRAIN, 40).verdict == "ok"
+    assert verdicts.within_category("x", Score(0.55, 0.47, 0.63), BRAIN, 40).verdict == "look"
 
 
 def test_the_oracle_is_never_a_result():
-    line = judging.oracle("x", Score(0.9, 0.8, 1), BRAIN, Score(0.75, 0.7, 0.8), 5)
+    line = verdicts.oracle("x", Score(0.9, 0.8, 1), BRAIN, Score(0.75, 0.7, 0.8), 5)
     assert line.verdict == "ok" and "never a result" in line.sentence and "90.0 %" in line.found
 
 
 def test_leaks_and_repeats_are_faults():
-    assert judging.leaks("x", 0, 0, 100).verdict == "ok"
-    assert judging.leaks("x", 1, 0, 100).verdict == judging.leaks("x", 0, 1, 100).verdict == "fault"
-    assert judging.repeats("x", 0, 100, False).verdict == "ok"
-    assert judging.repeats("x", 3, 100, False).verdict == "fault"
-    assert "paper's own" in judging.repeats("x", 100, 100, True).sentence
+    assert verdicts.leaks("x", 0, 0, 100).verdict == "ok"
+    assert (
+        verdicts.leaks("x", 1, 0, 100).verdict == verdicts.leaks("x", 0, 1, 100).verdict == "fault"
+    )
+    assert verdicts.repeats("x", 0, 100, False).verdict == "ok"
+    assert verdicts.repeats("x", 3, 100, False).verdict == "fault"
+    assert "paper's own" in verdicts.repeats("x", 100, 100, True).sentence
 
 
 def test_edges_say_which_way_to_go():
-    assert judging.edges("x", 0.3, 0.5, (1, 100)).verdict == "ok"
-    assert "larger" in judging.edges("x", 0.1, 0.6, (1, 100)).sentence
-    assert "smaller" in judging.edges("x", 0.6, 0.1, (1, 100)).sentence
+    assert verdicts.edges("x", 0.3, 0.5, (1, 100)).verdict == "ok"
+    assert "larger" in verdicts.edges("x", 0.1, 0.6, (1, 100)).sentence
+    assert "smaller" in verdicts.edges("x", 0.6, 0.1, (1, 100)).sentence
 
 
 HONEST = Rescaling(mean_off=0.7, sd_uneven=0.2, sd_ratio=0.5)
@@ -107,23 +111,23 @@ HONEST = Rescaling(mean_off=0.7, sd_uneven=0.2, sd_ratio=0.5)
     ],
 )
 def test_rescaling(found, test_only, verdict, said):
-    line = judging.rescaled("x", {"training": found, "other": HONEST}, 100, test_only)
+    line = verdicts.rescaled("x", {"training": found, "other": HONEST}, 100, test_only)
     assert line.verdict == verdict and said in line.sentence
 
 
 def test_rescaling_to_a_later_reference_is_found_too():
-    line = judging.rescaled(
+    line = verdicts.rescaled(
         "x", {"training": HONEST, "the true test features": Rescaling(0.7, 1e-7, 1)}, 100, False
     )
     assert line.verdict == "fault" and "true test features" in line.sentence
 
 
 def test_sessions_of_test_trials_are_noted():
-    assert "A note" in judging.zscored("x", "session", 9, 9).sentence
+    assert "A note" in verdicts.zscored("x", "session", 9, 9).sentence
     assert (
         "A note"
-        not in judging.zscored("x", "train", 9, 9).sentence
-        + judging.zscored("x", "session", 0, 9).sentence
+        not in verdicts.zscored("x", "train", 9, 9).sentence
+        + verdicts.zscored("x", "session", 0, 9).sentence
     )
 
 
@@ -142,20 +146,20 @@ def test_sessions_of_test_trials_are_noted():
     ],
 )
 def test_collapse(ours, true, spread, verdict):
-    assert judging.dimension("x", ours, true, spread).verdict == verdict
+    assert verdicts.dimension("x", ours, true, spread).verdict == verdict
 
 
 def test_near_doubles_are_looked_at():
-    assert judging.overlap("x", 0.8, 0.8, 0.01).verdict == "ok"
-    assert judging.overlap("x", 0.8, 0.8, 0.06).verdict == "look"
+    assert verdicts.overlap("x", 0.8, 0.8, 0.01).verdict == "ok"
+    assert verdicts.overlap("x", 0.8, 0.8, 0.06).verdict == "look"
 
 
 def test_clusters():
     random = Score(0.9, 0.88, 0.92)
-    assert judging.held_out("x", Score(0.75, 0.7, 0.8), random, 10, 500).verdict == "ok"
-    assert judging.held_out("x", Score(0.65, 0.6, 0.7), random, 10, 500).verdict == "look"
+    assert verdicts.held_out("x", Score(0.75, 0.7, 0.8), random, 10, 500).verdict == "ok"
+    assert verdicts.held_out("x", Score(0.65, 0.6, 0.7), random, 10, 500).verdict == "look"
     assert (
-        judging.held_out("x", Score(0.52, 0.48, 0.56), Score(0.53, 0.51, 0.55), 10, 500).verdict
+        verdicts.held_out("x", Score(0.52, 0.48, 0.56), Score(0.53, 0.51, 0.55), 10, 500).verdict
         == "look"
     )
-    assert judging.held_out("x", random, Score(0.52, 0.48, 0.56), 10, 500).verdict == "look"
+    assert verdicts.held_out("x", random, Score(0.52, 0.48, 0.56), 10, 500).verdict == "look"

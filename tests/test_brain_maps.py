@@ -17,15 +17,15 @@ from matplotlib.figure import Figure
 from nilearn.datasets import fetch_surf_fsaverage
 from nilearn.surface import load_surf_mesh
 
-from phosphene import brain_maps
-from phosphene.brain_maps import Look, colours, panels, surface
-from phosphene.brain_maps.page import NARROW, box, layout
+from phosphene import maps as brain_maps
 from phosphene.data import atlas
 from phosphene.data.nsd import NSD
-from phosphene.data.simulate import simulate
+from phosphene.data.simulated.simulate import simulate
 from phosphene.errors import PhospheneError
-from phosphene.flatmap import read_transforms
-from phosphene.flatmap.raster import FlatGround, pixels
+from phosphene.maps import Look, colours, panels, surface
+from phosphene.maps.flatmap import read_transforms
+from phosphene.maps.flatmap.raster import FlatGround, pixels
+from phosphene.maps.page import NARROW, box, layout
 
 N = 10242
 SIDES = {"lh": "left", "rh": "right"}

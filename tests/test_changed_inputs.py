@@ -21,14 +21,16 @@ from test_haxby import full  # noqa: F401  (a fixture)
 from test_laion import root  # noqa: F401  (a fixture)
 from typer.testing import CliRunner
 
-from phosphene import disk, ldm, sources
+from phosphene import disk
 from phosphene.api import plan
-from phosphene.cli import app
+from phosphene.cli.app import app
 from phosphene.data import Dataset
 from phosphene.data.haxby import Haxby
-from phosphene.data.laion import LaionFMRI
+from phosphene.data.laion.dataset import LaionFMRI
 from phosphene.errors import PhospheneError
-from phosphene.store import Store
+from phosphene.models import diffusion
+from phosphene.pipeline.store import Store
+from phosphene.steps import subject
 from phosphene.study import Study
 
 DATA = {"betas", "extract", "decompose", "decode", "reconstruct", "evaluate", "report"}
@@ -65,10 +67,10 @@ class Place:
 def forget() -> None:
     """What a process remembers of inputs."""
     for function in (
-        sources._open,
-        sources._fingerprint,
-        sources.load_model,
-        sources.model_fingerprint,
+        subject._open,
+        subject._fingerprint,
+        subject.load_model,
+        subject.model_fingerprint,
     ):
         function.cache_clear()
     disk._hashes.clear()
@@ -180,9 +182,11 @@ def test_simulated_nsd(tmp_path: Path, nifti: str) -> None:
 
 
 def test_every_weight_file_of_a_model(tmp_path: Path) -> None:
-    shutil.copytree(ldm.loading.BUNDLED, tmp_path / "model")
+    shutil.copytree(diffusion.loading.BUNDLED, tmp_path / "model")
     place = finished(tmp_path, SIMULATED + f'}}\n[model]\nname = "{tmp_path}/model"\n')
-    files = [file for part in ldm.loading.PARTS for file in (tmp_path / "model" / part).iterdir()]
+    files = [
+        file for part in diffusion.loading.PARTS for file in (tmp_path / "model" / part).iterdir()
+    ]
     assert len([file for file in files if file.suffix == ".safetensors"]) == 3
     for file in files:
         check_every_byte(place, file, MODEL)

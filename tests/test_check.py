@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from phosphene.cli import app
+from phosphene.cli.app import app
 from phosphene.data.check import check
-from phosphene.data.simulate import simulate
+from phosphene.data.simulated.simulate import simulate
 
 FOLDER = "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
 

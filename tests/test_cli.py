@@ -5,7 +5,7 @@ from pathlib import Path
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from phosphene.cli import app
+from phosphene.cli.app import app
 
 DOCUMENTS = Path(__file__).parents[1] / "docs"
 

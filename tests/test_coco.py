@@ -23,8 +23,8 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 
 from phosphene.data.coco import BACKGROUND, Coco, colour
-from phosphene.data.scenes import CATEGORIES, masks
-from phosphene.data.simulate import read_scenes, simulate
+from phosphene.data.simulated.scenes import CATEGORIES, masks
+from phosphene.data.simulated.simulate import read_scenes, simulate
 from phosphene.errors import PhospheneError
 
 # pycocotools 2.0.11 with NumPy 2

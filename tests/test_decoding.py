@@ -6,8 +6,8 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from phosphene import decoding
 from phosphene.errors import PhospheneError
+from phosphene.steps import decoding
 from phosphene.study import Study
 
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from phosphene import scoring
-from phosphene.encoding.factors import Design
-from phosphene.encoding.fitting import Voxels, fit_block
 from phosphene.encoding.models import Model, mixes
 from phosphene.errors import PhospheneError
-from phosphene.ridge import RidgeCV
+from phosphene.numerics import correlation
+from phosphene.numerics.ridge import RidgeCV
+from phosphene.steps.encode.factors import Design
+from phosphene.steps.encode.fitting import Voxels, fit_block
 
 ALPHAS = np.logspace(-4, 5, 19)
 
 
 def designed(spaces: list[np.ndarray], test: list[np.ndarray], counts: np.ndarray) -> Design:
-    """The arrays that `phosphene.encoding.factors.design` makes of features, written from its
+    """The arrays that `phosphene.steps.encode.factors.design` makes of features, written from its
     description.
     """
     train = []
@@ -113,7 +113,7 @@ def test_unique_variance_is_that_of_the_generative_model():
         assert np.abs(found["unique"][space] - expected).mean() < 0.02
     np.testing.assert_allclose(
         found["product"].sum(axis=0),
-        scoring.r2(
+        correlation.r2(
             tested - tested.mean(axis=0), found["prediction"] - found["prediction"].mean(axis=0)
         ),
         atol=1e-6,

@@ -15,17 +15,19 @@ from scipy.stats import kstest
 from threadpoolctl import threadpool_limits
 
 import phosphene as ph
-from phosphene import encoding, pca, stats
-from phosphene.brain_maps import best_layer
-from phosphene.data import simulate
-from phosphene.data.brain import KnownBrain, draw_anatomy, draw_brain
-from phosphene.data.scenes import captions, render, sample_scene
-from phosphene.encoding.factors import Design
-from phosphene.encoding.fitting import Voxels, fit_block
+from phosphene import encoding
+from phosphene.data.simulated import simulate
+from phosphene.data.simulated.brain import KnownBrain, draw_anatomy, draw_brain
+from phosphene.data.simulated.scenes import captions, render, sample_scene
 from phosphene.encoding.models import mixes
-from phosphene.ldm.activations import Denoising, record
-from phosphene.ridge import Decomposition, RidgeCV
-from phosphene.sources import load_model
+from phosphene.maps import best_layer
+from phosphene.models.diffusion.activations import Denoising, record
+from phosphene.numerics import pca, stats
+from phosphene.numerics.ridge import Decomposition, RidgeCV
+from phosphene.steps.encode import encode, maps
+from phosphene.steps.encode.factors import Design
+from phosphene.steps.encode.fitting import Voxels, fit_block
+from phosphene.steps.subject import load_model
 from phosphene.study import Compute
 
 pytestmark = pytest.mark.filterwarnings(
@@ -83,8 +85,8 @@ def null_maps(tmp_path_factory):
         found = {}
         for name in "zc":
             model = encoding.Model.of(name)
-            encoding.encode(study, "subj01", model, QUIET)
-            found[name] = encoding.maps(study, "subj01", model).dropna(subset=["r"])
+            encode(study, "subj01", model, QUIET)
+            found[name] = maps(study, "subj01", model).dropna(subset=["r"])
     return found
 
 

@@ -11,14 +11,28 @@ import pytest
 from typer.testing import CliRunner
 
 import phosphene as ph
-from phosphene import encoding, scoring, study_maps
-from phosphene.cli import app
+from phosphene import encoding
+from phosphene.cli.app import app
 from phosphene.data.scans import Scans
 from phosphene.encoding import Model
 from phosphene.errors import PhospheneError
-from phosphene.reporting.contents import noise_ceiling
-from phosphene.sources import dataset, load_model
-from phosphene.store import Store
+from phosphene.numerics import correlation
+from phosphene.pipeline.store import Store
+from phosphene.reporting.content import noise_ceiling
+from phosphene.steps import figures
+from phosphene.steps.encode import (
+    agreement,
+    analyse,
+    clear,
+    differences,
+    encode,
+    encode_recipe,
+    maps,
+    measured,
+    preferences,
+    regions,
+)
+from phosphene.steps.subject import dataset, load_model
 from phosphene.study import Compute
 
 STUDY = """
@@ -68,7 +82,7 @@ def test_maps_have_a_row_for_every_voxel(study, joint):
 
 
 def test_predictions_are_those_that_the_scores_are_of(study, joint):
-    artefact = encoding.encode(study, "subj01", Model.of("z", "c"), QUIET)
+    artefact = encode(study, "subj01", Model.of("z", "c"), QUIET)
     data = dataset(study, "subj01")
     prediction = np.asarray(artefact.array("prediction")[:], np.float64)
     trials = data.trials
@@ -138,8 +152,8 @@ def test_noise_ceilings_of_more_than_three_repeats(tmp_path):
 
 def test_regions_hold_the_means_of_their_voxels_and_intervals_around_them(study, joint):
     models = [("asked", Model.of("z", "c"))]
-    encoding.analyse(study, "subj01", models, QUIET)
-    table = encoding.regions(study, "subj01", models).set_index(["atlas", "region"])
+    analyse(study, "subj01", models, QUIET)
+    table = regions(study, "subj01", models).set_index(["atlas", "region"])
     for region in ("early", "ventral", "elsewhere"):
         inside = joint["streams"] == ("" if region == "elsewhere" else region)
         row = table.loc[("streams", region)]
@@ -160,16 +174,16 @@ def test_regions_hold_the_means_of_their_voxels_and_intervals_around_them(study,
 @pytest.mark.parametrize("names", [("z", "c"), ("z", "c", "c:category")])
 def test_what_is_predicted_without_a_space_gives_its_unique_variance(study, names):
     model = Model.of(*names)
-    artefact = encoding.encode(study, "subj01", model, QUIET)
-    truth = encoding.measured(study, "subj01", QUIET).array("test")[:].astype(float)
+    artefact = encode(study, "subj01", model, QUIET)
+    truth = measured(study, "subj01", QUIET).array("test")[:].astype(float)
     without = artefact.array("without")[:].astype(float)
     assert without.shape == (len(names), *truth.shape)
     known = np.isfinite(truth).all(axis=0)
     assert not known.all() and np.isnan(without[:, :, ~known]).all()
-    whole = scoring.r2(truth, artefact.array("prediction")[:].astype(float))
+    whole = correlation.r2(truth, artefact.array("prediction")[:].astype(float))
     for space, unique in zip(without, artefact.array("unique")[:], strict=True):
         np.testing.assert_allclose(
-            (whole - scoring.r2(truth, space))[known], unique[known], atol=5e-3
+            (whole - correlation.r2(truth, space))[known], unique[known], atol=5e-3
         )  # float16
 
 
@@ -194,10 +208,10 @@ def test_the_models_of_figure_7_and_its_controls(study):
 def test_differences_are_those_of_the_two_maps(study):
     a = Model.of("z")
     b = Model.of("c")
-    encoding.analyse(study, "subj01", [("features", a), ("features", b)], QUIET)
+    analyse(study, "subj01", [("features", a), ("features", b)], QUIET)
     table, of_a, of_b = (
-        encoding.differences(study, "subj01", a, b),
-        *(encoding.maps(study, "subj01", m) for m in (a, b)),
+        differences(study, "subj01", a, b),
+        *(maps(study, "subj01", m) for m in (a, b)),
     )
     np.testing.assert_allclose(
         table["difference"], of_a["r"] - of_b["r"], atol=0.01
@@ -205,7 +219,7 @@ def test_differences_are_those_of_the_two_maps(study):
     assert (table["ci_low"] <= table["ci_high"])[table["p"].notna()].all() and (
         table["q"] >= table["p"]
     ).sum() > 1000
-    wide = encoding.preferences(study, "subj01", [("features", a), ("features", b)]).set_index(
+    wide = preferences(study, "subj01", [("features", a), ("features", b)]).set_index(
         ["atlas", "region"]
     )
     early = table["streams"] == "early"
@@ -227,34 +241,30 @@ def test_permuted_images_give_about_the_exact_p(study):
 def test_other_noise_gives_nearly_the_same_map(study):
     again = study.replace("encode.seeds", [1]).replace("encode.denoising", 10)
     models = [("features", Model.of("zc@0.2"))]
-    encoding.analyse(again, "subj01", models, QUIET)
-    assert list(encoding.agreement(again, "subj01", models)["seed"]) == [1]
-    own, other = (
-        encoding.maps(again.replace("seed", seed), "subj01", models[0][1])["r"] for seed in (0, 1)
-    )
+    analyse(again, "subj01", models, QUIET)
+    assert list(agreement(again, "subj01", models)["seed"]) == [1]
+    own, other = (maps(again.replace("seed", seed), "subj01", models[0][1])["r"] for seed in (0, 1))
     early = (
-        (encoding.maps(again, "subj01", models[0][1])["streams"] == "early")
-        & own.notna()
-        & other.notna()
+        (maps(again, "subj01", models[0][1])["streams"] == "early") & own.notna() & other.notna()
     )
     assert np.corrcoef(own[early], other[early])[0, 1] > 0.8 and (own[early] != other[early]).any()
 
 
 def test_a_model_that_is_not_fitted_is_named(study):
     with pytest.raises(PhospheneError, match="model 'zc@0.7' of subj01 is not fitted"):
-        encoding.maps(study, "subj01", Model.of("zc@0.7"))
+        maps(study, "subj01", Model.of("zc@0.7"))
 
 
 def test_force_fits_again_and_finds_the_same(study):
     models = [("asked", Model.of("z"))]
     store = Store(study.root)
-    encoding.analyse(study, "subj01", models, QUIET)
-    before = encoding.regions(study, "subj01", models)
-    encoding.clear(study, "subj01", models)
-    assert not store.artefact(encoding.encode_recipe(study, "subj01", models[0][1])).done
-    assert encoding.regions(study, "subj01", models).empty
-    encoding.analyse(study, "subj01", models, QUIET)
-    assert encoding.regions(study, "subj01", models).equals(before)
+    analyse(study, "subj01", models, QUIET)
+    before = regions(study, "subj01", models)
+    clear(study, "subj01", models)
+    assert not store.artefact(encode_recipe(study, "subj01", models[0][1])).done
+    assert regions(study, "subj01", models).empty
+    analyse(study, "subj01", models, QUIET)
+    assert regions(study, "subj01", models).equals(before)
 
 
 def test_a_plan_says_what_is_done_and_what_it_costs(study):
@@ -278,7 +288,7 @@ def test_figures_and_files(study, joint, tmp_path):
         ("features", Model.of("c")),
         ("noise", Model.of("z", "c")),
     ]
-    written = study_maps.write(study, "subj01", models, tmp_path / "maps")
+    written = figures.write(study, "subj01", models, tmp_path / "maps")
     names = {path.name for path in written}
     assert {
         "surface.html",
@@ -295,6 +305,6 @@ def test_figures_and_files(study, joint, tmp_path):
 
 
 def test_data_without_a_whole_brain_are_refused(study, monkeypatch):
-    monkeypatch.setattr("phosphene.encoding.fitting.dataset", lambda *_: object())
+    monkeypatch.setattr("phosphene.steps.encode.fitting.dataset", lambda *_: object())
     with pytest.raises(PhospheneError, match="expected scans of a whole brain"):
-        encoding.encode(study, "subj01", Model.of("z"), QUIET)
+        encode(study, "subj01", Model.of("z"), QUIET)

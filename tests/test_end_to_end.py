@@ -19,7 +19,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import phosphene as ph
-from phosphene.cli import app
+from phosphene.cli.app import app
 
 STUDY = """
 name = "small"
@@ -187,7 +187,7 @@ def test_status_and_json(folder):
 def test_the_plan_counts_what_a_run_makes(folder, study):
     import zarr
 
-    from phosphene.planning import costs
+    from phosphene.steps.cost import costs
 
     found = {cost.stage: cost for cost in costs(study, ph.Compute())}
     made = list((folder / "runs/betas").glob("subj01-*"))
@@ -354,7 +354,7 @@ def test_init_copies_a_study_that_loads(tmp_path):
 
 def test_importing_phosphene_and_asking_for_help_stay_light():
     code = (
-        "import sys, phosphene, phosphene.cli; print([m for m in ('torch', 'pandas', 'zarr') "
+        "import sys, phosphene, phosphene.cli.app; print([m for m in ('torch', 'pandas', 'zarr') "
         "if m in sys.modules])"
     )
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}

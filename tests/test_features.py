@@ -16,16 +16,17 @@ from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 
 import phosphene as ph
-from phosphene import features as stage
-from phosphene import ldm
-from phosphene.decoding import image_ids
 from phosphene.errors import PhospheneError
-from phosphene.feature_names import PLAIN, Feature, slug
-from phosphene.features import features, reduced
-from phosphene.ldm.activations import LATENT, Denoising, layers, narrow, record, widths
-from phosphene.pca import principal_components
-from phosphene.sources import dataset
-from phosphene.study import Compute, rng
+from phosphene.features.names import PLAIN, Feature, slug
+from phosphene.models import diffusion
+from phosphene.models.diffusion.activations import LATENT, Denoising, layers, narrow, record, widths
+from phosphene.numerics.pca import principal_components
+from phosphene.seeds import rng
+from phosphene.steps import features as stage
+from phosphene.steps.decoding import image_ids
+from phosphene.steps.features import features, reduced
+from phosphene.steps.subject import dataset
+from phosphene.study import Compute
 
 KEEP = 16384  # up1 of the bundled model is wider
 COMPUTE = Compute(device="cpu", threads=1, progress=False)  # small work: one thread is as fast
@@ -61,7 +62,7 @@ def beside(study: ph.Study, folder: Path) -> ph.Study:
 
 @pytest.fixture(scope="module")
 def model():
-    return ldm.LatentDiffusion.load("bundled", "cpu")
+    return diffusion.LatentDiffusion.load("bundled", "cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -191,7 +192,7 @@ def plain_loop(model, images, captions, seeds, n_steps, strength, guidance):
     """
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler.from_pretrained(ldm.BUNDLED / "scheduler")
+    scheduler = DDIMScheduler.from_pretrained(diffusion.BUNDLED / "scheduler")
     scheduler.set_timesteps(n_steps)
     visited = scheduler.timesteps[n_steps - int(n_steps * strength) :]
     unet = model.unet

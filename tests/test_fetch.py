@@ -26,12 +26,11 @@ from filelock import FileLock
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
-from phosphene import cli_data
-from phosphene.data import bucket as bucket_module
-from phosphene.data import fetch
-from phosphene.data.bucket import BUCKET, MIB, Bucket, verified
-from phosphene.data.nsd import NSD
-from phosphene.data.simulate import simulate
+from phosphene.cli import data
+from phosphene.data.nsd import NSD, fetch
+from phosphene.data.nsd import bucket as bucket_module
+from phosphene.data.nsd.bucket import BUCKET, MIB, Bucket, verified
+from phosphene.data.simulated.simulate import simulate
 from phosphene.errors import PhospheneError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*voxels have no data")
@@ -46,7 +45,7 @@ DECOYS = (
     f"{ROI}/old/streams.nii.gz",
 )
 app = typer.Typer()
-app.add_typer(cli_data.fetch, name="fetch")
+app.add_typer(data.fetch, name="fetch")
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +280,7 @@ def test_dry_run(source: Path, server: str, study: Path) -> None:
         for line in short
     )
     assert len(long) - len(short) == len(found["files"]) - (len(short) - 2)
-    assert f" {cli_data._size(total)}  in all; {cli_data._size(total)} to download" in short[-2]
+    assert f" {data._size(total)}  in all; {data._size(total)} to download" in short[-2]
     assert not (study.parent / "nsd").exists()
 
 
@@ -308,7 +307,7 @@ def test_terms_are_never_accepted_silently(
         done.exit_code == 1 and "--yes" in done.stderr and "naturalscenesdataset.org" in done.stderr
     )
     terminal = SimpleNamespace(isatty=lambda: True)
-    monkeypatch.setattr(cli_data, "sys", SimpleNamespace(stdin=terminal, stderr=io.StringIO()))
+    monkeypatch.setattr(data, "sys", SimpleNamespace(stdin=terminal, stderr=io.StringIO()))
     for answer in ("\n", "n\n"):
         done = CliRunner().invoke(
             app, ["fetch", "nsd", str(study), "--endpoint-url", server], input=answer
@@ -614,7 +613,7 @@ def test_one_failure_stops_the_others(
 
 
 def test_progress_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    with cli_data._progress([fetch.RemoteFile("a", 2_000_000, "", "", "missing", 0)]) as report:
+    with data._progress([fetch.RemoteFile("a", 2_000_000, "", "", "missing", 0)]) as report:
         report(1_000_000)
         report(2_000_000)
     assert capsys.readouterr().err == "fetch nsd: 2.0 MB of 2.0 MB, 0 s\n"

@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from nilearn.datasets import fetch_surf_fsaverage
 from nilearn.surface import load_surf_mesh
 
-from phosphene import flatmap
 from phosphene.data import atlas
-from phosphene.data.brain import draw_anatomy
-from phosphene.data.nsd_files import write_mgz
-from phosphene.data.simulate import simulate
+from phosphene.data.nsd.files import write_mgz
+from phosphene.data.simulated.brain import draw_anatomy
+from phosphene.data.simulated.simulate import simulate
 from phosphene.errors import PhospheneError
+from phosphene.maps import flatmap
 
 N = 10242
 SHAPE = (6, 7, 8)

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from phosphene import brain_maps, flatmap
-from phosphene.brain_maps import Look, colours
+from phosphene import maps
 from phosphene.errors import PhospheneError
-from phosphene.flatmap import Pycortex, draw_pycortex, pycortex_ground
+from phosphene.maps import Look, colours, flatmap
+from phosphene.maps.flatmap import Pycortex, draw_pycortex, pycortex_ground
 
 SHAPE = (8, 6, 3)  # x, y, z
 PLACE = Pycortex("S1", "fullhead")
@@ -85,7 +85,7 @@ def test_the_figures_of_encoding_are_painted_on_it(fake: Any) -> None:
         trials=trials,
         select=lambda name: np.array([[k, 2, 1] for k in range(1, 3)]),
     )
-    figure = brain_maps.figure_of_accuracy({"z": table}, data, Look(transforms=PLACE, top=0.5))
+    figure = maps.figure_of_accuracy({"z": table}, data, Look(transforms=PLACE, top=0.5))
     picture = np.asarray(figure.axes[0].images[0].get_array())
     full = np.abs(picture[..., :3] - colours.rgb(colours.ACCURACY[-1])).max(-1) < 0.03
     assert full[:, :30].all() and not full[:, 30:].any() and (picture[:, 70:, 3] == 0).all()

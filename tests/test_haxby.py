@@ -17,8 +17,9 @@ from PIL import Image
 from scipy.signal import detrend
 from sklearn.linear_model import RidgeClassifier
 
-from phosphene.data import Dataset, haxby, open_dataset, scenes
+from phosphene.data import Dataset, haxby, open_dataset
 from phosphene.data.haxby import CATEGORIES, Haxby
+from phosphene.data.simulated import scenes
 from phosphene.errors import PhospheneError
 from phosphene.study import Study
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from phosphene.errors import PhospheneError
-from phosphene.identification import similarity, two_way_identification
+from phosphene.numerics.identification import similarity, two_way_identification
 
 DIRECTIONS = ("takagi2023", "braindiffuser")
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import kstest
 from threadpoolctl import threadpool_limits
 
-from phosphene.identification import correlations, identify, two_way_identification
+from phosphene.numerics.identification import correlations, identify, two_way_identification
 
 DIRECTIONS = ("takagi2023", "braindiffuser")
 

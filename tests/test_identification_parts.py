@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from phosphene.errors import PhospheneError
-from phosphene.identification import (
+from phosphene.numerics.identification import (
     choose,
     correlations,
     identify,

@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from phosphene.data.laion import LaionFMRI
+from phosphene.data.laion.dataset import LaionFMRI
 from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
 

@@ -20,7 +20,7 @@ def test_every_import_goes_down(start_python) -> None:
 
 def test_the_foundation_is_imported_without_heavy_libraries(start_python) -> None:
     code = (
-        "import sys, phosphene.study, phosphene.store, phosphene.parallel; "
+        "import sys, phosphene.study, phosphene.pipeline.store, phosphene.pipeline.parallel; "
         "print(sorted({'numpy', 'pandas', 'zarr', 'torch', 'joblib', 'dask', 'tomlkit'} & "
         "set(sys.modules)))"
     )

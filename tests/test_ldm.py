@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from phosphene import ldm
 from phosphene.errors import PhospheneError
-from phosphene.ldm import running
-from phosphene.ldm.running import in_blocks, own_device
+from phosphene.models import diffusion
+from phosphene.models.diffusion import batching
+from phosphene.models.diffusion.batching import in_blocks, own_device
 
 
 @pytest.fixture(scope="session")
 def model():
-    return ldm.LatentDiffusion.load("bundled", "cpu")
+    return diffusion.LatentDiffusion.load("bundled", "cpu")
 
 
 def photographs(n: int, side: int = 64) -> np.ndarray:
@@ -119,7 +119,7 @@ def test_workers_share_out_the_gpus(monkeypatch):
     found = []
     for k in (1, 2, 3):
         monkeypatch.setattr(
-            running.multiprocessing, "current_process", lambda k=k: SimpleNamespace(_identity=(k,))
+            batching.multiprocessing, "current_process", lambda k=k: SimpleNamespace(_identity=(k,))
         )
         found.append(own_device("cuda"))
     assert found == ["cuda:0", "cuda:1", "cuda:0"]
@@ -152,8 +152,8 @@ def test_as_many_pictures_as_fit(monkeypatch):
         monkeypatch.setattr(torch.cuda, name, lambda device, number=number: number)
     device = torch.device("cuda")
     ran = []
-    assert running.fitting(device, 32, lambda: ran.append(1)) == 8 and len(ran) == 2
-    assert running.fitting(device, 5, lambda: None) == 5
+    assert batching.fitting(device, 32, lambda: ran.append(1)) == 8 and len(ran) == 2
+    assert batching.fitting(device, 5, lambda: None) == 5
 
 
 def test_no_noise_gives_the_autoencoder_back(model):
@@ -179,10 +179,10 @@ def test_latents_and_contexts_are_rows(model):
 
 def test_wrong_models_are_refused(tmp_path, model):
     with pytest.raises(PhospheneError, match="found no folder"):
-        ldm.LatentDiffusion.load(tmp_path / "nowhere")
+        diffusion.LatentDiffusion.load(tmp_path / "nowhere")
     (tmp_path / "vae").mkdir()
     with pytest.raises(PhospheneError, match="lacks unet/, text_encoder/"):
-        ldm.LatentDiffusion.load(tmp_path)
+        diffusion.LatentDiffusion.load(tmp_path)
     with pytest.raises(PhospheneError, match="rows of 7 numbers"):
         model.latent_to_image(np.zeros((1, 7), np.float32))
     with pytest.raises(PhospheneError, match="found 2 seeds for 1 contexts"):
@@ -193,8 +193,8 @@ def test_a_fingerprint_follows_the_files(tmp_path):
     import shutil
 
     copy = tmp_path / "copy"
-    shutil.copytree(ldm.BUNDLED, copy)
-    assert ldm.fingerprint(copy) == ldm.fingerprint("bundled")
+    shutil.copytree(diffusion.BUNDLED, copy)
+    assert diffusion.fingerprint(copy) == diffusion.fingerprint("bundled")
     with (copy / "tokenizer/merges.txt").open("a") as file:
         file.write("x y\n")
-    assert ldm.fingerprint(copy) != ldm.fingerprint("bundled")
+    assert diffusion.fingerprint(copy) != diffusion.fingerprint("bundled")

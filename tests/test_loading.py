@@ -24,7 +24,7 @@ from model_layouts import (
 from safetensors.torch import load_file, save_file
 
 from phosphene.errors import PhospheneError
-from phosphene.ldm import checkpoints, loading
+from phosphene.models.diffusion import checkpoints, loading
 
 CAPTIONS = ["a photo of a cat", "it's 2 dogs, really!"]
 
@@ -250,7 +250,7 @@ FULL_SIZE = """
 import hashlib, json, resource, sys, time
 import torch
 from diffusers import DDIMScheduler
-from phosphene.ldm import loading
+from phosphene.models.diffusion import loading
 
 start = time.perf_counter()
 nets = loading.nets(sys.argv[1], "cpu", torch.float32)

@@ -14,7 +14,7 @@ from model_layouts import SMALL, Written
 from safetensors.torch import load_file, save_file
 
 from phosphene.errors import PhospheneError
-from phosphene.ldm import loading
+from phosphene.models.diffusion import loading
 
 # names that only these families have
 SDXL_BIAS = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"

@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 from test_arrays import folder  # noqa: F401  (a fixture)
 from typer.testing import CliRunner
 
-from phosphene import ldm, stages
-from phosphene.cli import app
+from phosphene.cli.app import app
 from phosphene.errors import PhospheneError
-from phosphene.ldm.captions import check_captions
-from phosphene.perceptual.networks import network
+from phosphene.models import diffusion
+from phosphene.models.diffusion.captions import check_captions
+from phosphene.models.perceptual.networks import network
+from phosphene.steps import stages
 from phosphene.study import Compute, Study
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
@@ -30,12 +31,12 @@ START = (
 
 
 @pytest.fixture(scope="module")
-def bundled() -> ldm.LatentDiffusion:
-    return ldm.LatentDiffusion.load("bundled", "cpu")
+def bundled() -> diffusion.LatentDiffusion:
+    return diffusion.LatentDiffusion.load("bundled", "cpu")
 
 
 @pytest.fixture
-def model(bundled: ldm.LatentDiffusion) -> ldm.LatentDiffusion:
+def model(bundled: diffusion.LatentDiffusion) -> diffusion.LatentDiffusion:
     return copy.deepcopy(bundled)
 
 
@@ -56,7 +57,7 @@ def spoil(net: torch.nn.Module, name: str, value: float) -> None:
 def test_spoilt_weights_are_refused(
     tmp_path: Path, part: str, file: str, tensor: str, value: float
 ) -> None:
-    shutil.copytree(ldm.BUNDLED, tmp_path / "model")
+    shutil.copytree(diffusion.BUNDLED, tmp_path / "model")
     path = tmp_path / "model" / part / file
     state = load_file(path)
     (name,) = [key for key in state if key.endswith(tensor)]
@@ -66,7 +67,7 @@ def test_spoilt_weights_are_refused(
     with pytest.raises(
         PhospheneError, match=f"its {names[part]} has NaN or infinite weights \\(.*{tensor}"
     ):
-        ldm.LatentDiffusion.load(tmp_path / "model", "cpu")
+        diffusion.LatentDiffusion.load(tmp_path / "model", "cpu")
     text = f'[data]\nroot = "d"\nsimulate = {SMALL}\n[model]\nname = "{tmp_path}/model"\n'
     (tmp_path / "s.toml").write_text(text)
     result = CliRunner().invoke(app, ["run", str(tmp_path / "s.toml")])
@@ -90,7 +91,7 @@ def test_networks_that_score_are_refused_too(tmp_path: Path) -> None:
         network("alexnet", tmp_path, "cpu")
 
 
-def test_what_a_network_gives_is_checked(model: ldm.LatentDiffusion) -> None:
+def test_what_a_network_gives_is_checked(model: diffusion.LatentDiffusion) -> None:
     """As where float16 overflows: weights are finite, what they give is not."""
     c = model.text_to_context([["a cat"], ["a dog"]])
     z = model.image_to_latent(PHOTOS)
@@ -119,7 +120,7 @@ def test_nothing_is_stored_of_what_is_not_finite(
     folder: Path,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    model: ldm.LatentDiffusion,
+    model: diffusion.LatentDiffusion,
 ) -> None:
     (tmp_path / "s.toml").write_text(OWN)
     study = Study.load(tmp_path / "s.toml", root=tmp_path / "runs")
@@ -135,7 +136,7 @@ def test_nothing_is_stored_of_what_is_not_finite(
 # captions
 
 
-def test_captions_that_are_cut_are_counted(bundled: ldm.LatentDiffusion) -> None:
+def test_captions_that_are_cut_are_counted(bundled: diffusion.LatentDiffusion) -> None:
     texts = [["a cat", START + "with a cat"], ["a dog"]]
     with pytest.warns(
         UserWarning, match="^1 of 3 captions are longer than the 24 tokens"
@@ -147,14 +148,16 @@ def test_captions_that_are_cut_are_counted(bundled: ldm.LatentDiffusion) -> None
 
 
 @pytest.mark.filterwarnings("error")
-def test_captions_that_fit_pass_silently(bundled: ldm.LatentDiffusion) -> None:
+def test_captions_that_fit_pass_silently(bundled: diffusion.LatentDiffusion) -> None:
     check_captions(
         bundled, [["a cat"], ["A  cat"], ["a cat"]], ["a", "b", "c"]
     )  # equal, but nothing was cut
     bundled.text_to_context([["a cat"]])
 
 
-def test_captions_that_differ_beyond_the_window_are_refused(bundled: ldm.LatentDiffusion) -> None:
+def test_captions_that_differ_beyond_the_window_are_refused(
+    bundled: diffusion.LatentDiffusion,
+) -> None:
     with pytest.raises(
         PhospheneError, match="captions of 'a' and 'b' differ only beyond the 24 tokens"
     ):
@@ -173,6 +176,6 @@ def test_a_study_with_captions_that_become_equal(folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("captions", [["a red cat"], [["a cat"], []], [["a cat"], "a dog"]])
-def test_captions_come_in_lists(bundled: ldm.LatentDiffusion, captions: list) -> None:
+def test_captions_come_in_lists(bundled: diffusion.LatentDiffusion, captions: list) -> None:
     with pytest.raises(PhospheneError, match="expected a list of one or more sentences"):
         bundled.text_to_context(captions)

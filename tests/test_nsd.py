@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 import scipy.io
 
-from phosphene.data import nsd_files, open_dataset
+from phosphene.data import open_dataset
 from phosphene.data.check import check
-from phosphene.data.nsd import NSD
-from phosphene.data.simulate import read_scenes, read_truth, simulate
+from phosphene.data.nsd import NSD, files
+from phosphene.data.simulated.simulate import read_scenes, read_truth, simulate
 from phosphene.errors import PhospheneError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*voxels have no data")
@@ -106,7 +106,7 @@ def test_chunks_that_were_never_written(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "betas.hdf5", "w") as file:
         data = file.create_dataset("betas", (5, 2, 3, 4), "<i2", chunks=(5, 1, 1, 1))
         data[:, 1, 2, 3] = np.arange(5)
-    read = nsd_files.Betas.open(tmp_path / "betas.hdf5").read(np.array([[0, 0, 0], [3, 2, 1]]))
+    read = files.Betas.open(tmp_path / "betas.hdf5").read(np.array([[0, 0, 0], [3, 2, 1]]))
     assert np.array_equal(read, np.stack([np.zeros(5), np.arange(5)], 1))
 
 
@@ -307,10 +307,10 @@ def test_counts_of_the_release() -> None:
         image = np.where(split == "test", np.arange(n) % 1000, own)
         return pd.DataFrame({"session": np.arange(n) // 750 + 1, "image": image, "split": split})
 
-    assert nsd_files.check_counts("subj01", trials(40, 3000)) == []
-    problems = nsd_files.check_counts("subj01", trials(40, 2000))
+    assert files.check_counts("subj01", trials(40, 3000)) == []
+    problems = files.check_counts("subj01", trials(40, 2000))
     assert (
         problems[0] == "subj01: 2000 test trials in 40 sessions; NSD has 3000"
         and len(problems) == 2
     )
-    assert nsd_files.check_counts("subj01", trials(3, 100)) == []  # not a release: nothing to say
+    assert files.check_counts("subj01", trials(3, 100)) == []  # not a release: nothing to say

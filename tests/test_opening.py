@@ -21,12 +21,12 @@ from PIL import EpsImagePlugin, Image
 from test_arrays import GRID, folder, write_betas  # noqa: F401  (folder is a fixture)
 
 from phosphene.data import open_dataset
-from phosphene.data.laion_files import read_pictures
-from phosphene.data.nsd_files import Betas
-from phosphene.data.simulate import simulate
+from phosphene.data.laion.files import read_pictures
+from phosphene.data.nsd.files import Betas
+from phosphene.data.opening import open_hdf5, open_image, read_volume
+from phosphene.data.simulated.simulate import simulate
 from phosphene.errors import PhospheneError
-from phosphene.opening import open_hdf5, open_image, read_volume
-from phosphene.picture_files import read as read_pictures_to_score
+from phosphene.metrics.image_files import read as read_pictures_to_score
 
 SOURCE = Path(__file__).parents[1] / "src" / "phosphene"
 SECRET = b"root:x:0:0:root:/root:/bin/bash\n" * 64

@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 from phosphene.errors import PhospheneError
-from phosphene.parallel import _local_client, run_parts
-from phosphene.store import Artefact, Recipe, Store
-from phosphene.study import Compute, rng
+from phosphene.pipeline.parallel import _local_client, run_parts
+from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.seeds import rng
+from phosphene.study import Compute
 
 N_PARTS = 5
 ROWS = 4000
@@ -159,7 +160,7 @@ def test_a_terminal_gets_a_bar(
 
 
 def test_auto_backend_follows_jobs_and_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    import phosphene.parallel as parallel
+    import phosphene.pipeline.parallel as parallel
 
     used: list[str] = []
 
@@ -240,7 +241,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from test_parallel import wait_there
-from phosphene.parallel import run_parts
+from phosphene.pipeline.parallel import run_parts
 from phosphene.study import Compute
 if __name__ == "__main__":
     compute = Compute(backend=sys.argv[2], jobs=2)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from phosphene import perceptual
-from phosphene.data import scenes
+from phosphene.data.simulated import scenes
 from phosphene.errors import PhospheneError
-from phosphene.perceptual import PRESETS
-from phosphene.perceptual.cache import Shelf
+from phosphene.metrics.presets import PRESETS
+from phosphene.models import perceptual
+from phosphene.models.judge import CATEGORIES, COLOURS, PLACES, judge_labels, load_judge
+from phosphene.models.perceptual.cache import Shelf
 
 SPACES = {m.name: m.space for name in ("scenes", "pixel") for m in PRESETS[name].metrics if m.space}
 
@@ -42,12 +43,12 @@ def alike(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_the_judge_names_fresh_scenes(pictures):
-    said = perceptual.judge_labels(pictures)
+    said = judge_labels(pictures)
     truth = drawn(60)
     for name, choices, wanted in (
-        ("category", perceptual.CATEGORIES, [s.things[0].category for s in truth]),
-        ("colour", perceptual.COLOURS, [s.things[0].colour for s in truth]),
-        ("place", perceptual.PLACES, [s.place for s in truth]),
+        ("category", CATEGORIES, [s.things[0].category for s in truth]),
+        ("colour", COLOURS, [s.things[0].colour for s in truth]),
+        ("place", PLACES, [s.place for s in truth]),
     ):
         right = np.mean(
             [choices[k] == w for k, w in zip(said[name].argmax(1), wanted, strict=True)]
@@ -67,7 +68,7 @@ def test_features_are_rows_and_do_not_depend_on_the_batch(pictures):
 def test_judge_features_are_the_layers_of_the_judge(pictures):
     with torch.inference_mode():
         x = torch.from_numpy(pictures[:16]).permute(0, 3, 1, 2).float() / 255
-        layers = perceptual.load_judge().layers(x)
+        layers = load_judge().layers(x)
     for name, layer in layers.items():
         np.testing.assert_allclose(
             of(name, pictures[:16]), layer.flatten(1).numpy(), rtol=1e-3, atol=1e-4
@@ -187,7 +188,7 @@ def test_a_picture_is_like_itself_and_undefined_is_nan(pictures, preset):
 @pytest.fixture
 def counted(monkeypatch):
     """How many pictures were prepared, that is: not found in the cache."""
-    from phosphene.perceptual import extraction
+    from phosphene.models.perceptual import extraction
 
     count = []
     prepare = extraction.prepare
@@ -254,7 +255,7 @@ def test_a_cache_that_cannot_be_written_is_named(pictures, tmp_path):
 
 
 def test_large_numbers_stay_float32():
-    from phosphene.perceptual.extraction import _rounded, _Rows
+    from phosphene.models.perceptual.extraction import _rounded, _Rows
 
     rows = _Rows(2)
     rows.put(0, _rounded(np.array([1 / 3, 2.0], np.float32)))
@@ -292,7 +293,7 @@ def test_large_numbers_stay_float32():
 def test_missing_weights_are_one_sentence(
     pictures, tmp_path, monkeypatch, preset, metric, file, address
 ):
-    monkeypatch.setattr("phosphene.perceptual.weights._in_hugging_face_cache", lambda: None)
+    monkeypatch.setattr("phosphene.models.perceptual.weights._in_hugging_face_cache", lambda: None)
     space = PRESETS[preset].metrics[metric].space
     sentence = perceptual.missing(space, tmp_path / "mine")
     for said in (

@@ -14,9 +14,10 @@ from skimage.metrics import structural_similarity
 from torchvision import transforms
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from phosphene import perceptual
 from phosphene.errors import PhospheneError
-from phosphene.perceptual import PRESETS, extraction
+from phosphene.metrics.presets import PRESETS
+from phosphene.models import perceptual
+from phosphene.models.perceptual import extraction
 
 IMAGENET = transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 OPENAI = transforms.Normalize(

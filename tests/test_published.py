@@ -11,9 +11,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from phosphene import cli_score, published
+from phosphene.cli import score
 from phosphene.errors import PhospheneError
-from phosphene.perceptual import PRESETS
+from phosphene.metrics import published
+from phosphene.metrics.presets import PRESETS
 
 TABLE = Path(__file__).parents[2] / "shared" / "evaluation.md"
 
@@ -200,7 +201,7 @@ def test_remarks_name_source_mark_subjects_and_pictures():
 
 def compared(*words):
     app = typer.Typer()
-    app.command()(cli_score.compare)
+    app.command()(score.compare)
     return CliRunner().invoke(app, [str(word) for word in words])
 
 

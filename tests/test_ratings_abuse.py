@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ratings_example import ADMIN, example, raw, served
 from starlette.testclient import TestClient
 
-from phosphene.ratings.app import Texts, create_app
+from phosphene.ratings.server.app import Texts, create_app
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 

@@ -25,7 +25,7 @@ from phosphene.ratings.analysis import (
 )
 from phosphene.ratings.analysis.crossed import counted, crossed_variance, t_interval
 from phosphene.ratings.analysis.logistic import MARGINAL, MIXED
-from phosphene.ratings.raters import average, crossing, intercept, simulate
+from phosphene.ratings.power import average, crossing, intercept, simulate
 
 sm = pytest.importorskip("statsmodels.api")
 

@@ -13,7 +13,7 @@ from postgres_server import MISSING, postgres, programs
 from ratings_example import HASH, example
 
 from phosphene.errors import PhospheneError
-from phosphene.ratings.answers import COLUMNS, AlreadyAnswered, Invalid, NotYet, open_answers
+from phosphene.ratings.server.answers import COLUMNS, AlreadyAnswered, Invalid, NotYet, open_answers
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from starlette.testclient import TestClient
 
 from phosphene.errors import PhospheneError
 from phosphene.ratings import check_installed
-from phosphene.ratings.app import Texts, create_app, padded
-from phosphene.ratings.serving import listen
-from phosphene.ratings.shield import HEADERS
+from phosphene.ratings.server.app import Texts, create_app, padded
+from phosphene.ratings.server.serving import listen
+from phosphene.ratings.server.shield import HEADERS
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -370,9 +370,9 @@ SERVER = """
 import sys
 from pathlib import Path
 import pandas as pd
-from phosphene.ratings.answers import open_answers
-from phosphene.ratings.app import Texts, create_app
-from phosphene.ratings.serving import serve
+from phosphene.ratings.server.answers import open_answers
+from phosphene.ratings.server.app import Texts, create_app
+from phosphene.ratings.server.serving import serve
 table, pictures, url, study_hash, admin, *tokens = sys.argv[1:]
 answers = open_answers(url, study_hash, pd.read_parquet(table), dict(enumerate(tokens)))
 app = create_app(answers, pictures, Texts(), admin, 5)

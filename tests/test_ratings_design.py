@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phosphene.errors import PhospheneError
-from phosphene.ratings.balance import balance
-from phosphene.ratings.design import COLUMNS, DISTANCE, FEWEST, Sizes, pictures, plan
-from phosphene.ratings.pairing import paired_rows, pairs
+from phosphene.ratings.trials.balance import balance
+from phosphene.ratings.trials.design import COLUMNS, DISTANCE, FEWEST, Sizes, pictures, plan
+from phosphene.ratings.trials.pairing import paired_rows, pairs
 
 KEY = (3, "a1b2c3")
 METHODS = ("z", "c", "zc")

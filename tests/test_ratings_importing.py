@@ -10,7 +10,7 @@ from test_ratings_raters import with_extras
 from phosphene.errors import PhospheneError
 from phosphene.ratings.analysis import accuracy, agreement, compare, consistency, mixed
 from phosphene.ratings.importing import read_csv
-from phosphene.ratings.raters import crossing, simulate
+from phosphene.ratings.power import crossing, simulate
 
 pytest.importorskip("statsmodels")
 

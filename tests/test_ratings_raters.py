@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from phosphene.errors import PhospheneError
 from phosphene.ratings.analysis import accuracy, compare, consistency
-from phosphene.ratings.raters import People, average, crossing, expected, intercept, power, simulate
+from phosphene.ratings.power import People, average, crossing, expected, intercept, power, simulate
 
 NONE = dict.fromkeys(
     (

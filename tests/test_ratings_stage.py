@@ -26,16 +26,18 @@ from report_example import example
 from typer.testing import CliRunner
 
 import phosphene as ph
-from phosphene import evaluation, ldm
-from phosphene.cli import app
-from phosphene.decoding import items
+from phosphene.cli.app import app
 from phosphene.errors import PhospheneError
-from phosphene.rating_recipes import answers_folder, rating_scores_recipe, ratings_recipe
-from phosphene.ratings import design, links, stage
-from phosphene.ratings.balance import balance
-from phosphene.ratings.raters import simulate
+from phosphene.models import diffusion
+from phosphene.ratings.power import simulate
+from phosphene.ratings.server import links
+from phosphene.ratings.trials import design
+from phosphene.ratings.trials.balance import balance
 from phosphene.reporting import people, render, report_recipe
-from phosphene.sources import dataset
+from phosphene.steps import evaluate, ratings
+from phosphene.steps.decoding import items
+from phosphene.steps.rating_recipes import answers_folder, rating_scores_recipe, ratings_recipe
+from phosphene.steps.subject import dataset
 from phosphene.study import Compute, Study
 
 STUDY = """
@@ -77,8 +79,8 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(study):
-    evaluation.evaluate(study, "subj01", QUIET)
-    return stage.make_list(study, QUIET)
+    evaluate.evaluate(study, "subj01", QUIET)
+    return ratings.make_list(study, QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_the_list_is_balanced_blind_and_made_of_all_test_pictures(study, made):
     trials = made.table("trials")
-    pool = stage.pool(study)
+    pool = ratings.pool(study)
     measured = balance(trials, pool)
     assert (
         measured["images"] == 1
@@ -135,18 +137,18 @@ def test_sizes_that_had_to_be_cut_are_told(study, apart):
     with pytest.warns(
         UserWarning, match=rf"40 test images make 20 pairs{CUT}: 16 .*trials: 100.* 4 catch"
     ):
-        stage.make_list(other, QUIET)
+        ratings.make_list(other, QUIET)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        stage.make_list(other, QUIET)  # made already
-        stage.make_list(other.replace("rate.trials", 16), QUIET)
+        ratings.make_list(other, QUIET)  # made already
+        ratings.make_list(other.replace("rate.trials", 16), QUIET)
 
 
 def test_made_again_it_is_the_same_to_the_last_byte(study, made, apart):
     before = {name: data for name, data in files(made.path).items() if name != "manifest.json"}
-    again = stage.make_list(apart, QUIET)
+    again = ratings.make_list(apart, QUIET)
     again.clear()
-    again = stage.make_list(apart, Compute(threads=1, progress=False, jobs=2, backend="serial"))
+    again = ratings.make_list(apart, Compute(threads=1, progress=False, jobs=2, backend="serial"))
     assert {
         name: data for name, data in files(again.path).items() if name != "manifest.json"
     } == before
@@ -157,17 +159,17 @@ def test_pictures_are_what_the_list_says(study, made):
     data = dataset(study, "subj01")
     table = design.pictures(made.table("trials"))
     images = items(study, data)["image"].to_numpy()
-    recons = {mode: evaluation.reconstructed(study, "subj01", mode)[0] for mode in ("z", "c", "zc")}
+    recons = {mode: evaluate.reconstructed(study, "subj01", mode)[0] for mode in ("z", "c", "zc")}
     side = recons["z"][0].shape[0]
     for row in table.drop_duplicates("file").itertuples():
         shown = np.asarray(Image.open(made.file(f"pictures/{row.file}.png")))
-        photograph = ldm.resize(data.images([images[row.item]]), side)[0]
+        photograph = diffusion.resize(data.images([images[row.item]]), side)[0]
         if row.method in recons:
             np.testing.assert_array_equal(shown, recons[row.method][row.item])
         elif row.method == "":
             np.testing.assert_array_equal(shown, photograph)
         else:  # changed, but nearer to its photograph than any other photograph is
-            distance = np.abs(ldm.resize(data.images(images), side).astype(int) - shown).mean(
+            distance = np.abs(diffusion.resize(data.images(images), side).astype(int) - shown).mean(
                 (1, 2, 3)
             )
             assert distance.argmin() == row.item and distance.min() > 0
@@ -200,14 +202,14 @@ def test_pictures_tell_nothing_of_where_they_come_from(study, made):
 
 def test_large_pictures_are_jpeg_without_a_word():
     picture = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
-    ending, data = stage.encoded(picture)
-    assert ending == "jpg" and stage.encoded(picture)[1] == data
+    ending, data = ratings.encoded(picture)
+    assert ending == "jpg" and ratings.encoded(picture)[1] == data
     image = Image.open(io.BytesIO(data))
     assert image.size == (256, 256) and not image.getexif() and "comment" not in image.info
     smooth = np.asarray(
         Image.fromarray(picture[:8, :8]).resize((256, 256), Image.Resampling.BICUBIC)
     )
-    back = np.asarray(Image.open(io.BytesIO(stage.encoded(smooth)[1]))).astype(int)
+    back = np.asarray(Image.open(io.BytesIO(ratings.encoded(smooth)[1]))).astype(int)
     assert np.abs(back - smooth).mean() < 1.5
 
 
@@ -223,7 +225,7 @@ def test_nobody_can_try_out_all_lists(study, made):
     sizes = design.Sizes(study.rate.raters, study.rate.trials, study.rate.catch, study.rate.repeats)
     keys = (recipe.digest, recipe.hash)
     lists = [
-        design.plan(stage.pool(study), stage.methods(study), sizes, (study.seed, key))
+        design.plan(ratings.pool(study), ratings.methods(study), sizes, (study.seed, key))
         for key in keys
     ]
     table = made.table("trials")
@@ -256,20 +258,20 @@ def test_what_the_list_depends_on(study):
 
 def test_another_sample_is_shown_when_asked_for(apart):
     other = apart.replace("rate.sample", 1).replace("rate.methods", ["c"])
-    found = stage.make_list(other, QUIET)
+    found = ratings.make_list(other, QUIET)
     row = design.pictures(found.table("trials")).query("method == 'c'").iloc[0]
-    expected = evaluation.reconstructed(other, "subj01", "c")[1][row["item"]]
+    expected = evaluate.reconstructed(other, "subj01", "c")[1][row["item"]]
     np.testing.assert_array_equal(
         np.asarray(Image.open(found.file(f"pictures/{row['file']}.png"))), expected
     )
     with pytest.raises(PhospheneError, match="rate.sample: found 2, but c of subj01 has 2 samples"):
-        stage.make_list(apart.replace("rate.sample", 2).replace("rate.methods", ["c"]), QUIET)
+        ratings.make_list(apart.replace("rate.sample", 2).replace("rate.methods", ["c"]), QUIET)
 
 
 def test_without_photographs_there_is_nothing_to_compare_with(study, monkeypatch):
     monkeypatch.setattr(dataset(study, "subj01"), "photographs", False)
     with pytest.raises(PhospheneError, match="needs data with photographs"):
-        stage.make_list(study.replace("rate.raters", 2), QUIET)
+        ratings.make_list(study.replace("rate.raters", 2), QUIET)
 
 
 # links
@@ -314,7 +316,7 @@ def test_tokens_cannot_be_told_from_each_other(tmp_path):
 
 
 def test_answers_go_through_to_the_scores_and_the_report(apart, answers):
-    opened, tokens, _ = stage.open_study(apart, QUIET)
+    opened, tokens, _ = ratings.open_study(apart, QUIET)
     for slot, token in tokens.items():
         rater = opened.rater(token)
         opened.consent(rater)
@@ -358,7 +360,7 @@ def test_an_import_gives_the_same_scores_as_the_database_would(apart, answers, t
     done = rate(apart, *words, "--column", "rater=participant", "--column", "method=condition")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    direct = stage.score(apart, answers, QUIET)
+    direct = ratings.score(apart, answers, QUIET)
     for name in ("accuracy", "compare", "odds", "consistency", "exclusions", "predicts"):
         theirs = pd.DataFrame(found[name])
         ours = direct.table(name)
@@ -374,11 +376,11 @@ def test_an_import_gives_the_same_scores_as_the_database_would(apart, answers, t
 def test_other_answers_or_rules_are_other_scores(apart, answers):
     assert rating_scores_recipe(apart) is None and people.gather(apart) == {}
     before = report_recipe(apart).hash
-    first = stage.score(apart, answers, QUIET)
+    first = ratings.score(apart, answers, QUIET)
     assert rating_scores_recipe(apart) == first.recipe and report_recipe(apart).hash != before
     assert rating_scores_recipe(apart.replace("rate.least_catch", 0.5)).hash != first.hash
     assert rating_scores_recipe(apart.replace("rate.title", "x")).hash == first.hash
-    assert stage.score(apart, answers[answers["slot"] > 0], QUIET).hash != first.hash
+    assert ratings.score(apart, answers[answers["slot"] > 0], QUIET).hash != first.hash
 
 
 def test_when_everyone_is_left_out_it_says_so(apart, made, tmp_path):
@@ -394,7 +396,7 @@ def test_when_everyone_is_left_out_it_says_so(apart, made, tmp_path):
 
 
 def test_force_never_touches_answers(apart, answers):
-    stage.score(apart, answers, QUIET)
+    ratings.score(apart, answers, QUIET)
     links.secret(answers_folder(apart) / "secret")
     before = files(answers_folder(apart))
     assert rate(apart, "make", "--force").exit_code == 0
@@ -415,7 +417,7 @@ def tables(answers, study):
     content = example()
     own = content.per_image.assign(image=content.per_image["item"])
     answers = answers.assign(image=answers["item"])
-    return stage.scored(study, answers, own)
+    return ratings.scored(study, answers, own)
 
 
 def test_the_section_stands_only_where_people_were_asked(tables):

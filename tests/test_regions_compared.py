@@ -14,10 +14,10 @@ import pytest
 from test_arrays import folder  # noqa: F401  (a fixture)
 from typer.testing import CliRunner, Result
 
-from phosphene import evaluation
-from phosphene.cli import app
-from phosphene.sources import dataset
-from phosphene.store import Store
+from phosphene.cli.app import app
+from phosphene.pipeline.store import Store
+from phosphene.steps import evaluate
+from phosphene.steps.subject import dataset
 from phosphene.study import Study
 
 OWN = """
@@ -69,7 +69,7 @@ def study_file(folder: Path, tmp_path: Path) -> Path:  # noqa: F811
 
 def compared(path: Path) -> list[str]:
     study = Study.load(path)
-    table = Store(study.root).artefact(evaluation.evaluate_recipe(study, "subj01")).table("rois")
+    table = Store(study.root).artefact(evaluate.evaluate_recipe(study, "subj01")).table("rois")
     return table["roi"].tolist()
 
 
@@ -108,7 +108,7 @@ def test_labels_that_a_volume_does_not_have(tmp_path: Path) -> None:
     """A label of the streams without a voxel, and a file among the atlases that is none."""
     (tmp_path / "s.toml").write_text(SIMULATED)
     study = Study.load(tmp_path / "s.toml")
-    before = evaluation.compared_rois(study, dataset(study, "subj01"))
+    before = evaluate.compared_rois(study, dataset(study, "subj01"))
     for path in (tmp_path / "data").glob("nsddata/**/roi/*streams.nii.gz"):
         image = nib.load(path)
         values = np.asarray(image.dataobj).copy()
@@ -116,10 +116,10 @@ def test_labels_that_a_volume_does_not_have(tmp_path: Path) -> None:
         nib.save(nib.Nifti1Image(values, image.affine), path)
     (path.parent / "mine.nii.gz").write_bytes(b"not a volume")
     (path.parent / "._streams.nii.gz").write_bytes(b"what macOS leaves")
-    from phosphene import sources
+    from phosphene.steps import subject
 
-    sources._open.cache_clear()
-    sources._fingerprint.cache_clear()
+    subject._open.cache_clear()
+    subject._fingerprint.cache_clear()
     result = call("check", tmp_path / "s.toml")
     assert "'midventral' holds no voxel" in " ".join(result.output.split())
     result = call("run", tmp_path / "s.toml")
@@ -133,9 +133,9 @@ def test_labels_that_a_volume_does_not_have(tmp_path: Path) -> None:
 def test_own_regions_are_compared_beside_the_streams(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(SIMULATED + '[decode.z]\nrois = ["V1v", "V1d"]\n')
     study = Study.load(tmp_path / "s.toml")
-    rois = evaluation.compared_rois(study, dataset(study, "subj01"))
+    rois = evaluate.compared_rois(study, dataset(study, "subj01"))
     assert rois[-2:] == ["V1v", "V1d"] and "early" in rois
-    assert evaluation.compared_rois(
+    assert evaluate.compared_rois(
         study.replace("evaluate.rois", ["V1v"]), dataset(study, "subj01")
     ) == ["V1v"]
     result = call("run", tmp_path / "s.toml", "--set", 'evaluate.rois=["V1v"]')

@@ -17,9 +17,9 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from phosphene import decoding, stages
 from phosphene.auditing import asking
-from phosphene.ridge.estimator import PAPER_ALPHAS
+from phosphene.numerics.ridge.estimator import PAPER_ALPHAS
+from phosphene.steps import decoding, stages
 from phosphene.study import Study
 
 # most targets choose the largest penalty of the released grid

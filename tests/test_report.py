@@ -18,9 +18,10 @@ from PIL import Image
 from report_example import example, scored
 
 import phosphene
-from phosphene.reporting import figures, galleries, headline, render, tables
+from phosphene.reporting import figures, headline, render, tables
+from phosphene.reporting import gallery as galleries
 
-STYLE = (Path(phosphene.__file__).parent / "templates/report.css").read_text()
+STYLE = (Path(phosphene.__file__).parent / "reporting/templates/report.css").read_text()
 
 
 @pytest.fixture(scope="module")

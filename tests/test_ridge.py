@@ -13,9 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from phosphene.errors import PhospheneError
-from phosphene.ridge import RidgeCV
-from phosphene.ridge.folds import row_splits
-from phosphene.ridge.scores import quadratic, split_pairs
+from phosphene.numerics.ridge import RidgeCV
+from phosphene.numerics.ridge.folds import row_splits
+from phosphene.numerics.ridge.scores import quadratic, split_pairs
 
 ALPHAS = np.logspace(-1, 5, 9)
 SHAPES = {

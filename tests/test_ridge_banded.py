@@ -10,16 +10,16 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit
 from sklearn.preprocessing import StandardScaler
 
-from phosphene import scoring
 from phosphene.errors import PhospheneError
-from phosphene.ridge import (
+from phosphene.numerics import correlation
+from phosphene.numerics.ridge import (
     BandedRidgeCV,
     RidgeCV,
     leave_one_out,
     product_measure,
     variance_by_space,
 )
-from phosphene.ridge import variance as variance_module
+from phosphene.numerics.ridge import variance as variance_module
 
 ALPHAS = np.logspace(0, 4, 6)
 MIXES = np.array(
@@ -202,8 +202,10 @@ def test_product_measure_is_that_of_himalaya_and_adds_up():
     y = truth - truth.mean(axis=0)
     shares = product_measure(truth, parts)
     np.testing.assert_allclose(shares, r2_score_split(y, centred), atol=1e-10)
-    np.testing.assert_allclose(shares.sum(axis=0), scoring.r2(y, centred.sum(axis=0)), atol=1e-10)
-    r = scoring.correlation(truth, model.predict(test))
+    np.testing.assert_allclose(
+        shares.sum(axis=0), correlation.r2(y, centred.sum(axis=0)), atol=1e-10
+    )
+    r = correlation.correlation(truth, model.predict(test))
     by_r = product_measure(truth, parts, "correlation")
     np.testing.assert_allclose(by_r, correlation_score_split(truth, parts), atol=1e-10)
     np.testing.assert_allclose(by_r.sum(axis=0), r, atol=1e-10)
@@ -235,7 +237,7 @@ def test_variance_by_space_adds_up_to_what_the_predictions_explain(monkeypatch, 
     truth[:, 1] = 0.5
     found = variance_by_space(model, test, truth)
     assert list(found) == ["all", "a", "b", "c", "mean"]
-    np.testing.assert_allclose(found["all"], scoring.r2(truth, model.predict(test)), atol=1e-10)
+    np.testing.assert_allclose(found["all"], correlation.r2(truth, model.predict(test)), atol=1e-10)
     np.testing.assert_allclose(
         found["all"], sum(found[name] for name in ("a", "b", "c", "mean")), atol=1e-10
     )
@@ -247,7 +249,7 @@ def test_variance_by_space_adds_up_to_what_the_predictions_explain(monkeypatch, 
     by_r = variance_by_space(model, test, truth, "correlation")
     assert list(by_r) == ["all", "a", "b", "c"]
     np.testing.assert_allclose(
-        by_r["all"], scoring.correlation(truth, model.predict(test)), atol=1e-10
+        by_r["all"], correlation.correlation(truth, model.predict(test)), atol=1e-10
     )
     np.testing.assert_allclose(by_r["all"], by_r["a"] + by_r["b"] + by_r["c"], atol=1e-10)
 

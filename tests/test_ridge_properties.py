@@ -23,8 +23,8 @@ from sklearn.utils.estimator_checks import check_estimator
 from test_ridge import textbook, textbook_scores
 
 from phosphene.errors import PhospheneError
-from phosphene.ridge import Repeated, RidgeCV, load, save
-from phosphene.ridge.targets import LARGEST_BLOCK, Targets
+from phosphene.numerics.ridge import Repeated, RidgeCV, load, save
+from phosphene.numerics.ridge.targets import LARGEST_BLOCK, Targets
 
 ALPHAS = np.logspace(-1, 5, 7)
 WIDE = np.logspace(-2, 7, 10)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import phosphene as ph
-from phosphene import ldm, stages
-from phosphene.stages import TRUE, noise_seeds, pictures, reconstruct, reconstruct_recipe
+from phosphene.models import diffusion
+from phosphene.steps import stages
+from phosphene.steps.stages import TRUE, noise_seeds, pictures, reconstruct, reconstruct_recipe
 from phosphene.study import Compute
 
 QUIET = Compute(device="cpu", threads=1, progress=False)
@@ -53,13 +54,13 @@ def test_pictures_start_from_the_same_noise_whatever_the_parts(
     study: ph.Study, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[list[int]] = []
-    later = ldm.LatentDiffusion.denoise_later
+    later = diffusion.LatentDiffusion.denoise_later
 
-    def noted(model: ldm.LatentDiffusion, *rows: Any, **settings: Any) -> Any:
+    def noted(model: diffusion.LatentDiffusion, *rows: Any, **settings: Any) -> Any:
         calls.append(settings["seeds"])
         return later(model, *rows, **settings)
 
-    monkeypatch.setattr(ldm.LatentDiffusion, "denoise_later", noted)
+    monkeypatch.setattr(diffusion.LatentDiffusion, "denoise_later", noted)
     whole = pictures(reconstruct(study, SUBJECT, mode, QUIET, TRUE), range(N_ITEMS))
     shared = noise_seeds(study, [(0, sample) for sample in range(N_SAMPLES)], same=True)
     assert calls == [shared * N_ITEMS]

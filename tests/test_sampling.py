@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from phosphene import ldm, stages
 from phosphene.errors import PhospheneError
-from phosphene.ldm.sampling import NoiseSchedule, ddim
+from phosphene.models import diffusion
+from phosphene.models.diffusion.schedule import NoiseSchedule, ddim
+from phosphene.steps import stages
 from phosphene.study import Compute, Study
 
 CONFIG = json.loads(
-    (ldm.BUNDLED / "scheduler/scheduler_config.json").read_text()
+    (diffusion.BUNDLED / "scheduler/scheduler_config.json").read_text()
 )  # that of Stable Diffusion 1.4
 CONFIGS = {
     "1.x": CONFIG,
@@ -28,7 +29,7 @@ PROMPTS = ["a red cat in the snow", "a blue house on the beach", "a cup"]
 
 @pytest.fixture(scope="module")
 def bundled():
-    return ldm.LatentDiffusion.load("bundled", "cpu")
+    return diffusion.LatentDiffusion.load("bundled", "cpu")
 
 
 @pytest.fixture(scope="module", params=["1.x", "2.x"])
@@ -69,7 +70,9 @@ def small(request):
         norm_num_groups=8,
         sample_size=16,
     )
-    tokenizer = CLIPTokenizer.from_pretrained(ldm.BUNDLED / "tokenizer", local_files_only=True)
+    tokenizer = CLIPTokenizer.from_pretrained(
+        diffusion.BUNDLED / "tokenizer", local_files_only=True
+    )
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=821,
@@ -92,7 +95,7 @@ def small(request):
     pipe.set_progress_bar_config(disable=True)
     schedule = NoiseSchedule.from_config(CONFIGS[request.param])
     nets = (copy.deepcopy(net) for net in (vae, unet, text))  # ours are laid out channels last
-    return ldm.LatentDiffusion(*nets, tokenizer, schedule), pipe
+    return diffusion.LatentDiffusion(*nets, tokenizer, schedule), pipe
 
 
 @pytest.mark.parametrize(("steps", "strength"), [(50, 0.8), (7, 0.5)])

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from phosphene import perceptual
-from phosphene.data import scenes
+from phosphene.data.simulated import scenes
+from phosphene.models.judge import CATEGORIES, COLOURS, PLACES
 
 
 def scene(seed: int, n_objects: int | None = None) -> scenes.Scene:
@@ -21,9 +21,9 @@ def test_the_world_is_as_large_as_promised():
 
 
 def test_the_judge_and_the_scenes_speak_of_the_same_things():
-    assert perceptual.CATEGORIES == scenes.CATEGORIES
-    assert perceptual.COLOURS == scenes.COLOURS
-    assert perceptual.PLACES == scenes.PLACES
+    assert CATEGORIES == scenes.CATEGORIES
+    assert COLOURS == scenes.COLOURS
+    assert PLACES == scenes.PLACES
 
 
 def test_a_seed_gives_one_scene_and_one_picture():

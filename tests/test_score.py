@@ -16,13 +16,11 @@ from scipy.spatial.distance import correlation
 from skimage.metrics import structural_similarity
 from typer.testing import CliRunner
 
-from phosphene import cli_score, perceptual
-from phosphene.data import scenes
+from phosphene.cli import score
+from phosphene.data.simulated import scenes
 from phosphene.errors import PhospheneError
-from phosphene.identification import two_way_identification
-from phosphene.perceptual import PRESETS, Metric, Preset
-from phosphene.perceptual.weights import wanted
-from phosphene.picture_scores import (
+from phosphene.metrics.presets import PRESETS, Metric, Preset
+from phosphene.metrics.score import (
     COLUMNS,
     GENERAL,
     Draws,
@@ -30,8 +28,11 @@ from phosphene.picture_scores import (
     score_pictures,
     score_sets,
 )
-from phosphene.score_views import RULES
-from phosphene.study import rng
+from phosphene.metrics.views import RULES
+from phosphene.models import perceptual
+from phosphene.models.perceptual.weights import wanted
+from phosphene.numerics.identification import two_way_identification
+from phosphene.seeds import rng
 
 # 64: the side at which pixels are compared, so that the oracle need not resize
 N = 8
@@ -290,8 +291,8 @@ def folders(tmp_path_factory, recons, originals):
 
 def run(*words):
     app = typer.Typer()
-    app.command("score")(cli_score.score)
-    app.command("compare")(cli_score.compare)
+    app.command("score")(score.score)
+    app.command("compare")(score.compare)
     return CliRunner().invoke(app, [str(word) for word in words])
 
 

@@ -8,7 +8,14 @@ from scipy.stats import pearsonr
 from sklearn.metrics import r2_score
 
 from phosphene.errors import PhospheneError
-from phosphene.scoring import as_floats, correlation, max_correlation, merge_ties, noise_ceiling, r2
+from phosphene.numerics.correlation import (
+    as_floats,
+    correlation,
+    max_correlation,
+    merge_ties,
+    noise_ceiling,
+    r2,
+)
 
 
 def test_correlation_is_scipys_on_either_axis():

@@ -12,14 +12,14 @@ import pytest
 import scipy.io
 from sklearn.linear_model import Ridge
 
-from phosphene.data.brain import draw_anatomy, draw_brain
-from phosphene.data.experiment import Settings, draw_design, draw_world
 from phosphene.data.nsd import NSD
-from phosphene.data.scenes import render, sample_scene
-from phosphene.data.simulate import BETAS, read_scenes, read_truth, simulate
+from phosphene.data.simulated.brain import draw_anatomy, draw_brain
+from phosphene.data.simulated.experiment import Settings, draw_design, draw_world
+from phosphene.data.simulated.scenes import render, sample_scene
+from phosphene.data.simulated.simulate import BETAS, read_scenes, read_truth, simulate
 from phosphene.data.trials import ncsnr
 from phosphene.errors import PhospheneError
-from phosphene.study import rng
+from phosphene.seeds import rng
 
 SMALL = dict(
     images_shared=6, images_own=24, repeats=3, sessions=3, picture_size=32, voxel_size=9.0, seed=5

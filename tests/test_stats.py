@@ -10,7 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from phosphene.errors import PhospheneError
-from phosphene.stats import (
+from phosphene.numerics.stats import (
     bootstrap_ci,
     compare_methods,
     fdr_bh,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from phosphene import scoring
 from phosphene.errors import PhospheneError
-from phosphene.ridge import RidgeCV
-from phosphene.stats import (
+from phosphene.numerics import correlation
+from phosphene.numerics.ridge import RidgeCV
+from phosphene.numerics.stats import (
     correlation_map,
     correlation_p,
     difference_of_correlations,
@@ -31,7 +31,7 @@ Rng = np.random.Generator
 
 def pairs(n: int, v: int, rng: Rng) -> np.ndarray:
     """Correlations of independent Gaussian vectors, as the paper simulates them."""
-    return scoring.correlation(rng.normal(size=(n, v)), rng.normal(size=(n, v)))
+    return correlation.correlation(rng.normal(size=(n, v)), rng.normal(size=(n, v)))
 
 
 def correlated(y: np.ndarray, r: float, rng: Rng) -> np.ndarray:
@@ -158,10 +158,11 @@ def test_difference_is_that_of_a_plain_loop():
     for count in counts:
         rows = np.repeat(np.arange(25), count)
         draws.append(
-            scoring.correlation(a[rows], truth[rows]) - scoring.correlation(b[rows], truth[rows])
+            correlation.correlation(a[rows], truth[rows])
+            - correlation.correlation(b[rows], truth[rows])
         )
     draws = np.array(draws)
-    difference = scoring.correlation(a, truth) - scoring.correlation(b, truth)
+    difference = correlation.correlation(a, truth) - correlation.correlation(b, truth)
     np.testing.assert_allclose(found.difference, difference, atol=1e-9)
     np.testing.assert_allclose(
         [found.ci_low, found.ci_high], np.quantile(draws, [0.025, 0.975], axis=0), atol=1e-9
@@ -240,7 +241,7 @@ def test_blocks_of_stored_columns_give_what_whole_arrays_give(monkeypatch):
         )
 
     whole = everything()
-    np.testing.assert_allclose(whole[0], scoring.correlation(a.values, y.values), rtol=1e-12)
+    np.testing.assert_allclose(whole[0], correlation.correlation(a.values, y.values), rtol=1e-12)
     for array in (a, b, y):
         array.widest = 0
     monkeypatch.setattr(maps, "READ", 16)
@@ -329,7 +330,7 @@ def test_draws_of_regions_are_those_of_a_plain_loop():
         np.random.default_rng(5).multinomial(20, np.full(20, 1 / 20), size=8)
     ):
         rows = np.repeat(np.arange(20), count)
-        r = scoring.correlation(prediction[rows], truth[rows])
+        r = correlation.correlation(prediction[rows], truth[rows])
         for name in found:
             assert found[name][k] == pytest.approx(np.nanmean(r[labels == name]))
 
@@ -378,7 +379,9 @@ def test_draws_of_unique_variance_are_those_of_a_plain_loop():
     for k, count in enumerate(counts):
         images = np.repeat(np.arange(n), count)
         for space in range(2):
-            lost = scoring.r2(y[images], p[images]) - scoring.r2(y[images], without[space][images])
+            lost = correlation.r2(y[images], p[images]) - correlation.r2(
+                y[images], without[space][images]
+            )
             expected = [np.nanmean(lost[some]) for some in members[:2]]
             np.testing.assert_allclose(ours[space, k, :2], expected)
     with pytest.raises(PhospheneError, match="unique_draws: found without"):

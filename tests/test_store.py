@@ -19,8 +19,8 @@ import pytest
 
 from phosphene import disk
 from phosphene.errors import PhospheneError
-from phosphene.store import Artefact, Recipe, Store, parquet
-from phosphene.study import rng
+from phosphene.pipeline.store import Artefact, Recipe, Store, parquet
+from phosphene.seeds import rng
 
 RECIPE = Recipe("extract", "subj01-z", 1, {"size": 64, "rois": ["early"]}, {"data": "abc"})
 # the last part holds 2 rows of 4

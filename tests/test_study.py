@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phosphene.cli import Options
+from phosphene.cli.app import Options
 from phosphene.errors import PhospheneError
-from phosphene.store import Recipe
-from phosphene.study import Compute, Study, parse_set, rng
+from phosphene.pipeline.store import Recipe
+from phosphene.seeds import rng
+from phosphene.study import Compute, Study, parse_set
 
 
 def test_a_saved_study_is_complete_and_comes_back_equal(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from phosphene.brain_maps import surface
-from phosphene.brain_maps.surface import NONE, STEP, UNIT, Legend, Turned, surface_page
 from phosphene.errors import PhospheneError
+from phosphene.maps import surface
+from phosphene.maps.surface import NONE, STEP, UNIT, Legend, Turned, surface_page
 
 N = 10242
 CHROMIUM = (

@@ -17,7 +17,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from phosphene.data.scenes import CATEGORIES, COLOURS, PLACES, Scene, captions, render, sample_scene
+from phosphene.data.simulated.scenes import (
+    CATEGORIES,
+    COLOURS,
+    PLACES,
+    Scene,
+    captions,
+    render,
+    sample_scene,
+)
 
 BUNDLED = Path(__file__).parents[1] / "src/phosphene/ldm/bundled"
 

@@ -14,12 +14,12 @@ from judge import measure as measure_judge
 from judge import right
 from PIL import Image
 
-from phosphene.ldm import PARTS, LatentDiffusion
-from phosphene.perceptual import JUDGE_FILE, judge_labels, load_judge
+from phosphene.models.diffusion import PARTS, LatentDiffusion
+from phosphene.models.judge import JUDGE_FILE, judge_labels, load_judge
 
 CARD = """# The bundled model
 
-A small latent diffusion model of drawn scenes (`phosphene.data.scenes`), made by
+A small latent diffusion model of drawn scenes (`phosphene.data.simulated.scenes`), made by
 `training/train.py` on 2 CPU cores from the configuration `training/config.toml`. The same classes
 as Stable Diffusion 1.4: AutoencoderKL, UNet2DConditionModel with cross-attention, CLIPTextModel,
 CLIP's tokenizer format, and the same noise schedule. Pictures are {side}x{side}, latents {latent},

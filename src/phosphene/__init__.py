@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     )
     from phosphene.data import open_dataset
     from phosphene.errors import PhospheneError
-    from phosphene.identification import two_way_identification
-    from phosphene.ldm import LatentDiffusion
-    from phosphene.ridge import BandedRidgeCV, RidgeCV
-    from phosphene.study import Compute, Study, rng
+    from phosphene.models.diffusion import LatentDiffusion
+    from phosphene.numerics.identification import two_way_identification
+    from phosphene.numerics.ridge import BandedRidgeCV, RidgeCV
+    from phosphene.seeds import rng
+    from phosphene.study import Compute, Study
 
 __version__ = "0.1.0"
 
@@ -34,13 +35,13 @@ __version__ = "0.1.0"
 _HOME = {
     "Study": "study",
     "Compute": "study",
-    "rng": "study",
+    "rng": "seeds",
     "PhospheneError": "errors",
     "open_dataset": "data",
-    "LatentDiffusion": "ldm",
-    "RidgeCV": "ridge",
-    "BandedRidgeCV": "ridge",
-    "two_way_identification": "identification",
+    "LatentDiffusion": "models.diffusion",
+    "RidgeCV": "numerics.ridge",
+    "BandedRidgeCV": "numerics.ridge",
+    "two_way_identification": "numerics.identification",
     "betas": "api",
     "extract": "api",
     "decode": "api",

@@ -8,10 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from phosphene import evaluation, sources, stages
 from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
-from phosphene.store import Artefact, Recipe
+from phosphene.pipeline.store import Artefact, Recipe
+from phosphene.steps import evaluate as evaluation
+from phosphene.steps import stages
+from phosphene.steps import subject as sources
+from phosphene.steps.encode import analyse, maps, permuted_p
 from phosphene.study import Compute, Study
 
 
@@ -40,7 +43,7 @@ def extract(
     study : Study
     compute : Compute, optional
     features : sequence of str
-        Names as :mod:`phosphene.feature_names` reads them, such as "zc@0.5" or
+        Names as :mod:`phosphene.features.names` reads them, such as "zc@0.5" or
         "unet/mid@0.8/step=20"; by default the z and c that decoding predicts.
     components : int
         Cut them to that many principal components, fitted on the training pictures; 0 leaves them
@@ -52,7 +55,7 @@ def extract(
             for subject in study.data.subjects
             for feature in evaluation.features_of(study)
         ]
-    from phosphene import features as named
+    from phosphene.steps import features as named
 
     found = []
     for subject in study.data.subjects:
@@ -158,14 +161,14 @@ def score(recons: Any, originals: Any, preset: str = "all", **options: Any) -> p
     preset : str
         "all", or names of presets separated by commas (docs/scoring.md).
     **options
-        As :func:`phosphene.picture_scores.score_sets` takes them.
+        As :func:`phosphene.metrics.score.score_sets` takes them.
 
     Returns
     -------
     DataFrame
         As :func:`measures`, without subject, mode and source.
     """
-    from phosphene.picture_scores import score_sets
+    from phosphene.metrics.score import score_sets
 
     return score_sets(recons, originals, preset, **options).scores
 
@@ -174,7 +177,7 @@ def audit(study: Study, compute: Compute | None = None) -> pd.DataFrame:
     """Ask of a study's results what a sceptical reader would: baselines, leaks, overlap, collapse
     (docs/audit.md).
     """
-    from phosphene.auditing import audit_table
+    from phosphene.steps.audit import audit_table
 
     return audit_table(study, compute or Compute())
 
@@ -188,7 +191,7 @@ def encode(
     ----------
     study : Study
     features : sequence of str
-        Names as :mod:`phosphene.feature_names` reads them, such as "z", "c", "zc@0.5".
+        Names as :mod:`phosphene.features.names` reads them, such as "z", "c", "zc@0.5".
     compute : Compute, optional
     joint : bool
         All of them together, each with a penalty of its own, in place of one model for each.
@@ -196,7 +199,7 @@ def encode(
     Returns
     -------
     DataFrame
-        subject, model and the columns of :func:`phosphene.encoding.maps`, one row per model and
+        subject, model and the columns of :func:`phosphene.steps.encode.maps`, one row per model and
         voxel; p_permuted where `encode.permutations` is set.
     """
     from phosphene import encoding
@@ -204,13 +207,11 @@ def encode(
     models = encoding.asked(features, joint)
     tables = []
     for subject in study.data.subjects:
-        encoding.analyse(
-            study, subject, [("asked", model) for model in models], compute or Compute()
-        )
+        analyse(study, subject, [("asked", model) for model in models], compute or Compute())
         for model in models:
-            table = encoding.maps(study, subject, model).assign(subject=subject, model=str(model))
+            table = maps(study, subject, model).assign(subject=subject, model=str(model))
             if study.encode.permutations:
-                table["p_permuted"] = encoding.permuted_p(study, subject, model)
+                table["p_permuted"] = permuted_p(study, subject, model)
             tables.append(table)
     return pd.concat(tables, ignore_index=True)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from phosphene.cli import app
+from phosphene.cli.app import app
 
 SOURCE = Path(__file__).parents[2] / "src"
 # 16 test pictures are two parts of the stage reconstruct, one for each of two workers

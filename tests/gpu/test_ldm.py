@@ -17,8 +17,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from phosphene.ldm import CPU_PIXELS, GPU_PIXELS_DENOISED, LatentDiffusion
-from phosphene.ldm.activations import Denoising, layers, record
+from phosphene.models.diffusion import CPU_PIXELS, GPU_PIXELS_DENOISED, LatentDiffusion
+from phosphene.models.diffusion.activations import Denoising, layers, record
 
 CAPTIONS = [
     ["a red cat in the snow"],

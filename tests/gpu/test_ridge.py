@@ -18,7 +18,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from phosphene.ridge import BandedRidgeCV, RidgeCV, load, save
+from phosphene.numerics.ridge import BandedRidgeCV, RidgeCV, load, save
 
 ALPHAS = np.logspace(-1, 5, 7)
 SHAPES = {

@@ -15,18 +15,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phosphene import audit_checks, decoding
-from phosphene.auditing import judging
-from phosphene.auditing.judging import Line, Score
+from phosphene.auditing import checks, verdicts
+from phosphene.auditing.verdicts import Line, Score
 from phosphene.data import Dataset
-from phosphene.decoding import Rows, image_ids, items
-from phosphene.evaluation import Seen, features_of, richest_mode
-from phosphene.identification import correlations, identify
-from phosphene.ridge import PAPER_ALPHAS
-from phosphene.sources import dataset
-from phosphene.stages import decode_recipe, extract_recipe, responses, without_warnings
-from phosphene.store import Artefact, Store
-from phosphene.study import Compute, Study, rng
+from phosphene.numerics.identification import correlations, identify
+from phosphene.numerics.ridge import PAPER_ALPHAS
+from phosphene.pipeline.store import Artefact, Store
+from phosphene.seeds import rng
+from phosphene.steps import decoding
+from phosphene.steps.decoding import Rows, image_ids, items
+from phosphene.steps.evaluate import Seen, features_of, richest_mode
+from phosphene.steps.stages import decode_recipe, extract_recipe, responses, without_warnings
+from phosphene.steps.subject import dataset
+from phosphene.study import Compute, Study
 
 NO_PHOTOGRAPHS = (
     "it is not known which pictures were seen, or all of them were seen in training and test"
@@ -87,9 +88,9 @@ class Case:
     def prediction(self, feature: str) -> Rows:
         return np.asarray(self.decoded(feature).array("prediction")[:], np.float32)
 
-    def true(self, feature: str) -> audit_checks.RowsOf:
+    def true(self, feature: str) -> checks.RowsOf:
         """Features of all pictures, on disk."""
-        array: audit_checks.RowsOf = (
+        array: checks.RowsOf = (
             Store(self.study.root)
             .artefact(extract_recipe(self.study, self.subject, feature))
             .array("features")
@@ -108,15 +109,13 @@ class Found:
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def rows_of(features: audit_checks.RowsOf, chosen: NDArray[np.intp]) -> Rows:
+def rows_of(features: checks.RowsOf, chosen: NDArray[np.intp]) -> Rows:
     """Read some rows (n_chosen, d), in blocks whatever is on disk."""
     found = np.empty((len(chosen), features.shape[1]), np.float32)
-    for start in range(0, features.shape[0], audit_checks.ROWS):
-        here = (chosen >= start) & (chosen < start + audit_checks.ROWS)
+    for start in range(0, features.shape[0], checks.ROWS):
+        here = (chosen >= start) & (chosen < start + checks.ROWS)
         if here.any():
-            found[here] = np.asarray(features[start : start + audit_checks.ROWS])[
-                chosen[here] - start
-            ]
+            found[here] = np.asarray(features[start : start + checks.ROWS])[chosen[here] - start]
     return found
 
 
@@ -127,13 +126,13 @@ def leaks(case: Case) -> Found:
     """Test pictures among the training pictures, by name and by content."""
     check = "leaked test trials"
     if not case.split:
-        return Found([judging.not_asked(check, NO_PHOTOGRAPHS)])
+        return Found([verdicts.not_asked(check, NO_PHOTOGRAPHS)])
     ids = image_ids(case.data)
     tested = ids[np.unique(case.tested)]
     taught = ids[case.taught]
     both = np.intersect1d(tested, taught)
     shown = [Seen(case.data, some.tolist()) for some in (tested, taught)]
-    pairs = audit_checks.same_contents(*(_each(pictures) for pictures in shown))
+    pairs = checks.same_contents(*(_each(pictures) for pictures in shown))
     twins = {int(tested[i]) for i, j in pairs if tested[i] != taught[j]} - set(both.tolist())
     table = pd.DataFrame(
         {
@@ -142,7 +141,7 @@ def leaks(case: Case) -> Found:
         }
     )
     return Found(
-        [judging.leaks(check, len(both), len(twins), len(tested))],
+        [verdicts.leaks(check, len(both), len(twins), len(tested))],
         {"leaks": table.astype({"by": str})},
     )
 
@@ -158,25 +157,25 @@ def penalties(case: Case) -> Found:
     check = "repeats across folds"
     if study.decode.leave_out == "run":
         lines.append(
-            judging.not_asked(
+            verdicts.not_asked(
                 check, "runs are left out in turn, and every picture is in every run on purpose"
             )
         )
     else:
         images = decoding.train_trials(case.data)[1]
-        torn = audit_checks.split_images(decoding.folds(study, case.data), images)
+        torn = checks.split_images(decoding.folds(study, case.data), images)
         lines.append(
-            judging.repeats(check, len(torn), len(case.taught), study.decode.preset == "paper")
+            verdicts.repeats(check, len(torn), len(case.taught), study.decode.preset == "paper")
         )
     grid = np.array(PAPER_ALPHAS if study.decode.preset == "paper" else study.decode.alphas)
     for feature in case.features:
         decoded = case.decoded(feature)
         r, alphas = (np.asarray(decoded.array(name)[:]) for name in ("r", "best_alphas"))
-        low, high = audit_checks.share_at_edges(
+        low, high = checks.share_at_edges(
             alphas[np.isfinite(r)], grid
         )  # what is constant has no best penalty
         lines.append(
-            judging.edges(
+            verdicts.edges(
                 f"alphas at the edges, {feature}", low, high, (float(grid.min()), float(grid.max()))
             )
         )
@@ -194,15 +193,15 @@ def statistics(case: Case) -> Found:
         why = (
             "there are no test pictures of their own that predictions could have been rescaled over"
         )
-        return Found([judging.not_asked("test-batch rescaling", why)])
+        return Found([verdicts.not_asked("test-batch rescaling", why)])
     lines = []
     shares = (trials["split"] == "test").groupby(trials["session"]).mean()
     for feature in case.features:
         true = case.true(feature)
         prediction = case.prediction(feature)
         references = {
-            "the training pictures": audit_checks.moments(true, case.taught),
-            "the true test features": audit_checks.moments(true, np.unique(case.tested)),
+            "the training pictures": checks.moments(true, case.taught),
+            "the true test features": checks.moments(true, np.unique(case.tested)),
         }
         width = prediction.shape[1]
         references["a standard score"] = (
@@ -210,14 +209,15 @@ def statistics(case: Case) -> Found:
             (references["the training pictures"][1] > 0).astype(float),
         )
         found = {
-            name: audit_checks.rescaling(prediction, *moments)
-            for name, moments in references.items()
+            name: checks.rescaling(prediction, *moments) for name, moments in references.items()
         }
         test_only = zscore == "session" and bool((shares == 1).any())
         lines.append(
-            judging.rescaled(f"test-batch rescaling, {feature}", found, len(prediction), test_only)
+            verdicts.rescaled(f"test-batch rescaling, {feature}", found, len(prediction), test_only)
         )
-    lines.append(judging.zscored("z-scores of sessions", zscore, int((shares > 0).sum()), sessions))
+    lines.append(
+        verdicts.zscored("z-scores of sessions", zscore, int((shares > 0).sum()), sessions)
+    )
     return Found(lines)
 
 
@@ -231,10 +231,10 @@ def variety(case: Case) -> Found:
     for feature in case.features:
         true = rows_of(case.true(feature), case.tested)
         prediction = case.prediction(feature)
-        ours, most = (audit_checks.effective_dimension(some) for some in (prediction, true))
-        _, sd = audit_checks.moments(true, np.arange(len(true)))
-        spread = audit_checks.spread(prediction, sd)
-        lines.append(judging.dimension(f"effective dimension, {feature}", ours, most, spread))
+        ours, most = (checks.effective_dimension(some) for some in (prediction, true))
+        _, sd = checks.moments(true, np.arange(len(true)))
+        spread = checks.spread(prediction, sd)
+        lines.append(verdicts.dimension(f"effective dimension, {feature}", ours, most, spread))
         rows.append(
             {"feature": feature, "predicted": ours, "true": most, "spread": spread, "n": len(true)}
         )
@@ -247,7 +247,7 @@ def overlap(case: Case) -> Found:
     """
     check = "overlap of test and training pictures"
     if not case.split:
-        return Found([judging.not_asked(check, NO_PHOTOGRAPHS)])
+        return Found([verdicts.not_asked(check, NO_PHOTOGRAPHS)])
     lines = []
     tables = []
     ids = image_ids(case.data)
@@ -257,9 +257,9 @@ def overlap(case: Case) -> Found:
     for feature in case.features:
         true = case.true(feature)
         for kind, rows in (("test", case.tested), ("training", some)):
-            r = audit_checks.similarities(rows_of(true, rows), true)
+            r = checks.similarities(rows_of(true, rows), true)
             r[:, outside] = np.nan
-            best = audit_checks.nearest(
+            best = checks.nearest(
                 r, exclude=rows
             )  # itself; a test picture is not among them unless it leaked
             tables.append(
@@ -274,9 +274,9 @@ def overlap(case: Case) -> Found:
                 )
             )
         test, train = (table["r"].to_numpy() for table in tables[-2:])
-        beyond = audit_checks.share_beyond(test, train, judging.OVERLAP_PERCENTILE)
+        beyond = checks.share_beyond(test, train, verdicts.OVERLAP_PERCENTILE)
         medians = float(np.nanmedian(test)), float(np.nanmedian(train))
-        lines.append(judging.overlap(f"{check}, {feature}", *medians, beyond))
+        lines.append(verdicts.overlap(f"{check}, {feature}", *medians, beyond))
     return Found(lines, {"overlap": pd.concat(tables, ignore_index=True)})
 
 
@@ -295,13 +295,13 @@ def held_out(case: Case) -> Found:
             if not case.split
             else f"{len(case.taught)} training pictures make no clusters"
         )
-        return Found([judging.not_asked(check, why)])
+        return Found([verdicts.not_asked(check, why)])
     lines = []
     rows = []
     some = np.sort(case.rng("clusters").permutation(case.taught)[:HELD_OUT])
     for feature in case.features:
         seed = int(case.rng("clusters", feature).integers(2**31))
-        targets, labels = audit_checks.clusters(
+        targets, labels = checks.clusters(
             rows_of(case.true(feature), some), n_clusters, COMPONENTS, seed
         )
         with without_warnings():
@@ -309,7 +309,7 @@ def held_out(case: Case) -> Found:
         found = {}
         for split, sets in (
             ("clusters", labels),
-            ("random", audit_checks.same_sizes(labels, case.rng("sets", feature))),
+            ("random", checks.same_sizes(labels, case.rng("sets", feature))),
         ):
             found[split] = _identified(case, X, targets, sets, feature)
             score = found[split]
@@ -324,7 +324,7 @@ def held_out(case: Case) -> Found:
                     "clusters": n_clusters,
                 }
             )
-        line = judging.held_out(
+        line = verdicts.held_out(
             f"{check}, {feature}", found["clusters"], found["random"], n_clusters, len(some)
         )
         lines.append(line)
@@ -357,7 +357,7 @@ def _identified(
         return np.asarray(model.predict(scale(X[test])), np.float64) + mean
 
     with without_warnings():
-        predicted = audit_checks.held_out(fit_predict, targets, labels)
+        predicted = checks.held_out(fit_predict, targets, labels)
     asked = np.sort(case.rng("candidates").permutation(len(targets))[:SAMPLED])
     r = correlations(predicted[asked], targets[asked])[0]
     found = identify(

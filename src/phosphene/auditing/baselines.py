@@ -10,17 +10,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phosphene import audit_checks, perceptual
-from phosphene.auditing import judging
+from phosphene.auditing import checks, verdicts
 from phosphene.auditing.asking import NO_PHOTOGRAPHS, Case, Found
-from phosphene.auditing.judging import Line, Score
-from phosphene.decoding import image_ids
-from phosphene.evaluation import Seen, reconstructed, score_made
-from phosphene.identification import choose, correlations, identify
-from phosphene.ldm.running import own_device
-from phosphene.perceptual import PRESETS, Metric, Pictures
-from phosphene.picture_scores import own_selection
-from phosphene.stages import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED, TRUE
+from phosphene.auditing.verdicts import Line, Score
+from phosphene.metrics.presets import PRESETS, Metric
+from phosphene.metrics.score import own_selection
+from phosphene.models import perceptual
+from phosphene.models.diffusion.batching import own_device
+from phosphene.models.preparing import Pictures
+from phosphene.numerics.identification import choose, correlations, identify
+from phosphene.steps.decoding import image_ids
+from phosphene.steps.evaluate import Seen, reconstructed, score_made
+from phosphene.steps.stages import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED, TRUE
 
 Condition = tuple[str, str]
 NEAREST = "nearest training picture"
@@ -64,7 +65,7 @@ def _has_categories(case: Case) -> bool:
 def compared(case: Case) -> Found:
     """Score all conditions, and judge each against what it must be."""
     if not case.split:
-        return Found([judging.not_asked(check, NO_PHOTOGRAPHS) for check in CHECKS])
+        return Found([verdicts.not_asked(check, NO_PHOTOGRAPHS) for check in CHECKS])
     tables = {
         key: _scored(case, reconstructed(case.study, case.subject, *key))
         for key in conditions(case)
@@ -78,24 +79,24 @@ def compared(case: Case) -> Found:
     preset = measured(case, all_scores)
     if not preset:
         why = "no two-way measure of evaluate.presets has its weights here"
-        return Found([judging.not_asked(check, why) for check in CHECKS], {"scores": all_scores})
+        return Found([verdicts.not_asked(check, why) for check in CHECKS], {"scores": all_scores})
     found = {key: headline(table, preset) for key, table in tables.items()}
     ask: list[Callable[[], Line]] = [
-        lambda: judging.control(
+        lambda: verdicts.control(
             CHECKS[0], found[case.mode, MEAN], "a decoder that always predicts the mean"
         ),
-        lambda: judging.control(
+        lambda: verdicts.control(
             CHECKS[1],
             found[case.mode, SHUFFLED],
             "a decoder that was told wrong pictures",
-            judging.SHUFFLE_SCATTER,
+            verdicts.SHUFFLE_SCATTER,
         ),
         lambda: _half(case, found, "z"),
         lambda: _half(case, found, "c"),
         lambda: _words(case, found, TRUE, CHECKS[4]),
         lambda: _words(case, found, CATEGORY, CHECKS[5]),
-        lambda: judging.ceiling(CHECKS[6], found[case.mode, TRUE], found[case.mode, BRAIN]),
-        lambda: judging.retrieved(
+        lambda: verdicts.ceiling(CHECKS[6], found[case.mode, TRUE], found[case.mode, BRAIN]),
+        lambda: verdicts.retrieved(
             NEAREST,
             found[case.mode, NEAREST],
             found[case.mode, BRAIN],
@@ -142,10 +143,10 @@ def headline(scores: pd.DataFrame, preset: str, selection: str | None = None) ->
 def _half(case: Case, found: Scores, mode: str) -> Line:
     check = f"{mode} only"
     if mode == case.mode or (mode, BRAIN) not in found:
-        return judging.not_asked(
+        return verdicts.not_asked(
             check, f"the study makes pictures from {' and '.join(case.features)} alone"
         )
-    return judging.half(check, found[mode, BRAIN], found[case.mode, BRAIN], case.mode)
+    return verdicts.half(check, found[mode, BRAIN], found[case.mode, BRAIN], case.mode)
 
 
 def _words(case: Case, found: Scores, source: str, check: str) -> Line:
@@ -155,20 +156,22 @@ def _words(case: Case, found: Scores, source: str, check: str) -> Line:
             if "c" not in case.features
             else "no things are named in the test pictures"
         )
-        return judging.not_asked(check, why)
+        return verdicts.not_asked(check, why)
     words = found["c", source]
     brain = found[case.mode, BRAIN]
     if source == TRUE:
-        return judging.caption(check, words, found["c", BRAIN], brain)
-    return judging.without_brain(check, words, brain, "the names of the things in them")
+        return verdicts.caption(check, words, found["c", BRAIN], brain)
+    return verdicts.without_brain(check, words, brain, "the names of the things in them")
 
 
 def _oracle(scores: pd.DataFrame, preset: str, check: str) -> Line:
     rows = scores[(scores["preset"] == preset) & (scores["kind"] == "two-way")]
     if "oracle" not in set(rows["selection"]):
-        return judging.not_asked(check, "there is one sample of every picture")
+        return verdicts.not_asked(check, "there is one sample of every picture")
     best, single = (headline(scores, preset, rule) for rule in ("oracle", "single"))
-    return judging.oracle(check, best, headline(scores, preset), single, int(rows["samples"].max()))
+    return verdicts.oracle(
+        check, best, headline(scores, preset), single, int(rows["samples"].max())
+    )
 
 
 def nearest_photographs(case: Case) -> NDArray[np.int64]:
@@ -179,17 +182,17 @@ def nearest_photographs(case: Case) -> NDArray[np.int64]:
     total = np.zeros((len(case.wanted), len(image_ids(case.data))))
     for feature in MODE_FEATURES[case.mode]:
         total += np.nan_to_num(
-            audit_checks.similarities(case.prediction(feature), case.true(feature)), nan=-1.0
+            checks.similarities(case.prediction(feature), case.true(feature)), nan=-1.0
         )
-    return np.asarray(ids[case.taught[audit_checks.nearest(total[:, case.taught]).row]])
+    return np.asarray(ids[case.taught[checks.nearest(total[:, case.taught]).row]])
 
 
 def same_category(case: Case, preset: str, check: str) -> Line:
     """Identification among pictures whose largest thing is the same, in a preset's own measures."""
-    among = audit_checks.first_names(case.data.categories(case.wanted["image"].tolist()))
+    among = checks.first_names(case.data.categories(case.wanted["image"].tolist()))
     n = int((among.sum(axis=1) > among.diagonal()).sum())
     if n < 2:
-        return judging.not_asked(
+        return verdicts.not_asked(
             check, "no two test pictures have the same category, or categories are not known"
         )
     made = reconstructed(case.study, case.subject, case.mode)
@@ -217,7 +220,7 @@ def same_category(case: Case, preset: str, check: str) -> Line:
         found = [_identified(case, r[m.space], m, mask) for m in metrics if m.space is not None]
         return Score(*np.mean(found, axis=0).tolist())
 
-    return judging.within_category(check, score(among), score(None), n)
+    return verdicts.within_category(check, score(among), score(None), n)
 
 
 def _identified(

@@ -15,12 +15,12 @@ from scipy import stats
 from skimage.feature import hog
 from sklearn.model_selection import GroupKFold
 
-from phosphene.data import Dataset
+from phosphene.data.dataset import Dataset
 from phosphene.data.scans import Scans, all_voxels
 from phosphene.data.trials import assemble, warn_uncovered
 from phosphene.errors import PhospheneError
-from phosphene.ridge import RidgeCV
-from phosphene.scoring import correlation
+from phosphene.numerics.correlation import correlation
+from phosphene.numerics.ridge import RidgeCV
 
 TRIALS = 2250
 VOXELS = 2000

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from phosphene.data import Dataset, alignment, open_dataset
-from phosphene.data import nsd_files as files
-from phosphene.data.nsd import NSD
+from phosphene.data import alignment
+from phosphene.data.dataset import Dataset, open_dataset
+from phosphene.data.nsd import NSD, files
+from phosphene.data.opening import open_hdf5
 from phosphene.errors import PhospheneError
-from phosphene.opening import open_hdf5
 
 State = Literal["ok", "note", "missing", "wrong"]
 ALIGNMENT_SESSIONS = 3

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from PIL import ImageOps
 
 from phosphene import disk
-from phosphene.data import checked_rois
-from phosphene.data.scenes import CATEGORY_WORDS
+from phosphene.data.dataset import checked_rois
+from phosphene.data.opening import check_unzipped, load_volume, open_image, read_volume
+from phosphene.data.simulated.scenes import CATEGORY_WORDS
 from phosphene.data.trials import check_zscore
 from phosphene.errors import NoDataError, PhospheneError
-from phosphene.opening import check_unzipped, load_volume, open_image, read_volume
 
-# image id -> category, named as in phosphene.data.scenes; the files say "scrambledpix"
+# image id -> category, named as in phosphene.data.simulated.scenes; the files say "scrambledpix"
 CATEGORIES = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambled", "shoe")
 STIMULI = (
     "bottles",
@@ -347,7 +347,9 @@ class Haxby:
         ]
 
     def categories(self, ids: Sequence[int]) -> list[list[str]]:
-        """Return the one category of each image, named as in :mod:`phosphene.data.scenes`."""
+        """Return the one category of each image, named as in
+        :mod:`phosphene.data.simulated.scenes`.
+        """
         return [[CATEGORIES[image]] for image in _checked(ids)]
 
     def fingerprint(self) -> str:

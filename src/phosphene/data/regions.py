@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.data import atlas
+from phosphene.data.opening import load_volume, read_volume
 from phosphene.errors import NoDataError, PhospheneError
-from phosphene.opening import load_volume, read_volume
 
 BRAIN = "brain"
 SIDES = ("lh.", "rh.")

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phosphene.data import Dataset
+from phosphene.data.dataset import Dataset
 from phosphene.data.trials import assemble, varies, warn_uncovered
 
 

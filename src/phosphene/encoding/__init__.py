@@ -1,56 +1,5 @@
-"""The encoding half: features of the diffusion model predict every voxel (paper, section E). Same
-shape as stages.py.
+"""Which features of the diffusion model predict which voxels: models and their arithmetic."""
 
-``models`` which features together · ``factors`` what depends on them alone · ``fitting`` blocks of
-voxels · ``tables`` what came out · ``statistics`` what can be said of it · ``analyses`` all models
-of a study.
-
-A model is one feature space or several together, each with a penalty of its own (banded ridge). One
-decomposition for every mix of the spaces is made once and shared by all blocks of voxels.
-
-Trials of one picture are averaged first and their rows multiplied with the square root of their
-number: the normal equations are those of single trials, which the paper fits, with a third of the
-rows. Means are those of all training trials, so no intercept is fitted. A space is centred and
-scaled as a whole, never column by column: that would make every principal component equally
-important.
-"""
-
-from phosphene.encoding.analyses import (
-    agreement,
-    analyse,
-    clear,
-    differences,
-    finished,
-    permuted_p,
-    preferences,
-    regions,
-)
-from phosphene.encoding.factors import factors, factors_recipe
-from phosphene.encoding.fitting import encode, encode_recipe
 from phosphene.encoding.models import Model, asked, denoised, mixes, planned
-from phosphene.encoding.statistics import contrast, measured, statistics
-from phosphene.encoding.tables import maps
 
-__all__ = [
-    "Model",
-    "agreement",
-    "analyse",
-    "asked",
-    "clear",
-    "contrast",
-    "denoised",
-    "differences",
-    "encode",
-    "encode_recipe",
-    "factors",
-    "factors_recipe",
-    "finished",
-    "maps",
-    "measured",
-    "mixes",
-    "permuted_p",
-    "planned",
-    "preferences",
-    "regions",
-    "statistics",
-]
+__all__ = ["Model", "asked", "denoised", "mixes", "planned"]

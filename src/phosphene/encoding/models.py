@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
-from phosphene.feature_names import EMPTY, OTHER, OWN_NOISE, Feature, parsed
-from phosphene.ldm import LatentDiffusion
-from phosphene.ldm.activations import layers
+from phosphene.features.names import EMPTY, OTHER, OWN_NOISE, Feature, parsed
+from phosphene.models.diffusion import LatentDiffusion
+from phosphene.models.diffusion.activations import layers
 from phosphene.study import Study
 
 Floats = NDArray[np.float64]

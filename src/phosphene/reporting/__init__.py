@@ -6,8 +6,8 @@ seen in them, and numbers by region · ``galleries`` which pictures are shown, a
 ``pages`` the page itself.
 """
 
-from phosphene.reporting.contents import Content, gather, report_recipe
-from phosphene.reporting.pages import page, render, report
+from phosphene.reporting.content import Content, gather, report_recipe
+from phosphene.reporting.page import page, render, report
 from phosphene.reporting.tables import headline
 
 __all__ = ["Content", "gather", "headline", "page", "render", "report", "report_recipe"]

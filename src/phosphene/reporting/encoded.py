@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from phosphene import brain_maps, disk, encoding, sources, study_maps
-from phosphene.brain_maps import places, surface
+from phosphene import disk, encoding
+from phosphene import maps as brain_maps
 from phosphene.data.scans import Scans
 from phosphene.encoding import Model
-from phosphene.encoding.statistics import statistics_recipe
-from phosphene.flatmap.raster import FlatGround
-from phosphene.flatmap.slices import SliceGround
+from phosphene.maps import places, surface
+from phosphene.maps.flatmap.raster import FlatGround
+from phosphene.maps.flatmap.slices import SliceGround
+from phosphene.pipeline.store import Store
 from phosphene.reporting.encoded_words import HOW, Table, by_region, meaning, words
-from phosphene.store import Store
+from phosphene.steps import encode, figures
+from phosphene.steps import subject as sources
+from phosphene.steps.encode import encode_recipe, finished
+from phosphene.steps.encode.statistics import statistics_recipe
 from phosphene.study import Study
 
 if TYPE_CHECKING:
@@ -88,7 +92,7 @@ def planned(study: Study) -> dict[str, tuple[Named, Named]]:
     if not (Path(study.root) / "encode").is_dir():
         return {}  # without encodings no model has to be loaded to know which ones there could be
     models = encoding.planned(study, sources.load_model(study.model.name, "cpu"))
-    done = {subject: encoding.finished(study, subject, models) for subject in study.data.subjects}
+    done = {subject: finished(study, subject, models) for subject in study.data.subjects}
     return {subject: (models, some) for subject, some in done.items() if some}
 
 
@@ -103,7 +107,7 @@ def inputs(study: Study) -> dict[str, str]:
                 "transforms", transforms, transforms.glob("*.mgz")
             )
         for _, model in done:
-            found[f"{subject}-encode-{model}"] = encoding.encode_recipe(study, subject, model).hash
+            found[f"{subject}-encode-{model}"] = encode_recipe(study, subject, model).hash
             numbers = Store(study.root).artefact(statistics_recipe(study, subject, model))
             if numbers.done:
                 found[f"{subject}-statistics-{model}"] = numbers.hash
@@ -127,17 +131,17 @@ def gather(study: Study) -> list[Encoded]:
 def _of_subject(study: Study, subject: str, some: tuple[Named, Named], size: float) -> Encoded:
     models, done = some
     data: Any = sources.dataset(study, subject)
-    regions = encoding.regions(study, subject, done)
+    regions = encode.regions(study, subject, done)
     drawings = []
     numbers = {}
     turnable = []
     for analysis in dict.fromkeys(name for name, _ in done):
-        names = study_maps.panel_names(analysis, [m for name, m in models if name == analysis])
-        tables = study_maps.tables_of(study, subject, [m for name, m in done if name == analysis])
+        names = figures.panel_names(analysis, [m for name, m in models if name == analysis])
+        tables = figures.tables_of(study, subject, [m for name, m in done if name == analysis])
         drawing = draw(analysis, names, tables, (subject, data), size)
         drawings += [drawing] if drawing else []
         if size == 1 or analysis == "features":  # the page has a budget
-            turnable += study_maps.turned(subject, analysis, names, tables, data)
+            turnable += figures.turned(subject, analysis, names, tables, data)
         numbers[analysis] = by_region(regions[regions["analysis"] == analysis], names)
     on = FlatGround.note if brain_maps.transforms_of(data) else SliceGround.note
     note = (
@@ -155,7 +159,7 @@ def spin(study: Study, found: Sequence[Encoded]) -> str:
     if not maps:
         return ""
     known = {
-        some.subject: study_maps.outlined(sources.dataset(study, some.subject))
+        some.subject: figures.outlined(sources.dataset(study, some.subject))
         for some in found
         if some.surface
     }
@@ -189,12 +193,12 @@ def draw(
     """
     subject, data = whose
     looks = (brain_maps.Look(bare=True), brain_maps.Look(bare=True, width=NARROW_INCHES))
-    drawn = [study_maps.figure(analysis, names, tables, data, look) for look in looks]
+    drawn = [figures.figure(analysis, names, tables, data, look) for look in looks]
     if drawn[0] is None or drawn[1] is None:
         return None
     seen, alt = words(analysis, names, tables)
-    kind = "layers" if analysis == "layers" else "two" if study_maps.joint(tables) else "one"
-    pair = study_maps.pair_of(analysis, tables) if kind == "two" else ()
+    kind = "layers" if analysis == "layers" else "two" if figures.joint(tables) else "one"
+    pair = figures.pair_of(analysis, tables) if kind == "two" else ()
     ground = "Flat map of the cortex" if brain_maps.transforms_of(data) else "Slices of the scan"
     return Drawing(
         analysis,

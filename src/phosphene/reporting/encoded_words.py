@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from phosphene import brain_maps, study_maps
+from phosphene import maps
 from phosphene.data.atlas import ATLASES
 from phosphene.encoding import Model
-from phosphene.encoding.tables import ELSEWHERE
-from phosphene.feature_names import OWN_NOISE
+from phosphene.features.names import OWN_NOISE
 from phosphene.reporting.tables import Cell
+from phosphene.steps import figures
+from phosphene.steps.encode.tables import ELSEWHERE
 
 GREY = "Grey cortex is not significant (q\u00a0≥\u00a00.05), or was not measured"
 HOW = {
@@ -58,7 +59,7 @@ def words(
         return _words_of_layers(names, tables)
     if analysis == "text":
         return _words_of_text(names, tables)
-    if study_maps.joint(tables):
+    if figures.joint(tables):
         return _words_of_two(names, tables)
     said: list[str] = []
     told: list[str] = []
@@ -131,8 +132,8 @@ def _words_of_layers(names: dict[Model, str], tables: dict[Model, pd.DataFrame])
     steps = {name: model for model, name in names.items()}
     told = []
     said = []
-    for panel, some in study_maps.steps_of(names, tables).items():
-        best = brain_maps.best_layer(some).assign(region=regions.to_numpy())
+    for panel, some in figures.steps_of(names, tables).items():
+        best = maps.best_layer(some).assign(region=regions.to_numpy())
         best = best[best["q"] < 0.05]
         if best.empty:
             told.append(f"{panel}: no voxel significant")
@@ -234,7 +235,7 @@ class Table:
 
 
 def by_region(regions: pd.DataFrame, names: dict[Model, str]) -> list[Table]:
-    """Arrange what :func:`phosphene.encoding.regions` gives of one analysis: a table per atlas,
+    """Arrange what :func:`phosphene.steps.encode.regions` gives of one analysis: a table per atlas,
     in their order.
     """
     shown = {str(model): name for model, name in names.items()}

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from phosphene.evaluation import across_subjects, condition_name
-from phosphene.perceptual import PRESETS
-from phosphene.picture_scores import own_selection
-from phosphene.stages import BRAIN
+from phosphene.metrics.presets import PRESETS
+from phosphene.metrics.score import own_selection
+from phosphene.steps.evaluate import across_subjects, condition_name
+from phosphene.steps.stages import BRAIN
 
 DIRECTIONS = {
     "takagi2023": "the original is fixed, the distractors are the other reconstructions",

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from phosphene.numerics.stats.intervals import resampled
 from phosphene.ratings.analysis.crossed import Floats, checked, methods_of, trials_of
-from phosphene.stats.intervals import resampled
 
 
 def consistency(answers: pd.DataFrame) -> pd.DataFrame:

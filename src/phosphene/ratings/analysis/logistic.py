@@ -15,8 +15,8 @@ from scipy.special import logit
 from scipy.stats import norm
 
 from phosphene.errors import PhospheneError
+from phosphene.numerics.stats import holm
 from phosphene.ratings.analysis.crossed import Counted, Floats, counted, t_interval
-from phosphene.stats import holm
 
 MARGINAL = "logistic, crossed errors"
 MIXED = "mixed logistic, variational"

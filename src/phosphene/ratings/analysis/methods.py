@@ -10,8 +10,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from phosphene.errors import PhospheneError
+from phosphene.numerics.stats import bootstrap_ci, holm, signed_rank, subject_summary
 from phosphene.ratings.analysis.crossed import Counted, Floats, counted, t_interval
-from phosphene.stats import bootstrap_ci, holm, signed_rank, subject_summary
 
 CHANCE = 0.5
 UNITS = ("image", "rater", "answer")

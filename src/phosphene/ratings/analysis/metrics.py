@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from phosphene.errors import PhospheneError
+from phosphene.numerics.correlation import correlation, merge_ties
+from phosphene.numerics.stats import reliability
 from phosphene.ratings.analysis.crossed import Floats, checked, methods_of, trials_of
-from phosphene.scoring import correlation, merge_ties
-from phosphene.stats import reliability
 
 METRIC = ["preset", "metric", "direction"]
 FEWEST = 5  # images below which no correlation is given

@@ -1,0 +1,5 @@
+"""``python -m phosphene.cli``."""
+
+from phosphene.cli.app import main
+
+main()

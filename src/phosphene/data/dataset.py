@@ -1,0 +1,127 @@
+"""Measured brains and what they saw: the one shape every data source has."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from phosphene.errors import PhospheneError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+
+class Dataset(Protocol):
+    """One subject's brain activity, trial by trial, and the pictures.
+
+    Attributes
+    ----------
+    subject : str
+    trials : DataFrame
+        One row per trial, in order: session and run (1-based), image (0-based id), repeat
+        (0-based), split ("train" or "test").
+    rois : tuple of str
+        Names that :meth:`betas` and :meth:`voxels` take; several at once are their union.
+    photographs : bool
+        Whether it is known which picture was seen, so that a reconstruction can be compared with
+        it.
+    """
+
+    subject: str
+    photographs: bool
+
+    @property
+    def trials(self) -> pd.DataFrame: ...
+
+    @property
+    def rois(self) -> tuple[str, ...]: ...
+
+    def betas(self, rois: str | Sequence[str], zscore: str = "session") -> NDArray[np.float32]:
+        """Return responses, shape (n_trials, n_voxels), rows as `trials`; `zscore` is session,
+        train or none.
+        """
+        ...
+
+    def voxels(self, rois: str | Sequence[str]) -> pd.DataFrame:
+        """Return x, y, z (0-based), label columns and ncsnr of the voxels of :meth:`betas`, in the
+        same order.
+        """
+        ...
+
+    def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
+        """Return pictures, shape (n, height, width, 3)."""
+        ...
+
+    def captions(self, ids: Sequence[int]) -> list[list[str]]:
+        """Return the sentences that describe each picture."""
+        ...
+
+    def categories(self, ids: Sequence[int]) -> list[list[str]]:
+        """Return the names of the things in each picture."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hash of the files' names, sizes and contents: equal for a copy of the data
+        elsewhere.
+        """
+        ...
+
+
+def checked_rois(rois: str | Sequence[str], data: Dataset, where: Path) -> list[str]:
+    """List the regions asked for, or refuse one that the data do not have; `where` is what the
+    sentence names.
+    """
+    asked = [rois] if isinstance(rois, str) else list(rois)
+    for roi in asked:
+        if roi not in data.rois:
+            near = difflib.get_close_matches(roi, data.rois, 1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(data.rois)}"
+            )
+            raise PhospheneError(f"{where}: no region {roi!r} of {data.subject}; {hint}")
+    return asked
+
+
+def open_dataset(kind: str, root: str | Path, subject: str, **options: Any) -> Dataset:
+    """Open one subject's data.
+
+    Parameters
+    ----------
+    kind : {"nsd", "haxby", "arrays", "laion"}
+    root : path
+        The data's folder.
+    subject : str
+        For example "subj01".
+    **options
+        For "nsd": `betas`, `resolution`, `sessions` (see :class:`phosphene.data.nsd.dataset.NSD`);
+        for "laion": `split`, `pool`, `sessions` (see
+        :class:`phosphene.data.laion.dataset.LaionFMRI`).
+
+    Raises
+    ------
+    PhospheneError
+        When the kind is unknown or its files are not there.
+    """
+    if kind == "nsd":
+        from phosphene.data.nsd.dataset import NSD
+
+        return NSD(root, subject, **options)
+    if kind == "haxby":
+        from phosphene.data.haxby import Haxby  # type: ignore[import-not-found, unused-ignore]
+
+        return Haxby(root, subject, **options)  # type: ignore[no-any-return, unused-ignore]
+    if kind == "arrays":
+        from phosphene.data.arrays.dataset import Arrays
+
+        return Arrays(root, subject, **options)
+    if kind == "laion":
+        from phosphene.data.laion.dataset import LaionFMRI
+
+        return LaionFMRI(root, subject, **options)
+    raise PhospheneError(
+        f"data.kind: unknown kind of data {kind!r}; expected 'nsd', 'haxby', 'arrays' or 'laion'"
+    )

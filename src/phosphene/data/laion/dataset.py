@@ -1,0 +1,397 @@
+"""LAION-fMRI: five people at 7 T, thirty sessions each, 25,052 photographs; folders as its public
+bucket has them.
+
+The layout is that of the data set's documentation and of its own Python package (docs/laion-fmri.md
+tells the source of every fact). No real file was at hand: this reader was tested on synthetic files
+in the documented layout only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from phosphene import disk
+from phosphene.data.dataset import checked_rois
+from phosphene.data.laion import files
+from phosphene.data.opening import load_volume, read_volume
+from phosphene.data.scans import Scans
+from phosphene.errors import NoDataError, PhospheneError
+
+MAIN_SESSIONS = 30  # later sessions show other pictures, which the table of stimuli does not have
+# of the pictures behind the noise ceiling that is read
+BRAIN = "brain"
+REPEATS = 12
+
+
+class LaionFMRI(Scans):
+    """One subject of LAION-fMRI.
+
+    Tested on synthetic files in the documented layout only.
+
+    Parameters
+    ----------
+    root : path
+        The folder that holds ``derivatives`` and ``stimuli``.
+    subject : str
+        "sub-01", "sub-03", "sub-05", "sub-06" or "sub-07".
+    split : str
+        Published list of training and test pictures: "tau", "ood", "random_0" .. "random_4" or
+        "cluster_k5_0" .. "cluster_k5_4". It is read from ``<root>/splits/<pool>/<split>.json`` or
+        from the installed package laion_fmri. Trials of pictures that the list does not name are
+        left out.
+    pool : str
+        Whose list: "shared" (pictures that every subject saw), or "" for the subject's own.
+    sessions : sequence of int
+        1-based sessions to use; empty means all of 1 to 30 whose betas are there.
+
+    Raises
+    ------
+    PhospheneError
+        When a folder, a session or a file is missing, or files do not fit together.
+
+    Notes
+    -----
+    An image id is a 0-based row of ``stimuli/task-images_metadata.csv``. The betas (GLMsingle type
+    D) are shrunken by ridge regression, voxel by voxel: not percent signal change.
+    """
+
+    # stored() has applied the scaling of the NIfTI header
+    scale = 1.0
+    dtype = "float32"
+
+    def __init__(
+        self,
+        root: str | Path,
+        subject: str,
+        split: str = "tau",
+        pool: str = "",
+        sessions: Sequence[int] = (),
+    ) -> None:
+        self.root = Path(root).expanduser()
+        self.subject = subject
+        self._glm = self.root / "derivatives" / "glmsingle-tedana" / subject
+        if not re.fullmatch(r"sub-\d\d", subject) or not self._glm.is_dir():
+            raise PhospheneError(
+                f"{self._glm}: no such folder; check data.root and data.subjects (as 'sub-01')"
+            )
+        self._stimuli = self.root / "stimuli"
+        self._known: dict[Path, NDArray[np.int64]] = {}
+        self._split = files.find_split(self.root, pool or subject, split)
+        there = [int(path.name[4:]) for path in self._glm.glob("ses-[0-9][0-9]")]
+        there = [session for session in there if self._betas(session).is_file()]
+        main = [session for session in there if session <= MAIN_SESSIONS]
+        self.sessions = tuple(sorted(set(sessions) or main))
+        for session in self.sessions:
+            if session not in there:
+                raise PhospheneError(
+                    f"{self._betas(session)}: no such file, but data.sessions asks for it"
+                )
+        if not self.sessions:
+            raise PhospheneError(
+                f"{self._glm}: no betas in it; expected files such as {self._betas(1).name}"
+            )
+
+    def _of_session(self, session: int, name: str) -> Path:
+        folder = f"ses-{session:02d}"
+        return self._glm / folder / "func" / f"{self.subject}_{folder}_task-images_{name}"
+
+    def _betas(self, session: int) -> Path:
+        return self._of_session(
+            session, "space-T1w_stat-effect_desc-SingletrialBetas_statmap.nii.gz"
+        )
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of betas of the sessions used."""
+        return [self._betas(session) for session in self.sessions]
+
+    def _trials(self, session: int) -> Path:
+        return self._of_session(session, "desc-SingletrialBetas_trials.tsv")
+
+    def _map(self, name: str) -> Path:
+        return self._glm / f"{self.subject}_task-images_space-T1w_{name}_statmap.nii.gz"
+
+    # ---- trials
+    # ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The file name of every picture: image 0, 1, ..."""
+        path = self._stimuli / "task-images_metadata.csv"
+        names = files.read_table(path, {"image_name": str})["image_name"]
+        if names.duplicated().any():
+            raise PhospheneError(
+                f"{path}: {names[names.duplicated()].iloc[0]!r} has two rows; download it again"
+            )
+        return tuple(names)
+
+    @cached_property
+    def _all_trials(self) -> pd.DataFrame:
+        """Every trial of the sessions used, also those that the split does not name (split "")."""
+        train, test = files.read_split(self._split)
+        table = pd.concat(
+            [self._read_trials(session) for session in self.sessions], ignore_index=True
+        )
+        image = pd.Series(range(len(self.names)), self.names).reindex(table["label"])
+        if image.isna().any():
+            at = int(np.argmax(image.isna()))
+            raise PhospheneError(
+                f"{self._trials(table['session'].iat[at])}: it shows {image.index[at]!r}, which "
+                f"{self._stimuli / 'task-images_metadata.csv'} does not have; download both "
+                "again, or set data.sessions"
+            )
+        table["image"] = image.to_numpy(np.int64)
+        table["repeat"] = table.groupby("image").cumcount()
+        table["split"] = np.select(
+            [table["label"].isin(train), table["label"].isin(test)], ["train", "test"], ""
+        )
+        for split in ("train", "test"):
+            if not (table["split"] == split).any():
+                raise PhospheneError(
+                    f"{self._split}: none of its {split} pictures was shown to {self.subject} in "
+                    "the sessions used; "
+                    "choose another split, pool or data.sessions"
+                )
+        return table.drop(columns="label")
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial that the split names: session, run, image, repeat, split.
+
+        `repeat` counts earlier trials of the same image in the sessions used.
+        """
+        return self._all_trials[self._all_trials["split"] != ""].reset_index(drop=True)
+
+    def _read_trials(self, session: int) -> pd.DataFrame:
+        path = self._trials(session)
+        columns = {"session": str, "run": np.int64, "beta_index": np.int64, "label": str}
+        table = files.read_table(path, columns, sep="\t")
+        if not (table["beta_index"] == np.arange(len(table))).all():
+            raise PhospheneError(
+                f"{path}: beta_index does not count 0, 1, ... with the rows; download it again"
+            )
+        if not (table["session"] == f"ses-{session:02d}").all():
+            raise PhospheneError(
+                f"{path}: it is about session {table['session'].unique()}; expected "
+                f"ses-{session:02d}"
+            )
+        return table[["run", "label"]].assign(session=session)[["session", "run", "label"]]
+
+    # ---- voxels
+    # ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _brain(self) -> NDArray[np.bool_]:
+        """Where GLMsingle fitted anything: no other mask lies with the betas."""
+        return np.asarray(read_volume(self._map("stat-rsquare_desc-R2mean")) > 0)
+
+    @property
+    def _grid(self) -> Any:
+        return load_volume(self._map("stat-rsquare_desc-R2mean"))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Grid (X, Y, Z) of the volumes, in the space of the subject's T1w."""
+        return self._brain.shape
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """Affine (4, 4) of the volumes."""
+        return np.asarray(self._grid.affine, float)
+
+    @cached_property
+    def _masks(self) -> dict[str, dict[str, Path]]:
+        """Mask file of every region, by folder: face, place, retinotopy, ..."""
+        found: dict[str, dict[str, Path]] = {}
+        start = f"{self.subject}_space-T1w_res-1pt8_label-"
+        end = "_mask.nii.gz"
+        for path in sorted(
+            (self.root / "derivatives" / "rois" / self.subject).glob(f"*/{start}*{end}")
+        ):
+            # the bucket writes FFA-1 in places where the data set's own package, and this one, say
+            # FFA1
+            name = path.name.removeprefix(start).removesuffix(end).replace("-", "")
+            found.setdefault(path.parent.name, {})[name] = path
+        return found
+
+    @property
+    def rois(self) -> tuple[str, ...]:
+        """Names of regions ("V1v", "FFA1"), of their folders ("retinotopy", "face": all regions in
+        it), and "brain".
+        """
+        return tuple(
+            dict.fromkeys(
+                [*(name for some in self._masks.values() for name in some), *self._masks, BRAIN]
+            )
+        )
+
+    def _members(self, path: Path) -> NDArray[np.int64]:
+        """Voxels of a region that lie in the brain, as ascending places in the flattened grid (C
+        order).
+        """
+        if path not in self._known:
+            self._known[path] = np.flatnonzero(
+                (read_volume(path, like=self._grid) > 0) & self._brain
+            )
+        return self._known[path]
+
+    def select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
+        """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X
+        slowest.
+        """
+        where = self.root / "derivatives" / "rois" / self.subject
+        chosen = [np.empty(0, np.int64)]
+        for roi in checked_rois(rois, self, where):
+            paths = [some[roi] for some in self._masks.values() if roi in some] or self._masks.get(
+                roi, {}
+            ).values()
+            parts = (
+                [np.flatnonzero(self._brain)]
+                if roi == BRAIN
+                else [self._members(path) for path in paths]
+            )
+            if not any(map(len, parts)):
+                raise NoDataError(
+                    f"{where}: {roi!r} holds no voxel with betas; choose another region"
+                )
+            chosen += parts
+        return np.stack(np.unravel_index(np.unique(np.concatenate(chosen)), self.shape), 1)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of betas are."""
+        return self._glm
+
+    def voxels(self, rois: str | Sequence[str], uncovered: str = "drop") -> pd.DataFrame:
+        """Describe the columns of :meth:`betas`.
+
+        Returns
+        -------
+        DataFrame
+            x, y, z (0-based, NIfTI order), one column per folder of regions with the names of those
+            the voxel is in ("" for none, "laionEVC;laiongeneral" for two), ncsnr (of the noise
+            ceiling over pictures shown 12 times, ``NC = 100 ncsnr² / (ncsnr² + 1/12)``; NaN where
+            that file is missing).
+        """
+        index = self.select(rois)
+        index = index[self.covers(index)] if uncovered == "drop" else index
+        table = pd.DataFrame(index, columns=["x", "y", "z"])
+        place = np.ravel_multi_index(tuple(index.T), self.shape)
+        for folder, paths in self._masks.items():
+            labels = np.full(len(table), "", object)
+            for name, path in paths.items():
+                here = np.isin(place, self._members(path))
+                labels[here] = [f"{label};{name}".lstrip(";") for label in labels[here]]
+            table[folder] = labels
+        path = self._map(f"desc-Noiseceiling{REPEATS}rep")
+        table["ncsnr"] = np.float32(np.nan)
+        if path.is_file():
+            ceiling = read_volume(path, like=self._grid)[tuple(index.T)].astype(float)
+            table["ncsnr"] = np.sqrt(
+                ceiling / np.where(ceiling < 100, 100 - ceiling, np.nan) / REPEATS
+            ).astype("f4")
+        return table
+
+    def read(self, session: int, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read one session's responses of some voxels, rows as :attr:`trials`; one volume is in
+        memory at a time.
+        """
+        here = self._all_trials[self._all_trials["session"] == session]
+        keep = np.asarray(here["split"] != "")
+        if not keep.any():
+            raise PhospheneError(
+                f"{self._split}: it names no picture of session {session}; set data.sessions "
+                "without it"
+            )
+        return files.read_betas(self._betas(session), (*self.shape, len(here)), index, keep)
+
+    # ---- pictures
+    # ----------------------------------------------------------------------------------------------
+
+    def _named(self, ids: Sequence[int]) -> list[str]:
+        for image in ids:
+            if not 0 <= image < len(self.names):
+                raise PhospheneError(
+                    f"{self._stimuli}: no image {image}; it has images 0 to {len(self.names) - 1}"
+                )
+        return [self.names[image] for image in ids]
+
+    def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
+        """Return pictures as they were shown, shape (n, height, width, 3): 1000 by 1000,
+        transparency over grey.
+        """
+        self._named(ids)
+        return files.read_pictures(self._stimuli / "task-images_stimuli.h5", self.names, ids)
+
+    @property
+    def _captions_path(self) -> Path:
+        return self._stimuli / "task-images_desc-captions.csv"
+
+    @cached_property
+    def _captions(self) -> dict[str, list[str]]:
+        table = files.read_table(
+            self._captions_path,
+            {"image_name": str, "caption_idx": np.int64, "source": str, "caption": str},
+        )
+        table = table[table["source"] == "human"].sort_values("caption_idx", kind="stable")
+        return {
+            str(name): [text.strip() for text in some]
+            for name, some in table.groupby("image_name")["caption"]
+        }
+
+    def captions(self, ids: Sequence[int]) -> list[list[str]]:
+        """Return what people wrote about each picture, best first: five sentences for shared
+        pictures, else three.
+        """
+        names = self._named(ids)
+        for name in names:
+            if name not in self._captions:
+                raise PhospheneError(
+                    f"{self._captions_path}: no human caption of {name!r}; download it again"
+                )
+        return [list(self._captions[name]) for name in names]
+
+    @cached_property
+    def _nouns(self) -> dict[str, list[str]]:
+        path = self._stimuli / "task-images_desc-segmentations_metadata.csv"
+        if not path.is_file():
+            return {}
+        table = files.read_table(path, {"image_name": str, "noun": str, "localized": np.int64})
+        nouns = table[table["localized"] == 1].drop_duplicates().groupby("image_name")["noun"]
+        return {str(name): list(some) for name, some in nouns}
+
+    def categories(self, ids: Sequence[int]) -> list[list[str]]:
+        """Return the nouns that a detector localised in each picture; none for pictures that are
+        not shared.
+        """
+        return [list(self._nouns.get(name, [])) for name in self._named(ids)]
+
+    def fingerprint(self) -> str:
+        """Hash the split and names, sizes and whole contents of all that is read."""
+        tables = (
+            "stimuli.h5",
+            "metadata.csv",
+            "desc-captions.csv",
+            "desc-segmentations_metadata.csv",
+        )
+        paths = [
+            *(
+                path
+                for session in self.sessions
+                for path in (self._betas(session), self._trials(session))
+            ),
+            *(self._map("stat-rsquare_desc-R2mean"), self._map(f"desc-Noiseceiling{REPEATS}rep")),
+            *(path for some in self._masks.values() for path in some.values()),
+            *(self._stimuli / f"task-images_{table}" for table in tables),
+        ]
+        return disk.fingerprint(
+            f"{self.subject} {disk.content_hashes([self._split])}", self.root, paths
+        )

@@ -1,0 +1,139 @@
+"""The files of LAION-fMRI, one function per kind of file: they read, check and name what is
+wrong.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from phosphene.data.opening import load_volume, open_hdf5, open_image, volumes
+from phosphene.errors import PhospheneError
+
+GREY = (128, 128, 128, 255)  # the screen behind transparent pictures
+SOURCE = "github.com/ViCCo-Group/LAION-fMRI"
+
+
+def find_split(root: Path, pool: str, name: str) -> Path:
+    """Return the list of a split: beside the data, or in the data set's own package, which is not
+    imported.
+    """
+    folders = [root / "splits"]
+    package = importlib.util.find_spec("laion_fmri")
+    if package and package.submodule_search_locations:
+        folders.append(Path(package.submodule_search_locations[0]) / "splits" / "data")
+    for folder in folders:
+        if (path := folder / pool / f"{name}.json").is_file():
+            return path
+    raise PhospheneError(
+        f"{folders[0] / pool / name}.json: no such file (nor in a package laion_fmri); copy the "
+        "folder "
+        f"laion_fmri/splits/data of {SOURCE} to {folders[0]}, or choose a split that is there"
+    )
+
+
+def read_split(path: Path) -> tuple[set[str], set[str]]:
+    """Read the names of training and test pictures."""
+    try:
+        variant = next(
+            one for one in json.loads(path.read_bytes())["variants"] if one["variant_id"] == 0
+        )
+        train = set(variant["train_ids"])
+        test = set(variant["test_ids"])
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        raise PhospheneError(
+            f"{path}: could not be read as a split ({error!r}); copy it again"
+        ) from error
+    if train & test:
+        raise PhospheneError(
+            f"{path}: {min(train & test)!r} is a training and a test picture; copy it again"
+        )
+    return train, test
+
+
+def read_table(path: Path, columns: dict[str, Any], sep: str = ",") -> pd.DataFrame:
+    """Read some columns of a table; every one of them must be there and of its type."""
+    try:
+        return pd.read_csv(
+            path, sep=sep, usecols=list(columns), dtype=columns, keep_default_na=False
+        )
+    except FileNotFoundError as error:
+        raise PhospheneError(
+            f"{path}: no such file; download it from the bucket s3://laion-fmri"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise PhospheneError(
+            f"{path}: could not be read as a table with {', '.join(columns)} ({error})"
+        ) from error
+
+
+def read_betas(
+    path: Path, shape: tuple[int, ...], index: NDArray[np.int64], keep: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Decompress one volume after the other and take the voxels `index` (n_voxels, 3) of the trials
+    to `keep`.
+    """
+    image = load_volume(path)
+    if image.shape != shape:
+        raise PhospheneError(
+            f"{path}: its shape is {image.shape}; expected {shape}, the grid of the R² map and "
+            "one volume per row of "
+            "the table of trials; download them again"
+        )
+    flat = np.ravel_multi_index(tuple(index.T), shape[:3], order="F")  # NIfTI: X fastest
+    values = np.empty((int(keep.sum()), len(index)), np.float32)
+    row = 0
+    for kept, volume in zip(keep, volumes(path, shape), strict=True):
+        if kept:
+            values[row] = volume[flat] * image.dataobj.slope + image.dataobj.inter
+            row += 1
+    return values
+
+
+def read_pictures(path: Path, names: Sequence[str], ids: Sequence[int]) -> NDArray[np.uint8]:
+    """Read some of the pictures whose `names` the table of stimuli lists, (n, height, width, 3)."""
+    if not path.is_file():
+        raise PhospheneError(
+            f"{path}: no such file; sign the data use agreement (laion-fmri request-access) and "
+            "download it "
+            "(laion-fmri download-stimuli)"
+        )
+    try:
+        with open_hdf5(path, "images") as images:
+            if len(images) != len(names):
+                raise PhospheneError(
+                    f"{path}: {len(images)} pictures; task-images_metadata.csv lists "
+                    f"{len(names)}; download both again"
+                )
+            pictures = [_decoded(path, names[image], images[int(image)]) for image in ids]
+    except (OSError, KeyError, TypeError) as error:
+        raise PhospheneError(f"{path}: could not be read ({error}); download it again") from error
+    sizes = {picture.shape for picture in pictures}
+    if len(sizes) > 1:
+        raise PhospheneError(
+            f"{path}: pictures of the shapes {sorted(sizes)}; expected one; download it again"
+        )
+    return np.stack(pictures) if pictures else np.empty((0, 0, 0, 3), np.uint8)
+
+
+def _decoded(path: Path, name: str, content: Any) -> NDArray[np.uint8]:
+    """Decode a JPEG or PNG; what is transparent shows the grey of the screen."""
+    try:
+        with open_image(io.BytesIO(bytes(content))) as picture:
+            shown = picture.convert("RGB" if picture.mode == "RGB" else "RGBA")
+    except OSError as error:
+        raise PhospheneError(
+            f"{path}: {name!r} could not be read as a picture ({error}); download it again"
+        ) from error
+    if shown.mode == "RGBA":
+        shown = Image.alpha_composite(Image.new("RGBA", shown.size, GREY), shown).convert("RGB")
+    return np.asarray(shown)

@@ -1,0 +1,5 @@
+"""The Natural Scenes Dataset."""
+
+from phosphene.data.nsd.dataset import NSD
+
+__all__ = ["NSD"]

@@ -1,0 +1,279 @@
+"""The Natural Scenes Dataset as it lies on disk.
+
+NSD counts images, trials, sessions and runs from 1 in its files; image ids become 0-based here and
+nowhere else. Voxels come in C order of (X, Y, Z): X slowest. That is the order of a boolean mask on
+a NIfTI array, not on the HDF5 betas, whose axes are reversed. :meth:`NSD.voxels` gives the
+coordinates of every column.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from phosphene import disk
+from phosphene.data.coco import Coco, Crop
+from phosphene.data.nsd import files
+from phosphene.data.opening import load_volume, open_hdf5, read_volume
+from phosphene.data.regions import Regions
+from phosphene.data.scans import Scans
+from phosphene.errors import PhospheneError
+
+SPLITS = ("train2017", "val2017")
+
+
+class NSD(Scans):
+    """One subject of NSD (or of a simulated folder of the same layout).
+
+    Parameters
+    ----------
+    root : path
+        The folder that holds ``nsddata``, ``nsddata_betas`` and ``nsddata_stimuli``.
+    subject : str
+        "subj01" .. "subj08".
+    betas, resolution : str
+        Folder names under ``nsddata_betas/ppdata/<subject>``.
+    sessions : sequence of int
+        1-based sessions to use; empty means all whose betas are there.
+
+    Raises
+    ------
+    PhospheneError
+        When a folder, a session or a file is missing.
+    """
+
+    # betas are stored as percent signal change times 300
+    scale = 300.0
+    dtype = "int16"
+
+    def __init__(
+        self,
+        root: str | Path,
+        subject: str,
+        betas: str = "betas_fithrf_GLMdenoise_RR",
+        resolution: str = "func1pt8mm",
+        sessions: Sequence[int] = (),
+    ) -> None:
+        self.layout = layout = files.Layout(Path(root).expanduser(), subject, betas, resolution)
+        self.subject = subject
+        if not (layout.root / "nsddata").is_dir():
+            raise PhospheneError(
+                f"{layout.root}: no folder 'nsddata' in it; expected the NSD folder that holds "
+                "nsddata, nsddata_betas "
+                "and nsddata_stimuli"
+            )
+        if not re.fullmatch(r"subj0[1-8]", subject) or not layout.betas.is_dir():
+            raise PhospheneError(
+                f"{layout.betas}: no such folder; check data.subjects, data.resolution and "
+                "data.betas"
+            )
+        self._files = files.find_sessions(layout.betas)
+        self.sessions = tuple(sorted(set(sessions))) or tuple(sorted(self._files))
+        for session in self.sessions:
+            if session not in self._files:
+                missing = layout.betas / f"betas_session{session:02d}.hdf5"
+                raise PhospheneError(
+                    f"{missing}: no such file (nor .nii.gz), but data.sessions asks for it"
+                )
+
+    # ---- trials
+    # ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial of the sessions used: session, run, image, repeat, split.
+
+        `repeat` counts earlier presentations over the whole planned experiment, sessions not used
+        included; the test images are those shown to every subject. What the design plans is
+        compared with the log of responses and with the table of stimuli, where these are there.
+        """
+        layout = self.layout
+        planned = files.planned_trials(
+            layout.design, files.read_design(layout.design), self.subject
+        )
+        if max(self.sessions) > planned["session"].max():
+            raise PhospheneError(
+                f"{self._files[max(self.sessions)]}: {layout.design.name} plans "
+                f"{planned['session'].max()} sessions; "
+                "set data.sessions, or move the file away"
+            )
+        if layout.stimulus_table.is_file():
+            files.check_stimuli(layout.stimulus_table, self._info, planned, self.subject)
+        table = planned[planned["session"].isin(self.sessions)].reset_index(drop=True)
+        if layout.responses.is_file():
+            files.check_responses(layout.responses, table)
+        return table
+
+    # ---- voxels
+    # ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _mask(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        path = self.layout.mask
+        return np.asarray(read_volume(path) > 0), np.asarray(load_volume(path).affine, float)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Grid (X, Y, Z) of the functional volumes."""
+        return self._mask[0].shape
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """Header affine (4, 4) of the functional volumes; in NSD it does not register them with any
+        anatomy.
+        """
+        return self._mask[1]
+
+    @cached_property
+    def regions(self) -> Regions:
+        """The atlases in the subject's roi folder."""
+        return Regions(
+            self.layout.roi, self.layout.root, self.subject, self._mask[0], self.layout.mask
+        )
+
+    @property
+    def rois(self) -> tuple[str, ...]:
+        """Names of regions: labels, atlases, "brain"; :mod:`phosphene.data.regions` tells what else
+        can be asked.
+        """
+        return self.regions.names
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of betas are."""
+        return self.layout.betas
+
+    def select(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
+        """Return 0-based coordinates (n_voxels, 3) of a union of regions
+        (:mod:`phosphene.data.regions`).
+        """
+        return self.regions.select(rois)
+
+    def voxels(self, rois: str | Sequence[str], uncovered: str = "drop") -> pd.DataFrame:
+        """Describe the columns of :meth:`betas`.
+
+        Returns
+        -------
+        DataFrame
+            x, y, z (0-based, NIfTI order), one column of label names per atlas ("" without a
+            label), ncsnr (NaN where the file is missing or the voxel invalid).
+        """
+        index = self.select(rois)
+        index = index[self.covers(index)] if uncovered == "drop" else index
+        table = pd.DataFrame(index, columns=["x", "y", "z"])
+        for name in self.regions.atlases:
+            table[name] = self.regions.labels(name, index)
+        table["ncsnr"] = np.float32(np.nan)
+        if self.layout.ncsnr.is_file():
+            ncsnr = read_volume(self.layout.ncsnr, like=load_volume(self.layout.mask))
+            table["ncsnr"] = ncsnr[tuple(index.T)].astype(np.float32)
+        return table
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of betas of the sessions used."""
+        return [self._files[session] for session in self.sessions]
+
+    def session_file(self, session: int) -> files.Betas:
+        """Open one session's file of betas, and check that it fits the design and the brain
+        mask.
+        """
+        betas = files.Betas.open(self._files[session])
+        betas.check(int((self.trials["session"] == session).sum()), self.shape)
+        return betas
+
+    def read(self, session: int, index: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Read one session's responses of some voxels, int16, (n_trials, n_voxels)."""
+        return self.session_file(session).read(index)
+
+    # ---- pictures
+    # ----------------------------------------------------------------------------------------------
+
+    def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
+        """Return pictures, shape (n, side, side, 3), in the order of `ids`, which may repeat."""
+        path = self.layout.stimuli
+        unique, inverse = np.unique(np.asarray(ids, np.int64), return_inverse=True)
+        try:
+            with open_hdf5(path, "imgBrick") as brick:
+                if len(unique) and not 0 <= unique[0] <= unique[-1] < len(brick):
+                    raise PhospheneError(
+                        f"{path}: image {unique[-1]} asked for; it holds 0 to {len(brick) - 1}"
+                    )
+                pictures = np.empty((len(unique), *brick.shape[1:]), np.uint8)
+                for place, image in enumerate(
+                    unique
+                ):  # increasing, one by one: long index lists are slow in h5py
+                    brick.read_direct(pictures, np.s_[image], np.s_[place])
+        except (OSError, KeyError) as error:
+            raise PhospheneError(
+                f"{path}: could not be read ({error}); copy or download it again"
+            ) from error
+        return pictures[inverse]
+
+    @cached_property
+    def _info(self) -> pd.DataFrame:
+        return files.read_stimuli(self.layout.stimulus_table)
+
+    @cached_property
+    def _coco(self) -> Coco:
+        return Coco(self.layout.annotations)
+
+    def _shown(self, image: int) -> tuple[int, str, Crop]:
+        """COCO id, COCO split and crop of one image."""
+        if image not in self._info.index:
+            raise PhospheneError(f"{self.layout.stimulus_table}: no image with nsdId {image}")
+        coco_id, split, crop = self._info.loc[image, ["cocoId", "cocoSplit", "cropBox"]]
+        try:
+            top, bottom, left, right = map(float, ast.literal_eval(str(crop)))
+        except (ValueError, SyntaxError, TypeError) as error:
+            raise PhospheneError(
+                f"{self.layout.stimulus_table}: cropBox of nsdId {image} is {crop!r}; expected "
+                "four fractions"
+            ) from error
+        if split not in SPLITS:  # it becomes part of a file's name
+            raise PhospheneError(
+                f"{self.layout.stimulus_table}: cocoSplit of nsdId {image} is {split!r}; expected "
+                f"{' or '.join(SPLITS)}"
+            )
+        return int(coco_id), str(split), (top, bottom, left, right)
+
+    def captions(self, ids: Sequence[int]) -> list[list[str]]:
+        """Return COCO's captions of each picture, five or a few more."""
+        return [self._coco.captions(*self._shown(int(image))[:2]) for image in ids]
+
+    def categories(self, ids: Sequence[int]) -> list[list[str]]:
+        """Return COCO's categories of each picture, largest thing first; things cut off by NSD's
+        crop do not count.
+        """
+        return [self._coco.categories(*self._shown(int(image))) for image in ids]
+
+    def segmentation(self, ids: Sequence[int], side: int) -> NDArray[np.uint8]:
+        """Return COCO's semantic map of each picture, shape (n, side, side, 3): every category has
+        its own colour.
+        """
+        maps = [self._coco.segmentation(*self._shown(int(image)), side) for image in ids]
+        return np.array(maps, np.uint8).reshape(-1, side, side, 3)
+
+    def fingerprint(self) -> str:
+        """Hash names, sizes and whole contents of all that is read: a copy hashes the same."""
+        layout = self.layout
+        paths = [
+            *(self._files[session] for session in self.sessions),
+            *(
+                layout.ncsnr,
+                layout.mask,
+                *layout.roi.glob("*"),
+                layout.responses,
+                *layout.design.parent.glob("nsd_*"),
+            ),
+            *(layout.root / "nsddata" / "freesurfer").glob("*/label/*.ctab"),
+            *(layout.stimuli, *layout.annotations.glob("*.json")),
+        ]
+        return disk.fingerprint(self.subject, layout.root, paths)

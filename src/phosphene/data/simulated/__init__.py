@@ -1,0 +1,1 @@
+"""Simulated data: drawn scenes, and a known brain that looks at them."""

@@ -1,0 +1,1 @@
+"""Scores of reconstructions: presets of published work, picture files, published numbers."""

@@ -1,0 +1,428 @@
+"""Scores of pictures by the presets of :mod:`phosphene.models.perceptual`, whoever made the
+pictures: no study is needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from phosphene.errors import PhospheneError
+from phosphene.metrics.image_files import PictureSet, match, read
+from phosphene.metrics.low_level import pixcorr, ssim
+from phosphene.metrics.presets import PRESETS, Metric, Preset
+from phosphene.models import perceptual
+from phosphene.models.perceptual.spaces import Space
+from phosphene.models.preparing import Pictures
+from phosphene.numerics.identification import Rule, choose, correlations, identify
+from phosphene.numerics.stats import bootstrap_ci, permutation_p
+from phosphene.seeds import rng
+
+COLUMNS = [
+    "preset",
+    "metric",
+    "kind",
+    "space",
+    "direction",
+    "selection",
+    "value",
+    "ci_low",
+    "ci_high",
+    "p",
+    "chance",
+    "better",
+    "n",
+    "samples",
+]
+IMAGE_COLUMNS = ["preset", "metric", "direction", "selection", "item", "value"]
+GENERAL = tuple(
+    name for name in PRESETS if name != "scenes"
+)  # "all": the judge of `scenes` knows drawings only
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random draws: resamples for intervals, permutations for p, the seed, and keys that tell this
+    use from others.
+    """
+
+    bootstrap: int = 2000
+    permutations: int = 2000
+    seed: int = 0
+    keys: tuple[str | int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where weights lie and features are kept (None: the usual places, nowhere), and where networks
+    run.
+    """
+
+    weights: Path | None = None
+    cache: Path | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class PictureScores:
+    """What :func:`score_pictures` found.
+
+    Attributes
+    ----------
+    scores : DataFrame
+        One row per preset, metric, direction and selection: preset, metric, kind ("two-way",
+        "pixcorr", "ssim", "distance"), space, direction, selection ("mean" over samples, "single":
+        the first, "decoded": chosen without looking at the original, "oracle": the best, chosen by
+        looking), value, ci_low, ci_high (95 %, bootstrap over images), p (permuted pairing),
+        chance, better ("higher" or "lower"), n, samples. Accuracies are 0 to 1.
+    per_image : DataFrame
+        preset, metric, direction, selection, item (place of the picture, from 0), value.
+    absent : dict of str to str
+        "preset/metric" that could not be computed, and why.
+    names : list of str
+        Names of the items; empty where pictures have none.
+    notes : list of str
+        What was converted when the pictures were read.
+    """
+
+    scores: pd.DataFrame
+    per_image: pd.DataFrame
+    absent: dict[str, str]
+    names: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def score_sets(
+    recons: Path | str | NDArray[np.uint8] | PictureSet,
+    originals: Path | str | NDArray[np.uint8] | PictureSet,
+    preset: str = "all",
+    by_order: bool = False,
+    **options: Any,
+) -> PictureScores:
+    """Score the pictures of two folders, ``.pt`` files or arrays; see
+    :func:`phosphene.metrics.image_files.read`.
+
+    Parameters
+    ----------
+    recons, originals : path, ndarray or PictureSet
+    preset : str
+        Names out of :data:`phosphene.metrics.presets.PRESETS`, separated by commas; "all" is
+        every one except `scenes`, whose judge knows nothing but drawn scenes.
+    by_order : bool
+        Pair pictures by their order instead of their names.
+    **options
+        As :func:`score_pictures` takes them.
+    """
+    presets = preset_names(preset)
+    sets = [
+        given if isinstance(given, PictureSet) else read(given) for given in (recons, originals)
+    ]
+    made, shown = match(sets[0], sets[1], by_order)
+    found = score_pictures(made.samples, shown.samples[0], presets, **options)
+    return dataclasses.replace(found, names=shown.names, notes=[*made.notes, *shown.notes])
+
+
+def preset_names(preset: str) -> list[str]:
+    """Read "all", or names separated by commas."""
+    names = list(dict.fromkeys(name.strip() for name in preset.split(",") if name.strip()))
+    if names == ["all"]:
+        return list(GENERAL)
+    unknown = [name for name in names if name not in PRESETS]
+    if unknown or not names:
+        found = repr(unknown[0]) if unknown else "none"
+        raise PhospheneError(
+            f"preset: found {found}, expected all, or some of {', '.join(PRESETS)} with commas"
+        )
+    return names
+
+
+def score_pictures(
+    recons: Sequence[Pictures],
+    originals: Pictures,
+    presets: Sequence[str],
+    *,
+    chosen: NDArray[np.int64] | None = None,
+    draws: Draws = Draws(),
+    places: Places = Places(),
+    say: Callable[[str], None] = lambda text: None,
+) -> PictureScores:
+    """Score reconstructions against the pictures that were shown, by every measure of some presets.
+
+    Parameters
+    ----------
+    recons : sequence of pictures, (n_samples,)
+        For every sample its n pictures (:data:`phosphene.models.preparing.Pictures`), in the order
+        of `originals`.
+    originals : Pictures, (n,)
+    presets : sequence of str
+        Names out of :data:`phosphene.metrics.presets.PRESETS`.
+    chosen : ndarray of int, (n,), optional
+        Sample of every image that was chosen without looking at its original; adds the selection
+        "decoded".
+    draws : Draws
+    places : Places
+    say : callable
+        Told in a few words what is being computed.
+
+    Returns
+    -------
+    PictureScores
+        Measures whose weights are not there are left out and named in `absent`.
+
+    Raises
+    ------
+    PhospheneError
+        When numbers of pictures differ, there are fewer than two, or a preset is unknown.
+
+    Notes
+    -----
+    - A measure is made under every rule that the samples allow; :func:`own_selection` keeps each
+      preset's own.
+    - Undefined values never help: comparisons with them are lost
+      (:func:`phosphene.numerics.identification.identify`), a PixCorr that is undefined (a picture
+      of one colour) counts as 0 and a correlation distance as 1.
+    - p of a distance and its chance come from permuted pairings, as p of identification does.
+      PixCorr and SSIM have neither: every picture would have to be compared with every other.
+    - Memory: features of the originals and of one sample, for the layers of one network, and one
+      (n, n) matrix per sample and layer.
+    """
+    _check(recons, originals, presets)
+    wanted = [PRESETS[name] for name in dict.fromkeys(presets)]
+    absent = {
+        f"{preset.name}/{metric.name}": reason
+        for preset in wanted
+        for metric in preset.metrics
+        if metric.space is not None and (reason := perceptual.missing(metric.space, places.weights))
+    }
+    todo = [
+        (preset, metric)
+        for preset in wanted
+        for metric in preset.metrics
+        if f"{preset.name}/{metric.name}" not in absent
+    ]
+    results: dict[tuple[str, Metric], list[_Result]] = {}
+    spaces = [metric.space for _, metric in todo if metric.space is not None]
+    for space, r in _similarities(recons, originals, spaces, places, say):
+        for preset, metric in todo:
+            if metric.space == space:
+                rules = _rules(preset, len(recons), chosen)
+                results[preset.name, metric] = [
+                    _of_features(r, metric, rule, chosen, draws) for rule in rules
+                ]
+    pixel_metrics = [metric for _, metric in todo if metric.space is None]
+    if pixel_metrics:
+        say(f"PixCorr and SSIM of {len(recons) * len(originals)} pictures")
+    low = _of_pixels(recons, originals, pixel_metrics)
+    for preset, metric in todo:
+        if metric.space is None:
+            rules = _rules(preset, len(recons), chosen)
+            stream = (f"{preset.name}/{metric.name}", metric.kind)
+            results[preset.name, metric] = [
+                _summary(low[metric], metric, rule, chosen, draws, stream) for rule in rules
+            ]
+    return _tables(todo, results, absent, len(recons))
+
+
+def own_selection(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows whose rule for choosing among samples is their preset's own."""
+    own = table["preset"].map({name: preset.selection for name, preset in PRESETS.items()})
+    return table[table["selection"] == own]
+
+
+@dataclass(frozen=True)
+class _Result:
+    """One measure under one rule; `per_image` is (n,)."""
+
+    rule: Rule
+    value: float
+    ci: tuple[float, float]
+    p: float
+    chance: float
+    per_image: NDArray[np.float64]
+
+
+def _check(recons: Sequence[Pictures], originals: Pictures, presets: Sequence[str]) -> None:
+    preset_names(",".join(presets))
+    counts = [len(sample) for sample in recons]
+    if not counts or set(counts) != {len(originals)}:
+        found = " and ".join(map(str, sorted(set(counts)))) or "no"
+        raise PhospheneError(
+            f"pictures: found {found} reconstructions for {len(originals)} originals, expected "
+            "equal"
+        )
+    if len(originals) < 2:
+        raise PhospheneError(
+            f"pictures: found {len(originals)}, but identification needs two or more"
+        )
+
+
+def _rules(preset: Preset, n_samples: int, chosen: NDArray[np.int64] | None) -> list[Rule]:
+    """With one sample all rules are the same: the preset's own names it."""
+    if n_samples == 1:
+        return [preset.selection]
+    return ["mean", "single", *(["decoded"] if chosen is not None else []), "oracle"]  # type: ignore[list-item]
+
+
+def _similarities(
+    recons: Sequence[Pictures],
+    originals: Pictures,
+    spaces: Sequence[Space],
+    places: Places,
+    say: Callable[[str], None],
+) -> Iterator[tuple[Space, NDArray[np.float64]]]:
+    """Correlations (n_samples, n, n) in one space after the other; networks run once per picture
+    and preparation.
+    """
+    groups: dict[Any, list[Space]] = {}
+    for space in dict.fromkeys(spaces):
+        # features by formula are few: all at once, so that pictures are opened once for them
+        key = (
+            space.network
+            if space.network in ("formula", "judge")
+            else (space.network, space.preparation)
+        )
+        groups.setdefault(key, []).append(space)
+    options: dict[str, Any] = {
+        "weights": places.weights,
+        "cache": places.cache,
+        "device": places.device,
+    }
+    for group in groups.values():
+        layers = ", ".join(space.name for space in group)
+        say(f"{layers}: {len(originals)} originals")
+        shown = perceptual.features(originals, group, **options)
+        parts: dict[Space, list[NDArray[np.float64]]] = {space: [] for space in group}
+        for number, sample in enumerate(recons):
+            say(f"{layers}: {len(originals)} reconstructions, sample {number + 1} of {len(recons)}")
+            made = perceptual.features(sample, group, **options)
+            for space in group:
+                parts[space].append(correlations(made.pop(space), shown[space])[0])
+        del shown
+        for space in group:
+            yield space, np.stack(parts.pop(space))
+
+
+def _of_features(
+    r: NDArray[np.float64],
+    metric: Metric,
+    rule: Rule,
+    chosen: NDArray[np.int64] | None,
+    draws: Draws,
+) -> _Result:
+    """Identification or distance out of the correlations (n_samples, n, n) in the metric's
+    space.
+    """
+    assert metric.space is not None
+    stream = (metric.space.name, metric.direction or metric.kind)
+    if metric.kind == "two-way":
+        assert metric.direction is not None
+        found = identify(
+            choose(r, rule, chosen),
+            direction=metric.direction,
+            n_bootstrap=draws.bootstrap,
+            n_permutations=draws.permutations,
+            rng=_rng(draws, stream),
+        )
+        return _Result(rule, found.accuracy, found.ci, found.p, 0.5, found.per_image)
+    n = r.shape[1]
+    known = np.nan_to_num(r, nan=0.0)
+    result = _summary(1 - np.diagonal(known, axis1=1, axis2=2), metric, rule, chosen, draws, stream)
+    among = choose(known, rule, chosen)
+    generator = _rng(draws, (*stream, "permutations"))
+    null = [among[np.arange(n), generator.permutation(n)].mean() for _ in range(draws.permutations)]
+    p = float(permutation_p(np.diagonal(among).mean(), null)) if null else float("nan")
+    return dataclasses.replace(result, p=p, chance=float(1 - among.mean()))
+
+
+def _of_pixels(
+    recons: Sequence[Pictures], originals: Pictures, metrics: Sequence[Metric]
+) -> dict[Metric, NDArray[np.float64]]:
+    """PixCorr or SSIM of every sample and picture, (n_samples, n); a pair is opened once for all,
+    and presets share.
+    """
+    values = {metric: np.empty((len(recons), len(originals))) for metric in metrics}
+    for k in range(len(originals) if values else 0):
+        original = [originals[k]]
+        for s, sample in enumerate(recons):
+            recon = [sample[k]]
+            for metric, found in values.items():
+                measure = pixcorr if metric.kind == "pixcorr" else ssim
+                found[s, k] = measure(recon, original, metric)[0]
+    return {metric: np.nan_to_num(found, nan=0.0) for metric, found in values.items()}
+
+
+def _summary(
+    values: NDArray[np.float64],
+    metric: Metric,
+    rule: Rule,
+    chosen: NDArray[np.int64] | None,
+    draws: Draws,
+    stream: tuple[str, ...],
+) -> _Result:
+    """A measure of pairs, (n_samples, n), under one rule, averaged over images."""
+    if rule == "mean":
+        image = values.mean(axis=0)
+    elif rule == "oracle":
+        image = values.min(axis=0) if metric.better == "lower" else values.max(axis=0)
+    else:
+        image = values[0 if rule == "single" else chosen, np.arange(values.shape[1])]
+    ci = (float("nan"), float("nan"))
+    if draws.bootstrap:
+        ci = bootstrap_ci(image, n_bootstrap=draws.bootstrap, rng=_rng(draws, stream))
+    return _Result(rule, float(image.mean()), ci, float("nan"), float("nan"), image)
+
+
+def _rng(draws: Draws, stream: tuple[str, ...]) -> np.random.Generator:
+    """The same random numbers for every rule of a measure, so that rules are compared on the same
+    draws.
+    """
+    return rng(draws.seed, *draws.keys, *stream)
+
+
+def _tables(
+    todo: Sequence[tuple[Preset, Metric]],
+    results: dict[tuple[str, Metric], list[_Result]],
+    absent: dict[str, str],
+    n_samples: int,
+) -> PictureScores:
+    rows = []
+    images = []
+    for preset, metric in todo:
+        for found in results[preset.name, metric]:
+            key: dict[str, Any] = {
+                "preset": preset.name,
+                "metric": metric.name,
+                "direction": metric.direction,
+                "selection": found.rule,
+            }
+            rows.append(
+                key
+                | {
+                    "kind": metric.kind,
+                    "space": metric.space.name if metric.space else None,
+                    "value": found.value,
+                    "ci_low": found.ci[0],
+                    "ci_high": found.ci[1],
+                    "p": found.p,
+                    "chance": found.chance,
+                    "better": metric.better,
+                    "n": len(found.per_image),
+                    "samples": n_samples,
+                }
+            )
+            items = np.arange(len(found.per_image))
+            images.append(pd.DataFrame({**key, "item": items, "value": found.per_image}))
+    scores = pd.DataFrame(rows, columns=COLUMNS)
+    per_image = (
+        pd.concat(images, ignore_index=True)[IMAGE_COLUMNS]
+        if images
+        else pd.DataFrame(columns=IMAGE_COLUMNS)
+    )
+    return PictureScores(scores, per_image, absent)

@@ -1,0 +1,1 @@
+"""Frozen networks: the diffusion model, perceptual networks, and the judge of drawn scenes."""

@@ -1,0 +1,1 @@
+"""Regression, statistics, identification and principal components: arrays in, arrays out."""

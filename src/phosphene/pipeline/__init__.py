@@ -1,0 +1,1 @@
+"""Results on disk, and parts of work on one or many machines."""

@@ -1,0 +1,1 @@
+"""The rating server: links, pages and answers."""

@@ -1,0 +1,1 @@
+"""Trial lists: which pictures a rater sees, in which order."""

@@ -1,0 +1,1 @@
+"""Every stage of a study: the only code that joins a `Study` and the science."""

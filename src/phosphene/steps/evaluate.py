@@ -1,0 +1,543 @@
+"""The stage that scores pictures: which seen picture does each reconstruction belong to, and what
+does it show?
+
+Tables, one row per question: ``scores`` (the study's presets of measures, per way of choosing among
+the samples) and ``per_image``; ``names`` (does the judge see the right category?); ``features`` and
+``rois`` (how well the brain, and each part of it, predicts z and c).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from phosphene.data import Dataset
+from phosphene.data.scans import Scans
+from phosphene.errors import NoDataError, PhospheneError
+from phosphene.metrics.image_files import Files
+from phosphene.metrics.presets import PRESETS
+from phosphene.metrics.score import Draws, PictureScores, Places, own_selection, score_pictures
+from phosphene.models import perceptual
+from phosphene.models.diffusion.batching import own_device
+from phosphene.models.judge import CATEGORIES, fingerprint, judge_labels
+from phosphene.models.preparing import Pictures
+from phosphene.numerics.identification import correlations, identify, retrieval
+from phosphene.numerics.stats import bootstrap_ci, compare_methods, subject_summary
+from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.seeds import rng
+from phosphene.steps.decoding import image_ids, items
+from phosphene.steps.stages import (
+    BRAIN,
+    LEFT_OUT,
+    MODE_FEATURES,
+    SHUFFLED,
+    TRUE,
+    decode,
+    decode_recipe,
+    decompose_recipe,
+    extract_recipe,
+    make,
+    reconstruct,
+    reconstruct_recipe,
+    without_warnings,
+)
+from phosphene.steps.subject import dataset, load_model
+from phosphene.study import Compute, Study
+
+VERSION = 2
+SOURCE_NAMES = {SHUFFLED: "shuffled brain", TRUE: "true features"}
+STREAMS = ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal")
+
+
+def richest_mode(study: Study) -> str:
+    """The mode of the study that uses most features."""
+    return max(study.reconstruct.modes, key=lambda mode: len(MODE_FEATURES[mode]))
+
+
+def conditions(study: Study) -> list[tuple[str, str]]:
+    """Every kind of reconstruction that is scored: (mode, source); baselines use the richest mode
+    of the study.
+    """
+    modes = [
+        mode for mode in MODE_FEATURES if mode in study.reconstruct.modes
+    ]  # in one order, however they are listed
+    sources = [name for name in (SHUFFLED, TRUE) if name in study.reconstruct.baselines]
+    return [(mode, BRAIN) for mode in modes] + [(richest_mode(study), source) for source in sources]
+
+
+def compared_rois(study: Study, data: Dataset) -> list[str]:
+    """List the regions that are compared: those of `evaluate.rois`, or the usual ones that have
+    voxels.
+    """
+    if study.evaluate.rois:
+        return list(dict.fromkeys(study.evaluate.rois))
+    empty = empty_rois(study, data)
+    return [roi for roi in _usual_rois(study, data) if roi not in empty]
+
+
+def _usual_rois(study: Study, data: Dataset) -> list[str]:
+    """The streams where they are drawn, else all regions; and the study's own."""
+    usual = [roi for roi in STREAMS if roi in data.rois] or list(data.rois)
+    return list(dict.fromkeys([*usual, *_own_rois(study)]))
+
+
+def _own_rois(study: Study) -> list[str]:
+    return [roi for feature in features_of(study) for roi in getattr(study.decode, feature).rois]
+
+
+def empty_rois(study: Study, data: Dataset) -> dict[str, str]:
+    """Say why regions that nobody chose cannot be compared: no voxel, or a file that cannot be
+    read.
+    """
+    reasons: dict[str, str] = {}
+    if not isinstance(data, Scans):  # of other data all responses would have to be read
+        return reasons
+    for roi in _usual_rois(study, data):
+        try:
+            data.select(roi)
+        except PhospheneError as error:
+            if roi not in _own_rois(study):
+                reasons[roi] = str(error)
+    return reasons
+
+
+def features_of(study: Study) -> list[str]:
+    """The features that the study's modes need."""
+    return [
+        f for f in ("z", "c") if any(f in MODE_FEATURES[mode] for mode in study.reconstruct.modes)
+    ]
+
+
+def measures_stamp(study: Study) -> str:
+    """Hash of all that the study's measures depend on: presets, weights that are there, versions of
+    libraries.
+    """
+    metrics = [metric for name in study.evaluate.presets for metric in PRESETS[name].metrics]
+    spaces = {metric.space for metric in metrics if metric.space is not None}
+    known = [space for space in spaces if perceptual.missing(space, study.weights) is None]
+    parts = [
+        fingerprint(),
+        *sorted(perceptual.stamp(space, study.weights) for space in known),
+    ]
+    parts += [
+        f"{metric} {version('scikit-image')}" for metric in metrics if metric.space is None
+    ]  # PixCorr, SSIM
+    return hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def evaluate_recipe(study: Study, subject: str) -> Recipe:
+    """What the scores of a subject are made from."""
+    data = dataset(study, subject)
+    inputs = {
+        f"{mode}-{source}": reconstruct_recipe(study, subject, mode, source).hash
+        for mode, source in conditions(study)
+    }
+    for feature in features_of(study):
+        for source in _feature_sources(study):
+            inputs[f"{feature}-{source}"] = decode_recipe(study, subject, feature, source).hash
+        for roi in compared_rois(study, data):
+            inputs[f"{feature}-{roi}"] = decode_recipe(study, subject, feature, rois=[roi]).hash
+    inputs["measures"] = measures_stamp(study)
+    settings = study.settings("evaluate") | {"seed": study.seed}
+    return Recipe("evaluate", subject, VERSION, settings, inputs)
+
+
+def evaluate(study: Study, subject: str, compute: Compute) -> Artefact:
+    """Score all reconstructions of a subject.
+
+    Tables: `scores`, `per_image`, `absent` (measures whose weights are not there), `names`,
+    `features`, `rois`. Where a data set has no photographs to compare with, only the names are
+    asked for.
+    """
+    for mode, source in conditions(study):
+        reconstruct(study, subject, mode, compute, source)
+    for feature in features_of(study):
+        for source in _feature_sources(study):
+            decode(study, subject, feature, compute, source)
+    data = dataset(study, subject)
+    for roi in compared_rois(study, data):
+        _decode_from(study, subject, roi, compute)
+    work = partial(_evaluate_part, study=study, subject=subject, compute=compute)
+    return make(study, evaluate_recipe(study, subject), len(conditions(study)) + 1, work, compute)
+
+
+def _decode_from(study: Study, subject: str, roi: str, compute: Compute) -> None:
+    """Decode all features from one region; where a region nobody chose has no data, that is kept as
+    the result.
+    """
+    store = Store(study.root)
+    chosen = roi in (*study.evaluate.rois, *_own_rois(study))
+    recipes = [decode_recipe(study, subject, feature, rois=[roi]) for feature in features_of(study)]
+    try:
+        for feature, recipe in zip(features_of(study), recipes, strict=True):
+            artefact = store.artefact(recipe)
+            if not artefact.done:
+                decode(study, subject, feature, compute, rois=[roi])
+            elif chosen and LEFT_OUT in artefact.manifest["facts"]:
+                raise NoDataError(artefact.manifest["facts"][LEFT_OUT])
+    except NoDataError as error:
+        if chosen:
+            raise
+        warnings.warn(
+            f"{subject}: region {roi!r} is left out of the comparison of regions: {error}",
+            stacklevel=2,
+        )
+        if study.decode.leave_out != "run":  # last: while it is not done, all of this is done again
+            recipes.append(decompose_recipe(study, subject, [roi]))
+        for artefact in map(store.artefact, recipes):
+            for index in artefact.missing(1):
+                with artefact.part(index):
+                    pass
+            artefact.finish(facts={LEFT_OUT: str(error)})
+
+
+def _evaluate_part(
+    artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute
+) -> None:
+    data = dataset(study, subject)
+    labels = {"subject": subject}
+    wanted = items(study, data)
+    if index == len(conditions(study)):
+        with artefact.part(index) as part:
+            part.table(
+                "features", pd.DataFrame(_feature_rows(study, data, wanted)).assign(**labels)
+            )
+            part.table("rois", pd.DataFrame(_roi_rows(study, data)).assign(**labels))
+        return
+    mode, source = conditions(study)[index]
+    made = reconstructed(study, subject, mode, source)
+    labels |= {"mode": mode, "source": source}
+    with artefact.part(index) as part:
+        part.table(
+            f"names/{index}", pd.DataFrame([_name_row(study, data, wanted, made)]).assign(**labels)
+        )
+        if data.photographs:
+            chosen = decoded_choice(study, data, mode, source, compute)
+            found = score_made(study, data, made, chosen, compute.device)
+            part.table(f"scores/{index}", found.scores.assign(**labels))
+            images = found.per_image.assign(
+                image=wanted["image"].to_numpy()[found.per_image["item"]]
+            )
+            part.table(f"per_image/{index}", images.assign(**labels))
+            absent = pd.DataFrame(
+                list(found.absent.items()), columns=["measure", "reason"], dtype=str
+            )
+            part.table(f"absent/{index}", absent.assign(**labels))
+
+
+# Pictures
+
+
+class Seen(Sequence[NDArray[np.uint8]]):
+    """The photographs that items show, read one at a time
+    (:data:`phosphene.models.preparing.Pictures`).
+    """
+
+    def __init__(self, data: Dataset, images: Sequence[int]) -> None:
+        self._data = data
+        self._images = [int(image) for image in images]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._data.images([self._images[index]])[0]
+
+
+def reconstructed(study: Study, subject: str, mode: str, source: str = BRAIN) -> list[Pictures]:
+    """Open finished reconstructions: for every sample the pictures of all items, read one at a
+    time.
+    """
+    artefact = Store(study.root).artefact(reconstruct_recipe(study, subject, mode, source))
+    n = len(items(study, dataset(study, subject)))
+    samples = len(list((artefact.path / "pictures").glob("item00000_*.png")))
+    names = [
+        [f"pictures/item{item:05d}_{sample}.png" for item in range(n)] for sample in range(samples)
+    ]
+    return [Files([artefact.file(name) for name in some]) for some in names]
+
+
+def score_made(
+    study: Study,
+    data: Dataset,
+    made: Sequence[Pictures],
+    chosen: NDArray[np.int64] | None = None,
+    device: str = "cpu",
+) -> PictureScores:
+    """Score pictures of the items of a study, made by whatever means, with the study's presets.
+
+    Parameters
+    ----------
+    study : Study
+    data : Dataset
+    made : sequence of pictures
+        For every sample the pictures of all items (rows as :func:`phosphene.steps.decoding.items`).
+    chosen : ndarray of int, shape (n_items,), optional
+        Which sample the decoded features would choose (:func:`decoded_choice`).
+    device : str
+    """
+    draws = Draws(
+        study.evaluate.bootstrap,
+        study.evaluate.permutations,
+        study.seed,
+        (data.subject, "evaluate"),
+    )
+    places = Places(study.weights, study.root / "perceptual", own_device(device))
+    seen = Seen(data, items(study, data)["image"].tolist())
+    return score_pictures(
+        made, seen, study.evaluate.presets, chosen=chosen, draws=draws, places=places
+    )
+
+
+def decoded_choice(
+    study: Study, data: Dataset, mode: str, source: str, compute: Compute
+) -> NDArray[np.int64] | None:
+    """Choose among the samples without looking at what was seen: whose latent is closest to the
+    decoded one.
+
+    None where no z was decoded or there is one sample only. The latent is correlated with the
+    decoded z over its elements (Pearson).
+    """
+    made = reconstructed(study, data.subject, mode, source)
+    if "z" not in MODE_FEATURES[mode] or source == TRUE or len(made) < 2:
+        return None
+    model = load_model(study.model.name, compute.device)
+    decoded = (
+        Store(study.root)
+        .artefact(decode_recipe(study, data.subject, "z", source))
+        .array("prediction")
+    )
+    r = np.empty((len(made[0]), len(made)))
+    for rows in np.array_split(np.arange(len(r)), -(-len(r) // 48)):
+        predicted = np.asarray(decoded[rows[0] : rows[-1] + 1], np.float64)
+        for sample, pictures in enumerate(made):
+            block = np.stack([pictures[k] for k in rows])
+            latents = model.image_to_latent(block, study.model.latent_size).astype(np.float64)
+            r[rows, sample] = [
+                np.corrcoef(a, b)[0, 1] for a, b in zip(latents, predicted, strict=True)
+            ]
+    return np.asarray(np.nan_to_num(r, nan=-2.0).argmax(axis=1))
+
+
+def _name_row(
+    study: Study, data: Dataset, wanted: pd.DataFrame, made: Sequence[Pictures]
+) -> dict[str, float]:
+    """Ask the judge for the likeliest category, out of those of the data set; right if the seen
+    picture has it.
+    """
+    truth = data.categories(wanted["image"].to_numpy())
+    choices = sorted({name for names in truth for name in names})
+    unknown = [name for name in choices if name not in CATEGORIES]
+    if unknown or not choices:
+        nothing = dict.fromkeys(("accuracy", "ci_low", "ci_high", "chance"), np.nan)
+        return nothing | {"choices": len(choices), "n": 0}
+    among = [CATEGORIES.index(name) for name in choices]
+    logits = [judge_labels(pictures)["category"][:, among] for pictures in made]
+    said = np.stack([sample.argmax(axis=1) for sample in logits], axis=1)
+    right = np.array(
+        [[choices[k] in names for k in row] for row, names in zip(said, truth, strict=True)]
+    )
+    # rows of one run are not independent: where runs were left out in turn, whole runs are
+    # resampled
+    groups = wanted["run"] if study.decode.leave_out == "run" else wanted.index
+    units = pd.Series(right.mean(axis=1)).groupby(np.asarray(groups)).mean().to_numpy()
+    low, high = bootstrap_ci(
+        units, n_bootstrap=study.evaluate.bootstrap, rng=rng(study.seed, "names")
+    )
+    chance = float(np.mean([len(set(names)) for names in truth])) / len(choices)
+    return {
+        "accuracy": float(right.mean()),
+        "ci_low": low,
+        "ci_high": high,
+        "chance": chance,
+        "choices": len(choices),
+        "n": len(truth),
+    }
+
+
+# Features
+
+
+def _feature_rows(study: Study, data: Dataset, wanted: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """How well z and c were decoded: correlation, its ceiling, identification and retrieval among
+    the items.
+
+    `r` is the mean over features of the correlation over items, `ceiling` what it would be if the
+    decoder were right and only the scans noisy (square root of the reliability of predictions over
+    repeats), `normalised` their ratio.
+    """
+    for feature in features_of(study):
+        for source in _feature_sources(study):
+            decoded = Store(study.root).artefact(
+                decode_recipe(study, data.subject, feature, source)
+            )
+            row: dict[str, object] = {
+                "feature": feature,
+                "source": source,
+                "n": len(wanted),
+                **_ceiling(decoded),
+            }
+            if data.photographs:
+                row |= _found_again(study, data, wanted, feature, source)
+            yield row
+
+
+def _feature_sources(study: Study) -> tuple[str, ...]:
+    """What decoded features are compared: those of the brain, and of the shuffled one where the
+    study has it.
+    """
+    return (BRAIN, SHUFFLED) if SHUFFLED in study.reconstruct.baselines else (BRAIN,)
+
+
+def _ceiling(decoded: Artefact) -> dict[str, float]:
+    r, ceiling = (np.asarray(decoded.array(name)[:]) for name in ("r", "ceiling"))
+    low, high = np.percentile(
+        np.nan_to_num(r), (25, 75)
+    )  # a feature predicted as constant knows nothing
+    found = {"r": float(np.nan_to_num(r).mean()), "q25": float(low), "q75": float(high)}
+    top = float(np.nanmean(ceiling)) if np.isfinite(ceiling).any() else np.nan
+    return found | {"ceiling": top, "normalised": found["r"] / top if top > 0 else np.nan}
+
+
+def _found_again(
+    study: Study, data: Dataset, wanted: pd.DataFrame, feature: str, source: str
+) -> dict[str, object]:
+    """Two-way identification and retrieval of the true features by the decoded ones."""
+    store = Store(study.root)
+    n_bootstrap = study.evaluate.bootstrap
+    decoded = store.artefact(decode_recipe(study, data.subject, feature, source)).array(
+        "prediction"
+    )[:]
+    rows = np.searchsorted(image_ids(data), wanted["image"].to_numpy())
+    true = (
+        store.artefact(extract_recipe(study, data.subject, feature)).array("features").oindex[rows]
+    )
+    random = rng(study.seed, data.subject, "features", feature, source)
+    two_way = identify(
+        correlations(np.asarray(decoded), np.asarray(true))[0],
+        direction="braindiffuser",
+        n_bootstrap=n_bootstrap,
+        n_permutations=study.evaluate.permutations,
+        rng=random,
+    )
+    found = retrieval(np.asarray(decoded), np.asarray(true), n_bootstrap=n_bootstrap, rng=random)
+    # one shuffled decoder is a random map of real activity, alike for all pictures: permuting
+    # pictures cannot judge it
+    p = two_way.p if source == BRAIN else float("nan")
+    row: dict[str, object] = {
+        "accuracy": two_way.accuracy,
+        "ci_low": two_way.ci[0],
+        "ci_high": two_way.ci[1],
+        "p": p,
+        "candidates": found.n_candidates,
+        "retrieval_chance": found.chance,
+    }
+    for name, share, ci in (
+        ("image", found.image, found.image_ci),
+        ("brain", found.brain, found.brain_ci),
+    ):
+        row |= {
+            f"{name}_retrieval": share,
+            f"{name}_retrieval_low": ci[0],
+            f"{name}_retrieval_high": ci[1],
+        }
+    return row
+
+
+def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
+    """Mean over features of the correlation between predicted and true values, per part of the
+    brain.
+    """
+    for feature in features_of(study):
+        for roi in compared_rois(study, data):
+            artefact = Store(study.root).artefact(
+                decode_recipe(study, data.subject, feature, rois=[roi])
+            )
+            if LEFT_OUT not in artefact.manifest["facts"]:
+                with without_warnings():
+                    n_voxels = len(data.voxels(roi))
+                yield {"feature": feature, "roi": roi, **_ceiling(artefact), "n_voxels": n_voxels}
+
+
+# All subjects
+
+
+def condition_name(mode: str, source: str) -> str:
+    """Name a kind of reconstruction for people: "zc", "zc, shuffled brain"."""
+    return mode if source == BRAIN else f"{mode}, {SOURCE_NAMES.get(source, source)}"
+
+
+def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
+    """One table of all subjects; `condition` names the reconstruction for people. Empty where
+    nothing was scored.
+    """
+    tables = []
+    for subject in study.data.subjects:
+        artefact = evaluate(study, subject, compute)
+        if (artefact.path / name).is_dir():
+            tables.append(artefact.table(name))
+    if not tables:
+        return pd.DataFrame(columns=["subject", "condition"])
+    table = pd.concat(tables, ignore_index=True)
+    names = [
+        condition_name(mode, source)
+        for mode, source in zip(table["mode"], table["source"], strict=True)
+    ]
+    return table.assign(condition=names)
+
+
+def headline_preset(study: Study, scores: pd.DataFrame) -> str:
+    """Name the preset of the headline: the first of the study's that has scores, else its first."""
+    scored = set(scores["preset"]) if len(scores) else set()
+    presets = study.evaluate.presets
+    return next((preset for preset in presets if preset in scored), presets[0])
+
+
+KEYS = ["preset", "metric", "direction"]
+
+
+def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
+    """Compare the study's modes on the same images, subject by subject, measure by measure.
+
+    Returns
+    -------
+    DataFrame
+        subject, preset, metric, direction and the columns of
+        :func:`phosphene.numerics.stats.compare_methods`, whose corrections run over the pairs of
+        modes of one measure.
+    """
+    images = all_tables(study, "per_image", compute)
+    rows = []
+    if images.empty or len(study.reconstruct.modes) < 2:
+        return pd.DataFrame(columns=["subject", *KEYS])
+    images = own_selection(images[images["source"] == BRAIN])
+    for key, some in images.groupby(["subject", *KEYS], sort=False, dropna=False):
+        values = some.pivot(index="item", columns="mode", values="value")[
+            list(study.reconstruct.modes)
+        ]
+        found = compare_methods(
+            {str(m): values[m].to_numpy() for m in values}, rng=rng(study.seed, "comparisons")
+        )
+        rows.append(found.assign(**dict(zip(["subject", *KEYS], key, strict=True))))
+    return pd.concat(rows, ignore_index=True)
+
+
+def across_subjects(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean over subjects of every score, its standard error and interval (t), as papers report
+    it.
+    """
+    keys = ["mode", "source", *KEYS, "selection"]
+    rows = [
+        dict(zip(keys, key, strict=True)) | asdict(subject_summary(some["value"].to_numpy()))
+        for key, some in scores.groupby(keys, sort=False, dropna=False)
+    ]
+    return pd.DataFrame(rows)

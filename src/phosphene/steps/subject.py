@@ -1,0 +1,85 @@
+"""What the stages read: data and models, opened once per process and known by their contents."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+from phosphene.data import Dataset, open_dataset
+from phosphene.errors import PhospheneError
+from phosphene.models import diffusion
+from phosphene.study import Study
+
+
+@cache
+def _open(kind: str, root: str, subject: str, options: tuple[tuple[str, Any], ...]) -> Dataset:
+    return open_dataset(kind, root, subject, **dict(options))
+
+
+@cache
+def _fingerprint(kind: str, root: str, subject: str, options: tuple[tuple[str, Any], ...]) -> str:
+    return _open(kind, root, subject, options).fingerprint()
+
+
+def _place(study: Study, subject: str) -> tuple[str, str, str, tuple[tuple[str, Any], ...]]:
+    """Where a subject's data lie, simulated first when the study is a demo and its folder is not
+    there yet.
+    """
+    data = study.data
+    root = study.data_root
+    if data.simulate.enabled:
+        _simulate(study)
+    return data.kind, str(root), subject, tuple(options(study).items())
+
+
+def options(study: Study) -> dict[str, Any]:
+    """What :func:`phosphene.data.open_dataset` is told about this kind of data."""
+    names = {"nsd": ("betas", "resolution", "sessions"), "laion": ("split", "pool", "sessions")}
+    return {name: getattr(study.data, name) for name in names.get(study.data.kind, ())}
+
+
+def _simulate(study: Study) -> None:
+    """Write the simulated data, or check that those on disk are the ones that the study asks
+    for.
+    """
+    root = study.data_root
+    simulated = study.data.simulate
+    asked = {f.name: getattr(simulated, f.name) for f in fields(simulated) if f.name != "enabled"}
+    marker = root / "SIMULATED.json"
+    if not root.exists():
+        from phosphene.data.simulated.simulate import simulate
+
+        simulate(root, subjects=study.data.subjects, seed=study.seed, **asked)
+    elif marker.exists():
+        found = json.loads(marker.read_text())
+        for name, value in asked.items():
+            if found[name] != value:
+                raise PhospheneError(
+                    f"{root}: found data simulated with {name} = {found[name]}, expected "
+                    f"data.simulate.{name} = "
+                    f"{value}; set data.root to another folder, or delete this one."
+                )
+
+
+def dataset(study: Study, subject: str) -> Dataset:
+    """Open one subject's data; a process opens them once."""
+    return _open(*_place(study, subject))
+
+
+def data_fingerprint(study: Study, subject: str) -> str:
+    """Hash of one subject's data, the same wherever the files lie."""
+    return _fingerprint(*_place(study, subject))
+
+
+@cache
+def load_model(name: str, device: str) -> diffusion.LatentDiffusion:
+    """Load a diffusion model; a process loads it once."""
+    return diffusion.LatentDiffusion.load(name, device)
+
+
+@cache
+def model_fingerprint(name: str) -> str:
+    """Hash of a diffusion model's files."""
+    return diffusion.fingerprint(name)
