@@ -46,6 +46,8 @@ from common import machine_facts, peak_memory
 from sklearn.model_selection import KFold
 from whole_brain import FULL, SMALL, SPACE, SUBJECT, Size, WholeBrain
 
+from phosphene.pipeline.step import make
+
 Json = dict[str, Any]
 RIDGE = "himalaya RidgeCV"
 KERNEL = "himalaya KernelRidgeCV"
@@ -114,8 +116,8 @@ def write_brain(folder: Path, size: Size) -> Json:
     """Write features and responses."""
     from phosphene.features.names import parsed
     from phosphene.pipeline.store import Store
+    from phosphene.steps.betas import betas, betas_recipe
     from phosphene.steps.features import feature_recipe
-    from phosphene.steps.stages import betas, betas_recipe
 
     study = study_of(folder, size)
     found = {}
@@ -162,7 +164,6 @@ def decompose(folder: Path, size: Size) -> Json:
 
 def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
     """Run the stage encode for some blocks; keep what himalaya needs of the first one."""
-    from phosphene.steps import stages
     from phosphene.steps.encode import encode, fitting
 
     study = study_of(folder, size)
@@ -212,7 +213,7 @@ def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
     fitting._encode_part = one
     fitting.read_voxels = timed("reading voxels", fitting.read_voxels)
     fitting.design = timed("reading features", fitting.design)
-    fitting.make = lambda s, recipe, n, *more: stages.make(s, recipe, min(n, n_blocks), *more)
+    fitting.make = lambda s, recipe, n, *more: make(s, recipe, min(n, n_blocks), *more)
     with measured(found):
         encode(study, SUBJECT, model(), compute())
     names = {name: statistics.median(block[name] for block in blocks) for name in blocks[0]}

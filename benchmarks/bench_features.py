@@ -110,7 +110,7 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds and memory of the pass and of the components; `how` is device and threads."""
     from phosphene.steps import features as stage
-    from phosphene.steps.stages import extract
+    from phosphene.steps.extract import extract
     from phosphene.steps.subject import load_model
     from phosphene.study import Compute
 
@@ -172,8 +172,8 @@ def compare(
     from sklearn.decomposition import PCA
     from threadpoolctl import threadpool_limits
 
+    from phosphene.data.trials import image_ids
     from phosphene.steps import features as stage
-    from phosphene.steps.decoding import image_ids
     from phosphene.steps.subject import dataset
     from phosphene.study import Compute
 

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 import phosphene as ph
 from phosphene.pipeline.store import Store
 from phosphene.steps import stages
-from phosphene.steps.decoding import items
+from phosphene.steps.reconstruct import reconstruct_recipe
+from phosphene.steps.subject import items
 
 
 def panels(study: ph.Study, subject: str) -> tuple[list[str], np.ndarray, list[str]]:
@@ -29,7 +30,7 @@ def panels(study: ph.Study, subject: str) -> tuple[list[str], np.ndarray, list[s
         shown.append(data.images(images))
         titles.append("seen")
     for mode in study.reconstruct.modes:
-        artefact = store.artefact(stages.reconstruct_recipe(study, subject, mode))
+        artefact = store.artefact(reconstruct_recipe(study, subject, mode))
         shown.append(stages.pictures(artefact, range(len(wanted)), samples=1)[:, 0])
         titles.append(mode)
     return titles, np.stack(shown, axis=1), [names[0] for names in data.categories(images)]

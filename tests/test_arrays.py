@@ -32,7 +32,7 @@ from phosphene.data.arrays.dataset import Arrays, files
 from phosphene.data.simulated.simulate import simulate
 from phosphene.errors import PhospheneError
 from phosphene.reporting import headline
-from phosphene.steps.stages import decode
+from phosphene.steps.decode import decode
 from phosphene.study import Compute, Study
 
 REPOSITORY = Path(__file__).parents[1]

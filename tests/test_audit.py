@@ -14,9 +14,14 @@ import phosphene as ph
 from phosphene.auditing import asking, baselines
 from phosphene.auditing.asking import Case
 from phosphene.cli.app import app
+from phosphene.data.trials import image_ids, train_trials
 from phosphene.errors import PhospheneError
+from phosphene.methods import CATEGORY, MEAN
 from phosphene.steps import audit, decoding, stages
-from phosphene.steps.subject import dataset, load_model
+from phosphene.steps.decode import decode
+from phosphene.steps.extract import category_context, extract
+from phosphene.steps.reconstruct import _features, pictures, reconstruct
+from phosphene.steps.subject import dataset, items, load_model
 
 STUDY = """
 name = "small"
@@ -141,7 +146,7 @@ def test_tables_for_figures(study, clean):
         ("z", "training"): 200,
     }
     assert (overlap["image"] != overlap["nearest"]).all() and overlap["r"].between(-1, 1).all()
-    trained = decoding.train_trials(dataset(study, SUBJECT))[1]
+    trained = train_trials(dataset(study, SUBJECT))[1]
     assert set(overlap["nearest"]) | set(artefact.table("nearest")["nearest"]) <= set(trained)
     assert set(artefact.table("clusters")["split"]) == {"clusters", "random"}
 
@@ -216,7 +221,7 @@ def test_repeats_across_folds(quick):
 
 def test_repeats_across_the_folds_of_the_paper(quick):
     planted = quick.replace("decode.preset", "paper")
-    stages.decode(planted, SUBJECT, "z", COMPUTE)
+    decode(planted, SUBJECT, "z", COMPUTE)
     line, edges = asking.penalties(Case(planted, SUBJECT, COMPUTE)).lines
     assert line.verdict == "fault" and "paper's own" in line.sentence
     assert edges.verdict == "look" and "larger" in edges.sentence  # its grid ends at 1
@@ -232,7 +237,7 @@ def predicting(change):
 
     def predict(study, data, X, Y, shuffled, parts=None):
         found = decoding.predict(study, data, X, Y, shuffled, parts)
-        rows = np.searchsorted(decoding.image_ids(data), np.unique(decoding.train_trials(data)[1]))
+        rows = np.searchsorted(image_ids(data), np.unique(train_trials(data)[1]))
         made = change(found.prediction.astype(np.float64), Y[rows].astype(np.float64))
         return found._replace(prediction=made.astype(np.float32))
 
@@ -264,7 +269,7 @@ def test_predictions_rescaled_with_test_statistics(apart, monkeypatch):
 
 def test_predictions_centred_with_test_statistics(apart, monkeypatch):
     monkeypatch.setattr(stages, "predict", predicting(centred))
-    stages.decode(apart, SUBJECT, "z", COMPUTE)
+    decode(apart, SUBJECT, "z", COMPUTE)
     line = asking.statistics(Case(apart, SUBJECT, COMPUTE)).lines[0]
     assert line.verdict == "fault" and "exactly the mean of the training pictures" in line.sentence
 
@@ -322,27 +327,23 @@ def test_an_audit_that_was_stopped_goes_on(quick, monkeypatch):
 def test_the_mean_and_the_category_as_sources(study, clean):
     data = dataset(study, SUBJECT)
     model = load_model("bundled", COMPUTE.device)
-    ids = decoding.image_ids(data)
-    wanted = decoding.items(study, data)["image"].to_numpy()
+    ids = image_ids(data)
+    wanted = items(study, data)["image"].to_numpy()
     for feature in ("z", "c"):
-        true = stages.extract(study, SUBJECT, feature, COMPUTE).array("features")[:]
-        trained = np.searchsorted(ids, decoding.train_trials(data)[1])
-        rows = stages._features(study, SUBJECT, feature, stages.MEAN, slice(0, 40))
+        true = extract(study, SUBJECT, feature, COMPUTE).array("features")[:]
+        trained = np.searchsorted(ids, train_trials(data)[1])
+        rows = _features(study, SUBJECT, feature, MEAN, slice(0, 40))
         assert rows.shape == (40, true.shape[1]) and (rows == rows[0]).all()
         np.testing.assert_allclose(
             rows[0], true[trained].astype(float).mean(0), rtol=1e-5, atol=1e-6
         )
     names = data.categories(wanted[:3].tolist())
     expected = model.text_to_context([[", ".join(dict.fromkeys(some))] for some in names])
-    np.testing.assert_array_equal(
-        stages.category_context(model, data, wanted[:3].tolist()), expected
-    )
+    np.testing.assert_array_equal(category_context(model, data, wanted[:3].tolist()), expected)
     with pytest.raises(PhospheneError, match="category"):
-        stages.reconstruct(study, SUBJECT, "zc", COMPUTE, stages.CATEGORY)
+        reconstruct(study, SUBJECT, "zc", COMPUTE, CATEGORY)
 
 
 def test_pictures_from_the_mean_are_all_the_same_without_noise(quick):
-    made = stages.pictures(
-        stages.reconstruct(quick, SUBJECT, "z", COMPUTE, stages.MEAN), [0, 7, 39]
-    )
+    made = pictures(reconstruct(quick, SUBJECT, "z", COMPUTE, MEAN), [0, 7, 39])
     assert (made == made[0]).all()

@@ -22,7 +22,6 @@ from test_laion import root  # noqa: F401  (a fixture)
 from typer.testing import CliRunner
 
 from phosphene import disk
-from phosphene.api import plan
 from phosphene.cli.app import app
 from phosphene.data import Dataset
 from phosphene.data.haxby import Haxby
@@ -31,6 +30,7 @@ from phosphene.errors import PhospheneError
 from phosphene.models import diffusion
 from phosphene.pipeline.store import Store
 from phosphene.steps import subject
+from phosphene.steps.plan import plan
 from phosphene.study import Study
 
 DATA = {"betas", "extract", "decompose", "decode", "reconstruct", "evaluate", "report"}

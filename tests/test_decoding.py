@@ -6,8 +6,10 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
+from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
-from phosphene.steps import decoding
+from phosphene.steps.regression import _shuffle, folds, mean_features, predict
+from phosphene.steps.subject import items
 from phosphene.study import Study
 
 
@@ -36,7 +38,7 @@ def study(**decode: object) -> Study:
 
 def brain(data: Known) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(1)
-    ids = decoding.image_ids(data)
+    ids = image_ids(data)
     features = draw.standard_normal((len(ids), 5)).astype(np.float32)
     rows = np.searchsorted(ids, data.trials["image"])
     voxels = features[rows] @ draw.standard_normal((5, 20)) + 0.5 * draw.standard_normal(
@@ -53,12 +55,12 @@ def ridge(X: np.ndarray, Y: np.ndarray, tested: np.ndarray) -> np.ndarray:
 def test_test_pictures_are_predicted_from_the_mean_of_their_trials():
     data = Known()
     X, Y = brain(data)
-    wanted = decoding.items(study(), data)
+    wanted = items(study(), data)
     assert (
         wanted["image"].tolist() == [10 * k for k in range(30, 40)]
         and (wanted["n_trials"] == 3).all()
     )
-    got, alphas, _ = decoding.predict(study(), data, X, Y, shuffled=False)
+    got, alphas, _ = predict(study(), data, X, Y, shuffled=False)
     images = data.trials["image"].to_numpy()
     train = (data.trials["split"] == "train").to_numpy()
     means = np.stack([X[images == image].mean(0) for image in wanted["image"]])
@@ -70,13 +72,11 @@ def test_the_ceiling_is_how_well_repeats_of_test_pictures_agree():
     data = Known()
     X, Y = brain(data)
     X += 2 * np.random.default_rng(2).standard_normal(X.shape).astype(np.float32)
-    found = decoding.predict(study(), data, X, Y, shuffled=False)
+    found = predict(study(), data, X, Y, shuffled=False)
     images = data.trials["image"].to_numpy()
     train = (data.trials["split"] == "train").to_numpy()
     single = ridge(X[train], Y[images[train] // 10], X[~train])
-    trials = np.stack(
-        [single[images[~train] == image] for image in decoding.items(study(), data)["image"]]
-    )
+    trials = np.stack([single[images[~train] == image] for image in items(study(), data)["image"]])
     within = trials.var(axis=1, ddof=1).mean(0)
     between = 3 * trials.mean(1).var(axis=0, ddof=1)
     np.testing.assert_allclose(
@@ -84,18 +84,18 @@ def test_the_ceiling_is_how_well_repeats_of_test_pictures_agree():
     )
     assert ((0.5 < found.ceiling) & (found.ceiling < 1)).all()
     assert np.isnan(
-        decoding.predict(study(leave_out="run"), Known(True), *brain(Known(True)), False).ceiling
+        predict(study(leave_out="run"), Known(True), *brain(Known(True)), False).ceiling
     ).all()
 
 
 def test_folds_keep_repeats_together_unless_they_are_told_not_to():
     data = Known()
     images = Known().trials.query("split == 'train'")["image"].to_numpy()
-    for train, test in decoding.folds(study(), data):
+    for train, test in folds(study(), data):
         assert set(images[train]).isdisjoint(images[test]) and len(train) + len(test) == 90
-    torn = decoding.folds(study(grouped=False), data)
+    torn = folds(study(grouped=False), data)
     assert set(images[torn[0][0]]) & set(images[torn[0][1]])
-    assert [t.tolist() for _, t in decoding.folds(study(preset="paper"), data)] == [
+    assert [t.tolist() for _, t in folds(study(preset="paper"), data)] == [
         t.tolist() for _, t in torn
     ]
 
@@ -105,9 +105,9 @@ def test_mean_features_are_those_of_the_trials_that_teach(runs):
     data = Known(runs)
     chosen = study(leave_out="run") if runs else study()
     _, Y = brain(data)
-    got = decoding.mean_features(chosen, data, Y)
-    wanted = decoding.items(chosen, data)
-    rows = np.searchsorted(decoding.image_ids(data), data.trials["image"])
+    got = mean_features(chosen, data, Y)
+    wanted = items(chosen, data)
+    rows = np.searchsorted(image_ids(data), data.trials["image"])
     for k, item in wanted.iterrows():
         teach = data.trials["run"] != item["run"] if runs else data.trials["split"] == "train"
         np.testing.assert_allclose(got[k], Y[rows[teach]].mean(0), atol=1e-6)
@@ -118,13 +118,13 @@ def test_a_run_left_out_teaches_nothing_about_itself():
     data = Known(runs=True)
     X, Y = brain(data)
     left = study(leave_out="run")
-    got, *_ = decoding.predict(left, data, X, Y, shuffled=False)
+    got, *_ = predict(left, data, X, Y, shuffled=False)
     images = data.trials["image"].to_numpy()
     runs = data.trials["run"].to_numpy()
     for run in range(1, 7):
         expected = ridge(X[runs != run], Y[images[runs != run]], X[runs == run])
         np.testing.assert_allclose(got[runs == run], expected, atol=1e-4)
-    assert len(decoding.items(left, data)) == 48
+    assert len(items(left, data)) == 48
 
 
 @pytest.mark.parametrize("runs", [False, True])
@@ -132,17 +132,17 @@ def test_the_shuffled_control_knows_nothing(runs):
     data = Known(runs)
     X, Y = brain(data)
     chosen = study(leave_out="run") if runs else study()
-    wanted = np.searchsorted(decoding.image_ids(data), decoding.items(chosen, data)["image"])
-    honest, *_ = decoding.predict(chosen, data, X, Y, shuffled=False)
-    blind, *_ = decoding.predict(chosen, data, X, Y, shuffled=True)
+    wanted = np.searchsorted(image_ids(data), items(chosen, data)["image"])
+    honest, *_ = predict(chosen, data, X, Y, shuffled=False)
+    blind, *_ = predict(chosen, data, X, Y, shuffled=True)
     assert np.corrcoef(honest.ravel(), Y[wanted].ravel())[0, 1] > 0.8
     assert abs(np.corrcoef(blind.ravel(), Y[wanted].ravel())[0, 1]) < 0.4
 
 
 def test_shuffling_keeps_repeats_together_and_test_pictures_apart():
     data = Known()
-    seen = np.searchsorted(decoding.image_ids(data), data.trials["image"])
-    told = decoding._shuffle(study(), data, seen)
+    seen = np.searchsorted(image_ids(data), data.trials["image"])
+    told = _shuffle(study(), data, seen)
     train = (data.trials["split"] == "train").to_numpy()
     assert (told[~train] == seen[~train]).all()
     assert (
@@ -154,4 +154,4 @@ def test_shuffling_keeps_repeats_together_and_test_pictures_apart():
 
 def test_leaving_runs_out_is_refused_where_repeats_would_leak():
     with pytest.raises(PhospheneError, match="leave_out"):
-        decoding.items(study(leave_out="run"), Known())
+        items(study(leave_out="run"), Known())

@@ -16,6 +16,7 @@ from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 
 import phosphene as ph
+from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
 from phosphene.features.names import PLAIN, Feature, slug
 from phosphene.models import diffusion
@@ -23,7 +24,6 @@ from phosphene.models.diffusion.activations import LATENT, Denoising, layers, na
 from phosphene.numerics.pca import principal_components
 from phosphene.seeds import rng
 from phosphene.steps import features as stage
-from phosphene.steps.decoding import image_ids
 from phosphene.steps.features import features, reduced
 from phosphene.steps.subject import dataset
 from phosphene.study import Compute

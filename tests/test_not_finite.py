@@ -19,6 +19,7 @@ from phosphene.models import diffusion
 from phosphene.models.diffusion.captions import check_captions
 from phosphene.models.perceptual.networks import network
 from phosphene.steps import stages
+from phosphene.steps.extract import extract
 from phosphene.study import Compute, Study
 
 PHOTOS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
@@ -127,7 +128,7 @@ def test_nothing_is_stored_of_what_is_not_finite(
     spoil(model.vae, "encoder.conv_in.weight", np.nan)
     monkeypatch.setattr(stages, "load_model", lambda name, device: model)
     with pytest.raises(PhospheneError, match="the autoencoder gave latents"):
-        stages.extract(study, "subj01", "z", Compute(progress=False))
+        extract(study, "subj01", "z", Compute(progress=False))
     assert not list((tmp_path / "runs").rglob("c/*")) and not list(
         (tmp_path / "runs").rglob("parts/0.json")
     )

@@ -35,9 +35,8 @@ from phosphene.ratings.trials import design
 from phosphene.ratings.trials.balance import balance
 from phosphene.reporting import people, render, report_recipe
 from phosphene.steps import evaluate, ratings
-from phosphene.steps.decoding import items
 from phosphene.steps.rating_recipes import answers_folder, rating_scores_recipe, ratings_recipe
-from phosphene.steps.subject import dataset
+from phosphene.steps.subject import dataset, items
 from phosphene.study import Compute, Study
 
 STUDY = """

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from phosphene.cli.app import app
 from phosphene.pipeline.store import Store
 from phosphene.steps import evaluate
+from phosphene.steps.conditions import compared_rois
 from phosphene.steps.subject import dataset
 from phosphene.study import Study
 
@@ -108,7 +109,7 @@ def test_labels_that_a_volume_does_not_have(tmp_path: Path) -> None:
     """A label of the streams without a voxel, and a file among the atlases that is none."""
     (tmp_path / "s.toml").write_text(SIMULATED)
     study = Study.load(tmp_path / "s.toml")
-    before = evaluate.compared_rois(study, dataset(study, "subj01"))
+    before = compared_rois(study, dataset(study, "subj01"))
     for path in (tmp_path / "data").glob("nsddata/**/roi/*streams.nii.gz"):
         image = nib.load(path)
         values = np.asarray(image.dataobj).copy()
@@ -133,10 +134,10 @@ def test_labels_that_a_volume_does_not_have(tmp_path: Path) -> None:
 def test_own_regions_are_compared_beside_the_streams(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(SIMULATED + '[decode.z]\nrois = ["V1v", "V1d"]\n')
     study = Study.load(tmp_path / "s.toml")
-    rois = evaluate.compared_rois(study, dataset(study, "subj01"))
+    rois = compared_rois(study, dataset(study, "subj01"))
     assert rois[-2:] == ["V1v", "V1d"] and "early" in rois
-    assert evaluate.compared_rois(
-        study.replace("evaluate.rois", ["V1v"]), dataset(study, "subj01")
-    ) == ["V1v"]
+    assert compared_rois(study.replace("evaluate.rois", ["V1v"]), dataset(study, "subj01")) == [
+        "V1v"
+    ]
     result = call("run", tmp_path / "s.toml", "--set", 'evaluate.rois=["V1v"]')
     assert result.exit_code == 0, result.output

@@ -19,7 +19,10 @@ from sklearn.preprocessing import StandardScaler
 
 from phosphene.auditing import asking
 from phosphene.numerics.ridge.estimator import PAPER_ALPHAS
-from phosphene.steps import decoding, stages
+from phosphene.steps import stages
+from phosphene.steps.decode import decode_recipe
+from phosphene.steps.decompose import decompose_recipe
+from phosphene.steps.regression import decompose, predict
 from phosphene.study import Study
 
 # most targets choose the largest penalty of the released grid
@@ -106,8 +109,8 @@ def compare(
     """Return the largest difference of predictions, in s.d. of the targets, and the share of equal
     penalties.
     """
-    parts = decoding.decompose(study, drawn.data, drawn.X)
-    predicted = decoding.predict(study, drawn.data, drawn.X, drawn.Y, False, parts)
+    parts = decompose(study, drawn.data, drawn.X)
+    predicted = predict(study, drawn.data, drawn.X, drawn.Y, False, parts)
     prediction, alphas = script
     off = np.abs(predicted.prediction - prediction) / drawn.Y.std(axis=0)
     # himalaya keeps its penalties in float32
@@ -145,7 +148,7 @@ def test_predictions_lack_the_mean_of_the_targets(drawn):
     """What is questionable about the script: its predictions are centred on 0, wherever the targets
     are.
     """
-    predicted = decoding.predict(RELEASED, drawn.data, drawn.X, drawn.Y, False).prediction
+    predicted = predict(RELEASED, drawn.data, drawn.X, drawn.Y, False).prediction
     means = drawn.Y[:N_TRAIN].mean(axis=0)
     far = np.abs(means) > 2
     assert far.any()
@@ -158,9 +161,7 @@ def test_without_an_intercept_far_targets_choose_the_largest_penalty(drawn):
 
     def share(intercept: bool, mean: float) -> float:
         study = RELEASED.replace("decode.intercept", intercept)
-        alphas = decoding.predict(
-            study, drawn.data, drawn.X, centred + np.float32(mean), False
-        ).alphas
+        alphas = predict(study, drawn.data, drawn.X, centred + np.float32(mean), False).alphas
         return float(np.mean(alphas == 1))
 
     assert share(False, 0) < 0.6
@@ -172,7 +173,7 @@ def test_reliability_is_that_of_scaled_trials(drawn):
     """The noise ceiling does not depend on the mean or the unit of a voxel."""
     images = drawn.data.trials["image"].to_numpy()
     z = StandardScaler().fit(drawn.X[images < N_TRAIN]).transform(drawn.X)
-    raw, scaled = (decoding.predict(RELEASED, drawn.data, X, drawn.Y, False) for X in (drawn.X, z))
+    raw, scaled = (predict(RELEASED, drawn.data, X, drawn.Y, False) for X in (drawn.X, z))
     assert np.isfinite(raw.ceiling).all()
     np.testing.assert_allclose(raw.ceiling, scaled.ceiling, atol=1e-4)
 
@@ -185,7 +186,7 @@ def test_left_out_runs_are_scaled_by_the_others(drawn):
     data.photographs = False
     images = data.trials["image"].to_numpy()
     runs = data.trials["run"].to_numpy()
-    predicted = decoding.predict(study, data, drawn.X, drawn.Y, False).prediction
+    predicted = predict(study, data, drawn.X, drawn.Y, False).prediction
     for run in np.unique(runs):
         rest = runs != run
         scaler = StandardScaler().fit(drawn.X[rest])
@@ -242,11 +243,11 @@ def test_results_of_the_defaults_keep_their_names(monkeypatch):
     for name in ("data_fingerprint", "model_fingerprint"):
         monkeypatch.setattr(stages, name, lambda *_: "print")
     settings = {"rois": ["early"]}
-    assert stages.decompose_recipe(Study(), "subj01", ["early"]).settings == settings
-    assert stages.decode_recipe(Study(), "subj01", "z").settings == settings
+    assert decompose_recipe(Study(), "subj01", ["early"]).settings == settings
+    assert decode_recipe(Study(), "subj01", "z").settings == settings
     own = {"preset": "paper", "intercept": False, "zscore": "none"} | settings
     assert (
-        stages.decompose_recipe(RELEASED, "subj01", ["early"]).settings == own
+        decompose_recipe(RELEASED, "subj01", ["early"]).settings == own
     )  # no score is needed for it
     own["scoring"] = "neg_mean_squared_error"
-    assert stages.decode_recipe(RELEASED, "subj01", "z").settings == own
+    assert decode_recipe(RELEASED, "subj01", "z").settings == own

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import phosphene as ph
+from phosphene.methods import TRUE
 from phosphene.models import diffusion
 from phosphene.steps import stages
-from phosphene.steps.stages import TRUE, noise_seeds, pictures, reconstruct, reconstruct_recipe
+from phosphene.steps.noise import latent_seeds, noise_seeds
+from phosphene.steps.reconstruct import pictures, reconstruct, reconstruct_recipe
 from phosphene.study import Compute
 
 QUIET = Compute(device="cpu", threads=1, progress=False)
@@ -77,10 +79,10 @@ def test_pictures_start_from_the_same_noise_whatever_the_parts(
 def test_samples_of_the_posterior_are_shared_as_in_the_released_code(study: ph.Study) -> None:
     sampled = study.replace("model.latent", "sample")
     keys = [("subj01", 5, 0), ("subj01", 9, 0)]
-    shared = stages.latent_seeds(sampled, keys, same=True)
-    own = stages.latent_seeds(sampled, keys)
+    shared = latent_seeds(sampled, keys, same=True)
+    own = latent_seeds(sampled, keys)
     assert shared and own and len(set(shared)) == 1 and len(set(own)) == 2
-    assert stages.latent_seeds(study, keys, same=True) is None
+    assert latent_seeds(study, keys, same=True) is None
 
 
 def test_the_setting_is_part_of_what_pictures_are_made_from(study: ph.Study) -> None:

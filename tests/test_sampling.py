@@ -13,6 +13,8 @@ from phosphene.errors import PhospheneError
 from phosphene.models import diffusion
 from phosphene.models.diffusion.schedule import NoiseSchedule, ddim
 from phosphene.steps import stages
+from phosphene.steps.noise import latent_seeds
+from phosphene.steps.reconstruct import _sample, reconstruct_recipe
 from phosphene.study import Compute, Study
 
 CONFIG = json.loads(
@@ -323,7 +325,7 @@ def test_new_settings_leave_old_names_valid(monkeypatch):
     for name in ("data_fingerprint", "model_fingerprint"):
         monkeypatch.setattr(stages, name, lambda *_: "print")
     study = Study()
-    recipe = stages.reconstruct_recipe
+    recipe = reconstruct_recipe
     assert recipe(study, "subj01", "zc").settings == {"mode": "zc", "seed": 0}
     paper = study.replace("reconstruct.sampler", "paper")
     assert recipe(paper, "subj01", "z").settings == {"mode": "z", "seed": 0, "sampler": "paper"}
@@ -334,10 +336,10 @@ def test_new_settings_leave_old_names_valid(monkeypatch):
 
 def test_seeds_of_latents_belong_to_their_pictures():
     keys = [("subj01", 3, 0), ("subj01", 4, 0)]
-    assert stages.latent_seeds(Study(), keys) is None
+    assert latent_seeds(Study(), keys) is None
     sample = Study().replace("model.latent", "sample")
-    one, other = stages.latent_seeds(sample, keys)
-    assert one != other and stages.latent_seeds(sample, keys[::-1]) == [other, one]
+    one, other = latent_seeds(sample, keys)
+    assert one != other and latent_seeds(sample, keys[::-1]) == [other, one]
 
 
 def test_the_stage_draws_every_sample_once(bundled, monkeypatch):
@@ -351,7 +353,7 @@ def test_the_stage_draws_every_sample_once(bundled, monkeypatch):
         found.update(zip(drawn, made(), strict=True))
 
     keys = [("subj01", 5, 0), ("subj01", 9, 0)]
-    stages._sample(bundled, study, None, c, keys, Compute(), write)
+    _sample(bundled, study, None, c, keys, Compute(), write)
     assert list(found) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     seed = int(stages.rng(0, "subj01", 9, 0, 1).integers(2**62))
     assert np.array_equal(found[1, 1], bundled.denoise(None, c[1:], steps=3, seeds=[seed])[0])
@@ -363,7 +365,7 @@ def test_a_picture_that_cannot_be_written_ends_the_part(bundled):
 
     study = Study.from_dict({"reconstruct": {"samples": 1, "steps": 2}})
     with pytest.raises(OSError, match="disk full"):
-        stages._sample(
+        _sample(
             bundled,
             study,
             None,

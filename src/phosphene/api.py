@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
-from phosphene.pipeline.store import Artefact, Recipe
+from phosphene.methods import MODE_FEATURES
+from phosphene.pipeline.store import Artefact
 from phosphene.steps import evaluate as evaluation
-from phosphene.steps import stages
-from phosphene.steps import subject as sources
+from phosphene.steps.betas import betas as betas_step
+from phosphene.steps.conditions import features_of
+from phosphene.steps.decode import decode as decode_step
 from phosphene.steps.encode import analyse, maps, permuted_p
+from phosphene.steps.extract import extract as extract_step
+from phosphene.steps.reconstruct import reconstruct as reconstruct_step
 from phosphene.study import Compute, Study
 
 
@@ -26,9 +29,9 @@ def betas(study: Study, compute: Compute | None = None) -> list[Artefact]:
     small are read where they are used and give no artefact.
     """
     found = [
-        stages.betas(study, subject, getattr(study.decode, feature).rois, compute or Compute())
+        betas_step(study, subject, getattr(study.decode, feature).rois, compute or Compute())
         for subject in study.data.subjects
-        for feature in evaluation.features_of(study)
+        for feature in features_of(study)
     ]
     return [artefact for artefact in found if artefact is not None]
 
@@ -51,9 +54,9 @@ def extract(
     """
     if not features:
         return [
-            stages.extract(study, subject, feature, compute or Compute())
+            extract_step(study, subject, feature, compute or Compute())
             for subject in study.data.subjects
-            for feature in evaluation.features_of(study)
+            for feature in features_of(study)
         ]
     from phosphene.steps import features as named
 
@@ -69,9 +72,9 @@ def extract(
 def decode(study: Study, compute: Compute | None = None) -> list[Artefact]:
     """Predict z and c from brain activity; one artefact per subject and feature."""
     return [
-        stages.decode(study, subject, feature, compute or Compute())
+        decode_step(study, subject, feature, compute or Compute())
         for subject in study.data.subjects
-        for feature in evaluation.features_of(study)
+        for feature in features_of(study)
     ]
 
 
@@ -86,12 +89,10 @@ def reconstruct(study: Study, mode: str = "zc", compute: Compute | None = None) 
     compute : Compute, optional
         How to compute; never changes a result.
     """
-    if mode not in stages.MODE_FEATURES:
-        raise PhospheneError(
-            f"mode: found {mode!r}, expected one of {', '.join(stages.MODE_FEATURES)}."
-        )
+    if mode not in MODE_FEATURES:
+        raise PhospheneError(f"mode: found {mode!r}, expected one of {', '.join(MODE_FEATURES)}.")
     return [
-        stages.reconstruct(study, subject, mode, compute or Compute())
+        reconstruct_step(study, subject, mode, compute or Compute())
         for subject in study.data.subjects
     ]
 
@@ -221,39 +222,3 @@ def report(study: Study, compute: Compute | None = None) -> Path:
     from phosphene import reporting
 
     return reporting.report(study, compute or Compute())
-
-
-def plan(study: Study) -> Iterator[Recipe]:
-    """Everything a study makes, each once and in the order in which it is made, without making
-    it.
-    """
-    yield from {recipe.hash: recipe for recipe in _planned(study)}.values()
-
-
-def _planned(study: Study) -> Iterator[Recipe]:
-    from phosphene import reporting
-
-    for subject in study.data.subjects:
-        data = sources.dataset(study, subject)
-        features = evaluation.features_of(study)
-        conditions = evaluation.conditions(study)
-        yield from (stages.extract_recipe(study, subject, f) for f in features)
-        rois = evaluation.compared_rois(study, data)
-        wanted = dict.fromkeys(
-            [getattr(study.decode, f).rois for f in features] + [(roi,) for roi in rois]
-        )
-        if isinstance(data, Scans):
-            yield from (stages.betas_recipe(study, subject, some) for some in wanted)
-        if study.decode.leave_out != "run":
-            yield from (stages.decompose_recipe(study, subject, some) for some in wanted)
-        yield from (stages.decode_recipe(study, subject, f) for f in features)
-        if any(source == stages.SHUFFLED for _, source in conditions):
-            yield from (stages.decode_recipe(study, subject, f, stages.SHUFFLED) for f in features)
-        yield from (
-            stages.reconstruct_recipe(study, subject, mode, source) for mode, source in conditions
-        )
-        yield from (
-            stages.decode_recipe(study, subject, f, rois=[roi]) for f in features for roi in rois
-        )
-        yield evaluation.evaluate_recipe(study, subject)
-    yield reporting.report_recipe(study)

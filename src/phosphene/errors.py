@@ -1,6 +1,10 @@
-"""The one error that a user is meant to read, and a kind of it that callers may handle."""
+"""The one error that a user is meant to read, and keeping quiet about what is known."""
 
 from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class PhospheneError(ValueError):
@@ -15,3 +19,12 @@ class NoDataError(PhospheneError):
     """A region without a voxel that has data in every session: an error only where somebody chose
     that region.
     """
+
+
+@contextmanager
+def without_warnings(when: bool = True) -> Iterator[None]:
+    """Keep quiet where warnings say nothing new, such as about controls that must fail."""
+    with warnings.catch_warnings():
+        if when:
+            warnings.simplefilter("ignore", UserWarning)
+        yield

@@ -18,15 +18,19 @@ from numpy.typing import NDArray
 from phosphene.auditing import checks, verdicts
 from phosphene.auditing.verdicts import Line, Score
 from phosphene.data import Dataset
+from phosphene.data.dataset import Photographs
+from phosphene.data.trials import image_ids, train_trials
+from phosphene.errors import without_warnings
 from phosphene.numerics.identification import correlations, identify
 from phosphene.numerics.ridge import PAPER_ALPHAS
 from phosphene.pipeline.store import Artefact, Store
 from phosphene.seeds import rng
-from phosphene.steps import decoding
-from phosphene.steps.decoding import Rows, image_ids, items
-from phosphene.steps.evaluate import Seen, features_of, richest_mode
-from phosphene.steps.stages import decode_recipe, extract_recipe, responses, without_warnings
-from phosphene.steps.subject import dataset
+from phosphene.steps.betas import responses
+from phosphene.steps.conditions import features_of, richest_mode
+from phosphene.steps.decode import decode_recipe
+from phosphene.steps.extract import extract_recipe
+from phosphene.steps.regression import Rows, estimator, folds, scaler
+from phosphene.steps.subject import dataset, items
 from phosphene.study import Compute, Study
 
 NO_PHOTOGRAPHS = (
@@ -80,7 +84,7 @@ class Case:
     @cached_property
     def taught(self) -> NDArray[np.intp]:
         """Rows of the training pictures among the features."""
-        return np.searchsorted(image_ids(self.data), np.unique(decoding.train_trials(self.data)[1]))
+        return np.searchsorted(image_ids(self.data), np.unique(train_trials(self.data)[1]))
 
     def decoded(self, feature: str) -> Artefact:
         return Store(self.study.root).artefact(decode_recipe(self.study, self.subject, feature))
@@ -131,7 +135,7 @@ def leaks(case: Case) -> Found:
     tested = ids[np.unique(case.tested)]
     taught = ids[case.taught]
     both = np.intersect1d(tested, taught)
-    shown = [Seen(case.data, some.tolist()) for some in (tested, taught)]
+    shown = [Photographs(case.data, some.tolist()) for some in (tested, taught)]
     pairs = checks.same_contents(*(_each(pictures) for pictures in shown))
     twins = {int(tested[i]) for i, j in pairs if tested[i] != taught[j]} - set(both.tolist())
     table = pd.DataFrame(
@@ -146,7 +150,7 @@ def leaks(case: Case) -> Found:
     )
 
 
-def _each(pictures: Seen) -> Iterator[NDArray[np.uint8]]:
+def _each(pictures: Photographs) -> Iterator[NDArray[np.uint8]]:
     return (pictures[k] for k in range(len(pictures)))
 
 
@@ -162,8 +166,8 @@ def penalties(case: Case) -> Found:
             )
         )
     else:
-        images = decoding.train_trials(case.data)[1]
-        torn = checks.split_images(decoding.folds(study, case.data), images)
+        images = train_trials(case.data)[1]
+        torn = checks.split_images(folds(study, case.data), images)
         lines.append(
             verdicts.repeats(check, len(torn), len(case.taught), study.decode.preset == "paper")
         )
@@ -334,7 +338,7 @@ def held_out(case: Case) -> Found:
 def _mean_responses(case: Case, feature: str, rows: NDArray[np.intp]) -> Rows:
     """Mean over training trials of the study's voxels, for some training pictures."""
     X = responses(case.study, case.subject, getattr(case.study.decode, feature).rois)
-    train, images = decoding.train_trials(case.data)
+    train, images = train_trials(case.data)
     trials = np.flatnonzero(train)
     ids = image_ids(case.data)
     return np.stack([X[trials[images == image]].mean(axis=0) for image in ids[rows]])
@@ -348,10 +352,8 @@ def _identified(
     """
 
     def fit_predict(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
-        scale = decoding.scaler(case.study, X, train)
-        model = decoding.estimator(case.study).fit(
-            scale(X[train]), targets[train].astype(np.float32)
-        )
+        scale = scaler(case.study, X, train)
+        model = estimator(case.study).fit(scale(X[train]), targets[train].astype(np.float32))
         # without an intercept predictions lack the mean, which `held_out` takes off
         mean = 0.0 if case.study.decode.intercept else targets[train].mean(axis=0)
         return np.asarray(model.predict(scale(X[test])), np.float64) + mean

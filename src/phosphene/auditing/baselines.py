@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from phosphene.auditing import checks, verdicts
 from phosphene.auditing.asking import NO_PHOTOGRAPHS, Case, Found
 from phosphene.auditing.verdicts import Line, Score
+from phosphene.data.dataset import Photographs
+from phosphene.data.trials import image_ids
+from phosphene.methods import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED, TRUE
 from phosphene.metrics.presets import PRESETS, Metric
 from phosphene.metrics.score import own_selection
 from phosphene.models import perceptual
 from phosphene.models.diffusion.batching import own_device
 from phosphene.models.preparing import Pictures
 from phosphene.numerics.identification import choose, correlations, identify
-from phosphene.steps.decoding import image_ids
-from phosphene.steps.evaluate import Seen, reconstructed, score_made
-from phosphene.steps.stages import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED, TRUE
+from phosphene.steps.evaluate import reconstructed, score_made
 
 Condition = tuple[str, str]
 NEAREST = "nearest training picture"
@@ -71,7 +72,7 @@ def compared(case: Case) -> Found:
         for key in conditions(case)
     }
     photographs = nearest_photographs(case)
-    tables[case.mode, NEAREST] = _scored(case, [Seen(case.data, photographs.tolist())])
+    tables[case.mode, NEAREST] = _scored(case, [Photographs(case.data, photographs.tolist())])
     all_scores = pd.concat(
         [table.assign(mode=mode, source=source) for (mode, source), table in tables.items()],
         ignore_index=True,
@@ -196,7 +197,7 @@ def same_category(case: Case, preset: str, check: str) -> Line:
             check, "no two test pictures have the same category, or categories are not known"
         )
     made = reconstructed(case.study, case.subject, case.mode)
-    shown = Seen(case.data, case.wanted["image"].tolist())
+    shown = Photographs(case.data, case.wanted["image"].tolist())
     options = {"weights": case.study.weights, "cache": case.study.root / "perceptual"}
     metrics = [
         m

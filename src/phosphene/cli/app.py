@@ -22,6 +22,7 @@ import typer
 from phosphene.cli import audit, data, encode, rate, score
 from phosphene.cli.terminal import show_table
 from phosphene.errors import PhospheneError
+from phosphene.reporting.tables import headline_preset
 from phosphene.study import Compute, Study, parse_set
 
 app = typer.Typer(
@@ -371,10 +372,10 @@ def _until(last: str) -> tuple[str, ...]:
 
 
 def _clear(study: Study, names: tuple[str, ...]) -> None:
-    from phosphene import api
     from phosphene.pipeline.store import Store
+    from phosphene.steps.plan import plan
 
-    for recipe in api.plan(study):
+    for recipe in plan(study):
         if recipe.stage in names:
             Store(study.root).artefact(recipe).clear()
 
@@ -392,7 +393,7 @@ def _say_scores(study: Study, page: Path | None, options: Options) -> None:
     from phosphene.steps import evaluate as evaluation
 
     scores = api.measures(study, options.compute)
-    preset = evaluation.headline_preset(study, scores)
+    preset = headline_preset(study.evaluate.presets, scores)
     names, absent = (
         evaluation.all_tables(study, name, options.compute) for name in ("names", "absent")
     )
@@ -430,12 +431,12 @@ def _show_plan(study: Study, options: Options, last: str = "report") -> None:
         )
         typer.echo("[]" if options.json else "", nl=options.json)
         return
-    from phosphene import api
     from phosphene.pipeline.store import Store
+    from phosphene.steps.plan import plan
 
     rows = []
     store = Store(study.root)
-    for recipe in api.plan(study):
+    for recipe in plan(study):
         if recipe.stage not in _until(last):
             continue
         artefact = store.artefact(recipe)

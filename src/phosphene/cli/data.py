@@ -82,8 +82,9 @@ def _looked_at_data(
 ) -> tuple[dict[str, list[Line]], str]:
     """Lines about each subject, and what data these are."""
     from phosphene.cli.app import Options
-    from phosphene.data.check import Line, kind_of, subjects_of
+    from phosphene.data.check import Line
     from phosphene.data.check import check as look
+    from phosphene.data.sources import kind_of, subjects_of
     from phosphene.steps.subject import options
     from phosphene.study import Study
 
@@ -121,7 +122,7 @@ def _looked_at_regions(study: Study, subject: str) -> list[Line]:
     """Whether the data have the regions that a study decodes from."""
     from phosphene.data import open_dataset
     from phosphene.data.check import Line, looked
-    from phosphene.steps.evaluate import compared_rois, empty_rois, features_of
+    from phosphene.steps.conditions import compared_rois, empty_rois, features_of
     from phosphene.steps.subject import options
 
     data = open_dataset(study.data.kind, study.data_root, subject, **options(study))

@@ -13,9 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from phosphene.data import alignment
-from phosphene.data.dataset import Dataset, open_dataset
+from phosphene.data.dataset import Dataset
 from phosphene.data.nsd import NSD, files
 from phosphene.data.opening import open_hdf5
+from phosphene.data.sources import open_dataset
 from phosphene.errors import PhospheneError
 
 State = Literal["ok", "note", "missing", "wrong"]
@@ -31,37 +32,6 @@ class Line:
     state: State
     found: str
     needed_for: str = ""
-
-
-def kind_of(root: Path) -> str:
-    """Tell which kind of data lies in a folder by its names."""
-    if (root / "nsddata").is_dir():
-        return "nsd"
-    if next(root.glob("**/trials.csv"), None) and not (root / "bold.nii.gz").is_file():
-        return "arrays"
-    if (
-        (root / "bold.nii.gz").is_file()
-        or (root / "haxby2001").is_dir()
-        or next(root.glob("subj*/bold.nii.gz"), None)
-    ):
-        return "haxby"
-    raise PhospheneError(
-        f"{root}: no data that phosphene knows; expected nsddata (NSD), trials.csv (your own, "
-        "docs/own-data.md) or "
-        "bold.nii.gz (Haxby et al. 2001)"
-    )
-
-
-def subjects_of(root: Path, kind: str) -> list[str]:
-    """Subjects that have a folder."""
-    places = {
-        "nsd": "nsddata_betas/ppdata/subj0[1-8]",
-        "haxby": "**/subj[1-6]",
-        "arrays": "*/trials.csv",
-    }
-    found = sorted(path for path in root.glob(places[kind]))
-    names = [path.parent.name if kind == "arrays" else path.name for path in found]
-    return names or {"nsd": [], "haxby": ["subj1"], "arrays": ["subj01"]}[kind]
 
 
 def check(

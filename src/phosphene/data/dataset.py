@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from phosphene.errors import PhospheneError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    from numpy.typing import NDArray
 
 
 class Dataset(Protocol):
@@ -86,42 +87,22 @@ def checked_rois(rois: str | Sequence[str], data: Dataset, where: Path) -> list[
     return asked
 
 
-def open_dataset(kind: str, root: str | Path, subject: str, **options: Any) -> Dataset:
-    """Open one subject's data.
+class Photographs(Sequence[NDArray[np.uint8]]):
+    """Photographs of some images of a data set, read one at a time.
 
     Parameters
     ----------
-    kind : {"nsd", "haxby", "arrays", "laion"}
-    root : path
-        The data's folder.
-    subject : str
-        For example "subj01".
-    **options
-        For "nsd": `betas`, `resolution`, `sessions` (see :class:`phosphene.data.nsd.dataset.NSD`);
-        for "laion": `split`, `pool`, `sessions` (see
-        :class:`phosphene.data.laion.dataset.LaionFMRI`).
-
-    Raises
-    ------
-    PhospheneError
-        When the kind is unknown or its files are not there.
+    data : Dataset
+    images : sequence of int
+        Ids, as in ``data.trials``.
     """
-    if kind == "nsd":
-        from phosphene.data.nsd.dataset import NSD
 
-        return NSD(root, subject, **options)
-    if kind == "haxby":
-        from phosphene.data.haxby import Haxby  # type: ignore[import-not-found, unused-ignore]
+    def __init__(self, data: Dataset, images: Sequence[int]) -> None:
+        self._data = data
+        self._images = [int(image) for image in images]
 
-        return Haxby(root, subject, **options)  # type: ignore[no-any-return, unused-ignore]
-    if kind == "arrays":
-        from phosphene.data.arrays.dataset import Arrays
+    def __len__(self) -> int:
+        return len(self._images)
 
-        return Arrays(root, subject, **options)
-    if kind == "laion":
-        from phosphene.data.laion.dataset import LaionFMRI
-
-        return LaionFMRI(root, subject, **options)
-    raise PhospheneError(
-        f"data.kind: unknown kind of data {kind!r}; expected 'nsd', 'haxby', 'arrays' or 'laion'"
-    )
+    def __getitem__(self, index: Any) -> Any:
+        return self._data.images([self._images[index]])[0]

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nibabel as nib
 import numpy as np
@@ -87,6 +87,22 @@ class Haxby:
     """
 
     photographs = False  # only the category of what was on the screen is published
+
+    options: ClassVar[tuple[str, ...]] = ()
+
+    @staticmethod
+    def detect(root: Path) -> bool:
+        """Whether a folder holds this kind of data."""
+        return (
+            (root / "bold.nii.gz").is_file()
+            or (root / "haxby2001").is_dir()
+            or next(root.glob("subj*/bold.nii.gz"), None) is not None
+        )
+
+    @staticmethod
+    def subjects(root: Path) -> list[str]:
+        """Subjects that have a folder."""
+        return sorted(path.name for path in root.glob("**/subj[1-6]")) or ["subj1"]
 
     def __init__(self, root: str | Path, subject: str = "subj1") -> None:
         self.root = Path(root).expanduser()

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from phosphene.data.dataset import Dataset
 from phosphene.errors import NoDataError, PhospheneError
 
 ZSCORES = ("session", "train", "none")
@@ -174,3 +176,40 @@ def ncsnr(
     noise = np.mean([betas[group].var(0, ddof=1) for group in rows], axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.sqrt(np.maximum(0, 1 - noise)) / np.sqrt(noise))
+
+
+# Images: which were seen, trained on, and are decoded
+
+
+def image_ids(data: Dataset) -> NDArray[np.int64]:
+    """Ids of every picture that was seen, ascending: the rows of the extracted features."""
+    return np.unique(data.trials["image"].to_numpy())
+
+
+def train_trials(data: Dataset) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which trials are training trials (n_trials,), and the images of those."""
+    train = (data.trials["split"] == "train").to_numpy()
+    return train, data.trials["image"].to_numpy()[train]
+
+
+def items(data: Dataset, by_trial: bool = False) -> pd.DataFrame:
+    """List what is decoded: test images, or every trial where runs are left out in turn.
+
+    Parameters
+    ----------
+    data : Dataset
+    by_trial : bool
+        One row per row of ``data.trials`` instead of one per test image.
+
+    Returns
+    -------
+    DataFrame
+        image, run (0 for test images), n_trials; empty without test trials.
+    """
+    trials = data.trials
+    if by_trial:
+        return pd.DataFrame(
+            {"image": trials["image"], "run": trials["run"], "n_trials": 1}
+        ).reset_index(drop=True)
+    counts = trials.loc[trials["split"] == "test", "image"].value_counts().sort_index()
+    return pd.DataFrame({"image": counts.index.to_numpy(), "run": 0, "n_trials": counts.to_numpy()})

@@ -85,6 +85,7 @@ class Preset:
     metrics: tuple[Metric, ...]
 
 
+KEYS = ["preset", "metric", "direction"]  # columns that say which measure a score is of
 DIRECTIONS: tuple[Direction, ...] = ("takagi2023", "braindiffuser")
 
 

@@ -12,17 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from phosphene.errors import without_warnings
+from phosphene.methods import BRAIN
 from phosphene.numerics import correlation
 from phosphene.pipeline.store import Artefact, Recipe, Store
 from phosphene.reporting import encoded, people, tables
 from phosphene.reporting import gallery as galleries
 from phosphene.reporting.encoded import Encoded
 from phosphene.reporting.gallery import Album, Shown
+from phosphene.reporting.tables import headline_preset
 from phosphene.steps import audit as auditing
 from phosphene.steps import evaluate
 from phosphene.steps import subject as sources
-from phosphene.steps.decoding import items
-from phosphene.steps.stages import BRAIN, without_warnings
+from phosphene.steps.conditions import conditions, features_of, richest_mode
+from phosphene.steps.subject import items
 from phosphene.study import Compute, Study
 
 VERSION = 3
@@ -131,7 +134,7 @@ def gather(study: Study) -> Content:
     subjects = list(study.data.subjects)
     scored = {s: store.artefact(evaluate.evaluate_recipe(study, s)) for s in subjects}
     found = {name: _table(list(scored.values()), name) for name in TABLES}
-    preset = evaluate.headline_preset(study, found["scores"])
+    preset = headline_preset(study.evaluate.presets, found["scores"])
     compared = evaluate.comparisons(study, Compute(progress=False))
     facts = scored[subjects[0]].manifest["facts"]
     lines = [
@@ -144,9 +147,9 @@ def gather(study: Study) -> Content:
         model=study.model.name,
         preset=preset,
         subjects=subjects,
-        modes=[mode for mode, source in evaluate.conditions(study) if source == BRAIN],
-        richest=evaluate.richest_mode(study),
-        regions={f: list(getattr(study.decode, f).rois) for f in evaluate.features_of(study)},
+        modes=[mode for mode, source in conditions(study) if source == BRAIN],
+        richest=richest_mode(study),
+        regions={f: list(getattr(study.decode, f).rois) for f in features_of(study)},
         simulated=study.data.kind == "nsd" and (study.data_root / "SIMULATED.json").exists(),
         comparisons=compared,
         noise={s: ceiling for s in subjects if (ceiling := noise_ceiling(study, s)) is not None},
@@ -180,9 +183,7 @@ def noise_ceiling(study: Study, subject: str) -> float | None:
     None if not known.
     """
     data = sources.dataset(study, subject)
-    rois = list(
-        dict.fromkeys(r for f in evaluate.features_of(study) for r in getattr(study.decode, f).rois)
-    )
+    rois = list(dict.fromkeys(r for f in features_of(study) for r in getattr(study.decode, f).rois))
     with without_warnings():
         voxels = data.voxels(rois)
     if (

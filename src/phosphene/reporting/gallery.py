@@ -18,11 +18,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from phosphene.methods import BRAIN
 from phosphene.models.preparing import Pictures
 from phosphene.steps import evaluate
 from phosphene.steps import subject as sources
-from phosphene.steps.decoding import items
-from phosphene.steps.stages import BRAIN
+from phosphene.steps.conditions import conditions, features_of
+from phosphene.steps.subject import items
 from phosphene.study import Study
 
 LOSSLESS = 96  # pixels: pictures up to this side are shown as they are
@@ -118,8 +119,8 @@ class Album:
         self.data = sources.dataset(study, subject)
         self.images = items(study, self.data)["image"].to_numpy()
         self._scores = scores
-        self._worded = "c" in evaluate.features_of(study)
-        modes = [mode for mode, source in evaluate.conditions(study) if source == BRAIN]
+        self._worded = "c" in features_of(study)
+        modes = [mode for mode, source in conditions(study) if source == BRAIN]
         self._made: dict[str, Pictures] = {
             m: evaluate.reconstructed(study, subject, m)[0] for m in modes
         }

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from phosphene.methods import BRAIN, condition_name
 from phosphene.metrics import published
+from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact
 from phosphene.reporting import encoded, figures, gallery, people, tables
 from phosphene.reporting.content import Content, gather, report_recipe
-from phosphene.steps import evaluate, stages
+from phosphene.steps import evaluate
 from phosphene.study import Compute, Study
 
 VERDICTS = {
@@ -56,7 +58,7 @@ def report(study: Study, compute: Compute) -> Path:
             part.file("report.html", page(study).encode())
 
     serial = Compute(progress=False)
-    return stages.make(study, report_recipe(study), 1, work, serial).file("report.html")
+    return make(study, report_recipe(study), 1, work, serial).file("report.html")
 
 
 def page(study: Study) -> str:
@@ -155,11 +157,11 @@ def _identified(content: Content) -> list[dict[str, str]]:
             "identified",
             f"{richest}: comparisons in which a reconstruction was found to be its own picture’s",
         ),
-        evaluate.condition_name(richest, "shuffled"): (
+        condition_name(richest, "shuffled"): (
             "shuffled brain",
             "the control, which must stay at 50",
         ),
-        evaluate.condition_name(richest, "true"): (
+        condition_name(richest, "true"): (
             "true features",
             "what the generator itself can reach",
         ),
@@ -176,7 +178,7 @@ def _named(content: Content) -> list[dict[str, str]]:
     if content.names.empty:
         return []
     names = content.names[(content.names["n"] > 0) & (content.names["mode"] == content.richest)]
-    named = names[names["source"] == stages.BRAIN]
+    named = names[names["source"] == BRAIN]
     if named.empty:
         return []
     text = f"{content.richest}: reconstructions whose category a judge named right"
@@ -224,12 +226,12 @@ def _decoding(content: Content) -> dict[str, Any]:
         drawn.append((subject, figures.svg(figures.regions(rois), f"regions-{subject}", text)))
     rows = list(tables.records(table, FEATURE_COLUMNS))
     for row in rows:
-        row["name"] = evaluate.condition_name(str(row["feature"]), str(row["source"]))
+        row["name"] = condition_name(str(row["feature"]), str(row["source"]))
         row["role"] = tables.role_of(str(row["feature"]), str(row["source"]))
     names = content.names[content.names["n"] > 0] if len(content.names) else content.names
     judged = names.to_dict("records")
     for row in judged:
-        row["name"] = evaluate.condition_name(row["mode"], row["source"])
+        row["name"] = condition_name(row["mode"], row["source"])
         row["role"] = tables.role_of(row["mode"], row["source"])
     return {
         "rows": rows,

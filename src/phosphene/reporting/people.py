@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from phosphene.methods import BRAIN
 from phosphene.metrics.score import own_selection
 from phosphene.pipeline.store import Artefact, Store
 from phosphene.reporting import figures, tables
 from phosphene.reporting.tables import Cell
 from phosphene.steps.rating_recipes import rating_scores_recipe
-from phosphene.steps.stages import BRAIN
 from phosphene.study import Study
 
 if TYPE_CHECKING:

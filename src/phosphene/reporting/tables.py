@@ -5,15 +5,15 @@ records out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
-from phosphene.metrics.presets import PRESETS
+from phosphene.methods import BRAIN, condition_name
+from phosphene.metrics.presets import KEYS, PRESETS
 from phosphene.metrics.score import own_selection
-from phosphene.steps.evaluate import across_subjects, condition_name
-from phosphene.steps.stages import BRAIN
+from phosphene.numerics.stats import subject_summary
 
 DIRECTIONS = {
     "takagi2023": "the original is fixed, the distractors are the other reconstructions",
@@ -361,3 +361,24 @@ def records(table: pd.DataFrame, columns: Sequence[str]) -> Iterator[dict[str, o
     column.
     """
     yield from table.reindex(columns=list(columns)).to_dict("records")
+
+
+# Over subjects, and the headline
+
+
+def headline_preset(presets: Sequence[str], scores: pd.DataFrame) -> str:
+    """Name the preset of the headline: the first of `presets` that has scores, else the first."""
+    scored = set(scores["preset"]) if len(scores) else set()
+    return next((preset for preset in presets if preset in scored), presets[0])
+
+
+def across_subjects(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean over subjects of every score, its standard error and interval (t), as papers report
+    it.
+    """
+    keys = ["mode", "source", *KEYS, "selection"]
+    rows = [
+        dict(zip(keys, key, strict=True)) | asdict(subject_summary(some["value"].to_numpy()))
+        for key, some in scores.groupby(keys, sort=False, dropna=False)
+    ]
+    return pd.DataFrame(rows)

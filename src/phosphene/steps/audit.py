@@ -17,17 +17,13 @@ from phosphene.auditing import asking
 from phosphene.auditing.asking import Case
 from phosphene.auditing.baselines import compared, conditions
 from phosphene.auditing.verdicts import FAULT, LOOK, NOT_ASKED, OK, Line, Verdict
+from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Recipe
+from phosphene.steps.betas import betas
+from phosphene.steps.decode import decode, decode_recipe
 from phosphene.steps.evaluate import measures_stamp
-from phosphene.steps.stages import (
-    betas,
-    decode,
-    decode_recipe,
-    extract_recipe,
-    make,
-    reconstruct,
-    reconstruct_recipe,
-)
+from phosphene.steps.extract import extract_recipe
+from phosphene.steps.reconstruct import reconstruct, reconstruct_recipe
 from phosphene.steps.subject import data_fingerprint
 from phosphene.study import Compute, Study
 

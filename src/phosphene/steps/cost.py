@@ -19,21 +19,17 @@ from phosphene import encoding
 from phosphene.data.nsd.files import Betas
 from phosphene.data.opening import load_volume
 from phosphene.data.scans import Scans, all_voxels
+from phosphene.data.trials import image_ids
 from phosphene.features.names import EMPTY, Feature
+from phosphene.methods import BRAIN, MODE_FEATURES, TRUE
 from phosphene.models import diffusion
 from phosphene.pipeline.store import peak_memory_mb
-from phosphene.steps import evaluate
-from phosphene.steps.decoding import image_ids, items
+from phosphene.steps.betas import VOXELS_PER_CHUNK
+from phosphene.steps.conditions import compared_rois, conditions, features_of
+from phosphene.steps.decode import TARGETS_PER_PART
+from phosphene.steps.extract import IMAGES_PER_PART
 from phosphene.steps.features import kept_widths, passes
-from phosphene.steps.stages import (
-    BRAIN,
-    IMAGES_PER_PART,
-    MODE_FEATURES,
-    TARGETS_PER_PART,
-    TRUE,
-    VOXELS_PER_CHUNK,
-)
-from phosphene.steps.subject import dataset, load_model
+from phosphene.steps.subject import dataset, items, load_model
 from phosphene.study import Compute, Study
 
 # bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
@@ -142,9 +138,9 @@ def _subject(
     study: Study, subject: str, model: diffusion.LatentDiffusion, rates: Rates
 ) -> Iterator[Cost]:
     data = dataset(study, subject)
-    features = evaluate.features_of(study)
+    features = features_of(study)
     own = [getattr(study.decode, feature).rois for feature in features]
-    compared = [(roi,) for roi in evaluate.compared_rois(study, data)]
+    compared = [(roi,) for roi in compared_rois(study, data)]
     widths = {
         "z": int(np.prod(model.latent_shape(study.model.latent_size))),
         "c": int(np.prod(model.context_shape)),
@@ -256,7 +252,7 @@ def _pictures(
 ) -> Iterator[Cost]:
     settings = study.reconstruct
     size = PICTURE * (model.size / 512) ** 2
-    for mode, source in evaluate.conditions(study):
+    for mode, source in conditions(study):
         samples = 1 if mode == "z" else settings.samples
         steps = (
             0.0
@@ -271,7 +267,7 @@ def _pictures(
         )
         files = n_items * samples
         yield Cost(subject, name, files, 0.0, files * size / 1e9, rates.drawing_gb, seconds / 3600)
-    seen = len(evaluate.conditions(study)) * n_items * settings.samples
+    seen = len(conditions(study)) * n_items * settings.samples
     held = (
         rates.gb + n_items * settings.samples * model.size**2 * 3 * 5 / 1e9
     )  # as bytes and as floats

@@ -11,110 +11,39 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from phosphene.data import Dataset
-from phosphene.data.scans import Scans
-from phosphene.errors import NoDataError, PhospheneError
+from phosphene.data.dataset import Photographs
+from phosphene.data.trials import image_ids
+from phosphene.errors import NoDataError, without_warnings
+from phosphene.methods import BRAIN, MODE_FEATURES, SHUFFLED, TRUE, condition_name
 from phosphene.metrics.image_files import Files
-from phosphene.metrics.presets import PRESETS
+from phosphene.metrics.presets import KEYS, PRESETS
 from phosphene.metrics.score import Draws, PictureScores, Places, own_selection, score_pictures
 from phosphene.models import perceptual
 from phosphene.models.diffusion.batching import own_device
 from phosphene.models.judge import CATEGORIES, fingerprint, judge_labels
 from phosphene.models.preparing import Pictures
 from phosphene.numerics.identification import correlations, identify, retrieval
-from phosphene.numerics.stats import bootstrap_ci, compare_methods, subject_summary
+from phosphene.numerics.stats import bootstrap_ci, compare_methods
+from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Recipe, Store
 from phosphene.seeds import rng
-from phosphene.steps.decoding import image_ids, items
-from phosphene.steps.stages import (
-    BRAIN,
-    LEFT_OUT,
-    MODE_FEATURES,
-    SHUFFLED,
-    TRUE,
-    decode,
-    decode_recipe,
-    decompose_recipe,
-    extract_recipe,
-    make,
-    reconstruct,
-    reconstruct_recipe,
-    without_warnings,
-)
-from phosphene.steps.subject import dataset, load_model
+from phosphene.steps.conditions import compared_rois, conditions, features_of, own_rois
+from phosphene.steps.decode import decode, decode_recipe
+from phosphene.steps.decompose import LEFT_OUT, decompose_recipe
+from phosphene.steps.extract import extract_recipe
+from phosphene.steps.reconstruct import reconstruct, reconstruct_recipe
+from phosphene.steps.subject import dataset, items, load_model
 from phosphene.study import Compute, Study
 
 VERSION = 2
-SOURCE_NAMES = {SHUFFLED: "shuffled brain", TRUE: "true features"}
-STREAMS = ("early", "midventral", "midlateral", "midparietal", "ventral", "lateral", "parietal")
-
-
-def richest_mode(study: Study) -> str:
-    """The mode of the study that uses most features."""
-    return max(study.reconstruct.modes, key=lambda mode: len(MODE_FEATURES[mode]))
-
-
-def conditions(study: Study) -> list[tuple[str, str]]:
-    """Every kind of reconstruction that is scored: (mode, source); baselines use the richest mode
-    of the study.
-    """
-    modes = [
-        mode for mode in MODE_FEATURES if mode in study.reconstruct.modes
-    ]  # in one order, however they are listed
-    sources = [name for name in (SHUFFLED, TRUE) if name in study.reconstruct.baselines]
-    return [(mode, BRAIN) for mode in modes] + [(richest_mode(study), source) for source in sources]
-
-
-def compared_rois(study: Study, data: Dataset) -> list[str]:
-    """List the regions that are compared: those of `evaluate.rois`, or the usual ones that have
-    voxels.
-    """
-    if study.evaluate.rois:
-        return list(dict.fromkeys(study.evaluate.rois))
-    empty = empty_rois(study, data)
-    return [roi for roi in _usual_rois(study, data) if roi not in empty]
-
-
-def _usual_rois(study: Study, data: Dataset) -> list[str]:
-    """The streams where they are drawn, else all regions; and the study's own."""
-    usual = [roi for roi in STREAMS if roi in data.rois] or list(data.rois)
-    return list(dict.fromkeys([*usual, *_own_rois(study)]))
-
-
-def _own_rois(study: Study) -> list[str]:
-    return [roi for feature in features_of(study) for roi in getattr(study.decode, feature).rois]
-
-
-def empty_rois(study: Study, data: Dataset) -> dict[str, str]:
-    """Say why regions that nobody chose cannot be compared: no voxel, or a file that cannot be
-    read.
-    """
-    reasons: dict[str, str] = {}
-    if not isinstance(data, Scans):  # of other data all responses would have to be read
-        return reasons
-    for roi in _usual_rois(study, data):
-        try:
-            data.select(roi)
-        except PhospheneError as error:
-            if roi not in _own_rois(study):
-                reasons[roi] = str(error)
-    return reasons
-
-
-def features_of(study: Study) -> list[str]:
-    """The features that the study's modes need."""
-    return [
-        f for f in ("z", "c") if any(f in MODE_FEATURES[mode] for mode in study.reconstruct.modes)
-    ]
 
 
 def measures_stamp(study: Study) -> str:
@@ -175,7 +104,7 @@ def _decode_from(study: Study, subject: str, roi: str, compute: Compute) -> None
     the result.
     """
     store = Store(study.root)
-    chosen = roi in (*study.evaluate.rois, *_own_rois(study))
+    chosen = roi in (*study.evaluate.rois, *own_rois(study))
     recipes = [decode_recipe(study, subject, feature, rois=[roi]) for feature in features_of(study)]
     try:
         for feature, recipe in zip(features_of(study), recipes, strict=True):
@@ -237,22 +166,6 @@ def _evaluate_part(
 # Pictures
 
 
-class Seen(Sequence[NDArray[np.uint8]]):
-    """The photographs that items show, read one at a time
-    (:data:`phosphene.models.preparing.Pictures`).
-    """
-
-    def __init__(self, data: Dataset, images: Sequence[int]) -> None:
-        self._data = data
-        self._images = [int(image) for image in images]
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._data.images([self._images[index]])[0]
-
-
 def reconstructed(study: Study, subject: str, mode: str, source: str = BRAIN) -> list[Pictures]:
     """Open finished reconstructions: for every sample the pictures of all items, read one at a
     time.
@@ -292,7 +205,7 @@ def score_made(
         (data.subject, "evaluate"),
     )
     places = Places(study.weights, study.root / "perceptual", own_device(device))
-    seen = Seen(data, items(study, data)["image"].tolist())
+    seen = Photographs(data, items(study, data)["image"].tolist())
     return score_pictures(
         made, seen, study.evaluate.presets, chosen=chosen, draws=draws, places=places
     )
@@ -471,11 +384,6 @@ def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
 # All subjects
 
 
-def condition_name(mode: str, source: str) -> str:
-    """Name a kind of reconstruction for people: "zc", "zc, shuffled brain"."""
-    return mode if source == BRAIN else f"{mode}, {SOURCE_NAMES.get(source, source)}"
-
-
 def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
     """One table of all subjects; `condition` names the reconstruction for people. Empty where
     nothing was scored.
@@ -493,16 +401,6 @@ def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
         for mode, source in zip(table["mode"], table["source"], strict=True)
     ]
     return table.assign(condition=names)
-
-
-def headline_preset(study: Study, scores: pd.DataFrame) -> str:
-    """Name the preset of the headline: the first of the study's that has scores, else its first."""
-    scored = set(scores["preset"]) if len(scores) else set()
-    presets = study.evaluate.presets
-    return next((preset for preset in presets if preset in scored), presets[0])
-
-
-KEYS = ["preset", "metric", "direction"]
 
 
 def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
@@ -529,15 +427,3 @@ def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
         )
         rows.append(found.assign(**dict(zip(["subject", *KEYS], key, strict=True))))
     return pd.concat(rows, ignore_index=True)
-
-
-def across_subjects(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean over subjects of every score, its standard error and interval (t), as papers report
-    it.
-    """
-    keys = ["mode", "source", *KEYS, "selection"]
-    rows = [
-        dict(zip(keys, key, strict=True)) | asdict(subject_summary(some["value"].to_numpy()))
-        for key, some in scores.groupby(keys, sort=False, dropna=False)
-    ]
-    return pd.DataFrame(rows)

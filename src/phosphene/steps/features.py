@@ -22,23 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.data import Dataset
+from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
 from phosphene.features.names import EMPTY, OTHER, OWN_NOISE, Feature, parsed, slug
 from phosphene.models.diffusion import LatentDiffusion
 from phosphene.models.diffusion.activations import LATENT, Denoising, layers, record, widths
 from phosphene.numerics import pca
 from phosphene.pipeline.parallel import run_parts
+from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Recipe, Store
-from phosphene.steps.decoding import Rows, image_ids
-from phosphene.steps.stages import (
-    IMAGES_PER_PART,
-    category_context,
-    extract,
-    extract_recipe,
-    latent_seeds,
-    make,
-    noise_seeds,
-)
+from phosphene.steps.extract import IMAGES_PER_PART, category_context, extract, extract_recipe
+from phosphene.steps.noise import latent_seeds, noise_seeds
+from phosphene.steps.regression import Rows
 from phosphene.steps.subject import data_fingerprint, dataset, load_model, model_fingerprint
 from phosphene.study import Compute, Study
 

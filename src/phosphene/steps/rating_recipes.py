@@ -10,9 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from phosphene import disk
+from phosphene.methods import MODE_FEATURES
 from phosphene.pipeline.store import Recipe
 from phosphene.steps import evaluate
-from phosphene.steps.stages import MODE_FEATURES, reconstruct_recipe
+from phosphene.steps.reconstruct import reconstruct_recipe
 from phosphene.steps.subject import data_fingerprint
 from phosphene.study import Study
 

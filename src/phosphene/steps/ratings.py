@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
 from phosphene import disk
+from phosphene.data.dataset import Photographs
 from phosphene.errors import PhospheneError
 from phosphene.models import diffusion
 from phosphene.models.preparing import Pictures
+from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Store, parquet
 from phosphene.ratings import analysis, check_installed
 from phosphene.ratings.server import links
@@ -26,7 +28,6 @@ from phosphene.ratings.trials import design
 from phosphene.ratings.trials.pairing import pairs
 from phosphene.seeds import rng
 from phosphene.steps import evaluate
-from phosphene.steps.decoding import items
 from phosphene.steps.rating_recipes import (
     answers_folder,
     methods,
@@ -34,8 +35,8 @@ from phosphene.steps.rating_recipes import (
     ratings_recipe,
     snapshot,
 )
-from phosphene.steps.stages import make, reconstruct
-from phosphene.steps.subject import dataset
+from phosphene.steps.reconstruct import reconstruct
+from phosphene.steps.subject import dataset, items
 from phosphene.study import Compute, Rate, Study
 
 PICTURES_PER_PART = 500
@@ -154,9 +155,7 @@ class _Album:
         if method in ("", design.CATCH):
             if subject not in self._seen:
                 data = dataset(self._study, subject)
-                self._seen[subject] = evaluate.Seen(
-                    data, items(self._study, data)["image"].tolist()
-                )
+                self._seen[subject] = Photographs(data, items(self._study, data)["image"].tolist())
             found = diffusion.resize(np.asarray(self._seen[subject][item])[None], self._side)[0]
             return found if method == "" else changed(found)
         if (method, subject) not in self._made:

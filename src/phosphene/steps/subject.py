@@ -7,7 +7,9 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from phosphene.data import Dataset, open_dataset
+import pandas as pd
+
+from phosphene.data import Dataset, open_dataset, trials
 from phosphene.errors import PhospheneError
 from phosphene.models import diffusion
 from phosphene.study import Study
@@ -83,3 +85,22 @@ def load_model(name: str, device: str) -> diffusion.LatentDiffusion:
 def model_fingerprint(name: str) -> str:
     """Hash of a diffusion model's files."""
     return diffusion.fingerprint(name)
+
+
+def items(study: Study, data: Dataset) -> pd.DataFrame:
+    """List what is decoded: one row per test image, or per row of ``data.trials`` when runs are
+    left out in turn (:func:`phosphene.data.trials.items`).
+    """
+    by_trial = study.decode.leave_out == "run"
+    if by_trial and data.photographs:
+        raise PhospheneError(
+            "decode.leave_out: found 'run' for data with test pictures of their own, whose "
+            "repeats would be in other runs; expected ''."
+        )
+    found = trials.items(data, by_trial)
+    if found.empty:
+        raise PhospheneError(
+            f"{study.data_root}: found no test trials for {data.subject}, expected images of the "
+            "shared set; use more sessions."
+        )
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -56,6 +57,18 @@ class Arrays:
     """
 
     photographs = True
+
+    options: ClassVar[tuple[str, ...]] = ()
+
+    @staticmethod
+    def detect(root: Path) -> bool:
+        """Whether a folder holds this kind of data."""
+        return next(root.glob("**/trials.csv"), None) is not None
+
+    @staticmethod
+    def subjects(root: Path) -> list[str]:
+        """Subjects that have a folder."""
+        return sorted(path.parent.name for path in root.glob("*/trials.csv")) or ["subj01"]
 
     def __init__(self, root: str | Path, subject: str = "subj01") -> None:
         self.root = Path(root).expanduser()

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -66,6 +66,19 @@ class LaionFMRI(Scans):
     # stored() has applied the scaling of the NIfTI header
     scale = 1.0
     dtype = "float32"
+
+    options: ClassVar[tuple[str, ...]] = ("split", "pool", "sessions")
+
+    @staticmethod
+    def detect(root: Path) -> bool:
+        """Whether a folder holds this kind of data."""
+        return (root / "derivatives" / "glmsingle-tedana").is_dir()
+
+    @staticmethod
+    def subjects(root: Path) -> list[str]:
+        """Subjects that have a folder."""
+        folder = root / "derivatives" / "glmsingle-tedana"
+        return sorted(path.name for path in folder.glob("sub-[0-9][0-9]"))
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,18 @@ class NSD(Scans):
     # betas are stored as percent signal change times 300
     scale = 300.0
     dtype = "int16"
+
+    options: ClassVar[tuple[str, ...]] = ("betas", "resolution", "sessions")
+
+    @staticmethod
+    def detect(root: Path) -> bool:
+        """Whether a folder holds this kind of data."""
+        return (root / "nsddata").is_dir()
+
+    @staticmethod
+    def subjects(root: Path) -> list[str]:
+        """Subjects that have a folder."""
+        return sorted(path.name for path in root.glob("nsddata_betas/ppdata/subj0[1-8]"))
 
     def __init__(
         self,

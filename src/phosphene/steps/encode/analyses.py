@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from phosphene.encoding.models import Model, denoised
 from phosphene.numerics import stats
 from phosphene.pipeline.store import Store
+from phosphene.steps.betas import betas_recipe
 from phosphene.steps.encode.factors import factors_recipe
 from phosphene.steps.encode.fitting import encode, encode_recipe
 from phosphene.steps.encode.statistics import (
@@ -23,7 +24,6 @@ from phosphene.steps.encode.statistics import (
 )
 from phosphene.steps.encode.tables import labelled, maps
 from phosphene.steps.features import reduced
-from phosphene.steps.stages import betas_recipe
 from phosphene.study import Compute, Study
 
 PREFERENCES = [

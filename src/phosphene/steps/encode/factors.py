@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.data import Dataset
+from phosphene.data.trials import image_ids, train_trials
 from phosphene.encoding.models import Floats, Model, denoised, mixes
 from phosphene.errors import PhospheneError
 from phosphene.features.names import Feature, slug
 from phosphene.numerics import ridge
 from phosphene.numerics.ridge import RidgeCV
+from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Recipe, Store
-from phosphene.steps.decoding import Rows, image_ids, train_trials
 from phosphene.steps.features import feature_recipe, reduce_recipe, reduced
-from phosphene.steps.stages import make
+from phosphene.steps.regression import Rows
 from phosphene.steps.subject import dataset
 from phosphene.study import Compute, Study
 

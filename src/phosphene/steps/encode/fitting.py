@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from phosphene.data.scans import Scans
-from phosphene.data.trials import average_repeats
+from phosphene.data.trials import average_repeats, train_trials
 from phosphene.encoding.models import Floats, Model, mixes
 from phosphene.errors import PhospheneError
 from phosphene.numerics import correlation, ridge
 from phosphene.numerics.ridge import Decomposition, RidgeCV
+from phosphene.pipeline.step import make, part_count, part_slice
 from phosphene.pipeline.store import Artefact, Recipe, Store
-from phosphene.steps.decoding import Rows, train_trials
+from phosphene.steps.betas import VOXELS_PER_CHUNK, assembled, betas, betas_recipe
 from phosphene.steps.encode.factors import (
     Design,
     design,
@@ -27,15 +28,7 @@ from phosphene.steps.encode.factors import (
     images_of,
     model_name,
 )
-from phosphene.steps.stages import (
-    VOXELS_PER_CHUNK,
-    assembled,
-    betas,
-    betas_recipe,
-    make,
-    part_count,
-    part_slice,
-)
+from phosphene.steps.regression import Rows
 from phosphene.steps.subject import dataset
 from phosphene.study import Compute, Study
 

@@ -14,19 +14,13 @@ import pandas as pd
 
 from phosphene.encoding.models import Model
 from phosphene.numerics import stats
+from phosphene.pipeline.step import make, part_count, part_slice
 from phosphene.pipeline.store import Artefact, Recipe, Store
 from phosphene.seeds import rng
+from phosphene.steps.betas import VOXELS_PER_CHUNK, betas, betas_recipe
 from phosphene.steps.encode.factors import images_of, model_name
 from phosphene.steps.encode.fitting import encode, encode_recipe, read_voxels
 from phosphene.steps.encode.tables import labelled, maps
-from phosphene.steps.stages import (
-    VOXELS_PER_CHUNK,
-    betas,
-    betas_recipe,
-    make,
-    part_count,
-    part_slice,
-)
 from phosphene.steps.subject import dataset
 from phosphene.study import Compute, Study
 

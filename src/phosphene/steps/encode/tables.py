@@ -10,8 +10,8 @@ from phosphene.errors import PhospheneError
 from phosphene.numerics import correlation
 from phosphene.numerics.stats import correlation_p, fdr_bh, normalised_correlation
 from phosphene.pipeline.store import Store
+from phosphene.steps.betas import betas_recipe
 from phosphene.steps.encode.fitting import encode_recipe
-from phosphene.steps.stages import betas_recipe
 from phosphene.steps.subject import dataset
 from phosphene.study import Study
 

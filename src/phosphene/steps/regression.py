@@ -1,4 +1,4 @@
-"""From brain activity to features: which trials teach the regression, and what it predicts."""
+"""The decoder: ridge regression from voxels to features, as the settings of a study say."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from phosphene.data import Dataset
-from phosphene.errors import PhospheneError
+from phosphene.data.trials import image_ids, train_trials
 from phosphene.numerics.ridge import Decomposition, Repeated, RidgeCV
 from phosphene.numerics.ridge.folds import row_splits
 from phosphene.numerics.ridge.targets import Columns
 from phosphene.numerics.stats import reliability
 from phosphene.seeds import rng
+from phosphene.steps.subject import items
 from phosphene.study import Study
 
 Rows = NDArray[np.float32]
@@ -41,36 +42,6 @@ class Predicted(NamedTuple):
     prediction: Rows
     alphas: NDArray[np.float64]
     ceiling: NDArray[np.float64]
-
-
-def image_ids(data: Dataset) -> NDArray[np.int64]:
-    """Ids of every picture that was seen, ascending: the rows of the extracted features."""
-    return np.unique(data.trials["image"].to_numpy())
-
-
-def items(study: Study, data: Dataset) -> pd.DataFrame:
-    """What is decoded: one row per test image, or per row of `trials` when runs are left out in
-    turn.
-    """
-    trials = data.trials
-    if study.decode.leave_out == "run":
-        if data.photographs:
-            raise PhospheneError(
-                "decode.leave_out: found 'run' for data with test pictures of their own, whose "
-                "repeats would be in "
-                "other runs; expected ''."
-            )
-        return pd.DataFrame(
-            {"image": trials["image"], "run": trials["run"], "n_trials": 1}
-        ).reset_index(drop=True)
-    counts = trials.loc[trials["split"] == "test", "image"].value_counts().sort_index()
-    if counts.empty:
-        raise PhospheneError(
-            f"{study.data_root}: found no test trials for {data.subject}, expected images of the "
-            "shared set; "
-            "use more sessions."
-        )
-    return pd.DataFrame({"image": counts.index.to_numpy(), "run": 0, "n_trials": counts.to_numpy()})
 
 
 def estimator(study: Study) -> RidgeCV:
@@ -221,12 +192,6 @@ def mean_features(study: Study, data: Dataset, features: Columns) -> Rows:
         )
     means = (total / counts.sum(axis=1, keepdims=True)).astype(np.float32)
     return np.asarray(means[pd.Index(runs).get_indexer(wanted["run"])])
-
-
-def train_trials(data: Dataset) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which trials teach, and their images."""
-    train = (data.trials["split"] == "train").to_numpy()
-    return train, data.trials["image"].to_numpy()[train]
 
 
 def _grouped(study: Study) -> bool:
