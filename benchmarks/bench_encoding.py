@@ -55,13 +55,13 @@ KERNEL = "himalaya KernelRidgeCV"
 
 def study_of(folder: Path, size: Size) -> Any:
     """Make a study of the drawn brain in this process, with blocks of the wanted size."""
-    from phosphene.steps import stages, subject
+    from phosphene.steps import betas, subject
     from phosphene.steps.encode import fitting
     from phosphene.study import Study
 
     brain = WholeBrain(size)
     subject._open = lambda *place: brain
-    stages.VOXELS_PER_CHUNK = fitting.VOXELS_PER_CHUNK = size.block
+    betas.VOXELS_PER_CHUNK = fitting.VOXELS_PER_CHUNK = size.block
     values = {
         "name": "brain",
         "data": {"root": str(folder)},

@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 
 import phosphene as ph
 from phosphene.pipeline.store import Store
-from phosphene.steps import stages
+from phosphene.steps import reconstruct
 from phosphene.steps.reconstruct import reconstruct_recipe
-from phosphene.steps.subject import items
+from phosphene.steps.subject import dataset, items
 
 
 def panels(study: ph.Study, subject: str) -> tuple[list[str], np.ndarray, list[str]]:
     """Column titles, pictures (n_items, n_columns, side, side, 3) and one caption per item."""
-    data = stages.dataset(study, subject)
+    data = dataset(study, subject)
     wanted = items(study, data)
     images = wanted["image"].tolist()
     store = Store(study.root)
@@ -31,7 +31,7 @@ def panels(study: ph.Study, subject: str) -> tuple[list[str], np.ndarray, list[s
         titles.append("seen")
     for mode in study.reconstruct.modes:
         artefact = store.artefact(reconstruct_recipe(study, subject, mode))
-        shown.append(stages.pictures(artefact, range(len(wanted)), samples=1)[:, 0])
+        shown.append(reconstruct.pictures(artefact, range(len(wanted)), samples=1)[:, 0])
         titles.append(mode)
     return titles, np.stack(shown, axis=1), [names[0] for names in data.categories(images)]
 

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -28,3 +30,16 @@ def start_python() -> Callable[..., subprocess.Popen[str]]:
         return subprocess.Popen(command, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
 
     return start
+
+
+@pytest.fixture
+def replace_everywhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType, str, Any], None]:
+    """Replace a function of the package in its own module and in all that imported it."""
+
+    def replace(home: ModuleType, name: str, value: Any) -> None:
+        original = getattr(home, name)
+        for module in [m for n, m in sys.modules.items() if n.partition(".")[0] == "phosphene"]:
+            if vars(module).get(name) is original:
+                monkeypatch.setattr(module, name, value)
+
+    return replace

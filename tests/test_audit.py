@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 import phosphene as ph
 from phosphene.auditing import asking, baselines
-from phosphene.auditing.asking import Case
 from phosphene.cli.app import app
 from phosphene.data.trials import image_ids, train_trials
 from phosphene.errors import PhospheneError
 from phosphene.methods import CATEGORY, MEAN
-from phosphene.steps import audit, decoding, stages
+from phosphene.steps import audit, regression
+from phosphene.steps.audit import case_of
 from phosphene.steps.decode import decode
 from phosphene.steps.extract import category_context, extract
 from phosphene.steps.reconstruct import _features, pictures, reconstruct
@@ -204,7 +204,7 @@ def test_a_test_picture_that_is_a_training_picture_under_another_name(quick, mon
     monkeypatch.setattr(
         data, "images", lambda ids: images([tested if image == taught else image for image in ids])
     )
-    found = asking.leaks(Case(quick, SUBJECT, COMPUTE))
+    found = asking.leaks(case_of(quick, SUBJECT, COMPUTE))
     assert (
         found.lines[0].verdict == "fault"
         and found.lines[0].found == "0 of 40 by name, 1 more by content"
@@ -222,7 +222,7 @@ def test_repeats_across_folds(quick):
 def test_repeats_across_the_folds_of_the_paper(quick):
     planted = quick.replace("decode.preset", "paper")
     decode(planted, SUBJECT, "z", COMPUTE)
-    line, edges = asking.penalties(Case(planted, SUBJECT, COMPUTE)).lines
+    line, edges = asking.penalties(case_of(planted, SUBJECT, COMPUTE)).lines
     assert line.verdict == "fault" and "paper's own" in line.sentence
     assert edges.verdict == "look" and "larger" in edges.sentence  # its grid ends at 1
 
@@ -234,9 +234,10 @@ def test_a_decoder_that_collapsed(quick):
 
 def predicting(change):
     """Decode honestly, then change the predictions."""
+    honest = regression.predict
 
     def predict(study, data, X, Y, shuffled, parts=None):
-        found = decoding.predict(study, data, X, Y, shuffled, parts)
+        found = honest(study, data, X, Y, shuffled, parts)
         rows = np.searchsorted(image_ids(data), np.unique(train_trials(data)[1]))
         made = change(found.prediction.astype(np.float64), Y[rows].astype(np.float64))
         return found._replace(prediction=made.astype(np.float32))
@@ -249,8 +250,8 @@ def one_line(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
     return taught.mean(0) + s[0] * np.outer(u[:, 0], vt[0])
 
 
-def test_a_decoder_that_predicts_variations_of_one_picture(apart, monkeypatch):
-    monkeypatch.setattr(stages, "predict", predicting(one_line))
+def test_a_decoder_that_predicts_variations_of_one_picture(apart, replace_everywhere):
+    replace_everywhere(regression, "predict", predicting(one_line))
     assert faults(audit.audit_table(apart, COMPUTE)) == {"effective dimension, z"}
 
 
@@ -262,15 +263,15 @@ def centred(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
     return predicted - predicted.mean(0) + taught.mean(0)
 
 
-def test_predictions_rescaled_with_test_statistics(apart, monkeypatch):
-    monkeypatch.setattr(stages, "predict", predicting(as_brain_diffuser))
+def test_predictions_rescaled_with_test_statistics(apart, replace_everywhere):
+    replace_everywhere(regression, "predict", predicting(as_brain_diffuser))
     assert faults(audit.audit_table(apart, COMPUTE)) == {"test-batch rescaling, z"}
 
 
-def test_predictions_centred_with_test_statistics(apart, monkeypatch):
-    monkeypatch.setattr(stages, "predict", predicting(centred))
+def test_predictions_centred_with_test_statistics(apart, replace_everywhere):
+    replace_everywhere(regression, "predict", predicting(centred))
     decode(apart, SUBJECT, "z", COMPUTE)
-    line = asking.statistics(Case(apart, SUBJECT, COMPUTE)).lines[0]
+    line = asking.statistics(case_of(apart, SUBJECT, COMPUTE)).lines[0]
     assert line.verdict == "fault" and "exactly the mean of the training pictures" in line.sentence
 
 
@@ -279,7 +280,7 @@ def test_predictions_centred_with_test_statistics(apart, monkeypatch):
 
 def test_without_photographs_lines_say_that_they_cannot_be_asked(quick, monkeypatch):
     monkeypatch.setattr(dataset(quick, SUBJECT), "photographs", False)
-    case = Case(quick, SUBJECT, COMPUTE)
+    case = case_of(quick, SUBJECT, COMPUTE)
     assert baselines.conditions(case) == []
     for ask in (
         asking.leaks,
@@ -310,7 +311,7 @@ def test_an_audit_that_was_stopped_goes_on(quick, monkeypatch):
     started = quick.replace("evaluate.bootstrap", 101)
     questions = audit.QUESTIONS
 
-    def stop(case: Case) -> None:
+    def stop(case) -> None:
         raise PhospheneError("stopped")
 
     monkeypatch.setattr(audit, "QUESTIONS", (*questions[:4], stop, *questions[5:]))

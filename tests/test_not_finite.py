@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from phosphene.errors import PhospheneError
 from phosphene.models import diffusion
 from phosphene.models.diffusion.captions import check_captions
 from phosphene.models.perceptual.networks import network
-from phosphene.steps import stages
+from phosphene.steps import subject
 from phosphene.steps.extract import extract
 from phosphene.study import Compute, Study
 
@@ -120,13 +121,13 @@ def test_what_a_network_gives_is_checked(model: diffusion.LatentDiffusion) -> No
 def test_nothing_is_stored_of_what_is_not_finite(
     folder: Path,  # noqa: F811
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    replace_everywhere: Callable[..., None],
     model: diffusion.LatentDiffusion,
 ) -> None:
     (tmp_path / "s.toml").write_text(OWN)
     study = Study.load(tmp_path / "s.toml", root=tmp_path / "runs")
     spoil(model.vae, "encoder.conv_in.weight", np.nan)
-    monkeypatch.setattr(stages, "load_model", lambda name, device: model)
+    replace_everywhere(subject, "load_model", lambda name, device: model)
     with pytest.raises(PhospheneError, match="the autoencoder gave latents"):
         extract(study, "subj01", "z", Compute(progress=False))
     assert not list((tmp_path / "runs").rglob("c/*")) and not list(

@@ -18,7 +18,8 @@ import pytest
 
 from phosphene.errors import PhospheneError
 from phosphene.pipeline.parallel import _local_client, run_parts
-from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.pipeline.recipe import Recipe
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.seeds import rng
 from phosphene.study import Compute
 

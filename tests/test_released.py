@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 from phosphene.auditing import asking
 from phosphene.numerics.ridge.estimator import PAPER_ALPHAS
-from phosphene.steps import stages
+from phosphene.steps import subject
+from phosphene.steps.audit import _decoder
 from phosphene.steps.decode import decode_recipe
 from phosphene.steps.decompose import decompose_recipe
 from phosphene.steps.regression import decompose, predict
@@ -214,9 +215,13 @@ def test_held_out_clusters_are_judged_without_the_mean_that_was_taught(monkeypat
         means.append(fit_predict(train, train).mean(axis=0))
         return targets
 
-    monkeypatch.setattr(asking.audit_checks, "held_out", held_out)
+    monkeypatch.setattr(asking.checks, "held_out", held_out)
     study = RELEASED.replace("decode.intercept", intercept)
-    case = SimpleNamespace(study=study, rng=lambda *_: np.random.default_rng(0))
+    case = SimpleNamespace(
+        decoder=_decoder(study, None),
+        scoring=SimpleNamespace(n_bootstrap=study.evaluate.bootstrap),
+        rng=lambda *_: np.random.default_rng(0),
+    )
     asking._identified(case, X, targets, labels, "z")
     np.testing.assert_allclose(means[0], targets[labels == 1].mean(axis=0), atol=1e-4)
 
@@ -239,9 +244,9 @@ def test_the_presets_select_what_they_say():
     assert paper.settings("decode") == {"preset": "paper"}
 
 
-def test_results_of_the_defaults_keep_their_names(monkeypatch):
+def test_results_of_the_defaults_keep_their_names(replace_everywhere):
     for name in ("data_fingerprint", "model_fingerprint"):
-        monkeypatch.setattr(stages, name, lambda *_: "print")
+        replace_everywhere(subject, name, lambda *_: "print")
     settings = {"rois": ["early"]}
     assert decompose_recipe(Study(), "subj01", ["early"]).settings == settings
     assert decode_recipe(Study(), "subj01", "z").settings == settings

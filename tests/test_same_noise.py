@@ -13,7 +13,7 @@ import pytest
 import phosphene as ph
 from phosphene.methods import TRUE
 from phosphene.models import diffusion
-from phosphene.steps import stages
+from phosphene.steps import reconstruct as stage
 from phosphene.steps.noise import latent_seeds, noise_seeds
 from phosphene.steps.reconstruct import pictures, reconstruct, reconstruct_recipe
 from phosphene.study import Compute
@@ -66,7 +66,7 @@ def test_pictures_start_from_the_same_noise_whatever_the_parts(
     whole = pictures(reconstruct(study, SUBJECT, mode, QUIET, TRUE), range(N_ITEMS))
     shared = noise_seeds(study, [(0, sample) for sample in range(N_SAMPLES)], same=True)
     assert calls == [shared * N_ITEMS]
-    monkeypatch.setattr(stages, "ITEMS_PER_PART", 1)
+    monkeypatch.setattr(stage, "ITEMS_PER_PART", 1)
     (tmp_path / "data").symlink_to(study.data_root)
     other = ph.Study.from_dict(VALUES, root=tmp_path / "runs", folder=tmp_path)
     again = reconstruct(

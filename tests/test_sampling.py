@@ -12,7 +12,8 @@ import torch
 from phosphene.errors import PhospheneError
 from phosphene.models import diffusion
 from phosphene.models.diffusion.schedule import NoiseSchedule, ddim
-from phosphene.steps import stages
+from phosphene.seeds import rng
+from phosphene.steps import subject
 from phosphene.steps.noise import latent_seeds
 from phosphene.steps.reconstruct import _sample, reconstruct_recipe
 from phosphene.study import Compute, Study
@@ -321,9 +322,9 @@ def test_other_schedules_are_refused(name, value):
 # The reconstruct stage
 
 
-def test_new_settings_leave_old_names_valid(monkeypatch):
+def test_new_settings_leave_old_names_valid(replace_everywhere):
     for name in ("data_fingerprint", "model_fingerprint"):
-        monkeypatch.setattr(stages, name, lambda *_: "print")
+        replace_everywhere(subject, name, lambda *_: "print")
     study = Study()
     recipe = reconstruct_recipe
     assert recipe(study, "subj01", "zc").settings == {"mode": "zc", "seed": 0}
@@ -355,7 +356,7 @@ def test_the_stage_draws_every_sample_once(bundled, monkeypatch):
     keys = [("subj01", 5, 0), ("subj01", 9, 0)]
     _sample(bundled, study, None, c, keys, Compute(), write)
     assert list(found) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    seed = int(stages.rng(0, "subj01", 9, 0, 1).integers(2**62))
+    seed = int(rng(0, "subj01", 9, 0, 1).integers(2**62))
     assert np.array_equal(found[1, 1], bundled.denoise(None, c[1:], steps=3, seeds=[seed])[0])
 
 

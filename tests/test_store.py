@@ -19,7 +19,9 @@ import pytest
 
 from phosphene import disk
 from phosphene.errors import PhospheneError
-from phosphene.pipeline.store import Artefact, Recipe, Store, parquet
+from phosphene.pipeline.formats import parquet
+from phosphene.pipeline.recipe import Recipe
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.seeds import rng
 
 RECIPE = Recipe("extract", "subj01-z", 1, {"size": 64, "rois": ["early"]}, {"data": "abc"})

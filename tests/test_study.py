@@ -9,7 +9,7 @@ import pytest
 
 from phosphene.cli.app import Options
 from phosphene.errors import PhospheneError
-from phosphene.pipeline.store import Recipe
+from phosphene.pipeline.recipe import Recipe
 from phosphene.seeds import rng
 from phosphene.study import Compute, Study, parse_set
 

@@ -1,41 +1,21 @@
-"""Numbers for the audit out of a study's artefacts: one function per group of questions, each a
-part of the stage.
-
-A function takes a `Case` and gives lines and tables. Nothing is pulled here but what an earlier
-stage has finished.
-"""
+"""The questions of the audit: a function takes a `Case` and gives lines and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from phosphene.auditing import checks, verdicts
-from phosphene.auditing.verdicts import Line, Score
-from phosphene.data import Dataset
+from phosphene.auditing.case import NO_PHOTOGRAPHS, Answers, Case, Rows, rows_of
+from phosphene.auditing.verdicts import Score
 from phosphene.data.dataset import Photographs
 from phosphene.data.trials import image_ids, train_trials
 from phosphene.errors import without_warnings
 from phosphene.numerics.identification import correlations, identify
-from phosphene.numerics.ridge import PAPER_ALPHAS
-from phosphene.pipeline.store import Artefact, Store
-from phosphene.seeds import rng
-from phosphene.steps.betas import responses
-from phosphene.steps.conditions import features_of, richest_mode
-from phosphene.steps.decode import decode_recipe
-from phosphene.steps.extract import extract_recipe
-from phosphene.steps.regression import Rows, estimator, folds, scaler
-from phosphene.steps.subject import dataset, items
-from phosphene.study import Compute, Study
 
-NO_PHOTOGRAPHS = (
-    "it is not known which pictures were seen, or all of them were seen in training and test"
-)
 SAMPLED = 1000  # training pictures that stand for all where pairs of them are compared
 HELD_OUT = (
     2000  # training pictures that clusters are made of: regressions are fitted some twenty times
@@ -46,94 +26,17 @@ CLUSTERS = 10
 PER_CLUSTER = 20  # pictures at least, on average
 
 
-@dataclass(frozen=True)
-class Case:
-    """One subject of a study, as every question needs it."""
-
-    study: Study
-    subject: str
-    compute: Compute
-
-    @cached_property
-    def data(self) -> Dataset:
-        return dataset(self.study, self.subject)
-
-    @cached_property
-    def wanted(self) -> pd.DataFrame:
-        """What was decoded: rows of predictions."""
-        return items(self.study, self.data)
-
-    @property
-    def features(self) -> list[str]:
-        return features_of(self.study)
-
-    @property
-    def mode(self) -> str:
-        return richest_mode(self.study)
-
-    @property
-    def split(self) -> bool:
-        """Whether there are test pictures that are not training pictures."""
-        return self.data.photographs and self.study.decode.leave_out != "run"
-
-    @cached_property
-    def tested(self) -> NDArray[np.intp]:
-        """Rows of the items among the features."""
-        return np.asarray(np.searchsorted(image_ids(self.data), self.wanted["image"].to_numpy()))
-
-    @cached_property
-    def taught(self) -> NDArray[np.intp]:
-        """Rows of the training pictures among the features."""
-        return np.searchsorted(image_ids(self.data), np.unique(train_trials(self.data)[1]))
-
-    def decoded(self, feature: str) -> Artefact:
-        return Store(self.study.root).artefact(decode_recipe(self.study, self.subject, feature))
-
-    def prediction(self, feature: str) -> Rows:
-        return np.asarray(self.decoded(feature).array("prediction")[:], np.float32)
-
-    def true(self, feature: str) -> checks.RowsOf:
-        """Features of all pictures, on disk."""
-        array: checks.RowsOf = (
-            Store(self.study.root)
-            .artefact(extract_recipe(self.study, self.subject, feature))
-            .array("features")
-        )
-        return array
-
-    def rng(self, *keys: str) -> np.random.Generator:
-        return rng(self.study.seed, self.subject, "audit", *keys)
-
-
-@dataclass(frozen=True)
-class Found:
-    """Lines, and tables by name."""
-
-    lines: list[Line]
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-
-
-def rows_of(features: checks.RowsOf, chosen: NDArray[np.intp]) -> Rows:
-    """Read some rows (n_chosen, d), in blocks whatever is on disk."""
-    found = np.empty((len(chosen), features.shape[1]), np.float32)
-    for start in range(0, features.shape[0], checks.ROWS):
-        here = (chosen >= start) & (chosen < start + checks.ROWS)
-        if here.any():
-            found[here] = np.asarray(features[start : start + checks.ROWS])[chosen[here] - start]
-    return found
-
-
 # Which trials taught and tested
 
 
-def leaks(case: Case) -> Found:
+def leaks(case: Case) -> Answers:
     """Test pictures among the training pictures, by name and by content."""
     check = "leaked test trials"
-    if not case.split:
-        return Found([verdicts.not_asked(check, NO_PHOTOGRAPHS)])
+    if not case.has_test_images:
+        return Answers([verdicts.not_asked(check, NO_PHOTOGRAPHS)])
     ids = image_ids(case.data)
-    tested = ids[np.unique(case.tested)]
-    taught = ids[case.taught]
+    tested = ids[np.unique(case.test_rows)]
+    taught = ids[case.train_rows]
     both = np.intersect1d(tested, taught)
     shown = [Photographs(case.data, some.tolist()) for some in (tested, taught)]
     pairs = checks.same_contents(*(_each(pictures) for pictures in shown))
@@ -144,7 +47,7 @@ def leaks(case: Case) -> Found:
             "by": ["name"] * len(both) + ["content"] * len(twins),
         }
     )
-    return Found(
+    return Answers(
         [verdicts.leaks(check, len(both), len(twins), len(tested))],
         {"leaks": table.astype({"by": str})},
     )
@@ -154,12 +57,12 @@ def _each(pictures: Photographs) -> Iterator[NDArray[np.uint8]]:
     return (pictures[k] for k in range(len(pictures)))
 
 
-def penalties(case: Case) -> Found:
+def penalties(case: Case) -> Answers:
     """Repeats across the folds that choose penalties, and penalties at the ends of their grid."""
-    study = case.study
+    decoder = case.decoder
     lines = []
     check = "repeats across folds"
-    if study.decode.leave_out == "run":
+    if decoder.leaves_runs_out:
         lines.append(
             verdicts.not_asked(
                 check, "runs are left out in turn, and every picture is in every run on purpose"
@@ -167,14 +70,13 @@ def penalties(case: Case) -> Found:
         )
     else:
         images = train_trials(case.data)[1]
-        torn = checks.split_images(folds(study, case.data), images)
-        lines.append(
-            verdicts.repeats(check, len(torn), len(case.taught), study.decode.preset == "paper")
-        )
-    grid = np.array(PAPER_ALPHAS if study.decode.preset == "paper" else study.decode.alphas)
+        torn = checks.split_images(decoder.folds(), images)
+        lines.append(verdicts.repeats(check, len(torn), len(case.train_rows), decoder.paper))
+    grid = decoder.alphas
     for feature in case.features:
         decoded = case.decoded(feature)
-        r, alphas = (np.asarray(decoded.array(name)[:]) for name in ("r", "best_alphas"))
+        r = np.asarray(decoded.r[:])
+        alphas = np.asarray(decoded.best_alphas[:])
         low, high = checks.share_at_edges(
             alphas[np.isfinite(r)], grid
         )  # what is constant has no best penalty
@@ -183,29 +85,29 @@ def penalties(case: Case) -> Found:
                 f"alphas at the edges, {feature}", low, high, (float(grid.min()), float(grid.max()))
             )
         )
-    return Found(lines)
+    return Answers(lines)
 
 
-def statistics(case: Case) -> Found:
+def statistics(case: Case) -> Answers:
     """Predictions rescaled with test statistics, and responses standardised over sessions with test
     trials.
     """
     trials = case.data.trials
-    zscore = case.study.data.zscore
+    zscore = case.decoder.zscore
     sessions = trials["session"].nunique() if "session" in trials else 0
-    if not case.split:
+    if not case.has_test_images:
         why = (
             "there are no test pictures of their own that predictions could have been rescaled over"
         )
-        return Found([verdicts.not_asked("test-batch rescaling", why)])
+        return Answers([verdicts.not_asked("test-batch rescaling", why)])
     lines = []
     shares = (trials["split"] == "test").groupby(trials["session"]).mean()
     for feature in case.features:
         true = case.true(feature)
         prediction = case.prediction(feature)
         references = {
-            "the training pictures": checks.moments(true, case.taught),
-            "the true test features": checks.moments(true, np.unique(case.tested)),
+            "the training pictures": checks.moments(true, case.train_rows),
+            "the true test features": checks.moments(true, np.unique(case.test_rows)),
         }
         width = prediction.shape[1]
         references["a standard score"] = (
@@ -222,18 +124,18 @@ def statistics(case: Case) -> Found:
     lines.append(
         verdicts.zscored("z-scores of sessions", zscore, int((shares > 0).sum()), sessions)
     )
-    return Found(lines)
+    return Answers(lines)
 
 
 # What predictions look like
 
 
-def variety(case: Case) -> Found:
+def variety(case: Case) -> Answers:
     """Effective dimension of predictions against that of the true features of the same items."""
     lines = []
     rows = []
     for feature in case.features:
-        true = rows_of(case.true(feature), case.tested)
+        true = rows_of(case.true(feature), case.test_rows)
         prediction = case.prediction(feature)
         ours, most = (checks.effective_dimension(some) for some in (prediction, true))
         _, sd = checks.moments(true, np.arange(len(true)))
@@ -242,25 +144,25 @@ def variety(case: Case) -> Found:
         rows.append(
             {"feature": feature, "predicted": ours, "true": most, "spread": spread, "n": len(true)}
         )
-    return Found(lines, {"dimensions": pd.DataFrame(rows)})
+    return Answers(lines, {"dimensions": pd.DataFrame(rows)})
 
 
-def overlap(case: Case) -> Found:
+def overlap(case: Case) -> Answers:
     """Nearest training picture of every test picture, against those of training pictures among
     themselves.
     """
     check = "overlap of test and training pictures"
-    if not case.split:
-        return Found([verdicts.not_asked(check, NO_PHOTOGRAPHS)])
+    if not case.has_test_images:
+        return Answers([verdicts.not_asked(check, NO_PHOTOGRAPHS)])
     lines = []
     tables = []
     ids = image_ids(case.data)
     outside = np.ones(len(image_ids(case.data)), bool)
-    outside[case.taught] = False
-    some = np.sort(case.rng("overlap").permutation(case.taught)[:SAMPLED])
+    outside[case.train_rows] = False
+    some = np.sort(case.rng("overlap").permutation(case.train_rows)[:SAMPLED])
     for feature in case.features:
         true = case.true(feature)
-        for kind, rows in (("test", case.tested), ("training", some)):
+        for kind, rows in (("test", case.test_rows), ("training", some)):
             r = checks.similarities(rows_of(true, rows), true)
             r[:, outside] = np.nan
             best = checks.nearest(
@@ -281,28 +183,28 @@ def overlap(case: Case) -> Found:
         beyond = checks.share_beyond(test, train, verdicts.OVERLAP_PERCENTILE)
         medians = float(np.nanmedian(test)), float(np.nanmedian(train))
         lines.append(verdicts.overlap(f"{check}, {feature}", *medians, beyond))
-    return Found(lines, {"overlap": pd.concat(tables, ignore_index=True)})
+    return Answers(lines, {"overlap": pd.concat(tables, ignore_index=True)})
 
 
 # Clusters held out
 
 
-def held_out(case: Case) -> Found:
+def held_out(case: Case) -> Answers:
     """Decode training pictures by models that never saw their cluster, and by models that never saw
     a random set.
     """
     check = "clusters held out"
-    n_clusters = min(CLUSTERS, len(case.taught) // PER_CLUSTER)
-    if not case.split or n_clusters < 2:
+    n_clusters = min(CLUSTERS, len(case.train_rows) // PER_CLUSTER)
+    if not case.has_test_images or n_clusters < 2:
         why = (
             NO_PHOTOGRAPHS
-            if not case.split
-            else f"{len(case.taught)} training pictures make no clusters"
+            if not case.has_test_images
+            else f"{len(case.train_rows)} training pictures make no clusters"
         )
-        return Found([verdicts.not_asked(check, why)])
+        return Answers([verdicts.not_asked(check, why)])
     lines = []
     rows = []
-    some = np.sort(case.rng("clusters").permutation(case.taught)[:HELD_OUT])
+    some = np.sort(case.rng("clusters").permutation(case.train_rows)[:HELD_OUT])
     for feature in case.features:
         seed = int(case.rng("clusters", feature).integers(2**31))
         targets, labels = checks.clusters(
@@ -332,12 +234,12 @@ def held_out(case: Case) -> Found:
             f"{check}, {feature}", found["clusters"], found["random"], n_clusters, len(some)
         )
         lines.append(line)
-    return Found(lines, {"clusters": pd.DataFrame(rows)})
+    return Answers(lines, {"clusters": pd.DataFrame(rows)})
 
 
 def _mean_responses(case: Case, feature: str, rows: NDArray[np.intp]) -> Rows:
     """Mean over training trials of the study's voxels, for some training pictures."""
-    X = responses(case.study, case.subject, getattr(case.study.decode, feature).rois)
+    X = case.decoder.responses(feature)
     train, images = train_trials(case.data)
     trials = np.flatnonzero(train)
     ids = image_ids(case.data)
@@ -350,22 +252,14 @@ def _identified(
     """Two-way identification among the same at most `SAMPLED` pictures, whatever sets were held
     out.
     """
-
-    def fit_predict(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
-        scale = scaler(case.study, X, train)
-        model = estimator(case.study).fit(scale(X[train]), targets[train].astype(np.float32))
-        # without an intercept predictions lack the mean, which `held_out` takes off
-        mean = 0.0 if case.study.decode.intercept else targets[train].mean(axis=0)
-        return np.asarray(model.predict(scale(X[test])), np.float64) + mean
-
     with without_warnings():
-        predicted = checks.held_out(fit_predict, targets, labels)
+        predicted = checks.held_out(case.decoder.fitted(X, targets), targets, labels)
     asked = np.sort(case.rng("candidates").permutation(len(targets))[:SAMPLED])
     r = correlations(predicted[asked], targets[asked])[0]
     found = identify(
         r,
         direction="braindiffuser",
-        n_bootstrap=case.study.evaluate.bootstrap,
+        n_bootstrap=case.scoring.n_bootstrap,
         n_permutations=0,
         rng=case.rng("identify", feature),
     )

@@ -4,14 +4,14 @@ measure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from phosphene.auditing import checks, verdicts
-from phosphene.auditing.asking import NO_PHOTOGRAPHS, Case, Found
+from phosphene.auditing.case import NO_PHOTOGRAPHS, Answers, Case
 from phosphene.auditing.verdicts import Line, Score
 from phosphene.data.dataset import Photographs
 from phosphene.data.trials import image_ids
@@ -20,9 +20,7 @@ from phosphene.metrics.presets import PRESETS, Metric
 from phosphene.metrics.score import own_selection
 from phosphene.models import perceptual
 from phosphene.models.diffusion.batching import own_device
-from phosphene.models.preparing import Pictures
 from phosphene.numerics.identification import choose, correlations, identify
-from phosphene.steps.evaluate import reconstructed, score_made
 
 Condition = tuple[str, str]
 NEAREST = "nearest training picture"
@@ -45,7 +43,7 @@ def conditions(case: Case) -> list[Condition]:
     """Every kind of picture that is compared, (mode, source); nothing where no photograph is known
     to compare with.
     """
-    if not case.split:
+    if not case.has_test_images:
         return []
     halves = [
         mode
@@ -60,19 +58,16 @@ def conditions(case: Case) -> list[Condition]:
 
 
 def _has_categories(case: Case) -> bool:
-    return any(case.data.categories(case.wanted["image"].tolist()))
+    return any(case.data.categories(case.items["image"].tolist()))
 
 
-def compared(case: Case) -> Found:
+def compared(case: Case) -> Answers:
     """Score all conditions, and judge each against what it must be."""
-    if not case.split:
-        return Found([verdicts.not_asked(check, NO_PHOTOGRAPHS) for check in CHECKS])
-    tables = {
-        key: _scored(case, reconstructed(case.study, case.subject, *key))
-        for key in conditions(case)
-    }
+    if not case.has_test_images:
+        return Answers([verdicts.not_asked(check, NO_PHOTOGRAPHS) for check in CHECKS])
+    tables = {key: case.scoring.score(case.reconstructed(*key)) for key in conditions(case)}
     photographs = nearest_photographs(case)
-    tables[case.mode, NEAREST] = _scored(case, [Photographs(case.data, photographs.tolist())])
+    tables[case.mode, NEAREST] = case.scoring.score([Photographs(case.data, photographs.tolist())])
     all_scores = pd.concat(
         [table.assign(mode=mode, source=source) for (mode, source), table in tables.items()],
         ignore_index=True,
@@ -80,7 +75,7 @@ def compared(case: Case) -> Found:
     preset = measured(case, all_scores)
     if not preset:
         why = "no two-way measure of evaluate.presets has its weights here"
-        return Found([verdicts.not_asked(check, why) for check in CHECKS], {"scores": all_scores})
+        return Answers([verdicts.not_asked(check, why) for check in CHECKS], {"scores": all_scores})
     found = {key: headline(table, preset) for key, table in tables.items()}
     ask: list[Callable[[], Line]] = [
         lambda: verdicts.control(
@@ -107,13 +102,8 @@ def compared(case: Case) -> Found:
         lambda: same_category(case, preset, CHECKS[8]),
         lambda: _oracle(tables[case.mode, BRAIN], preset, CHECKS[9]),
     ]
-    nearest = pd.DataFrame({"image": case.wanted["image"].to_numpy(), "nearest": photographs})
-    return Found([line() for line in ask], {"scores": all_scores, "nearest": nearest})
-
-
-def _scored(case: Case, made: Sequence[Pictures]) -> pd.DataFrame:
-    """Scores by the study's presets."""
-    return score_made(case.study, case.data, made, device=case.compute.device).scores
+    nearest = pd.DataFrame({"image": case.items["image"].to_numpy(), "nearest": photographs})
+    return Answers([line() for line in ask], {"scores": all_scores, "nearest": nearest})
 
 
 # One number for each kind of picture
@@ -122,7 +112,7 @@ def _scored(case: Case, made: Sequence[Pictures]) -> pd.DataFrame:
 def measured(case: Case, scores: pd.DataFrame) -> str:
     """Name the study's first preset that has a two-way measure; "" where none has its weights."""
     there = set(scores.loc[scores["kind"] == "two-way", "preset"])
-    return next((name for name in case.study.evaluate.presets if name in there), "")
+    return next((name for name in case.scoring.presets if name in there), "")
 
 
 def headline(scores: pd.DataFrame, preset: str, selection: str | None = None) -> Score:
@@ -180,35 +170,35 @@ def nearest_photographs(case: Case) -> NDArray[np.int64]:
     over features: ids.
     """
     ids = image_ids(case.data)
-    total = np.zeros((len(case.wanted), len(image_ids(case.data))))
+    total = np.zeros((len(case.items), len(image_ids(case.data))))
     for feature in MODE_FEATURES[case.mode]:
         total += np.nan_to_num(
             checks.similarities(case.prediction(feature), case.true(feature)), nan=-1.0
         )
-    return np.asarray(ids[case.taught[checks.nearest(total[:, case.taught]).row]])
+    return np.asarray(ids[case.train_rows[checks.nearest(total[:, case.train_rows]).row]])
 
 
 def same_category(case: Case, preset: str, check: str) -> Line:
     """Identification among pictures whose largest thing is the same, in a preset's own measures."""
-    among = checks.first_names(case.data.categories(case.wanted["image"].tolist()))
+    among = checks.first_names(case.data.categories(case.items["image"].tolist()))
     n = int((among.sum(axis=1) > among.diagonal()).sum())
     if n < 2:
         return verdicts.not_asked(
             check, "no two test pictures have the same category, or categories are not known"
         )
-    made = reconstructed(case.study, case.subject, case.mode)
-    shown = Photographs(case.data, case.wanted["image"].tolist())
-    options = {"weights": case.study.weights, "cache": case.study.root / "perceptual"}
+    made = case.reconstructed(case.mode, BRAIN)
+    shown = Photographs(case.data, case.items["image"].tolist())
+    options = {"weights": case.scoring.weights, "cache": case.scoring.cache}
     metrics = [
         m
         for m in PRESETS[preset].metrics
         if m.kind == "two-way"
         and m.space is not None
-        and perceptual.missing(m.space, case.study.weights) is None
+        and perceptual.missing(m.space, case.scoring.weights) is None
     ]
     metrics = [m for m in metrics if m.direction == metrics[0].direction]
     spaces = list(dict.fromkeys(m.space for m in metrics if m.space is not None))
-    device = own_device(case.compute.device)
+    device = own_device(case.scoring.device)
     seen = perceptual.features(shown, spaces, device=device, **options)
     samples = [perceptual.features(sample, spaces, device=device, **options) for sample in made]
     rule = PRESETS[preset].selection
@@ -232,7 +222,7 @@ def _identified(
         r,
         direction=metric.direction,
         among=among,
-        n_bootstrap=case.study.evaluate.bootstrap,
+        n_bootstrap=case.scoring.n_bootstrap,
         n_permutations=0,
         rng=case.rng("category", metric.name, metric.direction),
     )

@@ -54,7 +54,9 @@ def rows() -> pd.DataFrame:
         printed), value (two-way from 0 to 1), source, mark (:data:`MARKS`), note, subjects,
         pictures.
     """
-    text = resources.files("phosphene").joinpath("published.toml").read_text(encoding="utf-8")
+    text = (
+        resources.files("phosphene.metrics").joinpath("published.toml").read_text(encoding="utf-8")
+    )
     found = []
     for entry in tomllib.loads(text)["method"]:
         for metric, printed in entry["values"].items():

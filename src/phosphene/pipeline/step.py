@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from phosphene.pipeline.parallel import run_parts
-from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.pipeline.recipe import Recipe
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.study import Compute, Study
 
 

@@ -9,11 +9,13 @@ work twice and move identical files over each other.
 
 A stage reads::
 
-    artefact = store.artefact(Recipe("extract", "subj01-z", VERSION, settings, {"data":
-    fingerprint})) if not artefact.done:
+    recipe = Recipe("extract", "subj01-z", VERSION, settings, {"data": fingerprint})
+    artefact = store.artefact(recipe)
+    if not artefact.done:
         artefact.create_array("z", shape=(n, d), dtype="float32", chunks=(64, d))
-        run_parts(partial(extract_part, artefact), artefact.missing(n_parts), compute, "extract
-        subj01 z") artefact.finish()
+        work = partial(extract_part, artefact)
+        run_parts(work, artefact.missing(n_parts), compute, "extract subj01 z")
+        artefact.finish()
 
 and its worker::
 
@@ -25,105 +27,30 @@ and its worker::
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import json
 import logging
 import os
-import platform
-import re
-import resource
 import shutil
-import socket
-import subprocess
-import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phosphene import disk
 from phosphene.errors import PhospheneError
+from phosphene.pipeline.environment import environment, peak_memory_mb
+from phosphene.pipeline.folder import Content, Folder
+from phosphene.pipeline.formats import Where, chunks, parquet
+from phosphene.pipeline.recipe import Recipe
 
 if TYPE_CHECKING:
     import zarr
     from numpy.typing import ArrayLike, DTypeLike
 
-Content = bytes | Callable[[Path], object]
-"""The bytes of a file, or a function that writes the file at the path it is given (same suffix as
-the final one).
-"""
-Where = slice | tuple[slice, ...]
 
-_PACKAGES = (
-    "phosphene",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pyarrow",
-    "zarr",
-    "torch",
-    "diffusers",
-    "transformers",
-)
 _log = logging.getLogger("phosphene")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What an artefact is made from; everything here is hashed, nothing else is.
-
-    Attributes
-    ----------
-    stage, name
-        Folder and readable name, letters, digits and ``. _ -`` only.
-    version
-        The stage's VERSION, raised when its code gives other numbers than before.
-    settings
-        The settings that differ from their defaults (`Study.settings`); JSON values.
-    inputs
-        Name -> hash of another artefact, or a data fingerprint.
-    """
-
-    stage: str
-    name: str
-    version: int = 1
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for text in (self.stage, self.name):
-            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", text):
-                raise PhospheneError(
-                    f"'{text}' cannot name a folder; use letters, digits and . _ - only"
-                )
-
-    @property
-    def canonical(self) -> str:
-        """The recipe as JSON with sorted keys and no spaces: equal recipes give equal text."""
-        return json.dumps(
-            asdict(self),
-            sort_keys=True,
-            separators=(",", ":"),
-            allow_nan=False,
-            default=disk.scalar,
-        )
-
-    @property
-    def digest(self) -> str:
-        """The whole BLAKE2b of `canonical`: nobody can try out all of them, as they could those of
-        `hash`.
-        """
-        return hashlib.blake2b(self.canonical.encode()).hexdigest()
-
-    @property
-    def hash(self) -> str:
-        """Ten hexadecimal digits of the BLAKE2b of `canonical`."""
-        return hashlib.blake2b(self.canonical.encode(), digest_size=5).hexdigest()
 
 
 class Store:
@@ -157,6 +84,11 @@ class Artefact:
     def path(self) -> Path:
         """The artefact's folder (absolute)."""
         return self.root / self.recipe.stage / f"{self.recipe.name}-{self.hash}"
+
+    @property
+    def folder(self) -> Folder:
+        """What writes its files."""
+        return Folder(self.path)
 
     @property
     def done(self) -> bool:
@@ -195,7 +127,7 @@ class Artefact:
         """A zarr array, read only: ``artefact.array("z")[10:20]`` reads only what it needs."""
         import zarr
 
-        return zarr.open_array(self._existing(f"{name}/zarr.json").parent, mode="r")
+        return zarr.open_array(self.folder.existing(f"{name}/zarr.json").parent, mode="r")
 
     def table(self, name: str) -> Any:
         """A DataFrame: the file ``name.parquet``, or the files of the folder ``name`` one after
@@ -206,11 +138,11 @@ class Artefact:
         if (self.path / name).is_dir():
             files = sorted((self.path / name).glob("*.parquet"))
             return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
-        return pd.read_parquet(self._existing(f"{name}.parquet"))
+        return pd.read_parquet(self.folder.existing(f"{name}.parquet"))
 
     def file(self, name: str) -> Path:
         """The path of a file that must be there."""
-        return self._existing(name)
+        return self.folder.existing(name)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -242,7 +174,7 @@ class Artefact:
             _log.warning("%s is damaged and is written again", target)
         elif found is not None:  # declared otherwise before: parts made for that grid are of no use
             self._forget()
-        self._write(f"{name}/zarr.json", declared)
+        self.folder.write(f"{name}/zarr.json", declared)
 
     def missing(self, n_parts: int) -> list[int]:
         """The parts still to do, out of `n_parts`; damaged files are named in a warning and their
@@ -258,9 +190,9 @@ class Artefact:
             self._reopen(manifest)
         planned = self._planned()
         if planned not in (None, n_parts):
-            self._unmark()
+            self.folder.remove("parts")
         if planned != n_parts:  # another process may do the same just now: it writes the same plan
-            self._write("parts/plan.json", disk.to_json({"n_parts": n_parts}))
+            self.folder.write("parts/plan.json", disk.to_json({"n_parts": n_parts}))
         return [i for i in range(n_parts) if not self._intact(i)]
 
     @contextmanager
@@ -276,7 +208,7 @@ class Artefact:
         seconds = round(time.monotonic() - started, 3)
         files = {"files": part.files, "arrays": sorted(part.arrays)}
         marker = files | {"seconds": seconds, "peak_memory_mb": peak_memory_mb()}
-        self._write(f"parts/{index}.json", disk.to_json(marker))
+        self.folder.write(f"parts/{index}.json", disk.to_json(marker))
 
     def finish(
         self, files: Mapping[str, Content] | None = None, facts: Mapping[str, Any] | None = None
@@ -293,13 +225,16 @@ class Artefact:
         if not self.done:  # else another process was first
             markers = [self._marker(i) for i in range(self._planned() or 0)]
             if markers and None not in markers:
-                own = {name: self._write(name, content) for name, content in (files or {}).items()}
+                own = {
+                    name: self.folder.write(name, content)
+                    for name, content in (files or {}).items()
+                }
                 arrays = {name for marker in markers if marker for name in marker["arrays"]}
                 own |= {
                     f"{name}/zarr.json": disk.entry(self.path / name / "zarr.json")
                     for name in sorted(arrays)
                 }
-                self._write(
+                self.folder.write(
                     "manifest.json",
                     disk.to_json(
                         self._summary([m for m in markers if m], own, facts or {}), indent=1
@@ -313,8 +248,8 @@ class Artefact:
                     f"{self.path}: parts {lacking or 'unplanned'} are not there; run the study "
                     "again"
                 )
-        self._unmark()
-        disk.sweep(self._temporary)
+        self.folder.remove("parts")
+        self.folder.sweep()
 
     def clear(self) -> None:
         """Remove the artefact, manifest first: what ``--force`` does before it computes again."""
@@ -322,41 +257,6 @@ class Artefact:
         shutil.rmtree(self.path, ignore_errors=True)
 
     # within
-
-    @property
-    def _temporary(self) -> Path:
-        return (
-            self.path.parent / ".tmp"
-        )  # beside the artefacts: the same disk, and never part of a result
-
-    def _write(self, name: str, content: Content) -> disk.Entry:
-        """One file, whole or not at all: written aside, then moved over the name. The only way
-        anything is written.
-        """
-        target = self.path / name
-        if not target.resolve().is_relative_to(self.path.resolve()):
-            raise PhospheneError(
-                f"'{name}' lies outside of {self.path}; give a name within the artefact"
-            )
-        self._temporary.mkdir(parents=True, exist_ok=True)
-        aside = self._temporary / _temporary_name(target.name)
-        try:
-            if isinstance(content, bytes):
-                aside.write_bytes(content)
-                entry = (len(content), hashlib.sha256(content).hexdigest())
-            else:
-                content(aside)
-                entry = disk.entry(aside)
-            disk.move(aside, target)
-        finally:
-            aside.unlink(missing_ok=True)
-        return entry
-
-    def _existing(self, name: str) -> Path:
-        path = self.path / name
-        if not path.exists():
-            raise PhospheneError(f"{path}: not there; run the study again to make it")
-        return path
 
     def _manifest(self) -> dict[str, Any] | None:
         """The manifest, None when there is none, {} when it is damaged."""
@@ -410,12 +310,12 @@ class Artefact:
         if not manifest:
             _log.warning("%s is damaged; all parts are done again", self.path / "manifest.json")
         for index, part in enumerate(parts):
-            self._write(
+            self.folder.write(
                 f"parts/{index}.json",
                 disk.to_json(part | {"files": {n: files.pop(n) for n in part["files"]}}),
             )
         if parts:
-            self._write("parts/plan.json", disk.to_json({"n_parts": len(parts)}))
+            self.folder.write("parts/plan.json", disk.to_json({"n_parts": len(parts)}))
         for name, entry in files.items():
             if fault := disk.fault(self.path / name, *entry):
                 _log.warning("%s %s; it is written again", self.path / name, fault)
@@ -424,17 +324,7 @@ class Artefact:
     def _forget(self) -> None:
         """No part counts as done any more."""
         (self.path / "manifest.json").unlink(missing_ok=True)
-        self._unmark()
-
-    def _unmark(self) -> None:
-        """Remove plan and markers at once, so that a killed process leaves all of them or none."""
-        aside = self._temporary / _temporary_name("parts")
-        self._temporary.mkdir(parents=True, exist_ok=True)
-        try:
-            os.rename(self.path / "parts", aside)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(aside, ignore_errors=True)
+        self.folder.remove("parts")
 
     def _summary(
         self, markers: list[dict[str, Any]], own: dict[str, disk.Entry], facts: Mapping[str, Any]
@@ -456,7 +346,7 @@ class Artefact:
                 "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "seconds": round(sum(marker["seconds"] for marker in markers), 3),
                 "peak_memory_mb": max(marker["peak_memory_mb"] for marker in markers),
-                **_environment(),
+                **environment(),
                 **facts,
             },
         }
@@ -474,7 +364,7 @@ class Part:
         """A file of this part: its bytes, or a function that writes it at a path
         (``image.to_filename``).
         """
-        self.files[name] = self.artefact._write(name, content)
+        self.files[name] = self.artefact.folder.write(name, content)
 
     def table(self, name: str, frame: Any) -> None:
         """A DataFrame as ``name.parquet``; named ``"scores/00003"`` it is read back by
@@ -493,88 +383,7 @@ class Part:
             Exactly the shape of the selection; cast to the array's dtype.
         """
         self.arrays.add(name)
-        for key, data in _chunks(
-            self.artefact._existing(f"{name}/zarr.json"), where, values
+        for key, data in chunks(
+            self.artefact.folder.existing(f"{name}/zarr.json"), where, values
         ).items():
             self.file(f"{name}/{key}", data)
-
-
-def _temporary_name(name: str) -> str:
-    """A name of this process, by which :func:`phosphene.disk.sweep` knows what a killed one has
-    left.
-    """
-    return f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}+{name}"
-
-
-def parquet(frame: Any) -> bytes:
-    """A DataFrame as the bytes of a parquet file."""
-    data: bytes = frame.to_parquet()
-    return data
-
-
-def _chunks(metadata: Path, where: Where, values: ArrayLike) -> dict[str, bytes]:
-    """Chunk key -> bytes, encoded by zarr in memory so that no half-written chunk ever has a final
-    name.
-    """
-    import numpy as np
-    import zarr
-    from zarr.buffer.cpu import Buffer
-    from zarr.storage import MemoryStore
-
-    files: dict[str, Any] = {"zarr.json": Buffer.from_bytes(metadata.read_bytes())}
-    array = zarr.open_array(MemoryStore(files), mode="r+").with_config({"write_empty_chunks": True})
-    where = where if isinstance(where, tuple) else (where,)
-    where += (slice(None),) * (array.ndim - len(where))
-    bounds = [w.indices(length) for w, length in zip(where, array.shape, strict=True)]
-    for (low, high, step), length, chunk in zip(bounds, array.shape, array.chunks, strict=True):
-        if step != 1 or low % chunk or (high % chunk and high != length):
-            raise ValueError(
-                f"{metadata.parent}: {low}:{high}:{step} is not made of whole chunks of {chunk}"
-            )
-    values = np.asarray(values)
-    if values.shape != tuple(high - low for low, high, _ in bounds):
-        raise ValueError(
-            f"{metadata.parent}: values of shape {values.shape} do not fit the selection {where}"
-        )
-    array[where] = values
-    return {key: data.to_bytes() for key, data in files.items() if key != "zarr.json"}
-
-
-def peak_memory_mb() -> float:
-    """The most memory that this process has had so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
-
-
-@lru_cache
-def _environment() -> dict[str, Any]:
-    """Versions and, when phosphene runs from a git checkout, its commit."""
-    packages = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    here = Path(__file__)
-    commit = ""
-    try:
-        git = ["git", "-C", str(here.parent)]
-        subprocess.run(
-            [*git, "ls-files", "--error-unmatch", here.name],
-            check=True,
-            capture_output=True,
-            timeout=10,
-        )
-        describe = [*git, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-        commit = subprocess.run(
-            describe, check=True, capture_output=True, text=True, timeout=10
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        pass  # installed without git, or not a checkout
-    machine = platform.platform(aliased=True)
-    return {
-        "python": platform.python_version(),
-        "platform": machine,
-        "packages": packages,
-        "commit": commit,
-    }

@@ -15,7 +15,8 @@ import pandas as pd
 from phosphene.errors import without_warnings
 from phosphene.methods import BRAIN
 from phosphene.numerics import correlation
-from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.pipeline.recipe import Recipe
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.reporting import encoded, people, tables
 from phosphene.reporting import gallery as galleries
 from phosphene.reporting.encoded import Encoded

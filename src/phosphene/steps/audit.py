@@ -1,30 +1,30 @@
-"""The stage that doubts: what a sceptical reader would ask of a study, each answer one line with a
-plain verdict.
-
-``judging`` numbers in, verdict and sentence out; every threshold with its reason · ``asking`` the
-numbers out of a study's artefacts · ``baselines`` pictures that needed no brain. The arithmetic is
-in :mod:`phosphene.auditing.checks`, every line is explained in docs/audit.md.
-"""
+"""Audit: sanity checks on the results of a study (:mod:`phosphene.auditing`)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from phosphene.auditing import asking
-from phosphene.auditing.asking import Case
+from phosphene.auditing import asking, checks
 from phosphene.auditing.baselines import compared, conditions
-from phosphene.auditing.verdicts import FAULT, LOOK, NOT_ASKED, OK, Line, Verdict
+from phosphene.auditing.case import Case, Decoded, Decoder, Rows, Scoring
+from phosphene.data import Dataset
+from phosphene.numerics.ridge import PAPER_ALPHAS
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Recipe
-from phosphene.steps.betas import betas
+from phosphene.pipeline.store import Artefact, Store
+from phosphene.steps import regression
+from phosphene.steps.betas import betas, responses
+from phosphene.steps.conditions import features_of, richest_mode
 from phosphene.steps.decode import decode, decode_recipe
-from phosphene.steps.evaluate import measures_stamp
+from phosphene.steps.evaluate import measures_stamp, reconstructed, score_made
 from phosphene.steps.extract import extract_recipe
 from phosphene.steps.reconstruct import reconstruct, reconstruct_recipe
-from phosphene.steps.subject import data_fingerprint
+from phosphene.steps.subject import data_fingerprint, dataset, items
 from phosphene.study import Compute, Study
 
 VERSION = 1
@@ -41,23 +41,72 @@ QUESTIONS = (
     compared,
 )
 
-__all__ = [
-    "COLUMNS",
-    "FAULT",
-    "LOOK",
-    "NOT_ASKED",
-    "OK",
-    "Line",
-    "Verdict",
-    "audit",
-    "audit_recipe",
-    "audit_table",
-]
+
+def case_of(study: Study, subject: str, compute: Compute) -> Case:
+    """Take what the questions need out of a subject's results; nothing is read yet."""
+    data = dataset(study, subject)
+    store = Store(study.root)
+
+    def decoded(feature: str) -> Decoded:
+        artefact = store.artefact(decode_recipe(study, subject, feature))
+        return Decoded(*(artefact.array(name) for name in ("prediction", "r", "best_alphas")))
+
+    def true(feature: str) -> checks.RowsOf:
+        extracted: checks.RowsOf = store.artefact(extract_recipe(study, subject, feature)).array(
+            "features"
+        )
+        return extracted
+
+    return Case(
+        data=data,
+        items=items(study, data),
+        features=tuple(features_of(study)),
+        mode=richest_mode(study),
+        decoder=_decoder(study, data),
+        scoring=Scoring(
+            presets=study.evaluate.presets,
+            n_bootstrap=study.evaluate.bootstrap,
+            weights=study.weights,
+            cache=study.root / "perceptual",
+            device=compute.device,
+            score=lambda made: score_made(study, data, made, device=compute.device).scores,
+        ),
+        decoded=decoded,
+        true=true,
+        reconstructed=partial(reconstructed, study, subject),
+        seed=study.seed,
+    )
+
+
+def _decoder(study: Study, data: Dataset) -> Decoder:
+    settings = study.decode
+    paper = settings.preset == "paper"
+
+    def fitted(X: Rows, targets: NDArray[np.float64]) -> checks.FitPredict:
+        def fit_predict(train: NDArray[np.intp], test: NDArray[np.intp]) -> NDArray[np.float64]:
+            scale = regression.scaler(study, X, train)
+            model = regression.estimator(study)
+            model.fit(scale(X[train]), targets[train].astype(np.float32))
+            # without an intercept predictions lack the mean
+            mean = 0.0 if settings.intercept else targets[train].mean(axis=0)
+            return np.asarray(model.predict(scale(X[test])), np.float64) + mean
+
+        return fit_predict
+
+    return Decoder(
+        alphas=np.array(PAPER_ALPHAS if paper else settings.alphas),
+        paper=paper,
+        leaves_runs_out=settings.leave_out == "run",
+        zscore=study.data.zscore,
+        folds=partial(regression.folds, study, data),
+        responses=lambda f: responses(study, data.subject, getattr(settings, f).rois),
+        fitted=fitted,
+    )
 
 
 def audit_recipe(study: Study, subject: str) -> Recipe:
     """What the audit of a subject is made from."""
-    case = Case(study, subject, Compute())
+    case = case_of(study, subject, Compute())
     inputs = {"data": data_fingerprint(study, subject), "measures": measures_stamp(study)}
     for feature in case.features:
         inputs[feature] = extract_recipe(study, subject, feature).hash
@@ -75,12 +124,11 @@ def audit(study: Study, subject: str, compute: Compute) -> Artefact:
     sentence), and where they can be made `scores` (of every kind of picture, with mode and source),
     `nearest`, `overlap`, `dimensions`, `clusters`, `leaks`.
     """
-    case = Case(study, subject, compute)
+    case = case_of(study, subject, compute)
     for feature in case.features:
         decode(study, subject, feature, compute)
-        betas(
-            study, subject, getattr(study.decode, feature).rois, compute
-        )  # the clusters are decoded from them
+        # the clusters are decoded from them
+        betas(study, subject, getattr(study.decode, feature).rois, compute)
     for mode, source in conditions(case):
         reconstruct(study, subject, mode, compute, source)
     work = partial(_audit_part, study=study, subject=subject, compute=compute)
@@ -91,10 +139,9 @@ def _audit_part(
     artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute
 ) -> None:
     with artefact.part(index) as part:
-        found = QUESTIONS[index](Case(study, subject, compute))
-        part.table(
-            f"audit/{index}", pd.DataFrame([asdict(line) for line in found.lines], dtype=str)
-        )
+        found = QUESTIONS[index](case_of(study, subject, compute))
+        lines = [asdict(line) for line in found.lines]
+        part.table(f"audit/{index}", pd.DataFrame(lines, dtype=str))
         for name, table in found.tables.items():
             part.table(name, table)
 

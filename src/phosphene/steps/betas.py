@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from phosphene.data.scans import Scans
 from phosphene.data.trials import assemble, warn_uncovered
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.steps.regression import Rows
 from phosphene.steps.subject import data_fingerprint, dataset
 from phosphene.study import Compute, Study

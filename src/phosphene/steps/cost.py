@@ -23,7 +23,7 @@ from phosphene.data.trials import image_ids
 from phosphene.features.names import EMPTY, Feature
 from phosphene.methods import BRAIN, MODE_FEATURES, TRUE
 from phosphene.models import diffusion
-from phosphene.pipeline.store import peak_memory_mb
+from phosphene.pipeline.environment import peak_memory_mb
 from phosphene.steps.betas import VOXELS_PER_CHUNK
 from phosphene.steps.conditions import compared_rois, conditions, features_of
 from phosphene.steps.decode import TARGETS_PER_PART

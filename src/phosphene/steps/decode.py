@@ -12,8 +12,9 @@ from phosphene.errors import without_warnings
 from phosphene.methods import BRAIN, SHUFFLED
 from phosphene.numerics import ridge
 from phosphene.numerics.correlation import correlation
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make, part_count, part_slice
-from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.steps.betas import betas, responses, roi_name
 from phosphene.steps.decompose import decompose, decompose_recipe
 from phosphene.steps.extract import extract, extract_recipe

@@ -7,8 +7,9 @@ from functools import partial
 
 from phosphene.errors import NoDataError, without_warnings
 from phosphene.numerics import ridge
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Recipe
+from phosphene.pipeline.store import Artefact
 from phosphene.steps import regression
 from phosphene.steps.betas import responses, roi_name
 from phosphene.steps.subject import data_fingerprint, dataset

@@ -23,17 +23,18 @@ from phosphene.data.dataset import Photographs
 from phosphene.data.trials import image_ids
 from phosphene.errors import NoDataError, without_warnings
 from phosphene.methods import BRAIN, MODE_FEATURES, SHUFFLED, TRUE, condition_name
+from phosphene.metrics.decoded import correlated_features, identified_features, named_categories
 from phosphene.metrics.image_files import Files
 from phosphene.metrics.presets import KEYS, PRESETS
 from phosphene.metrics.score import Draws, PictureScores, Places, own_selection, score_pictures
 from phosphene.models import perceptual
 from phosphene.models.diffusion.batching import own_device
-from phosphene.models.judge import CATEGORIES, fingerprint, judge_labels
+from phosphene.models.judge import fingerprint
 from phosphene.models.preparing import Pictures
-from phosphene.numerics.identification import correlations, identify, retrieval
-from phosphene.numerics.stats import bootstrap_ci, compare_methods
+from phosphene.numerics.stats import compare_methods
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.seeds import rng
 from phosphene.steps.conditions import compared_rois, conditions, features_of, own_rois
 from phosphene.steps.decode import decode, decode_recipe
@@ -137,18 +138,16 @@ def _evaluate_part(
     wanted = items(study, data)
     if index == len(conditions(study)):
         with artefact.part(index) as part:
-            part.table(
-                "features", pd.DataFrame(_feature_rows(study, data, wanted)).assign(**labels)
-            )
+            rows = _feature_rows(study, data, wanted)
+            part.table("features", pd.DataFrame(rows).assign(**labels))
             part.table("rois", pd.DataFrame(_roi_rows(study, data)).assign(**labels))
         return
     mode, source = conditions(study)[index]
     made = reconstructed(study, subject, mode, source)
     labels |= {"mode": mode, "source": source}
     with artefact.part(index) as part:
-        part.table(
-            f"names/{index}", pd.DataFrame([_name_row(study, data, wanted, made)]).assign(**labels)
-        )
+        named = _name_row(study, data, wanted, made)
+        part.table(f"names/{index}", pd.DataFrame([named]).assign(**labels))
         if data.photographs:
             chosen = decoded_choice(study, data, mode, source, compute)
             found = score_made(study, data, made, chosen, compute.device)
@@ -244,37 +243,17 @@ def decoded_choice(
 def _name_row(
     study: Study, data: Dataset, wanted: pd.DataFrame, made: Sequence[Pictures]
 ) -> dict[str, float]:
-    """Ask the judge for the likeliest category, out of those of the data set; right if the seen
-    picture has it.
-    """
-    truth = data.categories(wanted["image"].to_numpy())
-    choices = sorted({name for names in truth for name in names})
-    unknown = [name for name in choices if name not in CATEGORIES]
-    if unknown or not choices:
-        nothing = dict.fromkeys(("accuracy", "ci_low", "ci_high", "chance"), np.nan)
-        return nothing | {"choices": len(choices), "n": 0}
-    among = [CATEGORIES.index(name) for name in choices]
-    logits = [judge_labels(pictures)["category"][:, among] for pictures in made]
-    said = np.stack([sample.argmax(axis=1) for sample in logits], axis=1)
-    right = np.array(
-        [[choices[k] in names for k in row] for row, names in zip(said, truth, strict=True)]
-    )
+    """How often the judge names the right category."""
     # rows of one run are not independent: where runs were left out in turn, whole runs are
     # resampled
     groups = wanted["run"] if study.decode.leave_out == "run" else wanted.index
-    units = pd.Series(right.mean(axis=1)).groupby(np.asarray(groups)).mean().to_numpy()
-    low, high = bootstrap_ci(
-        units, n_bootstrap=study.evaluate.bootstrap, rng=rng(study.seed, "names")
+    return named_categories(
+        made,
+        data.categories(wanted["image"].to_numpy()),
+        np.asarray(groups),
+        n_bootstrap=study.evaluate.bootstrap,
+        rng=rng(study.seed, "names"),
     )
-    chance = float(np.mean([len(set(names)) for names in truth])) / len(choices)
-    return {
-        "accuracy": float(right.mean()),
-        "ci_low": low,
-        "ci_high": high,
-        "chance": chance,
-        "choices": len(choices),
-        "n": len(truth),
-    }
 
 
 # Features
@@ -283,87 +262,36 @@ def _name_row(
 def _feature_rows(study: Study, data: Dataset, wanted: pd.DataFrame) -> Iterator[dict[str, object]]:
     """How well z and c were decoded: correlation, its ceiling, identification and retrieval among
     the items.
-
-    `r` is the mean over features of the correlation over items, `ceiling` what it would be if the
-    decoder were right and only the scans noisy (square root of the reliability of predictions over
-    repeats), `normalised` their ratio.
     """
+    store = Store(study.root)
+    rows = np.searchsorted(image_ids(data), wanted["image"].to_numpy())
     for feature in features_of(study):
         for source in _feature_sources(study):
-            decoded = Store(study.root).artefact(
-                decode_recipe(study, data.subject, feature, source)
-            )
+            decoded = store.artefact(decode_recipe(study, data.subject, feature, source))
             row: dict[str, object] = {
                 "feature": feature,
                 "source": source,
                 "n": len(wanted),
-                **_ceiling(decoded),
+                **_correlated(decoded),
             }
             if data.photographs:
-                row |= _found_again(study, data, wanted, feature, source)
+                extracted = store.artefact(extract_recipe(study, data.subject, feature))
+                found = identified_features(
+                    np.asarray(decoded.array("prediction")[:]),
+                    np.asarray(extracted.array("features").oindex[rows]),
+                    n_bootstrap=study.evaluate.bootstrap,
+                    n_permutations=study.evaluate.permutations,
+                    rng=rng(study.seed, data.subject, "features", feature, source),
+                )
+                # one shuffled decoder is a random map of real activity, alike for all pictures:
+                # permuting pictures cannot judge it
+                row |= found if source == BRAIN else found | {"p": float("nan")}
             yield row
 
 
-def _feature_sources(study: Study) -> tuple[str, ...]:
-    """What decoded features are compared: those of the brain, and of the shuffled one where the
-    study has it.
-    """
-    return (BRAIN, SHUFFLED) if SHUFFLED in study.reconstruct.baselines else (BRAIN,)
-
-
-def _ceiling(decoded: Artefact) -> dict[str, float]:
+def _correlated(decoded: Artefact) -> dict[str, float]:
     r, ceiling = (np.asarray(decoded.array(name)[:]) for name in ("r", "ceiling"))
-    low, high = np.percentile(
-        np.nan_to_num(r), (25, 75)
-    )  # a feature predicted as constant knows nothing
-    found = {"r": float(np.nan_to_num(r).mean()), "q25": float(low), "q75": float(high)}
-    top = float(np.nanmean(ceiling)) if np.isfinite(ceiling).any() else np.nan
-    return found | {"ceiling": top, "normalised": found["r"] / top if top > 0 else np.nan}
-
-
-def _found_again(
-    study: Study, data: Dataset, wanted: pd.DataFrame, feature: str, source: str
-) -> dict[str, object]:
-    """Two-way identification and retrieval of the true features by the decoded ones."""
-    store = Store(study.root)
-    n_bootstrap = study.evaluate.bootstrap
-    decoded = store.artefact(decode_recipe(study, data.subject, feature, source)).array(
-        "prediction"
-    )[:]
-    rows = np.searchsorted(image_ids(data), wanted["image"].to_numpy())
-    true = (
-        store.artefact(extract_recipe(study, data.subject, feature)).array("features").oindex[rows]
-    )
-    random = rng(study.seed, data.subject, "features", feature, source)
-    two_way = identify(
-        correlations(np.asarray(decoded), np.asarray(true))[0],
-        direction="braindiffuser",
-        n_bootstrap=n_bootstrap,
-        n_permutations=study.evaluate.permutations,
-        rng=random,
-    )
-    found = retrieval(np.asarray(decoded), np.asarray(true), n_bootstrap=n_bootstrap, rng=random)
-    # one shuffled decoder is a random map of real activity, alike for all pictures: permuting
-    # pictures cannot judge it
-    p = two_way.p if source == BRAIN else float("nan")
-    row: dict[str, object] = {
-        "accuracy": two_way.accuracy,
-        "ci_low": two_way.ci[0],
-        "ci_high": two_way.ci[1],
-        "p": p,
-        "candidates": found.n_candidates,
-        "retrieval_chance": found.chance,
-    }
-    for name, share, ci in (
-        ("image", found.image, found.image_ci),
-        ("brain", found.brain, found.brain_ci),
-    ):
-        row |= {
-            f"{name}_retrieval": share,
-            f"{name}_retrieval_low": ci[0],
-            f"{name}_retrieval_high": ci[1],
-        }
-    return row
+    return correlated_features(r, ceiling)
 
 
 def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
@@ -372,13 +300,24 @@ def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
     """
     for feature in features_of(study):
         for roi in compared_rois(study, data):
-            artefact = Store(study.root).artefact(
-                decode_recipe(study, data.subject, feature, rois=[roi])
-            )
+            recipe = decode_recipe(study, data.subject, feature, rois=[roi])
+            artefact = Store(study.root).artefact(recipe)
             if LEFT_OUT not in artefact.manifest["facts"]:
                 with without_warnings():
                     n_voxels = len(data.voxels(roi))
-                yield {"feature": feature, "roi": roi, **_ceiling(artefact), "n_voxels": n_voxels}
+                yield {
+                    "feature": feature,
+                    "roi": roi,
+                    **_correlated(artefact),
+                    "n_voxels": n_voxels,
+                }
+
+
+def _feature_sources(study: Study) -> tuple[str, ...]:
+    """What decoded features are compared: those of the brain, and of the shuffled one where the
+    study has it.
+    """
+    return (BRAIN, SHUFFLED) if SHUFFLED in study.reconstruct.baselines else (BRAIN,)
 
 
 # All subjects

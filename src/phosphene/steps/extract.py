@@ -12,8 +12,9 @@ from phosphene.data.trials import image_ids
 from phosphene.errors import without_warnings
 from phosphene.models import diffusion
 from phosphene.models.diffusion.captions import check_captions
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make, part_count, part_slice
-from phosphene.pipeline.store import Artefact, Recipe
+from phosphene.pipeline.store import Artefact
 from phosphene.steps.noise import latent_seeds
 from phosphene.steps.regression import Rows
 from phosphene.steps.subject import data_fingerprint, dataset, load_model, model_fingerprint

@@ -29,8 +29,9 @@ from phosphene.models.diffusion import LatentDiffusion
 from phosphene.models.diffusion.activations import LATENT, Denoising, layers, record, widths
 from phosphene.numerics import pca
 from phosphene.pipeline.parallel import run_parts
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.steps.extract import IMAGES_PER_PART, category_context, extract, extract_recipe
 from phosphene.steps.noise import latent_seeds, noise_seeds
 from phosphene.steps.regression import Rows

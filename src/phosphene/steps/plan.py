@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from phosphene.data.scans import Scans
 from phosphene.methods import SHUFFLED
-from phosphene.pipeline.store import Recipe
+from phosphene.pipeline.recipe import Recipe
 from phosphene.reporting.content import report_recipe
 from phosphene.steps.betas import betas_recipe
 from phosphene.steps.conditions import compared_rois, conditions, features_of

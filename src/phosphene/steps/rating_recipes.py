@@ -11,7 +11,7 @@ from pathlib import Path
 
 from phosphene import disk
 from phosphene.methods import MODE_FEATURES
-from phosphene.pipeline.store import Recipe
+from phosphene.pipeline.recipe import Recipe
 from phosphene.steps import evaluate
 from phosphene.steps.reconstruct import reconstruct_recipe
 from phosphene.steps.subject import data_fingerprint

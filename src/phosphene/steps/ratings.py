@@ -20,8 +20,9 @@ from phosphene.data.dataset import Photographs
 from phosphene.errors import PhospheneError
 from phosphene.models import diffusion
 from phosphene.models.preparing import Pictures
+from phosphene.pipeline.formats import parquet
 from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Store, parquet
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.ratings import analysis, check_installed
 from phosphene.ratings.server import links
 from phosphene.ratings.trials import design

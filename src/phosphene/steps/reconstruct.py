@@ -18,8 +18,9 @@ from phosphene.errors import PhospheneError
 from phosphene.methods import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED
 from phosphene.metrics.image_files import opened
 from phosphene.models import diffusion
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make, part_count, part_slice
-from phosphene.pipeline.store import Artefact, Part, Recipe, Store
+from phosphene.pipeline.store import Artefact, Part, Store
 from phosphene.steps.decode import decode, decode_recipe
 from phosphene.steps.extract import category_context, extract, extract_recipe
 from phosphene.steps.noise import latent_seeds, noise_seeds

@@ -16,8 +16,9 @@ from phosphene.errors import PhospheneError
 from phosphene.features.names import Feature, slug
 from phosphene.numerics import ridge
 from phosphene.numerics.ridge import RidgeCV
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.steps.features import feature_recipe, reduce_recipe, reduced
 from phosphene.steps.regression import Rows
 from phosphene.steps.subject import dataset

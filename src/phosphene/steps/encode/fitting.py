@@ -16,8 +16,9 @@ from phosphene.encoding.models import Floats, Model, mixes
 from phosphene.errors import PhospheneError
 from phosphene.numerics import correlation, ridge
 from phosphene.numerics.ridge import Decomposition, RidgeCV
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make, part_count, part_slice
-from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.steps.betas import VOXELS_PER_CHUNK, assembled, betas, betas_recipe
 from phosphene.steps.encode.factors import (
     Design,

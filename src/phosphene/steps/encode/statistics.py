@@ -14,8 +14,9 @@ import pandas as pd
 
 from phosphene.encoding.models import Model
 from phosphene.numerics import stats
+from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make, part_count, part_slice
-from phosphene.pipeline.store import Artefact, Recipe, Store
+from phosphene.pipeline.store import Artefact, Store
 from phosphene.seeds import rng
 from phosphene.steps.betas import VOXELS_PER_CHUNK, betas, betas_recipe
 from phosphene.steps.encode.factors import images_of, model_name
