@@ -56,7 +56,7 @@ KERNEL = "himalaya KernelRidgeCV"
 def study_of(folder: Path, size: Size) -> Any:
     """Make a study of the drawn brain in this process, with blocks of the wanted size."""
     from phosphene.steps import betas, subject
-    from phosphene.steps.encode import fitting
+    from phosphene.steps.encode import models as fitting
     from phosphene.study import Study
 
     brain = WholeBrain(size)
@@ -164,7 +164,8 @@ def decompose(folder: Path, size: Size) -> Json:
 
 def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
     """Run the stage encode for some blocks; keep what himalaya needs of the first one."""
-    from phosphene.steps.encode import encode, fitting
+    from phosphene.steps.encode import encode
+    from phosphene.steps.encode import models as fitting
 
     study = study_of(folder, size)
     found = {}

@@ -15,13 +15,13 @@ import phosphene as ph
 from phosphene.data.simulated.brain import KnownBrain, measure
 from phosphene.data.simulated.scenes import Scene, captions, render, sample_scene
 from phosphene.data.trials import standardise
+from phosphene.encoding.design import Design
+from phosphene.encoding.fitting import Voxels, fit_block
 from phosphene.encoding.models import mixes
 from phosphene.models.diffusion import LatentDiffusion
 from phosphene.numerics import pca
 from phosphene.numerics.ridge import Decomposition, RidgeCV
 from phosphene.seeds import rng
-from phosphene.steps.encode.factors import Design
-from phosphene.steps.encode.fitting import Voxels, fit_block
 
 Array = np.ndarray
 SUBJECT = "subj01"

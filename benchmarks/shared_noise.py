@@ -35,15 +35,17 @@ from threadpoolctl import threadpool_limits
 
 import phosphene as ph
 from phosphene.data.simulated.brain import draw_anatomy, draw_brain
-from phosphene.data.trials import image_ids
-from phosphene.encoding.models import denoised, mixes
+from phosphene.data.trials import image_ids, images_of
+from phosphene.encoding.design import Design
+from phosphene.encoding.fitting import Voxels, fit_block
+from phosphene.encoding.models import mixes
 from phosphene.features.names import EMPTY, OTHER, OWN_NOISE
 from phosphene.models.diffusion.activations import LATENT, Denoising, record
 from phosphene.numerics import pca, stats
 from phosphene.seeds import rng
 from phosphene.steps.betas import betas
-from phosphene.steps.encode.factors import Design, images_of
-from phosphene.steps.encode.fitting import Voxels, fit_block, read_voxels
+from phosphene.steps.encode.factors import denoised
+from phosphene.steps.encode.models import read_voxels
 from phosphene.steps.features import features
 from phosphene.steps.subject import dataset, load_model
 from phosphene.study import Compute

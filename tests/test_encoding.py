@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from phosphene.encoding.design import Design
+from phosphene.encoding.fitting import Voxels, fit_block
 from phosphene.encoding.models import Model, mixes
 from phosphene.errors import PhospheneError
 from phosphene.numerics import correlation
 from phosphene.numerics.ridge import RidgeCV
-from phosphene.steps.encode.factors import Design
-from phosphene.steps.encode.fitting import Voxels, fit_block
 
 ALPHAS = np.logspace(-4, 5, 19)
 

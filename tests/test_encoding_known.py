@@ -19,14 +19,14 @@ from phosphene import encoding
 from phosphene.data.simulated import simulate
 from phosphene.data.simulated.brain import KnownBrain, draw_anatomy, draw_brain
 from phosphene.data.simulated.scenes import captions, render, sample_scene
+from phosphene.encoding.design import Design
+from phosphene.encoding.fitting import Voxels, fit_block
 from phosphene.encoding.models import mixes
 from phosphene.maps import best_layer
 from phosphene.models.diffusion.activations import Denoising, record
 from phosphene.numerics import pca, stats
 from phosphene.numerics.ridge import Decomposition, RidgeCV
 from phosphene.steps.encode import encode, maps
-from phosphene.steps.encode.factors import Design
-from phosphene.steps.encode.fitting import Voxels, fit_block
 from phosphene.steps.subject import load_model
 from phosphene.study import Compute
 

@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner
 
 import phosphene as ph
-from phosphene import encoding
 from phosphene.cli.app import app
 from phosphene.data.scans import Scans
 from phosphene.encoding import Model
@@ -29,6 +28,7 @@ from phosphene.steps.encode import (
     encode_recipe,
     maps,
     measured,
+    planned,
     preferences,
     regions,
 )
@@ -191,7 +191,7 @@ def test_the_models_of_figure_7_and_its_controls(study):
     model = load_model("bundled", QUIET.device)
     few = study.replace("encode.analyses", ["noise", "text"])
     few = few.replace("encode.noise", [0.5, 0.8])
-    names = [(analysis, str(one)) for analysis, one in encoding.planned(few, model)]
+    names = [(analysis, str(one)) for analysis, one in planned(few, model)]
     assert names == [
         ("noise", "z + zc@0.5"),
         ("noise", "z + zc@0.8"),
@@ -202,7 +202,7 @@ def test_the_models_of_figure_7_and_its_controls(study):
         ("text", "zc:empty@0.8 + zc@0.8"),
     ]
     own = few.replace("encode.same_noise", False)
-    assert [str(one) for _, one in encoding.planned(own, model)] == ["z + zc@0.5", "z + zc@0.8"]
+    assert [str(one) for _, one in planned(own, model)] == ["z + zc@0.5", "z + zc@0.8"]
 
 
 def test_differences_are_those_of_the_two_maps(study):

@@ -219,6 +219,6 @@ def encode(
 
 def report(study: Study, compute: Compute | None = None) -> Path:
     """Write everything a study found into one self-contained HTML file and return its path."""
-    from phosphene import reporting
+    from phosphene.steps.report import report as report_step
 
-    return reporting.report(study, compute or Compute())
+    return report_step(study, compute or Compute())

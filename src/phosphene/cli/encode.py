@@ -43,7 +43,7 @@ def encode(
     models = (
         [("asked", model) for model in asked(features.split(","), joint)]
         if features
-        else planned(chosen)
+        else stage.planned(chosen)
     )
     if options.dry_run:
         return _show_plan(chosen, models, options)
@@ -80,7 +80,7 @@ def figures(
     files.
     """
     from phosphene.steps import figures as drawing
-    from phosphene.steps.encode import analyse
+    from phosphene.steps.encode import analyse, planned
 
     chosen = options.study(study)
     models = planned(chosen)
@@ -96,14 +96,6 @@ def figures(
         typer.echo(
             json.dumps([str(p) for p in written]) if options.json else "\n".join(map(str, written))
         )
-
-
-def planned(study: Study) -> list[tuple[str, Model]]:
-    """The models of the study's analyses."""
-    from phosphene.encoding import planned
-    from phosphene.steps.subject import load_model
-
-    return planned(study, load_model(study.model.name, "cpu"))
 
 
 def _show_plan(study: Study, models: list[tuple[str, Model]], options: Any) -> None:

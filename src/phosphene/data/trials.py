@@ -192,6 +192,13 @@ def train_trials(data: Dataset) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     return train, data.trials["image"].to_numpy()[train]
 
 
+def images_of(data: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Training images, how many trials each has, and test images; ascending."""
+    train, seen = train_trials(data)
+    images, counts = np.unique(seen, return_counts=True)
+    return images, counts, np.unique(data.trials["image"].to_numpy()[~train])
+
+
 def items(data: Dataset, by_trial: bool = False) -> pd.DataFrame:
     """List what is decoded: test images, or every trial where runs are left out in turn.
 

@@ -1,5 +1,9 @@
-"""Which features of the diffusion model predict which voxels: models and their arithmetic."""
+"""Which features of the diffusion model predict which voxels.
 
-from phosphene.encoding.models import Model, asked, denoised, mixes, planned
+``models`` which features predict together · ``design`` features as the regression sees them ·
+``fitting`` one block of voxels · ``regions`` the atlases of a table of voxels.
+"""
 
-__all__ = ["Model", "asked", "denoised", "mixes", "planned"]
+from phosphene.encoding.models import Model, asked, mixes
+
+__all__ = ["Model", "asked", "mixes"]

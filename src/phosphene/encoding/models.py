@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
 from phosphene.features.names import EMPTY, OTHER, OWN_NOISE, Feature, parsed
-from phosphene.models.diffusion import LatentDiffusion
-from phosphene.models.diffusion.activations import layers
-from phosphene.study import Study
 
 Floats = NDArray[np.float64]
 
@@ -42,14 +39,6 @@ def asked(names: Sequence[str | Feature], joint: bool) -> list[Model]:
     return [Model.of(*names)] if joint else [Model.of(name) for name in names]
 
 
-def denoised(study: Study) -> Study:
-    """The study as its features are computed: with `encode.denoising` in place of
-    `reconstruct.steps`.
-    """
-    steps = study.encode.denoising
-    return study.replace("reconstruct.steps", steps) if steps else study
-
-
 def mixes(n_spaces: int, n: int) -> Floats:
     """Shares of the spaces to try, (n_mixes, n_spaces), each row summing to one.
 
@@ -68,44 +57,50 @@ def mixes(n_spaces: int, n: int) -> Floats:
     return np.array([*np.eye(n_spaces), *without, np.full(n_spaces, 1 / n_spaces), *drawn])
 
 
-def planned(study: Study, model: LatentDiffusion) -> list[tuple[str, Model]]:
-    """The models of the study's analyses (paper, section E), each with the name of its analysis.
+def planned(
+    analyses: Sequence[str],
+    noise: Sequence[float],
+    steps: Sequence[int],
+    layers: Sequence[str],
+    controls: Sequence[str],
+    same_noise: bool,
+) -> list[tuple[str, Model]]:
+    """The models of some analyses (paper, section E), each with the name of its analysis.
 
-    "features": z, c, zc and the controls, each alone; "noise": z and zc together for every
-    strength; "text": zc with the text of another picture and with empty text; "steps": z and zc
-    together along the denoising; "layers": every layer of the U-Net at those steps. With
-    `encode.same_noise` the models of "noise" are repeated with separate noise for each picture, as
-    a control; without it there is no "text", which asks what one noise makes readable.
+    Parameters
+    ----------
+    analyses : sequence of {"features", "noise", "text", "steps", "layers"}
+        "features": z, c, zc and the controls, each alone; "noise": z and zc together for every
+        strength; "text": zc with the text of another picture and with empty text; "steps": z and
+        zc together along the denoising; "layers": every layer of the U-Net at those steps.
+    noise : sequence of float
+        Strengths; all but "noise" take the highest.
+    steps : sequence of int
+        Denoising steps, from 1.
+    layers, controls : sequence of str
+        Layers of the U-Net, names of further features.
+    same_noise : bool
+        Models of "noise" are repeated with separate noise for each picture, as a control; without
+        it there is no "text", which asks what one noise makes readable.
     """
-    settings = study.encode
-    found: list[tuple[str, Model]] = []
-    high = max(settings.noise)
-    n_steps = len(model.schedule.timesteps(denoised(study).reconstruct.steps, high))
-    steps = list(dict.fromkeys(max(1, round(share * n_steps)) for share in settings.steps))
-    for analysis in settings.analyses:
-        if analysis == "features":
-            models = [Model.of(name) for name in ("z", "c", f"zc@{high:g}", *settings.controls)]
-        elif analysis == "noise":
-            kinds = ["zc", OWN_NOISE] if settings.same_noise else ["zc"]
-            models = [
-                Model.of("z", f"{kind}@{strength:g}")
-                for kind in kinds
-                for strength in settings.noise
-            ]
-        elif analysis == "text" and not settings.same_noise:
-            models = []
-        elif analysis == "text":
-            models = [
-                Model.of("z", f"{OTHER}@{high:g}"),
-                Model.of("z", f"{EMPTY}@{high:g}"),
-                Model.of(f"{EMPTY}@{high:g}", f"zc@{high:g}"),
-            ]
-        elif analysis == "steps":
-            models = [Model.of("z", f"zc@{high:g}/step={step}") for step in steps]
-        else:
-            known = settings.layers or layers(model)
-            models = [
-                Model.of(f"unet/{layer}@{high:g}/step={step}") for step in steps for layer in known
-            ]
-        found += [(analysis, one) for one in models]
-    return found
+    high = f"{max(noise):g}"
+    models = {
+        "features": [Model.of(name) for name in ("z", "c", f"zc@{high}", *controls)],
+        "noise": [
+            Model.of("z", f"{kind}@{strength:g}")
+            for kind in (("zc", OWN_NOISE) if same_noise else ("zc",))
+            for strength in noise
+        ],
+        "text": [
+            Model.of("z", f"{OTHER}@{high}"),
+            Model.of("z", f"{EMPTY}@{high}"),
+            Model.of(f"{EMPTY}@{high}", f"zc@{high}"),
+        ]
+        if same_noise
+        else [],
+        "steps": [Model.of("z", f"zc@{high}/step={step}") for step in steps],
+        "layers": [
+            Model.of(f"unet/{layer}@{high}/step={step}") for step in steps for layer in layers
+        ],
+    }
+    return [(analysis, model) for analysis in analyses for model in models[analysis]]

@@ -7,32 +7,23 @@ from __future__ import annotations
 import base64
 import gzip
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from phosphene import disk, encoding
-from phosphene import maps as brain_maps
-from phosphene.data.scans import Scans
+from phosphene import maps
 from phosphene.encoding import Model
-from phosphene.maps import places, surface
+from phosphene.maps import analyses, places, surface
 from phosphene.maps.flatmap.raster import FlatGround
 from phosphene.maps.flatmap.slices import SliceGround
-from phosphene.pipeline.store import Store
 from phosphene.reporting.encoded_words import HOW, Table, by_region, meaning, words
-from phosphene.steps import encode, figures
-from phosphene.steps import subject as sources
-from phosphene.steps.encode import encode_recipe, finished
-from phosphene.steps.encode.statistics import statistics_recipe
-from phosphene.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Named = list[tuple[str, Model]]
+Named = Sequence[tuple[str, Model]]
 # pixels of a figure on a page, and on a phone; of WebP
 WIDE = 1600
 NARROW = 720
@@ -85,85 +76,69 @@ class Encoded:
     note: str = ""
 
 
-def planned(study: Study) -> dict[str, tuple[Named, Named]]:
-    """Subject -> the study's encoding models and those of them that are finished; only subjects
-    that have any.
+def of_subject(
+    subject: str,
+    data: Any,
+    models: tuple[Named, Named],
+    tables: Mapping[str, dict[Model, pd.DataFrame]],
+    regions: pd.DataFrame,
+    size: float = 1.0,
+) -> Encoded:
+    """Draw everything that is finished of one subject.
+
+    Parameters
+    ----------
+    subject : str
+    data : Scans
+    models : pair of sequence of (str, Model)
+        All models of the study with their analyses, and those that are finished.
+    tables : mapping of str to dict
+        Analysis -> the tables of its finished models, as :func:`phosphene.maps.analyses.figure`
+        takes them.
+    regions : DataFrame
+        As :func:`phosphene.steps.encode.regions` gives it.
+    size : float
+        Of the figures; 1 for the first subject.
     """
-    if not (Path(study.root) / "encode").is_dir():
-        return {}  # without encodings no model has to be loaded to know which ones there could be
-    models = encoding.planned(study, sources.load_model(study.model.name, "cpu"))
-    done = {subject: finished(study, subject, models) for subject in study.data.subjects}
-    return {subject: (models, some) for subject, some in done.items() if some}
-
-
-def inputs(study: Study) -> dict[str, str]:
-    """What the page is made from: finished models and statistics, by name -> hash; files that lead
-    to the surface.
-    """
-    found = {}
-    for subject, (_, done) in planned(study).items():
-        if done and (transforms := _transforms(study, subject)) is not None:
-            found[f"{subject}-transforms"] = disk.fingerprint(
-                "transforms", transforms, transforms.glob("*.mgz")
-            )
-        for _, model in done:
-            found[f"{subject}-encode-{model}"] = encode_recipe(study, subject, model).hash
-            numbers = Store(study.root).artefact(statistics_recipe(study, subject, model))
-            if numbers.done:
-                found[f"{subject}-statistics-{model}"] = numbers.hash
-    return found
-
-
-def _transforms(study: Study, subject: str) -> Path | None:
-    """Folder of the files that lead from the scans to the cortical surface, which is drawn."""
-    data = sources.dataset(study, subject)
-    return brain_maps.transforms_of(data) if isinstance(data, Scans) else None
-
-
-def gather(study: Study) -> list[Encoded]:
-    """Read and draw everything that is finished."""
-    return [
-        _of_subject(study, subject, some, 1.0 if k == 0 else SMALLER)
-        for k, (subject, some) in enumerate(planned(study).items())
-    ]
-
-
-def _of_subject(study: Study, subject: str, some: tuple[Named, Named], size: float) -> Encoded:
-    models, done = some
-    data: Any = sources.dataset(study, subject)
-    regions = encode.regions(study, subject, done)
+    planned, done = models
     drawings = []
     numbers = {}
     turnable = []
-    for analysis in dict.fromkeys(name for name, _ in done):
-        names = figures.panel_names(analysis, [m for name, m in models if name == analysis])
-        tables = figures.tables_of(study, subject, [m for name, m in done if name == analysis])
-        drawing = draw(analysis, names, tables, (subject, data), size)
+    for analysis, found in tables.items():
+        names = analyses.panel_names(analysis, [m for name, m in planned if name == analysis])
+        drawing = draw(analysis, names, found, (subject, data), size)
         drawings += [drawing] if drawing else []
         if size == 1 or analysis == "features":  # the page has a budget
-            turnable += figures.turned(subject, analysis, names, tables, data)
+            turnable += analyses.turned(subject, analysis, names, found, data)
         numbers[analysis] = by_region(regions[regions["analysis"] == analysis], names)
-    on = FlatGround.note if brain_maps.transforms_of(data) else SliceGround.note
+    on = FlatGround.note if maps.transforms_of(data) else SliceGround.note
     note = (
         f"{on} {places.n_test_images(data)} test pictures; q one-sided, Benjamini–Hochberg "
         "over all voxels."
     )
-    return Encoded(subject, drawings, numbers, len(models) - len(done), turnable, note)
+    return Encoded(subject, drawings, numbers, len(planned) - len(done), turnable, note)
 
 
-def spin(study: Study, found: Sequence[Encoded]) -> str:
-    """The page with the cortex that can be turned, of all subjects, as base64 of gzip; "" where no
-    surface is known.
+def spin(title: str, found: Sequence[Encoded], data: Mapping[str, Any]) -> str:
+    """The page with the cortex that can be turned, of all subjects, as base64 of gzip.
+
+    Parameters
+    ----------
+    title : str
+    found : sequence of Encoded
+    data : mapping of str to Scans
+        By subject.
+
+    Returns
+    -------
+    str
+        "" where no surface is known.
     """
-    maps = [one for some in found for one in some.surface]
-    if not maps:
+    turned = [one for some in found for one in some.surface]
+    if not turned:
         return ""
-    known = {
-        some.subject: figures.outlined(sources.dataset(study, some.subject))
-        for some in found
-        if some.surface
-    }
-    page = surface.surface_page(study.name, maps, known)
+    known = {s.subject: analyses.outlined(data[s.subject]) for s in found if s.surface}
+    page = surface.surface_page(title, turned, known)
     return base64.b64encode(gzip.compress(page.encode(), 9, mtime=0)).decode()
 
 
@@ -192,14 +167,14 @@ def draw(
     finished.
     """
     subject, data = whose
-    looks = (brain_maps.Look(bare=True), brain_maps.Look(bare=True, width=NARROW_INCHES))
-    drawn = [figures.figure(analysis, names, tables, data, look) for look in looks]
+    looks = (maps.Look(bare=True), maps.Look(bare=True, width=NARROW_INCHES))
+    drawn = [analyses.figure(analysis, names, tables, data, look) for look in looks]
     if drawn[0] is None or drawn[1] is None:
         return None
     seen, alt = words(analysis, names, tables)
-    kind = "layers" if analysis == "layers" else "two" if figures.joint(tables) else "one"
-    pair = figures.pair_of(analysis, tables) if kind == "two" else ()
-    ground = "Flat map of the cortex" if brain_maps.transforms_of(data) else "Slices of the scan"
+    kind = "layers" if analysis == "layers" else "two" if analyses.joint(tables) else "one"
+    pair = analyses.pair_of(analysis, tables) if kind == "two" else ()
+    ground = "Flat map of the cortex" if maps.transforms_of(data) else "Slices of the scan"
     return Drawing(
         analysis,
         webp(drawn[0], WIDE, size),

@@ -14,10 +14,10 @@ import pandas as pd
 from phosphene import maps
 from phosphene.data.atlas import ATLASES
 from phosphene.encoding import Model
+from phosphene.encoding.regions import ELSEWHERE
 from phosphene.features.names import OWN_NOISE
+from phosphene.maps import analyses
 from phosphene.reporting.tables import Cell
-from phosphene.steps import figures
-from phosphene.steps.encode.tables import ELSEWHERE
 
 GREY = "Grey cortex is not significant (q\u00a0≥\u00a00.05), or was not measured"
 HOW = {
@@ -59,7 +59,7 @@ def words(
         return _words_of_layers(names, tables)
     if analysis == "text":
         return _words_of_text(names, tables)
-    if figures.joint(tables):
+    if analyses.joint(tables):
         return _words_of_two(names, tables)
     said: list[str] = []
     told: list[str] = []
@@ -132,7 +132,7 @@ def _words_of_layers(names: dict[Model, str], tables: dict[Model, pd.DataFrame])
     steps = {name: model for model, name in names.items()}
     told = []
     said = []
-    for panel, some in figures.steps_of(names, tables).items():
+    for panel, some in analyses.steps_of(names, tables).items():
         best = maps.best_layer(some).assign(region=regions.to_numpy())
         best = best[best["q"] < 0.05]
         if best.empty:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,13 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from phosphene.methods import BRAIN
+from phosphene.data import Dataset
 from phosphene.models.preparing import Pictures
-from phosphene.steps import evaluate
-from phosphene.steps import subject as sources
-from phosphene.steps.conditions import conditions, features_of
-from phosphene.steps.subject import items
-from phosphene.study import Study
 
 LOSSLESS = 96  # pixels: pictures up to this side are shown as they are
 THUMBNAIL = 256  # pixels: larger ones are shrunk to this side
@@ -112,18 +107,34 @@ def url(picture: NDArray[np.uint8]) -> str:
 
 
 class Album:
-    """Opens the pictures of one subject of a study."""
+    """Opens the pictures of one subject of a study.
 
-    def __init__(self, study: Study, subject: str, scores: pd.DataFrame) -> None:
-        self.subject = subject
-        self.data = sources.dataset(study, subject)
-        self.images = items(study, self.data)["image"].to_numpy()
+    Parameters
+    ----------
+    data : Dataset
+    images : ndarray of int, shape (n_items,)
+        Id of the picture of every item.
+    made : mapping of str to Pictures
+        Mode -> reconstructions of the items, one of each.
+    scores : DataFrame
+        Rows items, columns modes.
+    worded : bool
+        Whether captions are shown.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        images: NDArray[np.int64],
+        made: Mapping[str, Pictures],
+        scores: pd.DataFrame,
+        worded: bool,
+    ) -> None:
+        self.data = data
+        self.images = images
+        self._made = made
         self._scores = scores
-        self._worded = "c" in features_of(study)
-        modes = [mode for mode, source in conditions(study) if source == BRAIN]
-        self._made: dict[str, Pictures] = {
-            m: evaluate.reconstructed(study, subject, m)[0] for m in modes
-        }
+        self._worded = worded
         self._known: dict[int, Shown] = {}
 
     @property
@@ -145,7 +156,7 @@ class Album:
                 else pd.Series(dtype=float)
             )
             self._known[item] = Shown(
-                self.subject,
+                self.data.subject,
                 item,
                 image,
                 pictures=seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,8 @@ import pandas as pd
 
 from phosphene.methods import BRAIN, condition_name
 from phosphene.metrics import published
-from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact
 from phosphene.reporting import encoded, figures, gallery, people, tables
-from phosphene.reporting.content import Content, gather, report_recipe
-from phosphene.steps import evaluate
-from phosphene.study import Compute, Study
+from phosphene.reporting.content import Content
 
 VERDICTS = {
     "fault": "cannot be published like this",
@@ -48,24 +43,6 @@ FEATURE_COLUMNS = (
 )
 
 
-def report(study: Study, compute: Compute) -> Path:
-    """Make the report of a study, pulling what is missing; returns the path of ``report.html``."""
-    for subject in study.data.subjects:
-        evaluate.evaluate(study, subject, compute)
-
-    def work(artefact: Artefact, index: int) -> None:
-        with artefact.part(index) as part:
-            part.file("report.html", page(study).encode())
-
-    serial = Compute(progress=False)
-    return make(study, report_recipe(study), 1, work, serial).file("report.html")
-
-
-def page(study: Study) -> str:
-    """Render the page of a study whose subjects have all been evaluated."""
-    return render(gather(study))
-
-
 def render(content: Content) -> str:
     """Render a page.
 
@@ -73,7 +50,7 @@ def render(content: Content) -> str:
     -------
     str
         HTML that loads nothing; at most `galleries.PAGE_MB` megabytes with the pictures that
-        :func:`gather` chooses.
+        :func:`phosphene.reporting.content.with_pictures` chooses.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

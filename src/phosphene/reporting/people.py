@@ -9,11 +9,8 @@ import pandas as pd
 
 from phosphene.methods import BRAIN
 from phosphene.metrics.score import own_selection
-from phosphene.pipeline.store import Artefact, Store
 from phosphene.reporting import figures, tables
 from phosphene.reporting.tables import Cell
-from phosphene.steps.rating_recipes import rating_scores_recipe
-from phosphene.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,24 +20,6 @@ METRIC = ["preset", "metric", "direction"]
 MOST_METRICS = 12  # that are listed
 
 
-def inputs(study: Study) -> dict[str, str]:
-    """What the report owes to the human study: nothing, or the hash of its scores."""
-    found = _scores(study)
-    return {"people": found.hash} if found else {}
-
-
-def gather(study: Study) -> dict[str, pd.DataFrame]:
-    """Read the tables of the human study; empty where no answers were scored."""
-    found = _scores(study)
-    return {name: found.table(name) for name in TABLES} if found else {}
-
-
-def _scores(study: Study) -> Artefact | None:
-    recipe = rating_scores_recipe(study)
-    artefact = Store(study.root).artefact(recipe) if recipe else None
-    return artefact if artefact is not None and artefact.done else None
-
-
 def section(found: dict[str, pd.DataFrame], scores: pd.DataFrame) -> dict[str, Any] | None:
     """Arrange the section for its template (``report_people.html``); None where there is nothing to
     say.
@@ -48,7 +27,7 @@ def section(found: dict[str, pd.DataFrame], scores: pd.DataFrame) -> dict[str, A
     Parameters
     ----------
     found : dict of str to DataFrame
-        As :func:`gather` gives it.
+        As the stage `rating_scores` gives them (:func:`phosphene.steps.ratings.score`).
     scores : DataFrame
         The machine's scores of all subjects, as the stage `evaluate` gives them.
     """

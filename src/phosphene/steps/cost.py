@@ -27,6 +27,7 @@ from phosphene.pipeline.environment import peak_memory_mb
 from phosphene.steps.betas import VOXELS_PER_CHUNK
 from phosphene.steps.conditions import compared_rois, conditions, features_of
 from phosphene.steps.decode import TARGETS_PER_PART
+from phosphene.steps.encode.factors import denoised
 from phosphene.steps.extract import IMAGES_PER_PART
 from phosphene.steps.features import kept_widths, passes
 from phosphene.steps.subject import dataset, items, load_model
@@ -379,7 +380,7 @@ def _seconds_of_features(
     strength = group[0].strength
     if strength is None:
         return sum(5 * rates.context if space.kind == "c" else rates.latent for space in group)
-    n_steps = len(model.schedule.timesteps(encoding.denoised(study).reconstruct.steps, strength))
+    n_steps = len(model.schedule.timesteps(denoised(study).reconstruct.steps, strength))
     return rates.latent + n_steps * rates.step * (
         0.5 if group[0].kind == EMPTY else 1
     )  # no guidance: half the rows

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from phosphene.data.scans import Scans
 from phosphene.methods import SHUFFLED
 from phosphene.pipeline.recipe import Recipe
-from phosphene.reporting.content import report_recipe
 from phosphene.steps.betas import betas_recipe
 from phosphene.steps.conditions import compared_rois, conditions, features_of
 from phosphene.steps.decode import decode_recipe
@@ -15,6 +14,7 @@ from phosphene.steps.decompose import decompose_recipe
 from phosphene.steps.evaluate import evaluate_recipe
 from phosphene.steps.extract import extract_recipe
 from phosphene.steps.reconstruct import reconstruct_recipe
+from phosphene.steps.report import report_recipe
 from phosphene.steps.subject import dataset
 from phosphene.study import Study
 

@@ -22,13 +22,16 @@ from phosphene.steps.encode.analyses import (
     differences,
     finished,
     permuted_p,
+    planned,
     preferences,
     regions,
 )
+from phosphene.steps.encode.contrast import contrast
 from phosphene.steps.encode.factors import factors, factors_recipe
-from phosphene.steps.encode.fitting import encode, encode_recipe
-from phosphene.steps.encode.statistics import contrast, measured, statistics
-from phosphene.steps.encode.tables import maps
+from phosphene.steps.encode.maps import maps
+from phosphene.steps.encode.measured import measured
+from phosphene.steps.encode.models import encode, encode_recipe
+from phosphene.steps.encode.statistics import statistics
 
 __all__ = [
     "agreement",
@@ -44,6 +47,7 @@ __all__ = [
     "maps",
     "measured",
     "permuted_p",
+    "planned",
     "preferences",
     "regions",
     "statistics",

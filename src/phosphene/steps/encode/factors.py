@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-from phosphene.data import Dataset
-from phosphene.data.trials import image_ids, train_trials
-from phosphene.encoding.models import Floats, Model, denoised, mixes
+from phosphene.data.trials import image_ids, images_of
+from phosphene.encoding.design import Design, scaled
+from phosphene.encoding.models import Model, mixes
 from phosphene.errors import PhospheneError
 from phosphene.features.names import Feature, slug
 from phosphene.numerics import ridge
@@ -20,80 +17,41 @@ from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Store
 from phosphene.steps.features import feature_recipe, reduce_recipe, reduced
-from phosphene.steps.regression import Rows
 from phosphene.steps.subject import dataset
 from phosphene.study import Compute, Study
 
 VERSION = 1
 
 
-@dataclass(frozen=True)
-class Design:
-    """Features of the training pictures, rows weighted, and of the test pictures; one matrix per
-    space.
-
-    Attributes
-    ----------
-    train, test : list of ndarray of float32, (n_train_images, p_b) and (n_test_images, p_b)
-        Centred on the training trials; the sum of squares of a column of `train`, over all columns,
-        is n_trials.
-    weights : ndarray of float64, (n_train_images,)
-        Square roots of the numbers of trials.
+def denoised(study: Study) -> Study:
+    """The study as its features are computed: with `encode.denoising` in place of
+    `reconstruct.steps`.
     """
-
-    train: list[Rows]
-    test: list[Rows]
-    weights: Floats
-
-    def mixed(self, mix: Floats, rows: Sequence[Rows]) -> Rows:
-        """Put the spaces of a mix side by side, (n, p of those with a share)."""
-        return np.concatenate(
-            [np.float32(np.sqrt(m)) * x for m, x in zip(mix, rows, strict=True) if m > 0], axis=1
-        )
-
-    def parts(self, mix: Floats) -> dict[int, slice]:
-        """Columns of each space in :meth:`mixed`."""
-        ends = np.cumsum(
-            [x.shape[1] if m > 0 else 0 for m, x in zip(mix, self.train, strict=True)]
-        ).tolist()
-        return {
-            b: slice(end - x.shape[1], end)
-            for b, (m, x, end) in enumerate(zip(mix, self.train, ends, strict=True))
-            if m > 0
-        }
-
-
-def images_of(data: Dataset) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Training images, how many trials each has, and test images; ascending."""
-    train, seen = train_trials(data)
-    images, counts = np.unique(seen, return_counts=True)
-    return images, counts, np.unique(data.trials["image"].to_numpy()[~train])
+    steps = study.encode.denoising
+    return study.replace("reconstruct.steps", steps) if steps else study
 
 
 def design(study: Study, subject: str, model: Model) -> Design:
     """Read the spaces of a model."""
     data = dataset(study, subject)
     images, counts, tested = images_of(data)
-    weights = np.sqrt(counts)
-    train = []
-    test = []
+    places = [np.searchsorted(image_ids(data), ids) for ids in (images, tested)]
+    spaces = []
     for space in model.spaces:
         array = _reduced(study, subject, space).array("features")
-        rows = [
-            np.asarray(array.oindex[np.searchsorted(image_ids(data), ids)], np.float32)
-            for ids in (images, tested)
-        ]
-        mean = np.average(rows[0].astype(np.float64), axis=0, weights=counts).astype(np.float32)
-        taught = (rows[0] - mean) * weights[:, None].astype(np.float32)
-        scale = np.float32(np.sqrt((taught.astype(np.float64) ** 2).sum() / counts.sum()))
-        if not scale > 0:
+        train, test = (np.asarray(array.oindex[rows], np.float32) for rows in places)
+        prepared = scaled(train, test, counts)
+        if prepared is None:
             raise PhospheneError(
                 f"feature '{space}': is the same in all training pictures of {subject}; leave it "
                 "out."
             )
-        train.append(taught / scale)
-        test.append((rows[1] - mean) / scale)
-    return Design(train, test, weights)
+        spaces.append(prepared)
+    return Design(
+        train=[train for train, _ in spaces],
+        test=[test for _, test in spaces],
+        weights=np.sqrt(counts),
+    )
 
 
 def _reduced(study: Study, subject: str, space: Feature) -> Artefact:

@@ -1,8 +1,7 @@
-"""Maps -> regions with intervals, p by permutation, and which of two models is better where.
+"""Statistics: regions with intervals, and p by permutation.
 
-Everything here reads what two stages keep of the test pictures, predictions and measurements, a
-block of voxels at a time. Images are resampled, the same ones for all voxels and all models, so
-that differences are paired.
+Predictions and measurements of the test pictures are read a block of voxels at a time. Images are
+resampled, the same ones for all voxels and all models, so that differences are paired.
 """
 
 from __future__ import annotations
@@ -13,65 +12,19 @@ import numpy as np
 import pandas as pd
 
 from phosphene.encoding.models import Model
+from phosphene.encoding.regions import labelled
 from phosphene.numerics import stats
 from phosphene.pipeline.recipe import Recipe
-from phosphene.pipeline.step import make, part_count, part_slice
+from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Store
 from phosphene.seeds import rng
-from phosphene.steps.betas import VOXELS_PER_CHUNK, betas, betas_recipe
-from phosphene.steps.encode.factors import images_of, model_name
-from phosphene.steps.encode.fitting import encode, encode_recipe, read_voxels
-from phosphene.steps.encode.tables import labelled, maps
-from phosphene.steps.subject import dataset
+from phosphene.steps.encode.factors import model_name
+from phosphene.steps.encode.maps import maps
+from phosphene.steps.encode.measured import measured, measured_recipe
+from phosphene.steps.encode.models import encode, encode_recipe
 from phosphene.study import Compute, Study
 
-VERSION = {"measured": 1, "statistics": 1, "contrast": 1}
-CONTRAST = ("difference", "ci_low", "ci_high", "p")
-
-
-def measured_recipe(study: Study, subject: str) -> Recipe:
-    """What the measured responses to the test pictures are made from."""
-    betas_hash = betas_recipe(study, subject, study.encode.rois).hash
-    return Recipe(
-        "measured",
-        subject,
-        VERSION["measured"],
-        study.settings("data", "zscore"),
-        {"betas": betas_hash},
-    )
-
-
-def measured(study: Study, subject: str, compute: Compute) -> Artefact:
-    """Keep what every model is tested on.
-
-    Array `test` (n_test_images, n_voxels) float32: responses averaged over repeats, the mean of the
-    training trials taken off; NaN where a voxel has no data in some session.
-    """
-    table = betas(study, subject, study.encode.rois, compute)
-    assert table is not None
-    n = len(table.table("voxels"))
-    tested = len(images_of(dataset(study, subject))[2])
-
-    def prepare(artefact: Artefact) -> None:
-        artefact.create_array("test", (tested, n), "float32", (tested, min(VOXELS_PER_CHUNK, n)))
-
-    work = partial(_measured_part, study=study, subject=subject)
-    return make(
-        study,
-        measured_recipe(study, subject),
-        part_count(n, VOXELS_PER_CHUNK),
-        work,
-        compute,
-        prepare,
-    )
-
-
-def _measured_part(artefact: Artefact, index: int, *, study: Study, subject: str) -> None:
-    rows, n = artefact.array("test").shape
-    columns = part_slice(index, VOXELS_PER_CHUNK, n)
-    with artefact.part(index) as part:
-        voxels = read_voxels(study, subject, columns)
-        part.array("test", (slice(0, rows), columns), voxels.spread(voxels.test))
+VERSION = 1
 
 
 def statistics_recipe(study: Study, subject: str, model: Model) -> Recipe:
@@ -84,7 +37,7 @@ def statistics_recipe(study: Study, subject: str, model: Model) -> Recipe:
         "encode": encode_recipe(study, subject, model).hash,
         "measured": measured_recipe(study, subject).hash,
     }
-    return Recipe("statistics", model_name(subject, model), VERSION["statistics"], settings, inputs)
+    return Recipe("statistics", model_name(subject, model), VERSION, settings, inputs)
 
 
 def statistics(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:
@@ -193,62 +146,3 @@ def _also(some: pd.DataFrame, model: Model) -> dict[str, float]:
     if len(model.spaces) > 1:
         row |= {f"unique {space}": float(some[f"unique {space}"].mean()) for space in model.spaces}
     return row
-
-
-def contrast_recipe(study: Study, subject: str, a: Model, b: Model) -> Recipe:
-    """What the difference of two models is made from."""
-    settings = {"seed": study.seed, **study.settings("encode", "bootstrap")}
-    inputs = {
-        "a": encode_recipe(study, subject, a).hash,
-        "b": encode_recipe(study, subject, b).hash,
-        "measured": measured_recipe(study, subject).hash,
-    }
-    name = f"{model_name(subject, a)}-over-{model_name('', b).lstrip('-')}"[:100]
-    return Recipe("contrast", name, VERSION["contrast"], settings, inputs)
-
-
-def contrast(study: Study, subject: str, a: Model, b: Model, compute: Compute) -> Artefact:
-    """Compare two models voxel by voxel: paired bootstrap over the test images.
-
-    Arrays over voxels: `difference` (r of `a` minus r of `b`), `ci_low`, `ci_high` (95 %), `p`
-    (two-sided, from the bootstrap standard error:
-    :func:`phosphene.numerics.stats.difference_of_correlations`).
-    """
-    n = encode(study, subject, a, compute).array("r").shape[0]
-    encode(study, subject, b, compute)
-    measured(study, subject, compute)
-
-    def prepare(artefact: Artefact) -> None:
-        for name in CONTRAST:
-            artefact.create_array(name, (n,), "float32", (min(VOXELS_PER_CHUNK, n),))
-
-    work = partial(_contrast_part, study=study, subject=subject, a=a, b=b)
-    return make(
-        study,
-        contrast_recipe(study, subject, a, b),
-        part_count(n, VOXELS_PER_CHUNK),
-        work,
-        compute,
-        prepare,
-    )
-
-
-def _contrast_part(
-    artefact: Artefact, index: int, *, study: Study, subject: str, a: Model, b: Model
-) -> None:
-    columns = part_slice(index, VOXELS_PER_CHUNK, artefact.array("p").shape[0])
-    with artefact.part(index) as part:
-        store = Store(study.root)
-        of_a, of_b = (
-            store.artefact(encode_recipe(study, subject, m)).array("prediction")[:, columns]
-            for m in (a, b)
-        )
-        truth = store.artefact(measured_recipe(study, subject)).array("test")[:, columns]
-        random = rng(study.seed, subject, "images")
-        found = stats.difference_of_correlations(
-            of_a, of_b, truth, n_bootstrap=study.encode.bootstrap, rng=random
-        )
-        for name, values in zip(
-            CONTRAST, (found.difference, found.ci_low, found.ci_high, found.p_t), strict=True
-        ):
-            part.array(name, columns, values)

@@ -1,4 +1,4 @@
-"""What an encoding model found, one row per voxel."""
+"""Maps of a finished encoding model, one row per voxel."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from phosphene.numerics import correlation
 from phosphene.numerics.stats import correlation_p, fdr_bh, normalised_correlation
 from phosphene.pipeline.store import Store
 from phosphene.steps.betas import betas_recipe
-from phosphene.steps.encode.fitting import encode_recipe
+from phosphene.steps.encode.models import encode_recipe
 from phosphene.steps.subject import dataset
 from phosphene.study import Study
-
-ELSEWHERE = "elsewhere"  # voxels that the first atlas does not name
 
 
 def maps(study: Study, subject: str, model: Model) -> pd.DataFrame:
@@ -55,19 +53,3 @@ def maps(study: Study, subject: str, model: Model) -> pd.DataFrame:
             ):
                 table[f"{name} {space}"] = values
     return table
-
-
-def labelled(table: pd.DataFrame, atlases: tuple[str, ...]) -> list[tuple[str, pd.Series]]:
-    """Find the atlases of a study that its voxels have, with the region of every voxel, "" for
-    none.
-
-    In the first one all voxels have a region: those that it does not name are `ELSEWHERE`. A table
-    without any of them gives one atlas of that single region.
-    """
-    known = [name for name in atlases if name in table]
-    if not known:
-        return [("brain", pd.Series(ELSEWHERE, index=table.index))]
-    return [
-        (name, table[name].replace("", ELSEWHERE) if name == known[0] else table[name])
-        for name in known
-    ]
