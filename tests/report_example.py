@@ -13,8 +13,7 @@ from PIL import Image, ImageFilter
 
 from phosphene.data.simulated.scenes import captions, render, sample_scene
 from phosphene.metrics.presets import PRESETS
-from phosphene.reporting import Content, tables
-from phosphene.reporting import gallery as galleries
+from phosphene.reporting import Content, gallery, tables
 from phosphene.reporting.gallery import Shown
 
 LEVELS = {
@@ -204,7 +203,7 @@ def shown(
                     subject,
                     item,
                     item,
-                    {name: galleries.url(picture) for name, picture in made.items()},
+                    {name: gallery.url(picture) for name, picture in made.items()},
                     caption=captions(scene)[0],
                     categories=tuple(thing.category for thing in scene.things),
                     scores={str(mode): float(value) for mode, value in scores.loc[item].items()},
@@ -246,13 +245,13 @@ def example(
 ) -> Content:
     """A whole page's content."""
     scores, per_image = scored(subjects, presets, n)
-    gallery = shown(subjects, per_image, presets[0], n, side)
-    by_item = {(one.subject, one.item): one for one in gallery}
+    all_shown = shown(subjects, per_image, presets[0], n, side)
+    by_item = {(one.subject, one.item): one for one in all_shown}
     examples = {}
     ranked = None
     for subject in subjects:
         ranked = tables.item_scores(per_image[per_image["subject"] == subject], presets[0])["zc"]
-        chosen = galleries.tenths(ranked).items()
+        chosen = gallery.tenths(ranked).items()
         examples[subject] = [
             replace(by_item[subject, item], group=group) for group, some in chosen for item in some
         ]
@@ -291,7 +290,7 @@ def example(
         audit=audit(subjects),
         examples=examples,
         shared=shared,
-        gallery=gallery,
+        gallery=all_shown,
         n_items={s: n + 5 for s in subjects},
         settings='name = "example"',
         facts='{"python": "3.11"}',

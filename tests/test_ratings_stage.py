@@ -33,9 +33,10 @@ from phosphene.ratings.power import simulate
 from phosphene.ratings.server import links
 from phosphene.ratings.trials import design
 from phosphene.ratings.trials.balance import balance
-from phosphene.reporting import people, render, report_recipe
+from phosphene.reporting import people, render
 from phosphene.steps import evaluate, ratings
 from phosphene.steps.rating_recipes import answers_folder, rating_scores_recipe, ratings_recipe
+from phosphene.steps.report import _people, report_recipe
 from phosphene.steps.subject import dataset, items
 from phosphene.study import Compute, Study
 
@@ -373,7 +374,7 @@ def test_an_import_gives_the_same_scores_as_the_database_would(apart, answers, t
 
 
 def test_other_answers_or_rules_are_other_scores(apart, answers):
-    assert rating_scores_recipe(apart) is None and people.gather(apart) == {}
+    assert rating_scores_recipe(apart) is None and _people(apart) == {}
     before = report_recipe(apart).hash
     first = ratings.score(apart, answers, QUIET)
     assert rating_scores_recipe(apart) == first.recipe and report_recipe(apart).hash != before
@@ -391,7 +392,7 @@ def test_when_everyone_is_left_out_it_says_so(apart, made, tmp_path):
         "Raters: 0 of 4 stay" in done.stdout
         and "Left out: accuracy: answers: none of the" in done.stderr
     )
-    assert people.section(people.gather(apart), pd.DataFrame()) is None
+    assert people.section(_people(apart), pd.DataFrame()) is None
 
 
 def test_force_never_touches_answers(apart, answers):

@@ -18,8 +18,7 @@ from PIL import Image
 from report_example import example, scored
 
 import phosphene
-from phosphene.reporting import figures, headline, render, tables
-from phosphene.reporting import gallery as galleries
+from phosphene.reporting import figures, gallery, headline, render, tables
 
 STYLE = (Path(phosphene.__file__).parent / "reporting/templates/report.css").read_text()
 
@@ -169,7 +168,7 @@ def test_numbers_as_text():
 
 def test_examples_come_from_the_best_the_middle_and_the_worst_tenth():
     scores = pd.Series(np.random.default_rng(0).permutation(100) / 100)
-    found = galleries.tenths(scores)
+    found = gallery.tenths(scores)
     ranks = {
         name: [int((scores > scores[item]).sum()) for item in some] for name, some in found.items()
     }
@@ -182,17 +181,17 @@ def test_examples_come_from_the_best_the_middle_and_the_worst_tenth():
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 25])
 def test_examples_of_few_pictures_exist_and_are_never_shown_twice_in_a_tenth(n):
-    for some in galleries.tenths(pd.Series(np.arange(n) / n)).values():
+    for some in gallery.tenths(pd.Series(np.arange(n) / n)).values():
         assert 1 <= len(set(some)) == len(some) <= 3 and all(0 <= item < n for item in some)
 
 
 def test_what_is_shown_runs_from_the_best_to_the_worst():
     scores = pd.Series(np.random.default_rng(1).random(50))
-    some = galleries.spread(scores, 50, 7)
+    some = gallery.spread(scores, 50, 7)
     values = scores[some].tolist()
     assert len(some) == 7 and values == sorted(values, reverse=True)
     assert values[0] == scores.max() and values[-1] == scores.min()
-    assert galleries.spread(None, 50, 3) == [0, 1, 2]
+    assert gallery.spread(None, 50, 3) == [0, 1, 2]
 
 
 def decoded(url: str) -> Image.Image:
@@ -203,9 +202,9 @@ def test_small_pictures_are_kept_to_the_pixel_and_large_ones_shrunk():
     small, large = (
         np.random.default_rng(2).integers(0, 255, (side, side, 3), np.uint8) for side in (64, 512)
     )
-    assert (np.asarray(decoded(galleries.url(small))) == small).all()
-    assert max(decoded(galleries.url(large)).size) == galleries.THUMBNAIL
-    assert decoded(galleries.url(large)).format == "WEBP"
+    assert (np.asarray(decoded(gallery.url(small))) == small).all()
+    assert max(decoded(gallery.url(large)).size) == gallery.THUMBNAIL
+    assert decoded(gallery.url(large)).format == "WEBP"
 
 
 def test_a_gallery_keeps_to_its_budget():
@@ -214,15 +213,15 @@ def test_a_gallery_keeps_to_its_budget():
 
         def show(self, chosen, group=""):
             return [
-                galleries.Shown("s", item, item, {"seen": "x" * (10_000 + 500 * (37 * item % 200))})
+                gallery.Shown("s", item, item, {"seen": "x" * (10_000 + 500 * (37 * item % 200))})
                 for item in chosen
             ]
 
-    shown = galleries.fill(Noisy(), None, 0.5)
-    assert 0.3 < galleries.megabytes(shown) <= 0.5
+    shown = gallery.fill(Noisy(), None, 0.5)
+    assert 0.3 < gallery.megabytes(shown) <= 0.5
     assert (
-        len(galleries.fill(Noisy(), None, 1e-6)) == 1
-        and len(galleries.fill(Noisy(), None, 1e6)) == galleries.MOST
+        len(gallery.fill(Noisy(), None, 1e-6)) == 1
+        and len(gallery.fill(Noisy(), None, 1e6)) == gallery.MOST
     )
 
 
@@ -366,7 +365,7 @@ def test_the_page_stands_alone_and_can_be_read_by_all(name, request):
     levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch("h[1-6]", tag)]
     assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
     assert all("scope" in cell for cell in outline.of("th"))
-    assert len(text) < galleries.PAGE_MB * 1e6
+    assert len(text) < gallery.PAGE_MB * 1e6
 
 
 def test_several_subjects_have_figure_4_their_means_and_their_ceilings(four):

@@ -18,12 +18,13 @@ import pytest
 from report_example import example
 
 from phosphene.encoding import Model
+from phosphene.maps import analyses
 from phosphene.maps.surface import Legend, Turned, surface_page
-from phosphene.reporting import content as contents
+from phosphene.reporting import content as page_content
 from phosphene.reporting import encoded, gallery, render
 from phosphene.reporting.encoded import Drawing, Encoded
 from phosphene.reporting.encoded_words import by_region, meaning, ordered, words
-from phosphene.steps import figures
+from phosphene.steps import report
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -82,23 +83,23 @@ def rows(model: Model, analysis: str, r: float, **more: float) -> list[dict[str,
 
 
 def test_panels_are_named_in_words_that_depend_on_all_that_is_planned() -> None:
-    assert list(figures.panel_names("noise", NOISE).values()) == [
+    assert list(analyses.panel_names("noise", NOISE).values()) == [
         "low noise (0.2)",
         "medium noise (0.5)",
         "high noise (0.8)",
     ]
     steps = [Model.of("z", f"zc@0.8/step={step}") for step in (20, 4)]
-    assert list(figures.panel_names("steps", steps).values()) == [
+    assert list(analyses.panel_names("steps", steps).values()) == [
         "late (step 20)",
         "early (step 4)",
     ]
-    assert set(figures.panel_names("layers", LAYERS).values()) == {
+    assert set(analyses.panel_names("layers", LAYERS).values()) == {
         "early (step 4)",
         "late (step 40)",
     }
     four = [Model.of("z", f"zc@0.{k}") for k in range(1, 5)]
-    assert list(figures.panel_names("noise", four).values()) == ["0.1", "0.2", "0.3", "0.4"]
-    assert list(figures.panel_names("features", [Z, C, NOISY]).values()) == [
+    assert list(analyses.panel_names("noise", four).values()) == ["0.1", "0.2", "0.3", "0.4"]
+    assert list(analyses.panel_names("features", [Z, C, NOISY]).values()) == [
         "z, how it looked",
         "c, what it was",
         "zc, both (noise 0.8)",
@@ -110,7 +111,7 @@ def test_the_caption_says_which_part_each_feature_predicts_best() -> None:
         Z: table({"early": 0.5, "ventral": 0.2, "elsewhere": 0.9}),
         C: table({"early": -0.0001, "ventral": 0.3}),
     }
-    said, alt = words("features", figures.panel_names("features", [Z, C]), tables)
+    said, alt = words("features", analyses.panel_names("features", [Z, C]), tables)
     assert said == "z predicts early cortex best (mean r 0.50) and c ventral cortex (mean r 0.30)."
     assert "early 0.50, ventral 0.20." in alt and "early 0.00" in alt and "elsewhere" not in alt
     assert "100 % of voxels significant" in alt
@@ -128,7 +129,7 @@ def test_the_caption_of_joint_models_says_what_only_one_explains() -> None:
         zc_8={"early": 0.06, "ventral": 0.02},
     )
     tables = {NOISE[0]: first, NOISE[2]: last}
-    said, alt = words("noise", figures.panel_names("noise", NOISE), tables)
+    said, alt = words("noise", analyses.panel_names("noise", NOISE), tables)
     assert said == (
         "As mean R² of a region, only z explains up to 0.010 at noise 0.2 (early cortex) and "
         "0.050 at noise 0.8 "
@@ -144,7 +145,7 @@ def test_the_caption_of_joint_models_says_what_only_one_explains() -> None:
 
 def test_the_caption_of_noise_says_what_its_control_means() -> None:
     own = Model.of("z", "zc:own-noise@0.8")
-    names = figures.panel_names("noise", [*NOISE, own])
+    names = analyses.panel_names("noise", [*NOISE, own])
     assert names[own] == "separate noise: high (0.8)"
     r = {"early": 0.5, "ventral": 0.2}
     shared = table(r, z={"early": 0.04, "ventral": 0.05}, zc_8={"early": 0, "ventral": 0.06})
@@ -168,7 +169,7 @@ def test_the_caption_of_text_names_its_references() -> None:
         Model.of("z", "zc:empty@0.8"),
         Model.of("zc:empty@0.8", "zc@0.8"),
     ]
-    names = figures.panel_names("text", models)
+    names = analyses.panel_names("text", models)
     tables = {
         model: table({"early": 0.5, "ventral": 0.2}).assign(
             **{
@@ -186,7 +187,7 @@ def test_the_caption_of_text_names_its_references() -> None:
         "text)."
     )
     assert "zc over zc with empty text: adds early 0.020, ventral 0.030" in alt
-    assert figures.pair_of("text", tables) == ("the reference", "zc")
+    assert analyses.pair_of("text", tables) == ("the reference", "zc")
     assert "may be called semantic" in meaning("text", tables)
     nowhere = {models[0]: tables[models[0]].assign(**{f"unique {models[0].spaces[1]}": np.nan})}
     assert words("text", names, nowhere)[0] == "As mean R² of a region, zc adds at most nothing."
@@ -198,24 +199,24 @@ def test_the_caption_of_layers_says_who_wins() -> None:
     tables = dict(zip(LAYERS, (table(good), table(bad), table(bad), table(good)), strict=True))
     tables[LAYERS[0]].loc[11, "r"] = 0.45  # one ventral voxel more for down0
     tables[LAYERS[3]].loc[11, "r"] = 0.45
-    said, alt = words("layers", figures.panel_names("layers", LAYERS), tables)
+    said, alt = words("layers", analyses.panel_names("layers", LAYERS), tables)
     assert said == "Best for most voxels: down0 at step 4 (58 %) and mid at step 40 (58 %)."
     assert (
         "late (step 40): mid 58 %, down0 42 %; most often best in early mid, ventral down0" in alt
     )
     assert words(
         "layers",
-        figures.panel_names("layers", LAYERS),
+        analyses.panel_names("layers", LAYERS),
         {m: t.assign(q=0.9) for m, t in tables.items()},
     )[1]
 
 
 def test_only_steps_with_all_their_layers_are_drawn() -> None:
-    names = figures.panel_names("layers", LAYERS)
+    names = analyses.panel_names("layers", LAYERS)
     tables = {model: table({"early": 0.5}) for model in LAYERS[:3]}
-    assert list(figures.steps_of(names, tables)) == ["early (step 4)"]
-    assert figures.steps_of(names, {LAYERS[0]: tables[LAYERS[0]]}) == {}
-    assert figures.figure("layers", names, {LAYERS[0]: tables[LAYERS[0]]}, None, None) is None  # type: ignore[arg-type]
+    assert list(analyses.steps_of(names, tables)) == ["early (step 4)"]
+    assert analyses.steps_of(names, {LAYERS[0]: tables[LAYERS[0]]}) == {}
+    assert analyses.figure("layers", names, {LAYERS[0]: tables[LAYERS[0]]}, None, None) is None  # type: ignore[arg-type]
 
 
 # Numbers by region
@@ -279,7 +280,7 @@ def test_unique_variance_has_a_line_for_every_space_and_layers_one_group_for_eve
     layers = pd.DataFrame(
         [row for k, model in enumerate(LAYERS) for row in rows(model, "layers", 0.5 + 0.01 * k)]
     )
-    first, second = by_region(layers, figures.panel_names("layers", LAYERS))[0].groups
+    first, second = by_region(layers, analyses.panel_names("layers", LAYERS))[0].groups
     assert first[0].endswith("early (step 4)") and [name for name, _ in second[1]] == [
         "down0",
         "mid",
@@ -294,12 +295,11 @@ def test_unique_variance_has_a_line_for_every_space_and_layers_one_group_for_eve
 def test_a_study_without_encodings_loads_no_model(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoded.sources, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(report.encode, "planned", lambda _: pytest.fail("a model was loaded"))
     study = SimpleNamespace(root=tmp_path)
-    assert (
-        encoded.planned(study) == {} and encoded.inputs(study) == {} and encoded.gather(study) == []
-    )  # type: ignore[arg-type]
-    assert encoded.spin(study, []) == "" and encoded.megabytes([], "") == 0  # type: ignore[arg-type]
+    assert report._planned(study) == {}  # type: ignore[arg-type]
+    assert report._encoded_inputs(study) == {} and report._encoded(study) == []  # type: ignore[arg-type]
+    assert encoded.spin("", [], {}) == "" and encoded.megabytes([], "") == 0
 
 
 def test_finished_models_are_part_of_what_the_page_is_made_from(
@@ -312,29 +312,28 @@ def test_finished_models_are_part_of_what_the_page_is_made_from(
         data=SimpleNamespace(subjects=["subj01"]),
         model=SimpleNamespace(name="bundled"),
     )
-    monkeypatch.setattr(encoded.sources, "load_model", lambda *_: None)
-    monkeypatch.setattr(encoded.encoding, "planned", lambda *_: [("features", Z), ("features", C)])
-    monkeypatch.setattr(encoded.encoding, "finished", lambda *_: list(done))
+    monkeypatch.setattr(report.encode, "planned", lambda _: [("features", Z), ("features", C)])
+    monkeypatch.setattr(report.encode, "finished", lambda *_: list(done))
     monkeypatch.setattr(
-        encoded.encoding, "encode_recipe", lambda _, s, m: SimpleNamespace(hash=f"hash of {s} {m}")
+        report.encode, "encode_recipe", lambda _, s, m: SimpleNamespace(hash=f"hash of {s} {m}")
     )
     ready = SimpleNamespace(done=True, hash="numbers")
-    monkeypatch.setattr(encoded, "statistics_recipe", lambda *_: None)
-    monkeypatch.setattr(encoded, "_transforms", lambda *_: None)
-    monkeypatch.setattr(encoded, "Store", lambda _: SimpleNamespace(artefact=lambda _: ready))
-    assert encoded.inputs(study) == {}  # type: ignore[arg-type]
+    monkeypatch.setattr(report, "statistics_recipe", lambda *_: None)
+    monkeypatch.setattr(report, "_transforms", lambda *_: None)
+    monkeypatch.setattr(report, "Store", lambda _: SimpleNamespace(artefact=lambda _: ready))
+    assert report._encoded_inputs(study) == {}  # type: ignore[arg-type]
     done.append(("features", Z))
-    assert encoded.inputs(study) == {
+    assert report._encoded_inputs(study) == {
         "subj01-encode-z": "hash of subj01 z",
         "subj01-statistics-z": "numbers",
     }  # type: ignore[arg-type]
     ready.done = False
-    assert encoded.inputs(study) == {"subj01-encode-z": "hash of subj01 z"}  # type: ignore[arg-type]
-    monkeypatch.setattr(encoded, "_transforms", lambda *_: tmp_path)
+    assert report._encoded_inputs(study) == {"subj01-encode-z": "hash of subj01 z"}  # type: ignore[arg-type]
+    monkeypatch.setattr(report, "_transforms", lambda *_: tmp_path)
     hashes = []
     for content in (b"one", b"two"):
         (tmp_path / "lh.func1pt8-to-layerB1.mgz").write_bytes(content)
-        hashes.append(encoded.inputs(study)["subj01-transforms"])  # type: ignore[arg-type]
+        hashes.append(report._encoded_inputs(study)["subj01-transforms"])  # type: ignore[arg-type]
     assert hashes[0] != hashes[1]
 
 
@@ -342,14 +341,12 @@ def test_maps_take_their_share_of_the_page_from_the_gallery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[float] = []
-    monkeypatch.setattr(
-        contents, "Album", lambda study, subject, scores: SimpleNamespace(images=np.arange(4))
-    )
     monkeypatch.setattr(gallery, "fill", lambda album, scores, budget: given.append(budget) or [])
-    monkeypatch.setattr(contents, "_examples", lambda *_: [])
+    monkeypatch.setattr(page_content, "_examples", lambda *_: [])
     bare = replace(example(n=12), examples={})
-    for content in (bare, replace(bare, surface="x" * 3_000_000)):
-        contents._pictures(None, content)  # type: ignore[arg-type]
+    albums = {s: SimpleNamespace(images=np.arange(4)) for s in bare.subjects}
+    for shown in (bare, replace(bare, surface="x" * 3_000_000)):
+        page_content.with_pictures(shown, albums)  # type: ignore[arg-type]
     assert given == pytest.approx([gallery.GALLERY_MB, gallery.GALLERY_MB - 3])
 
 
