@@ -16,7 +16,7 @@ from ratings_attack import STRATEGIES, Trial, attack, browse
 from phosphene.ratings.server.answers import open_answers
 from phosphene.ratings.server.app import Texts, create_app
 from phosphene.ratings.trials.design import CATCH, Sizes, pictures, plan
-from phosphene.steps.ratings import encoded
+from phosphene.steps.ratings.trial_list import encoded
 
 SIDE = 32
 NOISE = {"z": 6, "c": 14, "zc": 30}  # gray levels: files of another method have another size

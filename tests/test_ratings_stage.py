@@ -35,7 +35,10 @@ from phosphene.ratings.trials import design
 from phosphene.ratings.trials.balance import balance
 from phosphene.reporting import people, render
 from phosphene.steps import evaluate, ratings
-from phosphene.steps.rating_recipes import answers_folder, rating_scores_recipe, ratings_recipe
+from phosphene.steps.ratings.recipes import answers_folder, rating_scores_recipe, ratings_recipe
+from phosphene.steps.ratings.scoring import scored
+from phosphene.steps.ratings.serving import open_study
+from phosphene.steps.ratings.trial_list import encoded
 from phosphene.steps.report import _people, report_recipe
 from phosphene.steps.subject import dataset, items
 from phosphene.study import Compute, Study
@@ -202,14 +205,14 @@ def test_pictures_tell_nothing_of_where_they_come_from(study, made):
 
 def test_large_pictures_are_jpeg_without_a_word():
     picture = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
-    ending, data = ratings.encoded(picture)
-    assert ending == "jpg" and ratings.encoded(picture)[1] == data
+    ending, data = encoded(picture)
+    assert ending == "jpg" and encoded(picture)[1] == data
     image = Image.open(io.BytesIO(data))
     assert image.size == (256, 256) and not image.getexif() and "comment" not in image.info
     smooth = np.asarray(
         Image.fromarray(picture[:8, :8]).resize((256, 256), Image.Resampling.BICUBIC)
     )
-    back = np.asarray(Image.open(io.BytesIO(ratings.encoded(smooth)[1]))).astype(int)
+    back = np.asarray(Image.open(io.BytesIO(encoded(smooth)[1]))).astype(int)
     assert np.abs(back - smooth).mean() < 1.5
 
 
@@ -316,7 +319,7 @@ def test_tokens_cannot_be_told_from_each_other(tmp_path):
 
 
 def test_answers_go_through_to_the_scores_and_the_report(apart, answers):
-    opened, tokens, _ = ratings.open_study(apart, QUIET)
+    opened, tokens, _ = open_study(apart, QUIET)
     for slot, token in tokens.items():
         rater = opened.rater(token)
         opened.consent(rater)
@@ -417,7 +420,7 @@ def tables(answers, study):
     content = example()
     own = content.per_image.assign(image=content.per_image["item"])
     answers = answers.assign(image=answers["item"])
-    return ratings.scored(study, answers, own)
+    return scored(study, answers, own)
 
 
 def test_the_section_stands_only_where_people_were_asked(tables):

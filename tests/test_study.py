@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phosphene.cli.app import Options
+from phosphene.cli.options import Options
 from phosphene.errors import PhospheneError
 from phosphene.pipeline.recipe import Recipe
 from phosphene.seeds import rng

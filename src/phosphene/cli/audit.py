@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
-from rich.markup import escape
+
+from phosphene.cli.options import STUDY, Options, command
+from phosphene.cli.terminal import console
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLOURS = {
-    "fault": "red",
-    "look": "yellow",
-    "not asked": "bright_black",
-    "ok": "green",
-}  # in the order of the table
+# in the order of the table
+COLOURS = {"fault": "red", "look": "yellow", "not asked": "bright_black", "ok": "green"}
 MEANINGS = {
     "fault": "cannot be published like this",
     "look": "a reader will ask",
@@ -26,11 +22,8 @@ MEANINGS = {
 }
 
 
-def audit(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")],
-    *,
-    options: Any,
-) -> None:
+@command
+def audit(study: STUDY, *, options: Options) -> None:
     """Ask of a study's results what a sceptical reader would: baselines, leaks, overlap,
     collapse.
     """
@@ -59,26 +52,23 @@ def audit(
 
 def show(subject: str, lines: pd.DataFrame) -> None:
     """Print one subject's lines, faults first."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    screen = console(120)
     counts = lines["verdict"].value_counts()
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in COLOURS if verdict in counts)
-    console.print(f"[bold]{escape(subject)}[/]: {summary}", highlight=False)
+    screen.print(f"[bold]{escape(subject)}[/]: {summary}", highlight=False)
     for verdict, colour in COLOURS.items():
-        some = lines[lines["verdict"] == verdict]
-        if some.empty:
+        rows = lines[lines["verdict"] == verdict]
+        if rows.empty:
             continue
-        table = Table(
-            title=f"[{colour}]{verdict}[/]: {MEANINGS[verdict]}",
-            title_justify="left",
-            show_lines=False,
-        )
+        title = f"[{colour}]{verdict}[/]: {MEANINGS[verdict]}"
+        table = Table(title=title, title_justify="left", show_lines=False)
         for name in ("asked", "found", "expected", "what it means"):
             table.add_column(name, overflow="fold")
-        for row in some.itertuples():
+        for row in rows.itertuples():
             table.add_row(
                 *(escape(text) for text in (row.check, row.found, row.expected, row.sentence))
             )
-        console.print(table, highlight=False)
+        screen.print(table, highlight=False)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phosphene.cli.terminal import show_table
+from phosphene.cli.options import STUDY, Options, command
+from phosphene.cli.terminal import show_costs, show_paths, show_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from phosphene.study import Study
 
 WIDE = 160  # characters of a table that is not read on a terminal
-STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
 
 
+@command
 def encode(
     study: STUDY,
     features: Annotated[
@@ -31,7 +32,7 @@ def encode(
         bool, typer.Option("--joint", help="These features together, with a penalty for each.")
     ] = False,
     *,
-    options: Any,
+    options: Options,
 ) -> None:
     """Predict every voxel from features of the diffusion model, and say which part of the brain
     resembles which.
@@ -68,13 +69,14 @@ def encode(
         _show(regions, preferences, seeds)
 
 
+@command
 def figures(
     study: STUDY,
     folder: Annotated[
         Path | None, typer.Option(help="Where they go; by default figures/ beside the results.")
     ] = None,
     *,
-    options: Any,
+    options: Options,
 ) -> None:
     """Draw figures 6 to 9 of the paper from the study's encoding models, and write brain maps as
     files.
@@ -93,16 +95,13 @@ def figures(
         analyse(chosen, subject, models, options.compute)
         written += drawing.write(chosen, subject, models, place)
     if not options.dry_run:
-        typer.echo(
-            json.dumps([str(p) for p in written]) if options.json else "\n".join(map(str, written))
-        )
+        show_paths(written, options.json)
 
 
-def _show_plan(study: Study, models: list[tuple[str, Model]], options: Any) -> None:
+def _show_plan(study: Study, models: list[tuple[str, Model]], options: Options) -> None:
     """Every model, whether it is fitted, and what all of it will take."""
-    from phosphene.cli import data
-    from phosphene.steps import cost
     from phosphene.steps.encode import finished
+    from phosphene.steps.encode.cost import encoding_costs
 
     rows = []
     for subject in study.data.subjects:
@@ -120,8 +119,8 @@ def _show_plan(study: Study, models: list[tuple[str, Model]], options: Any) -> N
         return typer.echo(json.dumps(rows))
     for row in rows:
         typer.echo(f"{row['subject']:<10} {row['analysis']:<10} {row['model']:<40} {row['state']}")
-    costs = cost.encoding_costs(study, [model for _, model in models], options.compute)
-    data.show_costs(costs, "Estimated cost of all of it, one worker")
+    costs = encoding_costs(study, [model for _, model in models], options.compute)
+    show_costs(costs, "Estimated cost of all of it, one worker")
 
 
 def _show(regions: pd.DataFrame, preferences: pd.DataFrame, seeds: pd.DataFrame) -> None:

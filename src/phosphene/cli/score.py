@@ -1,5 +1,5 @@
-"""Commands that score anyone's pictures and set scores beside published ones. Heavy imports wait
-inside.
+"""The commands that score anyone's pictures and set scores beside published ones. Heavy imports
+wait inside.
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
+from phosphene.cli.options import Changes, Common, command
+from phosphene.cli.terminal import WIDTH, console
 from phosphene.errors import PhospheneError
 
 if TYPE_CHECKING:
@@ -23,89 +25,88 @@ if TYPE_CHECKING:
     from phosphene.metrics.image_files import PictureSet
     from phosphene.metrics.score import PictureScores
 
-WIDTH = 100  # columns, where the output is not a terminal
 PICTURES = "A folder of PNG or JPEG files, or a .pt file of one tensor."
 
 
+@dataclass(frozen=True)
+class ScoreOptions(Common):
+    """How pictures are scored."""
+
+    preset: Annotated[
+        str,
+        typer.Option(help="Whose measures: names with commas, or all (every preset but scenes)."),
+    ] = "all"
+    by_order: Annotated[
+        bool, typer.Option("--by-order", help="Pair by order of names, not by equal names.")
+    ] = False
+    weights: Annotated[
+        Path | None, typer.Option(help="Folder with the networks' weights; then the usual caches.")
+    ] = None
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder in which features are kept for the next time.")
+    ] = None
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the scores as CSV.")] = (
+        None
+    )
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with scores and pictures.")
+    ] = None
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for intervals; 0: none.")] = 2000
+    permutations: Annotated[int, typer.Option(min=0, help="Permutations for p; 0: none.")] = 2000
+    seed: Annotated[int, typer.Option(help="Of resamples and permutations.")] = 0
+
+
+@command
 def score(
     recons: Annotated[Path, typer.Argument(metavar="RECONS", help=f"Reconstructions: {PICTURES}")],
     originals: Annotated[
         Path, typer.Argument(metavar="ORIGINALS", help=f"What was seen: {PICTURES}")
     ],
-    preset: Annotated[
-        str,
-        typer.Option(help="Whose measures: names with commas, or all (every preset but scenes)."),
-    ] = "all",
-    by_order: Annotated[
-        bool, typer.Option("--by-order", help="Pair by order of names, not by equal names.")
-    ] = False,
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder with the networks' weights; then the usual caches.")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder in which features are kept for the next time.")
-    ] = None,
-    csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the scores as CSV.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page with scores and pictures.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print everything as JSON, per picture as well.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for intervals; 0: none.")] = 2000,
-    permutations: Annotated[int, typer.Option(min=0, help="Permutations for p; 0: none.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of resamples and permutations.")] = 0,
-    verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Say what is being done; show tracebacks.")
-    ] = False,
+    *,
+    options: ScoreOptions,
 ) -> None:
     """Score anyone's reconstructions against what was seen, by the exact measures of published
     work.
     """
-    from phosphene.cli.app import _one_sentence, _quieten
+    written = [path for path in (options.csv, options.html) if path is not None]
+    _refuse_unwritable(written)
+    from phosphene.metrics.image_files import match, read
+    from phosphene.metrics.score import Draws, Places, preset_names, score_sets
+    from phosphene.models.diffusion.batching import own_device
 
-    _quieten(verbose)
-    with _one_sentence(verbose):
-        _refuse_unwritable([path for path in (csv, html) if path is not None])
-        from phosphene.metrics.image_files import match, read
-        from phosphene.metrics.score import Draws, Places, preset_names, score_sets
-        from phosphene.models.diffusion.batching import own_device
-
-        preset_names(preset)  # a misspelt name is said before pictures are looked at
-        made, shown = match(read(recons), read(originals), by_order)
-        for note in (*made.notes, *shown.notes):
-            typer.echo(f"Note: {note}.", err=True)
-        found = score_sets(
-            made,
-            shown,
-            preset,
-            by_order,
-            draws=Draws(bootstrap, permutations, seed),
-            places=Places(weights, cache, own_device(device)),
-            say=_reporter(verbose),
+    preset_names(options.preset)  # a misspelt name is said before pictures are looked at
+    made, shown = match(read(recons), read(originals), options.by_order)
+    for note in (*made.notes, *shown.notes):
+        typer.echo(f"Note: {note}.", err=True)
+    scored = score_sets(
+        made,
+        shown,
+        options.preset,
+        options.by_order,
+        draws=Draws(options.bootstrap, options.permutations, options.seed),
+        places=Places(options.weights, options.cache, own_device(options.device)),
+        say=_reporter(options.verbose),
+    )
+    if scored.scores.empty:
+        raise PhospheneError(
+            f"{options.preset}: nothing could be scored. "
+            f"{' '.join(dict.fromkeys(scored.absent.values()))}"
         )
-        if found.scores.empty:
-            raise PhospheneError(
-                f"{preset}: nothing could be scored. "
-                f"{' '.join(dict.fromkeys(found.absent.values()))}"
-            )
-        if csv is not None:
-            found.scores.to_csv(csv, index=False)
-        if html is not None:
-            from phosphene.metrics.views import page
+    if options.csv is not None:
+        scored.scores.to_csv(options.csv, index=False)
+    if options.html is not None:
+        from phosphene.metrics.views import page
 
-            html.write_text(page(found, made, shown), encoding="utf-8")
-        if as_json:
-            return typer.echo(json.dumps(_as_dict(found, made, shown)))
-        _show(found)
-        for path in (csv, html):
-            if path is not None:
-                typer.echo(f"Written: {path}")
+        options.html.write_text(page(scored, made, shown), encoding="utf-8")
+    if options.json:
+        return typer.echo(json.dumps(_as_dict(scored, made, shown)))
+    _show(scored)
+    for path in written:
+        typer.echo(f"Written: {path}")
 
 
+@command
 def compare(
     scores: Annotated[
         Path,
@@ -113,44 +114,37 @@ def compare(
             metavar="STUDY_OR_SCORES", help="A study (TOML), or CSV or JSON of `score`."
         ),
     ],
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the study."),
-    ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Where results are; by default runs/ beside the study.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks.")] = False,
+    *,
+    options: Changes,
 ) -> None:
     """Set your scores beside published ones of the same preset, with source and mark of each."""
-    from phosphene.cli.app import _one_sentence, _quieten
-
-    _quieten(verbose)
-    with _one_sentence(verbose):
-        if not scores.exists():
-            raise PhospheneError(
-                f"{scores}: no such file; expected a study file, or what `phosphene score` wrote"
-            )
-        from phosphene.metrics import published
-
-        found = (
-            _of_study(scores, changes, root)
-            if scores.suffix == ".toml"
-            else published.read_scores(scores)
+    if not scores.exists():
+        raise PhospheneError(
+            f"{scores}: no such file; expected a study file, or what `phosphene score` wrote"
         )
-        if found.empty:
-            raise PhospheneError(
-                f"{scores}: holds no scores of pictures; there is nothing to compare"
-            )
-        table = published.beside(found)
-        if as_json:
-            return typer.echo(table.to_json(orient="records"))
-        show_beside(table)
+    from phosphene.metrics import published
+
+    if scores.suffix == ".toml":
+        from phosphene import api
+
+        yours = api.measures(options.study(scores, root))
+    else:
+        yours = published.read_scores(scores)
+    if yours.empty:
+        raise PhospheneError(f"{scores}: holds no scores of pictures; there is nothing to compare")
+    table = published.beside(yours)
+    if options.json:
+        return typer.echo(table.to_json(orient="records"))
+    show_beside(table)
 
 
 def show_beside(table: pd.DataFrame) -> None:
     """Print what :func:`phosphene.metrics.published.beside` gives, preset by preset."""
+    from rich.markup import escape
+
     from phosphene.metrics import published
     from phosphene.metrics.presets import PRESETS
 
@@ -181,6 +175,15 @@ def show_beside(table: pd.DataFrame) -> None:
         ]:
             _print(f"  {escape(remark)}", style="dim")
         _print("")
+    _show_people()
+
+
+def _show_people() -> None:
+    """What people reached, and what the marks mean."""
+    from rich.markup import escape
+
+    from phosphene.metrics import published
+
     human = published.rows()
     human = human[human["preset"] == published.HUMAN]
     people = "; ".join(
@@ -198,13 +201,6 @@ def show_beside(table: pd.DataFrame) -> None:
     _print(
         escape("; ".join(f"[{mark}] {meaning}" for mark, meaning in published.MARKS.items()) + ".")
     )
-
-
-def _of_study(path: Path, changes: list[str] | None, root: Path | None) -> pd.DataFrame:
-    from phosphene import api
-    from phosphene.cli.app import Options
-
-    return api.measures(Options(set=changes, root=root).study(path))
 
 
 def _refuse_unwritable(paths: Sequence[Path]) -> None:
@@ -254,6 +250,8 @@ def _as_dict(found: PictureScores, made: PictureSet, shown: PictureSet) -> dict[
 
 def _show(found: PictureScores) -> None:
     """One table per preset; under it what its words mean; at the end what is absent."""
+    from rich.markup import escape
+
     from phosphene.metrics.views import RULES, blocks, grouped
 
     together = blocks(found.scores)
@@ -297,6 +295,4 @@ def _table(heads: Sequence[str]) -> Table:
 
 
 def _print(what: Any, **options: Any) -> None:
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(what, highlight=False, **options)
+    console().print(what, highlight=False, **options)

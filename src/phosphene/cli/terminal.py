@@ -1,18 +1,35 @@
-"""Tables in the terminal."""
+"""Output of the commands: tables, JSON, paths."""
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def show_table(title: str, frame: pd.DataFrame, digits: int = 1, width: int = 100) -> None:
-    """Print a table of numbers; `width` is that of what is not a terminal."""
     from rich.console import Console
-    from rich.markup import escape
+    from rich.table import Table
+
+    from phosphene.pipeline.cost import Cost
+
+WIDTH = 100  # columns, where the output is not a terminal
+
+
+def console(width: int = WIDTH) -> Console:
+    """A console as wide as the terminal, else `width` columns."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else width)
+
+
+def show_table(title: str, frame: pd.DataFrame, digits: int = 1, width: int = WIDTH) -> None:
+    """Print a table of numbers, its index as row names."""
     from rich.table import Table
 
     table = Table()
@@ -21,8 +38,45 @@ def show_table(title: str, frame: pd.DataFrame, digits: int = 1, width: int = 10
         table.add_column(str(column).replace("_", " "), justify="right")
     for name, row in frame.iterrows():
         table.add_row(str(name), *(f"{value:.{digits}f}" for value in row))
-    console = Console(width=None if sys.stdout.isatty() else width)
-    console.print(
-        f"[bold]{escape(title)}[/]", highlight=False
-    )  # above the table, as wide as it likes
-    console.print(table)
+    show_titled(title, table, width)
+
+
+def show_titled(title: str, table: Table, width: int = WIDTH) -> None:
+    """Print a title, as wide as it likes, above a table."""
+    from rich.markup import escape
+
+    screen = console(width)
+    screen.print(f"[bold]{escape(title)}[/]", highlight=False)
+    screen.print(table)
+
+
+def show_paths(paths: Sequence[Path], as_json: bool) -> None:
+    """Print paths, one a line."""
+    typer.echo(json.dumps([str(p) for p in paths]) if as_json else "\n".join(map(str, paths)))
+
+
+def records(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Tables as lists of rows, for JSON."""
+    return {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
+
+
+def show_costs(costs: Iterable[Cost], title: str) -> None:
+    """Print what a study costs, stage by stage."""
+    import pandas as pd
+    from rich.table import Table
+
+    by_subject = pd.DataFrame(asdict(cost) for cost in costs)
+    typer.echo(f"\n{title}")
+    table = Table(box=None)
+    table.add_column("")
+    for name in ("files", "read GB", "disk GB", "memory GB", "hours"):
+        table.add_column(name, justify="right")
+    sums = {"files": "sum", "read_gb": "sum", "gb": "sum", "memory_gb": "max", "hours": "sum"}
+    by_stage = by_subject.groupby("stage", sort=False).agg(sums)
+    for stage, row in [*by_stage.iterrows(), ("together", by_subject.agg(sums))]:
+        numbers = (
+            f"{row['files']:.0f}",
+            *(f"{row[name]:.2f}" for name in ("read_gb", "gb", "memory_gb", "hours")),
+        )
+        table.add_row(str(stage), *numbers, style="bold" if stage == "together" else "")
+    console().print(table, highlight=False)

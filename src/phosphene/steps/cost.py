@@ -9,27 +9,22 @@ Memory is that of the whole process. Both count one worker.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from phosphene import encoding
+from phosphene.data.dataset import Dataset
 from phosphene.data.nsd.files import Betas
 from phosphene.data.opening import load_volume
 from phosphene.data.scans import Scans, all_voxels
 from phosphene.data.trials import image_ids
-from phosphene.features.names import EMPTY, Feature
 from phosphene.methods import BRAIN, MODE_FEATURES, TRUE
 from phosphene.models import diffusion
+from phosphene.pipeline.cost import Cost, Rates
 from phosphene.pipeline.environment import peak_memory_mb
-from phosphene.steps.betas import VOXELS_PER_CHUNK
 from phosphene.steps.conditions import compared_rois, conditions, features_of
 from phosphene.steps.decode import TARGETS_PER_PART
-from phosphene.steps.encode.factors import denoised
-from phosphene.steps.extract import IMAGES_PER_PART
-from phosphene.steps.features import kept_widths, passes
 from phosphene.steps.subject import dataset, items, load_model
 from phosphene.study import Compute, Study
 
@@ -40,37 +35,6 @@ PICTURE = 4e5  # bytes of a PNG of 512 x 512 pixels
 # pictures (on a GPU) and steps that are timed
 TIMED = 4
 STEPS = 4
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one stage of one subject will take; `files` and `gb` are written, `read_gb` is read from
-    the data.
-    """
-
-    subject: str
-    stage: str
-    files: int
-    read_gb: float
-    gb: float
-    memory_gb: float
-    hours: float
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Seconds and memory of pieces of the work on this machine."""
-
-    flop: float
-    eigh: float  # of a matrix of one column, to be multiplied by its width cubed
-    latent: float
-    context: float
-    step: float
-    # most memory of this process so far: once the model was loaded, photographs encoded, pictures
-    # drawn
-    gb: float
-    encoding_gb: float
-    drawing_gb: float
 
 
 def measure_rates(study: Study, compute: Compute) -> Rates:
@@ -139,58 +103,67 @@ def _subject(
     study: Study, subject: str, model: diffusion.LatentDiffusion, rates: Rates
 ) -> Iterator[Cost]:
     data = dataset(study, subject)
-    features = features_of(study)
-    own = [getattr(study.decode, feature).rois for feature in features]
+    own = [getattr(study.decode, feature).rois for feature in features_of(study)]
     compared = [(roi,) for roi in compared_rois(study, data)]
-    widths = {
+    voxels = {rois: len(all_voxels(data, rois)) for rois in dict.fromkeys([*own, *compared])}
+    if isinstance(data, Scans):
+        yield betas_cost(subject, data, list(voxels.values()), rates)
+    yield from _extracted(study, subject, model, rates)
+    if study.decode.leave_out != "run":
+        n_train = int((data.trials["split"] == "train").sum())
+        for name, chosen in (("own regions", dict.fromkeys(own)), ("regions compared", compared)):
+            shapes = [(voxels[rois], n_train) for rois in chosen]
+            yield decompose_cost(subject, name, shapes, study.decode.cv, rates)
+    for feature, rois in zip(features_of(study), own, strict=True):
+        shuffled = "shuffled" in study.reconstruct.baselines
+        fits = [voxels[rois]] * (2 if shuffled else 1) + [voxels[some] for some in compared]
+        yield _decoded(study, data, (feature, _widths(study, model)[feature]), fits, rates)
+    yield from _pictures(study, subject, len(items(study, data)), model, rates)
+
+
+def _widths(study: Study, model: diffusion.LatentDiffusion) -> dict[str, int]:
+    return {
         "z": int(np.prod(model.latent_shape(study.model.latent_size))),
         "c": int(np.prod(model.context_shape)),
     }
-    n_images = len(image_ids(data))
-    n_items = len(items(study, data))
-    n_trials = len(data.trials)
-    voxels = {rois: len(all_voxels(data, rois)) for rois in dict.fromkeys([*own, *compared])}
-    if isinstance(data, Scans):
-        yield _betas(subject, data, list(voxels.values()), rates)
-    for feature in features:
-        seconds = n_images * (
-            rates.latent if feature == "z" else 5 * rates.context
-        )  # about five captions each
-        size = 4 * n_images * widths[feature] / 1e9
+
+
+def _extracted(
+    study: Study, subject: str, model: diffusion.LatentDiffusion, rates: Rates
+) -> Iterator[Cost]:
+    n_images = len(image_ids(dataset(study, subject)))
+    for feature in features_of(study):
+        # about five captions each
+        seconds = n_images * (rates.latent if feature == "z" else 5 * rates.context)
+        size = 4 * n_images * _widths(study, model)[feature] / 1e9
         yield Cost(subject, f"extract {feature}", 1, 0.0, size, rates.encoding_gb, seconds / 3600)
-    folds = study.decode.cv
-    n_train = int((data.trials["split"] == "train").sum())
-    n_distinct = data.trials.loc[data.trials["split"] == "train", "image"].nunique()
+
+
+def _decoded(
+    study: Study, data: Dataset, feature: tuple[str, int], fits: list[int], rates: Rates
+) -> Cost:
+    """Regressions of a feature, its name and width, from regions of these numbers of voxels."""
+    name, width = feature
+    trials = data.trials
+    train = trials[trials["split"] == "train"]
+    n_train = len(train)
+    n_distinct = train["image"].nunique()
+    n_models = 1
     if study.decode.leave_out == "run":  # one model for every run
         n_distinct = n_train
-        models = data.trials["run"].nunique()
-    else:
-        models = 1
-        for name, chosen in (("own regions", dict.fromkeys(own)), ("regions compared", compared)):
-            yield _decompose(
-                subject, name, [(voxels[rois], n_train) for rois in chosen], folds, rates
-            )
-    shuffled = "shuffled" in study.reconstruct.baselines
-    for feature, rois in zip(features, own, strict=True):
-        fits = [voxels[rois]] * (2 if shuffled else 1) + [voxels[some] for some in compared]
-        flops = (
-            sum(_target_flops(n_train, n_distinct, p, widths[feature], folds) for p in fits)
-            * models
-        )
-        width = max(voxels[rois], *fits)
-        m = min(width, n_train)
-        memory = (
-            rates.gb
-            + (8 * n_trials * width + 8 * folds * m * m + 12 * n_distinct * TARGETS_PER_PART) / 1e9
-        )
-        size = len(fits) * 4 * n_items * widths[feature] / 1e9
-        yield Cost(
-            subject, f"decode {feature}", len(fits), 0.0, size, memory, flops * rates.flop / 3600
-        )
-    yield from _pictures(study, subject, n_items, model, rates)
+        n_models = trials["run"].nunique()
+    folds = study.decode.cv
+    flops = n_models * sum(target_flops(n_train, n_distinct, p, width, folds) for p in fits)
+    widest = max(fits)
+    m = min(widest, n_train)
+    held = 8 * len(trials) * widest + 8 * folds * m * m + 12 * n_distinct * TARGETS_PER_PART
+    size = len(fits) * 4 * len(items(study, data)) * width / 1e9
+    hours = flops * rates.flop / 3600
+    memory = rates.gb + held / 1e9
+    return Cost(data.subject, f"decode {name}", len(fits), 0.0, size, memory, hours)
 
 
-def _betas(subject: str, data: Scans, n_voxels: list[int], rates: Rates) -> Cost:
+def betas_cost(subject: str, data: Scans, n_voxels: list[int], rates: Rates) -> Cost:
     """Files are read once for each set of regions: NSD's HDF5 voxel by voxel, anything else
     whole.
     """
@@ -221,7 +194,7 @@ def _unpacked(path: Path) -> int:
     return int(np.prod(image.shape, dtype=np.int64)) * int(image.get_data_dtype().itemsize)
 
 
-def _decompose(
+def decompose_cost(
     subject: str, name: str, shapes: list[tuple[int, int]], folds: int, rates: Rates
 ) -> Cost:
     """Gram matrices, one eigendecomposition per fold and one of all rows (docs/ridge.md)."""
@@ -236,7 +209,7 @@ def _decompose(
     return Cost(subject, f"decompose {name}", len(shapes), 0.0, size, memory, seconds / 3600)
 
 
-def _target_flops(n: int, n_distinct: int, p: int, t: int, folds: int) -> float:
+def target_flops(n: int, n_distinct: int, p: int, t: int, folds: int) -> float:
     """Operations of a fit that grow with the number of targets t (benchmarks/bench_ridge.py)."""
     m = min(n, p)
     return (
@@ -273,114 +246,3 @@ def _pictures(
         rates.gb + n_items * settings.samples * model.size**2 * 3 * 5 / 1e9
     )  # as bytes and as floats
     yield Cost(subject, "evaluate", 1, 0.0, 0.001, held, seen * 0.005 / 3600)
-
-
-# The encoding half
-
-
-def encoding_costs(study: Study, models: Sequence[encoding.Model], compute: Compute) -> list[Cost]:
-    """Estimate features, principal components, models and statistics of every subject, finished or
-    not.
-
-    Parameters
-    ----------
-    study : Study
-    models : sequence of Model
-    compute : Compute
-        Its device is the one that is timed.
-    """
-    rates = measure_rates(study, compute)
-    model = load_model(study.model.name, compute.device)
-    return [
-        cost
-        for subject in study.data.subjects
-        for cost in _encoding(study, subject, models, model, rates)
-    ]
-
-
-def _encoding(
-    study: Study,
-    subject: str,
-    models: Sequence[encoding.Model],
-    model: diffusion.LatentDiffusion,
-    rates: Rates,
-) -> Iterator[Cost]:
-    data = dataset(study, subject)
-    settings = study.encode
-    assert isinstance(data, Scans)
-    trials = data.trials
-    n_images = len(image_ids(data))
-    v = len(all_voxels(data, settings.rois))
-    n_train, n_test = (
-        trials.loc[trials["split"] == split, "image"].nunique() for split in ("train", "test")
-    )
-    spaces = list(dict.fromkeys(space for one in models for space in one.spaces))
-    widths = kept_widths(study, model, spaces)
-    yield _betas(subject, data, [v], rates)
-    for group in passes(spaces):
-        seconds = _seconds_of_features(study, group, model, rates) * n_images
-        size = sum(2 * n_images * widths[space] for space in group) / 1e9
-        memory = rates.drawing_gb + size * min(1, IMAGES_PER_PART / n_images)
-        name = f"features {group[0]}" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
-        yield Cost(subject, name, len(group), 0.0, size, memory, seconds / 3600)
-    wide = [width for width in widths.values() if width > settings.components]
-    yield _components(subject, wide, (n_images, n_train), settings.components, rates)
-    kept = {space: min(widths[space], settings.components, n_train - 1) for space in spaces}
-    every = [
-        sum(kept[space] for space, share in zip(one.spaces, mix, strict=True) if share > 0)
-        for one in models
-        for mix in encoding.mixes(len(one.spaces), settings.mixes)
-    ]
-    yield _decompose(subject, "features", [(p, n_train) for p in every], settings.cv, rates)
-    flops = sum(_target_flops(n_train, n_train, p, v, settings.cv) for p in every)
-    widest = max(every)
-    block = 4 * min(VOXELS_PER_CHUNK, v)
-    memory = rates.gb + (block * (len(trials) + 3 * widest) + 12 * n_train * widest) / 1e9
-    kept_predictions = sum(1 if len(one.spaces) == 1 else 1 + len(one.spaces) for one in models)
-    size = 2e-9 * n_test * v * kept_predictions
-    yield Cost(subject, "encode", len(models), 0.0, size, memory, flops * rates.flop / 3600)
-    products = sum(
-        4 if len(one.spaces) == 1 else 6 + len(one.spaces) for one in models
-    )  # with resampling counts
-    flops = 2.0 * n_test * v * settings.bootstrap * products
-    yield Cost(
-        subject,
-        "statistics",
-        len(models),
-        0.0,
-        4e-9 * n_test * v,
-        rates.gb,
-        flops * rates.flop / 3600,
-    )
-
-
-def _components(
-    subject: str, wide: Sequence[int], n: tuple[int, int], components: int, rates: Rates
-) -> Cost:
-    """Principal components of features of these widths; `n` pictures, and those that are trained
-    on.
-    """
-    least = [min(n[1], d) for d in wide]
-    flops = sum(4.0 * n[0] * d * m for d, m in zip(wide, least, strict=True))
-    seconds = 2 * flops * rates.flop + sum(m**3 for m in least) * rates.eigh
-    k = min(components, n[1] - 1)
-    memory = max(
-        (2 * n[0] * d + 24 * n[0] * (m + k) for d, m in zip(wide, least, strict=True)), default=0
-    )
-    size = 2 * len(wide) * n[0] * k
-    return Cost(
-        subject, "components", len(wide), 0.0, size / 1e9, rates.gb + memory / 1e9, seconds / 3600
-    )
-
-
-def _seconds_of_features(
-    study: Study, group: Sequence[Feature], model: diffusion.LatentDiffusion, rates: Rates
-) -> float:
-    """Of one picture, in one pass."""
-    strength = group[0].strength
-    if strength is None:
-        return sum(5 * rates.context if space.kind == "c" else rates.latent for space in group)
-    n_steps = len(model.schedule.timesteps(denoised(study).reconstruct.steps, strength))
-    return rates.latent + n_steps * rates.step * (
-        0.5 if group[0].kind == EMPTY else 1
-    )  # no guidance: half the rows

@@ -30,7 +30,7 @@ from phosphene.steps.conditions import conditions, features_of, richest_mode
 from phosphene.steps.encode.statistics import statistics_recipe
 from phosphene.steps.evaluate import comparisons, evaluate, evaluate_recipe, reconstructed
 from phosphene.steps.figures import tables_of
-from phosphene.steps.rating_recipes import rating_scores_recipe
+from phosphene.steps.ratings.recipes import rating_scores_recipe
 from phosphene.steps.subject import dataset, items
 from phosphene.study import Compute, Study
 

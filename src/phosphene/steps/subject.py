@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from phosphene.data import Dataset, open_dataset, trials
+from phosphene.data.sources import source
 from phosphene.errors import PhospheneError
 from phosphene.models import diffusion
 from phosphene.study import Study
@@ -33,13 +34,12 @@ def _place(study: Study, subject: str) -> tuple[str, str, str, tuple[tuple[str, 
     root = study.data_root
     if data.simulate.enabled:
         _simulate(study)
-    return data.kind, str(root), subject, tuple(options(study).items())
+    return data.kind, str(root), subject, tuple(data_options(study).items())
 
 
-def options(study: Study) -> dict[str, Any]:
-    """What :func:`phosphene.data.open_dataset` is told about this kind of data."""
-    names = {"nsd": ("betas", "resolution", "sessions"), "laion": ("split", "pool", "sessions")}
-    return {name: getattr(study.data, name) for name in names.get(study.data.kind, ())}
+def data_options(study: Study) -> dict[str, Any]:
+    """Options of :func:`phosphene.data.open_dataset` for this kind of data."""
+    return {name: getattr(study.data, name) for name in source(study.data.kind).options}
 
 
 def _simulate(study: Study) -> None:
