@@ -17,7 +17,6 @@ from phosphene.encoding import Model
 from phosphene.errors import PhospheneError
 from phosphene.numerics import correlation
 from phosphene.pipeline.store import Store
-from phosphene.reporting.content import noise_ceiling
 from phosphene.steps import figures
 from phosphene.steps.encode import (
     agreement,
@@ -32,6 +31,7 @@ from phosphene.steps.encode import (
     preferences,
     regions,
 )
+from phosphene.steps.report import noise_ceiling
 from phosphene.steps.subject import dataset, load_model
 from phosphene.study import Compute
 
@@ -305,6 +305,6 @@ def test_figures_and_files(study, joint, tmp_path):
 
 
 def test_data_without_a_whole_brain_are_refused(study, monkeypatch):
-    monkeypatch.setattr("phosphene.steps.encode.fitting.dataset", lambda *_: object())
+    monkeypatch.setattr("phosphene.steps.encode.models.dataset", lambda *_: object())
     with pytest.raises(PhospheneError, match="expected scans of a whole brain"):
         encode(study, "subj01", Model.of("z"), QUIET)

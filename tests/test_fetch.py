@@ -19,14 +19,14 @@ import boto3
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from boto3.s3.transfer import TransferConfig
 from botocore.stub import Stubber
 from filelock import FileLock
 from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
-from phosphene.cli import data
+from phosphene.cli import fetch as command_module
+from phosphene.cli.app import app
 from phosphene.data.nsd import NSD, fetch
 from phosphene.data.nsd import bucket as bucket_module
 from phosphene.data.nsd.bucket import BUCKET, MIB, Bucket, verified
@@ -44,8 +44,6 @@ DECOYS = (
     f"{BETAS}/R2.nii.gz",
     f"{ROI}/old/streams.nii.gz",
 )
-app = typer.Typer()
-app.add_typer(data.fetch, name="fetch")
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +278,10 @@ def test_dry_run(source: Path, server: str, study: Path) -> None:
         for line in short
     )
     assert len(long) - len(short) == len(found["files"]) - (len(short) - 2)
-    assert f" {data._size(total)}  in all; {data._size(total)} to download" in short[-2]
+    assert (
+        f" {command_module._size(total)}  in all; {command_module._size(total)} to download"
+        in short[-2]
+    )
     assert not (study.parent / "nsd").exists()
 
 
@@ -307,7 +308,9 @@ def test_terms_are_never_accepted_silently(
         done.exit_code == 1 and "--yes" in done.stderr and "naturalscenesdataset.org" in done.stderr
     )
     terminal = SimpleNamespace(isatty=lambda: True)
-    monkeypatch.setattr(data, "sys", SimpleNamespace(stdin=terminal, stderr=io.StringIO()))
+    monkeypatch.setattr(
+        command_module, "sys", SimpleNamespace(stdin=terminal, stderr=io.StringIO())
+    )
     for answer in ("\n", "n\n"):
         done = CliRunner().invoke(
             app, ["fetch", "nsd", str(study), "--endpoint-url", server], input=answer
@@ -353,7 +356,7 @@ def test_a_download_survives_kill(big: Any, server: str, tmp_path: Path, start_p
     code = """
 import sys, time
 from pathlib import Path
-from phosphene.data import bucket, fetch
+from phosphene.data.nsd import bucket, fetch
 
 class Slow(bucket.Bucket):
     def read(self, *arguments):
@@ -613,7 +616,9 @@ def test_one_failure_stops_the_others(
 
 
 def test_progress_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    with data._progress([fetch.RemoteFile("a", 2_000_000, "", "", "missing", 0)]) as report:
+    with command_module._progress(
+        [fetch.RemoteFile("a", 2_000_000, "", "", "missing", 0)]
+    ) as report:
         report(1_000_000)
         report(2_000_000)
     assert capsys.readouterr().err == "fetch nsd: 2.0 MB of 2.0 MB, 0 s\n"

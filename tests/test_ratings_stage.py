@@ -38,7 +38,7 @@ from phosphene.steps import evaluate, ratings
 from phosphene.steps.ratings.recipes import answers_folder, rating_scores_recipe, ratings_recipe
 from phosphene.steps.ratings.scoring import scored
 from phosphene.steps.ratings.serving import open_study
-from phosphene.steps.ratings.trial_list import encoded
+from phosphene.steps.ratings.trial_list import encoded, pool
 from phosphene.steps.report import _people, report_recipe
 from phosphene.steps.subject import dataset, items
 from phosphene.study import Compute, Study
@@ -104,10 +104,9 @@ def apart(study, made, tmp_path):
     return Study.load(tmp_path / "small.toml", root=tmp_path / "runs")
 
 
-def rate(study: Study, *words: str):
-    return CliRunner().invoke(
-        app, ["rate", str(study.folder / "small.toml"), *words, "--threads", "1"]
-    )
+def rate(study: Study, action: str, *words: str):
+    path = str(study.folder / "small.toml")
+    return CliRunner().invoke(app, ["rate", action, path, *words, "--threads", "1"])
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -119,8 +118,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_the_list_is_balanced_blind_and_made_of_all_test_pictures(study, made):
     trials = made.table("trials")
-    pool = ratings.pool(study)
-    measured = balance(trials, pool)
+    images = pool(study)
+    measured = balance(trials, images)
     assert (
         measured["images"] == 1
         and measured["twice"] == measured["in_a_row"] == measured["unswapped"] == 0
@@ -228,8 +227,7 @@ def test_nobody_can_try_out_all_lists(study, made):
     sizes = design.Sizes(study.rate.raters, study.rate.trials, study.rate.catch, study.rate.repeats)
     keys = (recipe.digest, recipe.hash)
     lists = [
-        design.plan(ratings.pool(study), ratings.methods(study), sizes, (study.seed, key))
-        for key in keys
+        design.plan(pool(study), ratings.methods(study), sizes, (study.seed, key)) for key in keys
     ]
     table = made.table("trials")
     assert lists[0]["photo"].tolist() == table["photo"].tolist()
@@ -486,9 +484,8 @@ def test_power_is_asked_without_any_data(study):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["make", "--raters", "six"], "--raters: found 'six'"),
-        (["make", "--raters", "6,7"], "expected one number; only power takes several"),
-        (["make", "--import", "x.csv"], "--import: found with make"),
+        (["power", "--raters", "six"], "--raters: found 'six'"),
+        (["make", "--raters", "0"], "'rate.raters' must be at least 1"),
         (["score", "--column", "rater=x"], "--column: found without --import"),
         (["score", "--import", "x.csv", "--column", "rater"], "expected OURS=THEIRS"),
         (["score", "--import", "nowhere.csv"], "nowhere.csv"),
@@ -503,6 +500,19 @@ def test_what_cannot_be_done_is_said_in_one_sentence(study, made, words, sentenc
     done = rate(study, *words)
     assert done.exit_code == 1 and sentence in " ".join(done.output.split()), done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("words", [["make", "--raters", "6,7"], ["make", "--import", "x.csv"]])
+def test_options_of_other_commands_are_usage_errors(study, words):
+    assert rate(study, *words).exit_code == 2
+
+
+def test_the_old_order_of_words_works_with_a_hint(study, made):
+    path = str(study.folder / "small.toml")
+    done = CliRunner().invoke(app, ["rate", path, "make", "--dry-run"])
+    assert done.exit_code == 0 and made.hash in done.stdout
+    assert "the order is now `phosphene rate make STUDY`" in done.stderr
+    assert CliRunner().invoke(app, ["rate", path, "paint"]).exit_code == 2
 
 
 def test_a_dry_run_does_nothing(study, made):
@@ -523,8 +533,8 @@ def test_the_server_prints_links_that_open_and_stops_when_told(apart):
         "-m",
         "phosphene.cli",
         "rate",
-        "small.toml",
         "serve",
+        "small.toml",
         "--port",
         "0",
         "--json",

@@ -129,6 +129,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         with _one_sentence(options.verbose):
             function(*args, **kwargs, options=options)
 
+    run.__doc__ = " ".join((function.__doc__ or "").split())  # the help wraps it anew
     run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
     return run

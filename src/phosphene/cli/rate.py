@@ -28,17 +28,17 @@ class RateOptions(Options):
         int | None, typer.Option(metavar="N", help="Per method and rater: in place of rate.trials.")
     ] = None
     database: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="URL", help="In place of rate.database: where answers go (any of SQLAlchemy)."
         ),
-    ] = ""
+    ] = None
 
     def study(self, path: Path, root: Path | None = None) -> Study:
         """Load a study and change its settings."""
         study = super().study(path, root)
         for name in ("raters", "trials", "database"):
-            if getattr(self, name):
+            if getattr(self, name) is not None:
                 study = study.replace(f"rate.{name}", getattr(self, name))
         return study
 

@@ -192,7 +192,7 @@ def score_made(
     study : Study
     data : Dataset
     made : sequence of pictures
-        For every sample the pictures of all items (rows as :func:`phosphene.steps.decoding.items`).
+        For every sample the pictures of all items (rows as :func:`phosphene.steps.subject.items`).
     chosen : ndarray of int, shape (n_items,), optional
         Which sample the decoded features would choose (:func:`decoded_choice`).
     device : str

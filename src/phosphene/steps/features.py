@@ -90,7 +90,7 @@ def features(
     - ``zc@s``: the latent of the photograph at the model's own size, noised to strength s and
       denoised with c; ``/step=k``: as it is after k steps. The noise is the same for all pictures,
       or separate for each where `encode.same_noise` is false: that of the first sample of
-      :func:`phosphene.steps.stages.reconstruct`.
+      :func:`phosphene.steps.reconstruct.reconstruct`.
     - ``zc:empty@s``, ``zc:other@s``, ``zc:own-noise@s``: the same with the empty text in place of c
       and without guidance, which would change nothing; with the c of another picture; with separate
       noise for each picture.
@@ -104,8 +104,8 @@ def features(
     -------
     list of Artefact
         One for each name, with the array `features` (n_images, d), rows as :func:`image_ids`:
-        float16, but ``z`` and ``c``, which :func:`phosphene.steps.stages.extract` makes in float32.
-        The manifest's facts tell a layer's full width.
+        float16, but ``z`` and ``c``, which :func:`phosphene.steps.extract.extract` makes in
+        float32. The manifest's facts tell a layer's full width.
     """
     asked = parsed(names)
     store = Store(study.root)

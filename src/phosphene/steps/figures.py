@@ -43,7 +43,7 @@ def write(study: Study, subject: str, models: Named, folder: Path) -> list[Path]
     study : Study
     subject : str
     models : sequence of (str, Model)
-        Finished models and the analysis each belongs to (:func:`phosphene.encoding.planned`).
+        Finished models and the analysis each belongs to (:func:`phosphene.steps.encode.planned`).
     folder : Path
         Made where it is not there; files of the same names are written anew.
 

@@ -22,7 +22,7 @@ VERSION = {"ratings": 2, "rating_scores": 1}
 
 def methods(study: Study) -> list[str]:
     """The kinds of reconstruction that people compare, in the order of
-    :data:`phosphene.steps.stages.MODE_FEATURES`.
+    :data:`phosphene.methods.MODE_FEATURES`.
     """
     chosen = study.rate.methods or study.reconstruct.modes
     return [mode for mode in MODE_FEATURES if mode in chosen]
