@@ -110,6 +110,7 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds and memory of the pass and of the components; `how` is device and threads."""
     from phosphene.steps import features as stage
+    from phosphene.steps import reduce
     from phosphene.steps.extract import extract
     from phosphene.steps.subject import load_model
     from phosphene.study import Compute
@@ -134,7 +135,7 @@ def measure(
     widths = [artefact.array("features").shape[1] for artefact in made]
     with peak_memory() as memory_reduced:
         started = time.perf_counter()
-        reduced = stage.reduced(study, SUBJECT, names, compute, components)
+        reduced = reduce.reduced(study, SUBJECT, names, compute, components)
         seconds_reduced = time.perf_counter() - started
     rows = sum(widths) * stage.IMAGES_PER_PART * 2
     # float32 activations of one batch: both halves of guidance; what a block takes, gives, and one
@@ -174,6 +175,7 @@ def compare(
 
     from phosphene.data.trials import image_ids
     from phosphene.steps import features as stage
+    from phosphene.steps import reduce
     from phosphene.steps.subject import dataset
     from phosphene.study import Compute
 
@@ -187,7 +189,7 @@ def compare(
         len(LAYERS) : 2 * len(LAYERS)
     ]:  # the middle step: a full decomposition takes long
         source = stage.features(study, SUBJECT, [name], compute)[0]
-        ours = stage.reduced(study, SUBJECT, [name], compute, components)[0]
+        ours = reduce.reduced(study, SUBJECT, [name], compute, components)[0]
         rows = source.array("features")[:][train].astype(np.float64)
         started = time.perf_counter()
         with threadpool_limits(how[1]):

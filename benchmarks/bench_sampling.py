@@ -42,7 +42,9 @@ import torch
 from common import machine_facts
 from torch import Tensor
 
-from phosphene.models.diffusion import BUNDLED, LatentDiffusion, NoiseSchedule
+from phosphene.models.diffusion.model import LatentDiffusion
+from phosphene.models.diffusion.schedule import NoiseSchedule
+from phosphene.models.diffusion.sources import BUNDLED
 
 Json = dict[str, Any]
 STEPS = 50

@@ -18,7 +18,7 @@ from phosphene.data.trials import standardise
 from phosphene.encoding.design import Design
 from phosphene.encoding.fitting import Voxels, fit_block
 from phosphene.encoding.models import mixes
-from phosphene.models.diffusion import LatentDiffusion
+from phosphene.models.diffusion.model import LatentDiffusion
 from phosphene.numerics import pca
 from phosphene.numerics.ridge import Decomposition, RidgeCV
 from phosphene.seeds import rng

@@ -40,7 +40,8 @@ from phosphene.encoding.design import Design
 from phosphene.encoding.fitting import Voxels, fit_block
 from phosphene.encoding.models import mixes
 from phosphene.features.names import EMPTY, OTHER, OWN_NOISE
-from phosphene.models.diffusion.activations import LATENT, Denoising, record
+from phosphene.models.diffusion.activations import Denoising, record
+from phosphene.models.diffusion.configuration import LATENT
 from phosphene.numerics import pca, stats
 from phosphene.seeds import rng
 from phosphene.steps.betas import betas

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from phosphene.models.diffusion import checkpoints
+from phosphene.models.diffusion.sources import CONFIGS
 
 # what a small model changes of the shipped configurations; also what stands in the JSON file next
 # to a single file
@@ -47,7 +48,7 @@ NETS = ("unet", "vae", "text_encoder")
 
 
 def shipped(family: str) -> dict:
-    return json.loads((checkpoints.CONFIGS / f"{family}.json").read_text())
+    return json.loads((CONFIGS / f"{family}.json").read_text())
 
 
 def empty_nets(config: dict) -> dict:

@@ -19,12 +19,16 @@ import phosphene as ph
 from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
 from phosphene.features.names import PLAIN, Feature, slug
-from phosphene.models import diffusion
-from phosphene.models.diffusion.activations import LATENT, Denoising, layers, narrow, record, widths
+from phosphene.models.diffusion.activations import Denoising, narrow, record
+from phosphene.models.diffusion.configuration import LATENT, Configuration
+from phosphene.models.diffusion.model import LatentDiffusion
+from phosphene.models.diffusion.sources import BUNDLED
 from phosphene.numerics.pca import principal_components
 from phosphene.seeds import rng
 from phosphene.steps import features as stage
-from phosphene.steps.features import features, reduced
+from phosphene.steps import reduce
+from phosphene.steps.features import features
+from phosphene.steps.reduce import reduced
 from phosphene.steps.subject import dataset
 from phosphene.study import Compute
 
@@ -62,7 +66,7 @@ def beside(study: ph.Study, folder: Path) -> ph.Study:
 
 @pytest.fixture(scope="module")
 def model():
-    return diffusion.LatentDiffusion.load("bundled", "cpu")
+    return LatentDiffusion.load("bundled", "cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -192,7 +196,7 @@ def plain_loop(model, images, captions, seeds, n_steps, strength, guidance):
     """
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler.from_pretrained(diffusion.BUNDLED / "scheduler")
+    scheduler = DDIMScheduler.from_pretrained(BUNDLED / "scheduler")
     scheduler.set_timesteps(n_steps)
     visited = scheduler.timesteps[n_steps - int(n_steps * strength) :]
     unet = model.unet
@@ -316,16 +320,7 @@ def test_the_setting_decides_whose_noise_zc_starts_from(study, made):
     assert not np.array_equal(zc.array("features")[:], made[0].array("features")[:])
 
 
-def test_widths_and_steps_that_are_not_needed(model):
-    assert widths(model, layers(model)) == {
-        "down0": 4096,
-        "down1": 2048,
-        "down2": 2048,
-        "mid": 2048,
-        "up0": 8192,
-        "up1": 32768,
-        "up2": 16384,
-    }
+def test_steps_that_are_not_needed_are_not_made(model):
     calls = []
     hook = model.unet.register_forward_hook(lambda *_: calls.append(1))
     z = np.zeros((1, 1024), np.float32)
@@ -441,7 +436,8 @@ def test_features_of_one_strength_come_out_of_one_pass(study, made, tmp_path, mo
     def noted(model, z, c, seeds, how, wanted, keep):
         calls.append((how.strength, len(z), len(wanted)))
         return {
-            moment: np.zeros((len(z), widths(model, [moment[0]])[moment[0]])) for moment in wanted
+            moment: np.zeros((len(z), Configuration.of("bundled").widths[moment[0]]))
+            for moment in wanted
         }
 
     monkeypatch.setattr(stage, "record", noted)
@@ -608,6 +604,6 @@ def test_features_that_are_narrow_already_are_left_alone(study, made, monkeypatc
 
 
 def test_without_training_pictures_there_are_no_components(study, monkeypatch):
-    monkeypatch.setattr(stage, "_training", lambda data: np.zeros(14, bool))
+    monkeypatch.setattr(reduce, "_training", lambda data: np.zeros(14, bool))
     with pytest.raises(PhospheneError, match="found 0 training pictures"):
         reduced(study, "subj01", NAMES, COMPUTE)

@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from phosphene.errors import PhospheneError
-from phosphene.models import diffusion
 from phosphene.models.diffusion import batching
 from phosphene.models.diffusion.batching import in_blocks, own_device
+from phosphene.models.diffusion.model import LatentDiffusion
+from phosphene.models.diffusion.sources import BUNDLED, fingerprint
 
 
 @pytest.fixture(scope="session")
 def model():
-    return diffusion.LatentDiffusion.load("bundled", "cpu")
+    return LatentDiffusion.load("bundled", "cpu")
 
 
 def photographs(n: int, side: int = 64) -> np.ndarray:
@@ -179,10 +180,10 @@ def test_latents_and_contexts_are_rows(model):
 
 def test_wrong_models_are_refused(tmp_path, model):
     with pytest.raises(PhospheneError, match="found no folder"):
-        diffusion.LatentDiffusion.load(tmp_path / "nowhere")
+        LatentDiffusion.load(tmp_path / "nowhere")
     (tmp_path / "vae").mkdir()
     with pytest.raises(PhospheneError, match="lacks unet/, text_encoder/"):
-        diffusion.LatentDiffusion.load(tmp_path)
+        LatentDiffusion.load(tmp_path)
     with pytest.raises(PhospheneError, match="rows of 7 numbers"):
         model.latent_to_image(np.zeros((1, 7), np.float32))
     with pytest.raises(PhospheneError, match="found 2 seeds for 1 contexts"):
@@ -193,8 +194,8 @@ def test_a_fingerprint_follows_the_files(tmp_path):
     import shutil
 
     copy = tmp_path / "copy"
-    shutil.copytree(diffusion.BUNDLED, copy)
-    assert diffusion.fingerprint(copy) == diffusion.fingerprint("bundled")
+    shutil.copytree(BUNDLED, copy)
+    assert fingerprint(copy) == fingerprint("bundled")
     with (copy / "tokenizer/merges.txt").open("a") as file:
         file.write("x y\n")
-    assert diffusion.fingerprint(copy) != diffusion.fingerprint("bundled")
+    assert fingerprint(copy) != fingerprint("bundled")

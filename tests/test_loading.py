@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from phosphene.errors import PhospheneError
 from phosphene.models.diffusion import checkpoints, loading
+from phosphene.models.diffusion.sources import fingerprint
 
 CAPTIONS = ["a photo of a cat", "it's 2 dogs, really!"]
 
@@ -175,12 +176,11 @@ def test_the_name_or_a_file_beside_says_what_the_second_predicts(tmp_path, model
     shutil.copy(model.safetensors, file)
     file.with_suffix(".phosphene.json").write_text(json.dumps(SMALL[family]))
     assert loading.describe(file)["prediction_type"] == "epsilon"
-    before = loading.fingerprint(file)
+    before = fingerprint(file)
     own = SMALL[family] | {"scheduler": {"prediction_type": "v_prediction"}}
     file.with_suffix(".phosphene.json").write_text(json.dumps(own))
     assert (
-        loading.describe(file)["prediction_type"] == "v_prediction"
-        and loading.fingerprint(file) != before
+        loading.describe(file)["prediction_type"] == "v_prediction" and fingerprint(file) != before
     )
     file.with_suffix(".phosphene.json").write_text('{"sheduler": {}}')
     with pytest.raises(
@@ -203,7 +203,7 @@ def test_a_hub_id_is_found_in_the_cache_only(sd1, tmp_path, monkeypatch):
     found = load("CompVis/stable-diffusion-v1-4")
     assert torch.equal(found.unet.conv_in.weight, sd1.states["unet"]["conv_in.weight"])
     assert loading.describe("CompVis/stable-diffusion-v1-4")["source"] == "hub"
-    assert loading.fingerprint("CompVis/stable-diffusion-v1-4") == loading.fingerprint(sd1.folder)
+    assert fingerprint("CompVis/stable-diffusion-v1-4") == fingerprint(sd1.folder)
     shutil.rmtree(cache / "snapshots/133a221b8aa7292a167afc5127cb63fb5005638b/vae")
     with pytest.raises(PhospheneError, match="lacks vae/.*hf download CompVis"):
         load("CompVis/stable-diffusion-v1-4")
@@ -236,14 +236,14 @@ def test_a_fingerprint_sees_every_net_and_no_place(sd1, tmp_path):
     copy = tmp_path / "elsewhere.safetensors"
     shutil.copy(sd1.safetensors, copy)
     shutil.copy(sd1.safetensors.with_suffix(".phosphene.json"), copy.with_suffix(".phosphene.json"))
-    assert loading.fingerprint(copy) == loading.fingerprint(sd1.safetensors)
-    assert loading.fingerprint(sd1.ckpt) != loading.fingerprint(copy)
+    assert fingerprint(copy) == fingerprint(sd1.safetensors)
+    assert fingerprint(sd1.ckpt) != fingerprint(copy)
     for prefix in checkpoints.PREFIXES.values():
         changed = {
             key: value + 1 if key.startswith(prefix) else value for key, value in sd1.state.items()
         }
         save_file(changed, copy)
-        assert loading.fingerprint(copy) != loading.fingerprint(sd1.safetensors)
+        assert fingerprint(copy) != fingerprint(sd1.safetensors)
 
 
 FULL_SIZE = """

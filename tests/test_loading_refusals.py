@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from phosphene.errors import PhospheneError
 from phosphene.models.diffusion import loading
+from phosphene.models.diffusion.sources import fingerprint
 
 # names that only these families have
 SDXL_BIAS = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
@@ -229,15 +230,15 @@ def test_shards_that_are_not_hashed(sd1, tmp_path):
     shutil.copy(weights, folder / "unet" / "zzz.safetensors")
     index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
     names = list(load_file(weights))
-    before = loading.fingerprint(folder)
+    before = fingerprint(folder)
     index.write_text(
         json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, "zzz.safetensors")})
     )
-    for call in (load, loading.fingerprint, loading.describe):
+    for call in (load, fingerprint, loading.describe):
         with pytest.raises(
             PhospheneError, match="index.json: names weights in zzz.safetensors, expected one of"
         ):
             call(folder)
     index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, weights.name)}))
     load(folder)
-    assert loading.fingerprint(folder) != before
+    assert fingerprint(folder) != before

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from phosphene.cli.app import app
 from phosphene.errors import PhospheneError
-from phosphene.models import diffusion
 from phosphene.models.diffusion.captions import check_captions
+from phosphene.models.diffusion.model import LatentDiffusion
+from phosphene.models.diffusion.sources import BUNDLED
 from phosphene.models.perceptual.networks import network
 from phosphene.steps import subject
 from phosphene.steps.extract import extract
@@ -33,12 +34,12 @@ START = (
 
 
 @pytest.fixture(scope="module")
-def bundled() -> diffusion.LatentDiffusion:
-    return diffusion.LatentDiffusion.load("bundled", "cpu")
+def bundled() -> LatentDiffusion:
+    return LatentDiffusion.load("bundled", "cpu")
 
 
 @pytest.fixture
-def model(bundled: diffusion.LatentDiffusion) -> diffusion.LatentDiffusion:
+def model(bundled: LatentDiffusion) -> LatentDiffusion:
     return copy.deepcopy(bundled)
 
 
@@ -59,7 +60,7 @@ def spoil(net: torch.nn.Module, name: str, value: float) -> None:
 def test_spoilt_weights_are_refused(
     tmp_path: Path, part: str, file: str, tensor: str, value: float
 ) -> None:
-    shutil.copytree(diffusion.BUNDLED, tmp_path / "model")
+    shutil.copytree(BUNDLED, tmp_path / "model")
     path = tmp_path / "model" / part / file
     state = load_file(path)
     (name,) = [key for key in state if key.endswith(tensor)]
@@ -69,7 +70,7 @@ def test_spoilt_weights_are_refused(
     with pytest.raises(
         PhospheneError, match=f"its {names[part]} has NaN or infinite weights \\(.*{tensor}"
     ):
-        diffusion.LatentDiffusion.load(tmp_path / "model", "cpu")
+        LatentDiffusion.load(tmp_path / "model", "cpu")
     text = f'[data]\nroot = "d"\nsimulate = {SMALL}\n[model]\nname = "{tmp_path}/model"\n'
     (tmp_path / "s.toml").write_text(text)
     result = CliRunner().invoke(app, ["run", str(tmp_path / "s.toml")])
@@ -93,7 +94,7 @@ def test_networks_that_score_are_refused_too(tmp_path: Path) -> None:
         network("alexnet", tmp_path, "cpu")
 
 
-def test_what_a_network_gives_is_checked(model: diffusion.LatentDiffusion) -> None:
+def test_what_a_network_gives_is_checked(model: LatentDiffusion) -> None:
     """As where float16 overflows: weights are finite, what they give is not."""
     c = model.text_to_context([["a cat"], ["a dog"]])
     z = model.image_to_latent(PHOTOS)
@@ -122,7 +123,7 @@ def test_nothing_is_stored_of_what_is_not_finite(
     folder: Path,  # noqa: F811
     tmp_path: Path,
     replace_everywhere: Callable[..., None],
-    model: diffusion.LatentDiffusion,
+    model: LatentDiffusion,
 ) -> None:
     (tmp_path / "s.toml").write_text(OWN)
     study = Study.load(tmp_path / "s.toml", root=tmp_path / "runs")
@@ -138,7 +139,7 @@ def test_nothing_is_stored_of_what_is_not_finite(
 # captions
 
 
-def test_captions_that_are_cut_are_counted(bundled: diffusion.LatentDiffusion) -> None:
+def test_captions_that_are_cut_are_counted(bundled: LatentDiffusion) -> None:
     texts = [["a cat", START + "with a cat"], ["a dog"]]
     with pytest.warns(
         UserWarning, match="^1 of 3 captions are longer than the 24 tokens"
@@ -150,7 +151,7 @@ def test_captions_that_are_cut_are_counted(bundled: diffusion.LatentDiffusion) -
 
 
 @pytest.mark.filterwarnings("error")
-def test_captions_that_fit_pass_silently(bundled: diffusion.LatentDiffusion) -> None:
+def test_captions_that_fit_pass_silently(bundled: LatentDiffusion) -> None:
     check_captions(
         bundled, [["a cat"], ["A  cat"], ["a cat"]], ["a", "b", "c"]
     )  # equal, but nothing was cut
@@ -158,7 +159,7 @@ def test_captions_that_fit_pass_silently(bundled: diffusion.LatentDiffusion) -> 
 
 
 def test_captions_that_differ_beyond_the_window_are_refused(
-    bundled: diffusion.LatentDiffusion,
+    bundled: LatentDiffusion,
 ) -> None:
     with pytest.raises(
         PhospheneError, match="captions of 'a' and 'b' differ only beyond the 24 tokens"
@@ -178,6 +179,6 @@ def test_a_study_with_captions_that_become_equal(folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("captions", [["a red cat"], [["a cat"], []], [["a cat"], "a dog"]])
-def test_captions_come_in_lists(bundled: diffusion.LatentDiffusion, captions: list) -> None:
+def test_captions_come_in_lists(bundled: LatentDiffusion, captions: list) -> None:
     with pytest.raises(PhospheneError, match="expected a list of one or more sentences"):
         bundled.text_to_context(captions)

@@ -9,10 +9,13 @@ from PIL import Image
 
 from phosphene.data.simulated import scenes
 from phosphene.errors import PhospheneError
+from phosphene.metrics import low_level
 from phosphene.metrics.presets import PRESETS
-from phosphene.models import perceptual
-from phosphene.models.judge import CATEGORIES, COLOURS, PLACES, judge_labels, load_judge
+from phosphene.models.judge.labels import CATEGORIES, COLOURS, PLACES
+from phosphene.models.judge.network import judge_labels, load_judge
 from phosphene.models.perceptual.cache import Shelf
+from phosphene.models.perceptual.extraction import features
+from phosphene.models.perceptual.stamps import missing, stamp
 
 SPACES = {m.name: m.space for name in ("scenes", "pixel") for m in PRESETS[name].metrics if m.space}
 
@@ -29,13 +32,11 @@ def pictures():
 @pytest.fixture(autouse=True)
 def no_weights_of_this_machine(monkeypatch, tmp_path):
     monkeypatch.delenv("PHOSPHENE_WEIGHTS", raising=False)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
 
 def of(name: str, pictures, **settings) -> np.ndarray:
-    return perceptual.features(pictures, [SPACES[name]], **settings)[SPACES[name]].astype(
-        np.float64
-    )
+    return features(pictures, [SPACES[name]], **settings)[SPACES[name]].astype(np.float64)
 
 
 def alike(a: np.ndarray, b: np.ndarray) -> float:
@@ -57,9 +58,9 @@ def test_the_judge_names_fresh_scenes(pictures):
 
 
 def test_features_are_rows_and_do_not_depend_on_the_batch(pictures):
-    together = perceptual.features(pictures, list(SPACES.values()))
+    together = features(pictures, list(SPACES.values()))
     assert set(together) == set(SPACES.values())
-    alone = perceptual.features(pictures[40:41], list(SPACES.values()))
+    alone = features(pictures[40:41], list(SPACES.values()))
     for space, rows in together.items():
         assert rows.shape[0] == 60 and rows.dtype == np.float16
         np.testing.assert_array_equal(rows[40:41], alone[space])
@@ -82,13 +83,11 @@ def test_pixels_are_the_picture(pictures):
 
 def test_wrong_input_is_refused(pictures):
     with pytest.raises(PhospheneError, match="picture 0: found .* expected uint8"):
-        perceptual.features(pictures.astype(float), [SPACES["pixels"]])
+        features(pictures.astype(float), [SPACES["pixels"]])
     with pytest.raises(PhospheneError, match="picture 1: found values from 0 to 2"):
-        perceptual.features(
-            [pictures[0], np.full((4, 4, 3), [0, 1, 2], np.float32)], [SPACES["pixels"]]
-        )
+        features([pictures[0], np.full((4, 4, 3), [0, 1, 2], np.float32)], [SPACES["pixels"]])
     with pytest.raises(PhospheneError, match="found 3 reconstructions and 2 originals"):
-        perceptual.pixcorr(pictures[:3], pictures[:2], PRESETS["pixel"].metrics[0])
+        low_level.pixcorr(pictures[:3], pictures[:2], PRESETS["pixel"].metrics[0])
 
 
 def test_pictures_of_several_sizes_are_read_one_at_a_time():
@@ -170,15 +169,15 @@ def test_near_colours_are_near():
 @pytest.mark.parametrize("preset", ["braindiffuser", "mindeye", "pixel"])
 def test_a_picture_is_like_itself_and_undefined_is_nan(pictures, preset):
     pixcorr, ssim = PRESETS[preset].metrics[:2]
-    np.testing.assert_allclose(perceptual.pixcorr(pictures[:2], pictures[:2], pixcorr), 1)
+    np.testing.assert_allclose(low_level.pixcorr(pictures[:2], pictures[:2], pixcorr), 1)
     np.testing.assert_allclose(
-        perceptual.pixcorr(255 - pictures[:2], pictures[:2], pixcorr), -1, atol=1e-5
+        low_level.pixcorr(255 - pictures[:2], pictures[:2], pixcorr), -1, atol=1e-5
     )
-    np.testing.assert_allclose(perceptual.ssim(pictures[:2], pictures[:2], ssim), 1)
+    np.testing.assert_allclose(low_level.ssim(pictures[:2], pictures[:2], ssim), 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.isnan(
-            perceptual.pixcorr([np.zeros((9, 9, 3), np.uint8)], pictures[:1], pixcorr)
+            low_level.pixcorr([np.zeros((9, 9, 3), np.uint8)], pictures[:1], pixcorr)
         ).all()
 
 
@@ -198,39 +197,39 @@ def counted(monkeypatch):
 
 def test_kept_features_are_the_same_bits_and_found_by_content(pictures, tmp_path, counted):
     spaces = [SPACES["judge-late"], SPACES["gabor"]]
-    fresh = perceptual.features(pictures, spaces)
+    fresh = features(pictures, spaces)
     counted.clear()
-    perceptual.features(pictures[:50], spaces, cache=tmp_path)
+    features(pictures[:50], spaces, cache=tmp_path)
     assert len(counted) == 100  # for each space
-    mixed = perceptual.features(pictures[::-1], spaces, cache=tmp_path)
+    mixed = features(pictures[::-1], spaces, cache=tmp_path)
     assert len(counted) == 120
     for space in spaces:
         np.testing.assert_array_equal(mixed[space][::-1], fresh[space])
     counted.clear()
-    perceptual.features(pictures, spaces, cache=tmp_path)
+    features(pictures, spaces, cache=tmp_path)
     assert not counted
     # another type or shape is another picture although the bytes are the same
-    perceptual.features(pictures.reshape(-1, 32, 128, 3), spaces[:1], cache=tmp_path)
+    features(pictures.reshape(-1, 32, 128, 3), spaces[:1], cache=tmp_path)
     assert len(counted) == 60
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
 def test_a_damaged_file_is_named_and_made_again(pictures, tmp_path, counted, damage):
     space = SPACES["judge-late"]
-    fresh = perceptual.features(pictures, [space], cache=tmp_path)[space]
+    fresh = features(pictures, [space], cache=tmp_path)[space]
     file = next(tmp_path.rglob("*.safetensors"))
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes({"cut": data[:-9], "flipped": data, "empty": b""}[damage])
     counted.clear()
     with pytest.warns(UserWarning, match=f"{file.name}: damaged"):
-        again = perceptual.features(pictures, [space], cache=tmp_path)[space]
+        again = features(pictures, [space], cache=tmp_path)[space]
     assert len(counted) == 60
     np.testing.assert_array_equal(again, fresh)
     counted.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        perceptual.features(pictures, [space], cache=tmp_path)
+        features(pictures, [space], cache=tmp_path)
     assert not counted
 
 
@@ -251,7 +250,7 @@ def test_two_writers_at_once_do_no_harm(tmp_path):
 def test_a_cache_that_cannot_be_written_is_named(pictures, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PhospheneError, match="features cannot be written"):
-        perceptual.features(pictures[:1], [SPACES["pixels"]], cache=tmp_path / "file")
+        features(pictures[:1], [SPACES["pixels"]], cache=tmp_path / "file")
 
 
 def test_large_numbers_stay_float32():
@@ -295,7 +294,7 @@ def test_missing_weights_are_one_sentence(
 ):
     monkeypatch.setattr("phosphene.models.perceptual.weights._in_hugging_face_cache", lambda: None)
     space = PRESETS[preset].metrics[metric].space
-    sentence = perceptual.missing(space, tmp_path / "mine")
+    sentence = missing(space, tmp_path / "mine")
     for said in (
         file,
         address,
@@ -306,26 +305,26 @@ def test_missing_weights_are_one_sentence(
         assert said in sentence
     assert "\n" not in sentence and sentence.endswith(".")
     with pytest.raises(PhospheneError) as refused:
-        perceptual.features(pictures[:1], [space], weights=tmp_path / "mine")
+        features(pictures[:1], [space], weights=tmp_path / "mine")
     assert str(refused.value) == sentence
     with pytest.raises(PhospheneError, match="found no"):
-        perceptual.stamp(space, tmp_path / "mine")
+        stamp(space, tmp_path / "mine")
 
 
 def test_clip_is_found_in_the_cache_of_hugging_face(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     space = PRESETS["mindeye"].metrics[5].space
-    assert "nor in the cache of Hugging Face" in perceptual.missing(space)
+    assert "nor in the cache of Hugging Face" in missing(space)
     repository = tmp_path / "models--openai--clip-vit-large-patch14"
     (repository / "snapshots" / "abc").mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
     (repository / "snapshots" / "abc" / "config.json").write_text("{}")
-    assert perceptual.missing(space) is not None  # half of it
+    assert missing(space) is not None  # half of it
     (repository / "snapshots" / "abc" / "model.safetensors").write_text("")
-    assert perceptual.missing(space) is None
+    assert missing(space) is None
 
 
 def test_what_ships_is_never_missing():
-    assert all(perceptual.missing(space) is None for space in SPACES.values())
-    assert len({perceptual.stamp(space) for space in SPACES.values()}) == len(SPACES)
+    assert all(missing(space) is None for space in SPACES.values())
+    assert len({stamp(space) for space in SPACES.values()}) == len(SPACES)

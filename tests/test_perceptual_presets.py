@@ -15,9 +15,11 @@ from torchvision import transforms
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from phosphene.errors import PhospheneError
+from phosphene.metrics import low_level
 from phosphene.metrics.presets import PRESETS
-from phosphene.models import perceptual
 from phosphene.models.perceptual import extraction
+from phosphene.models.perceptual.extraction import features
+from phosphene.models.perceptual.stamps import stamp
 
 IMAGENET = transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 OPENAI = transforms.Normalize(
@@ -129,9 +131,9 @@ def found(pictures, weights) -> dict[str, np.ndarray]:
         for m in PRESETS[name].metrics
         if m.space
     ]
-    uint8 = perceptual.features(pictures, spaces, weights=weights)
+    uint8 = features(pictures, spaces, weights=weights)
     floats = [(picture / 255).astype(np.float32) for picture in pictures]
-    tensors = perceptual.features(
+    tensors = features(
         floats, [m.space for m in PRESETS["mindeye"].metrics if m.space], weights=weights
     )
     return {space.name: rows for space, rows in (uint8 | tensors).items()}
@@ -253,7 +255,7 @@ def test_pixels_of_braindiffuser(pictures):
             np.array(Image.fromarray(p[k]).resize((425, 425))) / 255.0 for p in (recons, originals)
         )  # Pillow's default is bicubic
         r = np.corrcoef(gt.reshape(1, -1), gen.reshape(1, -1))[0, 1]
-        assert perceptual.pixcorr(recons, originals, pixcorr)[k] == pytest.approx(r, abs=1e-6)
+        assert low_level.pixcorr(recons, originals, pixcorr)[k] == pytest.approx(r, abs=1e-6)
         settings = {
             "gaussian_weights": True,
             "sigma": 1.5,
@@ -263,9 +265,9 @@ def test_pixels_of_braindiffuser(pictures):
         gray = rgb2gray(gen), rgb2gray(gt)
         # multichannel=True of scikit-image 0.17: the last axis is that of channels, whatever it is
         columns = structural_similarity(*gray, channel_axis=-1, **settings)
-        assert perceptual.ssim(recons, originals, ssim)[k] == pytest.approx(columns, abs=1e-6)
+        assert low_level.ssim(recons, originals, ssim)[k] == pytest.approx(columns, abs=1e-6)
         plain = PRESETS["pixel"].metrics[1]
-        assert perceptual.ssim(recons, originals, plain)[k] == pytest.approx(
+        assert low_level.ssim(recons, originals, plain)[k] == pytest.approx(
             structural_similarity(*gray, **settings), abs=1e-6
         )
         assert abs(columns - structural_similarity(*gray, **settings)) > 1e-3
@@ -281,12 +283,12 @@ def test_pixels_of_mindeye(pictures):
     ]
     for k in range(2):
         r = np.corrcoef(big[0][k].flatten(), big[1][k].flatten())[0][1]
-        assert perceptual.pixcorr(recons, originals, pixcorr)[k] == pytest.approx(r, abs=1e-5)
+        assert low_level.pixcorr(recons, originals, pixcorr)[k] == pytest.approx(r, abs=1e-5)
         gray = [rgb2gray(some[k].permute(1, 2, 0).numpy()) for some in big]
         value = structural_similarity(
             *gray, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0
         )
-        assert perceptual.ssim(recons, originals, ssim)[k] == pytest.approx(value, abs=1e-4)
+        assert low_level.ssim(recons, originals, ssim)[k] == pytest.approx(value, abs=1e-4)
 
 
 def test_presets_are_as_tabled():
@@ -325,17 +327,15 @@ def test_layers_of_a_network_share_one_pass(pictures, weights, monkeypatch):
         "forward",
         lambda self, x: passes.append(len(x)) or forward(self, x),
     )
-    perceptual.features(
-        pictures, [m.space for m in PRESETS["takagi2023"].metrics[:3]], weights=weights
-    )
+    features(pictures, [m.space for m in PRESETS["takagi2023"].metrics[:3]], weights=weights)
     assert passes == [2]
 
 
 def test_features_depend_neither_on_company_nor_on_the_cache(found, pictures, weights, tmp_path):
     spaces = [PRESETS["braindiffuser"].metrics[2].space, PRESETS["takagi2023"].metrics[4].space]
     last = pictures[1]
-    kept = perceptual.features([*pictures[::-1], last], spaces, weights=weights, cache=tmp_path)
-    again = perceptual.features(pictures, spaces, weights=weights, cache=tmp_path)
+    kept = features([*pictures[::-1], last], spaces, weights=weights, cache=tmp_path)
+    again = features(pictures, spaces, weights=weights, cache=tmp_path)
     for space in spaces:
         np.testing.assert_array_equal(kept[space], found[space.name][[1, 0, 1]])
         np.testing.assert_array_equal(again[space], found[space.name])
@@ -348,19 +348,17 @@ def test_weights_of_another_network_and_damaged_ones_are_named(pictures, weights
     with pytest.raises(
         PhospheneError, match=f"{file.name}: does not hold the weights of efficientnet_b1_v1"
     ):
-        perceptual.features(pictures[:1], [space], weights=tmp_path)
+        features(pictures[:1], [space], weights=tmp_path)
     file.write_bytes(file.read_bytes()[:100_000])
     with pytest.raises(PhospheneError, match=f"{file.name}: cannot be read as tensors"):
-        perceptual.features(pictures[:1], [space], weights=tmp_path)
+        features(pictures[:1], [space], weights=tmp_path)
 
 
 def test_a_file_that_runs_code_is_not_run(pictures, tmp_path):
     file = tmp_path / FILES["efficientnet_b1"]
     torch.save({"x": Trap(tmp_path / "sprung")}, file)
     with pytest.raises(PhospheneError, match=file.name):
-        perceptual.features(
-            pictures[:1], [PRESETS["braindiffuser"].metrics[6].space], weights=tmp_path
-        )
+        features(pictures[:1], [PRESETS["braindiffuser"].metrics[6].space], weights=tmp_path)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -388,25 +386,20 @@ def test_clip_without_its_vision_model_is_named(weights, pictures, tmp_path):
     with pytest.raises(
         PhospheneError, match="does not hold CLIP's vision model: 1 tensors are missing"
     ):
-        perceptual.features(pictures[:1], [PRESETS["mindeye"].metrics[5].space], weights=tmp_path)
+        features(pictures[:1], [PRESETS["mindeye"].metrics[5].space], weights=tmp_path)
 
 
 def test_the_stamp_follows_the_weights(weights, tmp_path):
     space = PRESETS["mindeye"].metrics[6].space
-    before = perceptual.stamp(space, weights)
+    before = stamp(space, weights)
     file = tmp_path / FILES["efficientnet_b1 again"]
     file.write_bytes((weights / file.name).read_bytes())
-    assert perceptual.stamp(space, tmp_path) == before  # the same bytes elsewhere
+    assert stamp(space, tmp_path) == before  # the same bytes elsewhere
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    assert perceptual.stamp(space, tmp_path) != before
-    others = {
-        perceptual.stamp(m.space, weights)
-        for name in PRESETS
-        for m in PRESETS[name].metrics
-        if m.space
-    }
+    assert stamp(space, tmp_path) != before
+    others = {stamp(m.space, weights) for name in PRESETS for m in PRESETS[name].metrics if m.space}
     assert len(others) == len(
         {
             (m.space.network, m.space.layer, m.space.preparation)
@@ -426,4 +419,4 @@ def test_safetensors_and_the_variable_serve_too(weights, pictures, tmp_path, mon
     )
     monkeypatch.setenv("PHOSPHENE_WEIGHTS", str(tmp_path))
     space = PRESETS["braindiffuser"].metrics[7].space
-    np.testing.assert_array_equal(perceptual.features(pictures, [space])[space], found[space.name])
+    np.testing.assert_array_equal(features(pictures, [space])[space], found[space.name])

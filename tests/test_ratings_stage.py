@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 import phosphene as ph
 from phosphene.cli.app import app
 from phosphene.errors import PhospheneError
-from phosphene.models import diffusion
+from phosphene.models.diffusion.model import resize
 from phosphene.ratings.power import simulate
 from phosphene.ratings.server import links
 from phosphene.ratings.trials import design
@@ -165,15 +165,13 @@ def test_pictures_are_what_the_list_says(study, made):
     side = recons["z"][0].shape[0]
     for row in table.drop_duplicates("file").itertuples():
         shown = np.asarray(Image.open(made.file(f"pictures/{row.file}.png")))
-        photograph = diffusion.resize(data.images([images[row.item]]), side)[0]
+        photograph = resize(data.images([images[row.item]]), side)[0]
         if row.method in recons:
             np.testing.assert_array_equal(shown, recons[row.method][row.item])
         elif row.method == "":
             np.testing.assert_array_equal(shown, photograph)
         else:  # changed, but nearer to its photograph than any other photograph is
-            distance = np.abs(diffusion.resize(data.images(images), side).astype(int) - shown).mean(
-                (1, 2, 3)
-            )
+            distance = np.abs(resize(data.images(images), side).astype(int) - shown).mean((1, 2, 3))
             assert distance.argmin() == row.item and distance.min() > 0
     assert set(table["method"]) == {"", "z", "c", "zc", "catch"}
 

@@ -12,7 +12,7 @@ import pytest
 
 import phosphene as ph
 from phosphene.methods import TRUE
-from phosphene.models import diffusion
+from phosphene.models.diffusion.model import LatentDiffusion
 from phosphene.steps import reconstruct as stage
 from phosphene.steps.noise import latent_seeds, noise_seeds
 from phosphene.steps.reconstruct import pictures, reconstruct, reconstruct_recipe
@@ -56,13 +56,13 @@ def test_pictures_start_from_the_same_noise_whatever_the_parts(
     study: ph.Study, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[list[int]] = []
-    later = diffusion.LatentDiffusion.denoise_later
+    later = LatentDiffusion.denoise_later
 
-    def noted(model: diffusion.LatentDiffusion, *rows: Any, **settings: Any) -> Any:
+    def noted(model: LatentDiffusion, *rows: Any, **settings: Any) -> Any:
         calls.append(settings["seeds"])
         return later(model, *rows, **settings)
 
-    monkeypatch.setattr(diffusion.LatentDiffusion, "denoise_later", noted)
+    monkeypatch.setattr(LatentDiffusion, "denoise_later", noted)
     whole = pictures(reconstruct(study, SUBJECT, mode, QUIET, TRUE), range(N_ITEMS))
     shared = noise_seeds(study, [(0, sample) for sample in range(N_SAMPLES)], same=True)
     assert calls == [shared * N_ITEMS]

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from phosphene.errors import PhospheneError
-from phosphene.models import diffusion
+from phosphene.models.diffusion.model import LatentDiffusion
 from phosphene.models.diffusion.schedule import NoiseSchedule, ddim
+from phosphene.models.diffusion.sources import BUNDLED
 from phosphene.seeds import rng
 from phosphene.steps import subject
 from phosphene.steps.noise import latent_seeds
@@ -19,7 +20,7 @@ from phosphene.steps.reconstruct import _sample, reconstruct_recipe
 from phosphene.study import Compute, Study
 
 CONFIG = json.loads(
-    (diffusion.BUNDLED / "scheduler/scheduler_config.json").read_text()
+    (BUNDLED / "scheduler/scheduler_config.json").read_text()
 )  # that of Stable Diffusion 1.4
 CONFIGS = {
     "1.x": CONFIG,
@@ -32,7 +33,7 @@ PROMPTS = ["a red cat in the snow", "a blue house on the beach", "a cup"]
 
 @pytest.fixture(scope="module")
 def bundled():
-    return diffusion.LatentDiffusion.load("bundled", "cpu")
+    return LatentDiffusion.load("bundled", "cpu")
 
 
 @pytest.fixture(scope="module", params=["1.x", "2.x"])
@@ -73,9 +74,7 @@ def small(request):
         norm_num_groups=8,
         sample_size=16,
     )
-    tokenizer = CLIPTokenizer.from_pretrained(
-        diffusion.BUNDLED / "tokenizer", local_files_only=True
-    )
+    tokenizer = CLIPTokenizer.from_pretrained(BUNDLED / "tokenizer", local_files_only=True)
     text = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=821,
@@ -98,7 +97,7 @@ def small(request):
     pipe.set_progress_bar_config(disable=True)
     schedule = NoiseSchedule.from_config(CONFIGS[request.param])
     nets = (copy.deepcopy(net) for net in (vae, unet, text))  # ours are laid out channels last
-    return diffusion.LatentDiffusion(*nets, tokenizer, schedule), pipe
+    return LatentDiffusion(*nets, tokenizer, schedule), pipe
 
 
 @pytest.mark.parametrize(("steps", "strength"), [(50, 0.8), (7, 0.5)])

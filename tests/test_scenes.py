@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from phosphene.data.simulated import scenes
-from phosphene.models.judge import CATEGORIES, COLOURS, PLACES
+from phosphene.models.judge.labels import CATEGORIES, COLOURS, PLACES
 
 
 def scene(seed: int, n_objects: int | None = None) -> scenes.Scene:

@@ -29,7 +29,7 @@ from phosphene.metrics.score import (
     score_sets,
 )
 from phosphene.metrics.views import RULES
-from phosphene.models import perceptual
+from phosphene.models.perceptual.extraction import features
 from phosphene.models.perceptual.weights import wanted
 from phosphene.numerics.identification import two_way_identification
 from phosphene.seeds import rng
@@ -189,8 +189,7 @@ def test_scenes_keep_the_random_numbers_of_older_studies(recons, originals):
     for row in own.itertuples():
         space = next(m.space for m in PRESETS["scenes"].metrics if m.name == row.metric)
         shown, made = (
-            perceptual.features(p, [space])[space]
-            for p in (originals, recons.reshape(-1, SIDE, SIDE, 3))
+            features(p, [space])[space] for p in (originals, recons.reshape(-1, SIDE, SIDE, 3))
         )
         expected = two_way_identification(
             made.reshape(N, S, -1),

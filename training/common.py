@@ -27,7 +27,7 @@ from phosphene.data.simulated.scenes import (
     sample_scene,
 )
 
-BUNDLED = Path(__file__).parents[1] / "src/phosphene/ldm/bundled"
+BUNDLED = Path(__file__).parents[1] / "src/phosphene/models/diffusion/bundled"
 
 
 def scene(seed: int, index: int) -> Scene:

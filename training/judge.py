@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from common import Run, Scenes, rank
 from safetensors.torch import save_file
 
-from phosphene.models.judge import JUDGE_FILE, Judge
+from phosphene.models.judge.labels import JUDGE_FILE
+from phosphene.models.judge.network import Judge
 
 
 def disturb(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

@@ -14,8 +14,10 @@ from judge import measure as measure_judge
 from judge import right
 from PIL import Image
 
-from phosphene.models.diffusion import PARTS, LatentDiffusion
-from phosphene.models.judge import JUDGE_FILE, judge_labels, load_judge
+from phosphene.models.diffusion.model import LatentDiffusion
+from phosphene.models.diffusion.sources import PARTS
+from phosphene.models.judge.labels import JUDGE_FILE
+from phosphene.models.judge.network import judge_labels, load_judge
 
 CARD = """# The bundled model
 

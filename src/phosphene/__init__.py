@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from phosphene.data import open_dataset
     from phosphene.errors import PhospheneError
-    from phosphene.models.diffusion import LatentDiffusion
+    from phosphene.models.diffusion.model import LatentDiffusion
     from phosphene.numerics.identification import two_way_identification
     from phosphene.numerics.ridge import BandedRidgeCV, RidgeCV
     from phosphene.seeds import rng
@@ -38,7 +38,7 @@ _HOME = {
     "rng": "seeds",
     "PhospheneError": "errors",
     "open_dataset": "data",
-    "LatentDiffusion": "models.diffusion",
+    "LatentDiffusion": "models.diffusion.model",
     "RidgeCV": "numerics.ridge",
     "BandedRidgeCV": "numerics.ridge",
     "two_way_identification": "numerics.identification",

@@ -18,6 +18,7 @@ from phosphene.steps.decode import decode as decode_step
 from phosphene.steps.encode import analyse, maps, permuted_p
 from phosphene.steps.extract import extract as extract_step
 from phosphene.steps.reconstruct import reconstruct as reconstruct_step
+from phosphene.steps.reduce import reduced
 from phosphene.study import Compute, Study
 
 
@@ -63,7 +64,7 @@ def extract(
     found = []
     for subject in study.data.subjects:
         if components:
-            found += named.reduced(study, subject, features, compute or Compute(), components)
+            found += reduced(study, subject, features, compute or Compute(), components)
         else:
             found += named.features(study, subject, features, compute or Compute())
     return found

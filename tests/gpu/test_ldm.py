@@ -17,8 +17,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from phosphene.models.diffusion import CPU_PIXELS, GPU_PIXELS_DENOISED, LatentDiffusion
-from phosphene.models.diffusion.activations import Denoising, layers, record
+from phosphene.models.diffusion.activations import Denoising, record
+from phosphene.models.diffusion.configuration import Configuration
+from phosphene.models.diffusion.model import CPU_PIXELS, GPU_PIXELS_DENOISED, LatentDiffusion
 
 CAPTIONS = [
     ["a red cat in the snow"],
@@ -182,7 +183,7 @@ def test_activations(
     record_property: Record,
 ) -> None:
     """float16 changes activations by 1e-3 of their norm, bfloat16 by 8e-3 (measured on the CPU)."""
-    moments = [(name, 2) for name in (*layers(reference), "latent")]
+    moments = [(name, 2) for name in Configuration.of("bundled").widths]
     how = Denoising(steps=STEPS)
     expected = record(reference, latents, contexts, SEEDS, how, moments, keep=1000)
     recorded = record(model, latents, contexts, SEEDS, how, moments, keep=1000)

@@ -18,8 +18,9 @@ from phosphene.data.trials import image_ids
 from phosphene.methods import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED, TRUE
 from phosphene.metrics.presets import PRESETS, Metric
 from phosphene.metrics.score import own_selection
-from phosphene.models import perceptual
 from phosphene.models.diffusion.batching import own_device
+from phosphene.models.perceptual.extraction import features
+from phosphene.models.perceptual.stamps import missing
 from phosphene.numerics.identification import choose, correlations, identify
 
 Condition = tuple[str, str]
@@ -194,13 +195,13 @@ def same_category(case: Case, preset: str, check: str) -> Line:
         for m in PRESETS[preset].metrics
         if m.kind == "two-way"
         and m.space is not None
-        and perceptual.missing(m.space, case.scoring.weights) is None
+        and missing(m.space, case.scoring.weights) is None
     ]
     metrics = [m for m in metrics if m.direction == metrics[0].direction]
     spaces = list(dict.fromkeys(m.space for m in metrics if m.space is not None))
     device = own_device(case.scoring.device)
-    seen = perceptual.features(shown, spaces, device=device, **options)
-    samples = [perceptual.features(sample, spaces, device=device, **options) for sample in made]
+    seen = features(shown, spaces, device=device, **options)
+    samples = [features(sample, spaces, device=device, **options) for sample in made]
     rule = PRESETS[preset].selection
     r = {
         s: choose(np.stack([correlations(some[s], seen[s])[0] for some in samples]), rule)

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phosphene.models.judge import CATEGORIES, judge_labels
+from phosphene.models.judge.labels import CATEGORIES
+from phosphene.models.judge.network import judge_labels
 from phosphene.models.preparing import Pictures
 from phosphene.numerics.identification import correlations, identify, retrieval
 from phosphene.numerics.stats import bootstrap_ci

@@ -18,8 +18,9 @@ from phosphene.errors import PhospheneError
 from phosphene.metrics.image_files import PictureSet, match, read
 from phosphene.metrics.low_level import pixcorr, ssim
 from phosphene.metrics.presets import PRESETS, Metric, Preset
-from phosphene.models import perceptual
+from phosphene.models.perceptual.extraction import features
 from phosphene.models.perceptual.spaces import Space
+from phosphene.models.perceptual.stamps import missing
 from phosphene.models.preparing import Pictures
 from phosphene.numerics.identification import Rule, choose, correlations, identify
 from phosphene.numerics.stats import bootstrap_ci, permutation_p
@@ -199,7 +200,7 @@ def score_pictures(
         f"{preset.name}/{metric.name}": reason
         for preset in wanted
         for metric in preset.metrics
-        if metric.space is not None and (reason := perceptual.missing(metric.space, places.weights))
+        if metric.space is not None and (reason := missing(metric.space, places.weights))
     }
     todo = [
         (preset, metric)
@@ -297,11 +298,11 @@ def _similarities(
     for group in groups.values():
         layers = ", ".join(space.name for space in group)
         say(f"{layers}: {len(originals)} originals")
-        shown = perceptual.features(originals, group, **options)
+        shown = features(originals, group, **options)
         parts: dict[Space, list[NDArray[np.float64]]] = {space: [] for space in group}
         for number, sample in enumerate(recons):
             say(f"{layers}: {len(originals)} reconstructions, sample {number + 1} of {len(recons)}")
-            made = perceptual.features(sample, group, **options)
+            made = features(sample, group, **options)
             for space in group:
                 parts[space].append(correlations(made.pop(space), shown[space])[0])
         del shown

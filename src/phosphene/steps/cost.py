@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,11 @@ from phosphene.data.opening import load_volume
 from phosphene.data.scans import Scans, all_voxels
 from phosphene.data.trials import image_ids
 from phosphene.methods import BRAIN, MODE_FEATURES, TRUE
-from phosphene.models import diffusion
 from phosphene.pipeline.cost import Cost, Rates
 from phosphene.pipeline.environment import peak_memory_mb
 from phosphene.steps.conditions import compared_rois, conditions, features_of
 from phosphene.steps.decode import TARGETS_PER_PART
-from phosphene.steps.subject import dataset, items, load_model
+from phosphene.steps.subject import configuration, dataset, items, load_model
 from phosphene.study import Compute, Study
 
 # bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
@@ -93,22 +93,17 @@ def costs(study: Study, compute: Compute) -> list[Cost]:
         Its device is the one that is timed.
     """
     rates = measure_rates(study, compute)
-    model = load_model(study.model.name, compute.device)
-    return [
-        cost for subject in study.data.subjects for cost in _subject(study, subject, model, rates)
-    ]
+    return [cost for subject in study.data.subjects for cost in _subject(study, subject, rates)]
 
 
-def _subject(
-    study: Study, subject: str, model: diffusion.LatentDiffusion, rates: Rates
-) -> Iterator[Cost]:
+def _subject(study: Study, subject: str, rates: Rates) -> Iterator[Cost]:
     data = dataset(study, subject)
     own = [getattr(study.decode, feature).rois for feature in features_of(study)]
     compared = [(roi,) for roi in compared_rois(study, data)]
     voxels = {rois: len(all_voxels(data, rois)) for rois in dict.fromkeys([*own, *compared])}
     if isinstance(data, Scans):
         yield betas_cost(subject, data, list(voxels.values()), rates)
-    yield from _extracted(study, subject, model, rates)
+    yield from _extracted(study, subject, rates)
     if study.decode.leave_out != "run":
         n_train = int((data.trials["split"] == "train").sum())
         for name, chosen in (("own regions", dict.fromkeys(own)), ("regions compared", compared)):
@@ -117,25 +112,21 @@ def _subject(
     for feature, rois in zip(features_of(study), own, strict=True):
         shuffled = "shuffled" in study.reconstruct.baselines
         fits = [voxels[rois]] * (2 if shuffled else 1) + [voxels[some] for some in compared]
-        yield _decoded(study, data, (feature, _widths(study, model)[feature]), fits, rates)
-    yield from _pictures(study, subject, len(items(study, data)), model, rates)
+        yield _decoded(study, data, (feature, _widths(study)[feature]), fits, rates)
+    yield from _pictures(study, subject, len(items(study, data)), rates)
 
 
-def _widths(study: Study, model: diffusion.LatentDiffusion) -> dict[str, int]:
-    return {
-        "z": int(np.prod(model.latent_shape(study.model.latent_size))),
-        "c": int(np.prod(model.context_shape)),
-    }
+def _widths(study: Study) -> dict[str, int]:
+    model = configuration(study.model.name)
+    return {"z": prod(model.latent_shape(study.model.latent_size)), "c": prod(model.context_shape)}
 
 
-def _extracted(
-    study: Study, subject: str, model: diffusion.LatentDiffusion, rates: Rates
-) -> Iterator[Cost]:
+def _extracted(study: Study, subject: str, rates: Rates) -> Iterator[Cost]:
     n_images = len(image_ids(dataset(study, subject)))
     for feature in features_of(study):
         # about five captions each
         seconds = n_images * (rates.latent if feature == "z" else 5 * rates.context)
-        size = 4 * n_images * _widths(study, model)[feature] / 1e9
+        size = 4 * n_images * _widths(study)[feature] / 1e9
         yield Cost(subject, f"extract {feature}", 1, 0.0, size, rates.encoding_gb, seconds / 3600)
 
 
@@ -221,11 +212,9 @@ def target_flops(n: int, n_distinct: int, p: int, t: int, folds: int) -> float:
     )
 
 
-def _pictures(
-    study: Study, subject: str, n_items: int, model: diffusion.LatentDiffusion, rates: Rates
-) -> Iterator[Cost]:
+def _pictures(study: Study, subject: str, n_items: int, rates: Rates) -> Iterator[Cost]:
     settings = study.reconstruct
-    size = PICTURE * (model.size / 512) ** 2
+    size = PICTURE * (configuration(study.model.name).size / 512) ** 2
     for mode, source in conditions(study):
         samples = 1 if mode == "z" else settings.samples
         steps = (
@@ -243,6 +232,7 @@ def _pictures(
         yield Cost(subject, name, files, 0.0, files * size / 1e9, rates.drawing_gb, seconds / 3600)
     seen = len(conditions(study)) * n_items * settings.samples
     held = (
-        rates.gb + n_items * settings.samples * model.size**2 * 3 * 5 / 1e9
+        rates.gb
+        + n_items * settings.samples * configuration(study.model.name).size ** 2 * 3 * 5 / 1e9
     )  # as bytes and as floats
     yield Cost(subject, "evaluate", 1, 0.0, 0.001, held, seen * 0.005 / 3600)

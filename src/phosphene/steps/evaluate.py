@@ -27,9 +27,9 @@ from phosphene.metrics.decoded import correlated_features, identified_features, 
 from phosphene.metrics.image_files import Files
 from phosphene.metrics.presets import KEYS, PRESETS
 from phosphene.metrics.score import Draws, PictureScores, Places, own_selection, score_pictures
-from phosphene.models import perceptual
 from phosphene.models.diffusion.batching import own_device
-from phosphene.models.judge import fingerprint
+from phosphene.models.judge.labels import fingerprint
+from phosphene.models.perceptual.stamps import missing, stamp
 from phosphene.models.preparing import Pictures
 from phosphene.numerics.stats import compare_methods
 from phosphene.pipeline.recipe import Recipe
@@ -53,10 +53,10 @@ def measures_stamp(study: Study) -> str:
     """
     metrics = [metric for name in study.evaluate.presets for metric in PRESETS[name].metrics]
     spaces = {metric.space for metric in metrics if metric.space is not None}
-    known = [space for space in spaces if perceptual.missing(space, study.weights) is None]
+    known = [space for space in spaces if missing(space, study.weights) is None]
     parts = [
         fingerprint(),
-        *sorted(perceptual.stamp(space, study.weights) for space in known),
+        *sorted(stamp(space, study.weights) for space in known),
     ]
     parts += [
         f"{metric} {version('scikit-image')}" for metric in metrics if metric.space is None

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import prod
 
 import numpy as np
 
 from phosphene.data import Dataset
 from phosphene.data.trials import image_ids
 from phosphene.errors import without_warnings
-from phosphene.models import diffusion
 from phosphene.models.diffusion.captions import check_captions
+from phosphene.models.diffusion.model import LatentDiffusion
 from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make, part_count, part_slice
 from phosphene.pipeline.store import Artefact
 from phosphene.steps.noise import latent_seeds
 from phosphene.steps.regression import Rows
-from phosphene.steps.subject import data_fingerprint, dataset, load_model, model_fingerprint
+from phosphene.steps.subject import (
+    configuration,
+    data_fingerprint,
+    dataset,
+    load_model,
+    model_fingerprint,
+)
 from phosphene.study import Compute, Study
 
 VERSION = 1
@@ -43,15 +50,13 @@ def extract(study: Study, subject: str, feature: str, compute: Compute) -> Artef
     """
     data = dataset(study, subject)
     ids = image_ids(data)
-    model = load_model(study.model.name, compute.device)
-    width = int(
-        np.prod(
-            model.latent_shape(study.model.latent_size) if feature == "z" else model.context_shape
-        )
-    )
+    sizes = configuration(study.model.name)
+    shape = sizes.latent_shape(study.model.latent_size) if feature == "z" else sizes.context_shape
+    width = prod(shape)
 
     def prepare(artefact: Artefact) -> None:
         if feature == "c":
+            model = load_model(study.model.name, compute.device)
             names = getattr(data, "names", None)  # of data whose images have names
             check_captions(
                 model, data.captions(ids.tolist()), [names[k] if names else k for k in ids.tolist()]
@@ -96,9 +101,7 @@ def _extract_part(
         part.array("features", rows, np.concatenate(values))
 
 
-def category_context(
-    model: diffusion.LatentDiffusion, data: Dataset, images: Sequence[int]
-) -> Rows:
+def category_context(model: LatentDiffusion, data: Dataset, images: Sequence[int]) -> Rows:
     """Context of the names of the things in pictures as one prompt, largest first, each once: "cat,
     house".
     """

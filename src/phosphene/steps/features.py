@@ -1,7 +1,6 @@
-"""Features for the encoding half: the stage that computes them, and their principal components.
+"""Features of images and captions for encoding models, beside the z and c of decoding.
 
-Same shape as stages.py, and like it this file knows both a `Study` and the science. All features of
-one strength come out of one pass over the pictures, an artefact for each name
+All features of one strength come out of one pass over the pictures, an artefact for each name
 (:mod:`phosphene.features.names`).
 
 Never more than `KEEP` numbers per picture are kept of a U-Net layer
@@ -16,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,22 +25,26 @@ from phosphene.data import Dataset
 from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
 from phosphene.features.names import EMPTY, OTHER, OWN_NOISE, Feature, parsed, slug
-from phosphene.models.diffusion import LatentDiffusion
-from phosphene.models.diffusion.activations import LATENT, Denoising, layers, record, widths
-from phosphene.numerics import pca
+from phosphene.models.diffusion.activations import Denoising, record
+from phosphene.models.diffusion.configuration import LATENT
+from phosphene.models.diffusion.model import LatentDiffusion
 from phosphene.pipeline.parallel import run_parts
 from phosphene.pipeline.recipe import Recipe
-from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Store
 from phosphene.steps.extract import IMAGES_PER_PART, category_context, extract, extract_recipe
 from phosphene.steps.noise import latent_seeds, noise_seeds
 from phosphene.steps.regression import Rows
-from phosphene.steps.subject import data_fingerprint, dataset, load_model, model_fingerprint
+from phosphene.steps.subject import (
+    configuration,
+    data_fingerprint,
+    dataset,
+    load_model,
+    model_fingerprint,
+)
 from phosphene.study import Compute, Study
 
-VERSION = {"features": 1, "reduce": 1}
+VERSION = 1
 KEEP = 65536  # numbers of a U-Net layer that are kept; SD 1.4's narrowest has 81,920
-COMPONENTS = 6400  # principal components (paper, section E)
 READ_AT_ONCE = 25  # pictures and captions; the model cuts them into its own blocks
 
 _EXTRACTED = ("z", "c")  # by the stage that makes them for decoding
@@ -70,7 +74,7 @@ def feature_recipe(study: Study, subject: str, feature: Feature) -> Recipe:
     if feature.strength is not None and feature.kind != EMPTY:
         settings |= study.settings("reconstruct", "guidance")
         inputs["c"] = extract_recipe(study, subject, "c").hash
-    return Recipe("features", f"{subject}-{slug(feature)}", VERSION["features"], settings, inputs)
+    return Recipe("features", f"{subject}-{slug(feature)}", VERSION, settings, inputs)
 
 
 def same_noise(study: Study, feature: Feature) -> bool:
@@ -114,7 +118,7 @@ def features(
     }
     todo = [f for f in artefacts if f.kind not in _EXTRACTED and not artefacts[f].done]
     if todo:
-        _check(study, dataset(study, subject), todo, load_model(study.model.name, compute.device))
+        _check(study, dataset(study, subject), todo)
     for feature in artefacts:
         if feature.kind in _EXTRACTED:
             extract(study, subject, feature.kind, compute)
@@ -136,14 +140,15 @@ def _place(feature: Feature) -> str:
     return feature.layer or LATENT
 
 
-def _n_steps(study: Study, model: LatentDiffusion, strength: float) -> int:
-    return len(model.schedule.timesteps(study.reconstruct.steps, strength))
+def _n_steps(study: Study, strength: float) -> int:
+    return configuration(study.model.name).n_steps(study.reconstruct.steps, strength)
 
 
-def _check(study: Study, data: Dataset, asked: Sequence[Feature], model: LatentDiffusion) -> None:
+def _check(study: Study, data: Dataset, asked: Sequence[Feature]) -> None:
     """Refuse, before anything is computed, what this model, these settings or these data do not
     have.
     """
+    layers = configuration(study.model.name).layers
     for feature in asked:
         if feature.kind == "z:segmentation" and not hasattr(data, "segmentation"):
             raise PhospheneError(
@@ -151,13 +156,13 @@ def _check(study: Study, data: Dataset, asked: Sequence[Feature], model: LatentD
                 "no semantic maps; "
                 "leave it out, or use data of kind 'nsd'."
             )
-        if feature.layer and feature.layer not in layers(model):
+        if feature.layer and feature.layer not in layers:
             raise PhospheneError(
                 f"feature '{feature}': model {study.model.name!r} has no layer {feature.layer!r}; "
-                f"choose one of {', '.join(layers(model))}."
+                f"choose one of {', '.join(layers)}."
             )
         if feature.strength is not None:
-            made = _n_steps(study, model, feature.strength)
+            made = _n_steps(study, feature.strength)
             if not (feature.step or 1) <= made:
                 raise PhospheneError(
                     f"feature '{feature}': strength {feature.strength} of reconstruct.steps = "
@@ -170,10 +175,9 @@ def _run_pass(study: Study, subject: str, group: Sequence[Feature], compute: Com
     """Make the parts that are missing of features that are computed together, and finish them."""
     if group[0].strength is not None and group[0].kind != EMPTY:
         extract(study, subject, "c", compute)
-    model = load_model(study.model.name, compute.device)
     n = len(image_ids(dataset(study, subject)))
-    full = _widths(study, model, group)
-    kept = kept_widths(study, model, group)
+    full = _widths(study, group)
+    kept = kept_widths(study, group)
     artefacts = {
         feature: Store(study.root).artefact(feature_recipe(study, subject, feature))
         for feature in group
@@ -192,27 +196,26 @@ def _run_pass(study: Study, subject: str, group: Sequence[Feature], compute: Com
         artefact.finish(facts={"full_width": full[feature]})
 
 
-def _widths(study: Study, model: LatentDiffusion, group: Sequence[Feature]) -> dict[Feature, int]:
+def _widths(study: Study, features: Sequence[Feature]) -> dict[Feature, int]:
     """Numbers per picture before anything is narrowed."""
-    contexts = ("c", "c:category")
-    latents = ("z", "z:segmentation")
-    seen = widths(model, {_place(feature) for feature in group if feature.strength is not None})
-    plain = dict.fromkeys(contexts, model.context_shape) | dict.fromkeys(
-        latents, model.latent_shape(study.model.latent_size)
-    )
+    model = configuration(study.model.name)
+    latent = prod(model.latent_shape(study.model.latent_size))
+    context = prod(model.context_shape)
+    plain = {"c": context, "c:category": context, "z": latent, "z:segmentation": latent}
     return {
-        f: seen[_place(f)] if f.strength is not None else int(np.prod(plain[f.kind])) for f in group
+        feature: model.widths[_place(feature)]
+        if feature.strength is not None
+        else plain[feature.kind]
+        for feature in features
     }
 
 
-def kept_widths(
-    study: Study, model: LatentDiffusion, asked: Sequence[Feature]
-) -> dict[Feature, int]:
+def kept_widths(study: Study, features: Sequence[Feature]) -> dict[Feature, int]:
     """Numbers per picture of each feature as it is on disk."""
-    full = _widths(study, model, asked)
+    full = _widths(study, features)
     return {
         feature: min(full[feature], KEEP) if feature.strength else full[feature]
-        for feature in asked
+        for feature in features
     }
 
 
@@ -260,7 +263,7 @@ def _computed(
             side = study.model.latent_size or model.size
             maps = data.segmentation(some.tolist(), side)  # type: ignore[attr-defined]
             values.append(model.image_to_latent(maps, side, _latent_seeds(study, data, some)))
-    return {wanted[0]: _half(np.concatenate(values))}
+    return {wanted[0]: half(np.concatenate(values))}
 
 
 def _latent_seeds(study: Study, data: Dataset, ids: NDArray[np.int64]) -> list[int] | None:
@@ -274,7 +277,7 @@ def _denoised(
     ids = image_ids(data)[rows]
     strength = wanted[0].strength
     assert strength is not None
-    last = _n_steps(study, model, strength)
+    last = _n_steps(study, strength)
     moments = {feature: (_place(feature), feature.step or last) for feature in wanted}
     kind = wanted[0].kind
     c = _contexts(study, data, rows, kind, model)
@@ -297,7 +300,7 @@ def _denoised(
             model, z[some], c[some], [seeds[k] for k in some], how, set(moments.values()), KEEP
         )
         for feature, moment in moments.items():
-            found[feature].append(_half(seen[moment]))
+            found[feature].append(half(seen[moment]))
     return {feature: np.concatenate(values) for feature, values in found.items()}
 
 
@@ -323,108 +326,7 @@ def _cut(indices: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     return np.split(indices, range(size, len(indices), size))
 
 
-def _half(values: NDArray[np.floating]) -> NDArray[np.float16]:
+def half(values: NDArray[np.floating]) -> NDArray[np.float16]:
+    """Values at float16; infinity for what does not fit."""
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
         return np.asarray(values, np.float16)
-
-
-# Features -> principal components
-
-
-def reduce_recipe(
-    study: Study, subject: str, feature: Feature, components: int = COMPONENTS
-) -> Recipe:
-    """What the principal components of a feature are made from."""
-    inputs = {
-        "features": feature_recipe(study, subject, feature).hash,
-        "data": data_fingerprint(study, subject),
-    }
-    settings = {} if components == COMPONENTS else {"components": components}
-    return Recipe("reduce", f"{subject}-{slug(feature)}", VERSION["reduce"], settings, inputs)
-
-
-def reduced(
-    study: Study,
-    subject: str,
-    names: Sequence[str | Feature],
-    compute: Compute,
-    components: int = COMPONENTS,
-) -> list[Artefact]:
-    """Cut features to principal components that are fitted on the training pictures (paper, section
-    E).
-
-    Exact (:func:`phosphene.numerics.pca.principal_components`): float64 inside, the features in
-    memory at float16. With 10,000 pictures of 65,536 numbers that is 5.5 GB. What is reduced needs
-    the features no more: their folders may be removed.
-
-    Returns
-    -------
-    list of Artefact
-        One for each name, with the arrays `features` (n_images, k) float16: scores, not whitened, k
-        at most `components`, numbers per picture, and training pictures less one; `mean` (d,),
-        `variance` and `ratio` (k,) over training pictures, float64. A feature of at most
-        `components` numbers is given back as :func:`features` made it.
-    """
-    asked = parsed(names)
-    fitted = _training(dataset(study, subject))
-    if fitted.sum() < 2 or components < 1:
-        raise PhospheneError(
-            f"reduce: found {fitted.sum()} training pictures of {subject} and {components} "
-            "components, expected at "
-            "least 2 and 1; use more sessions, or other settings."
-        )
-    found = {
-        f: Store(study.root).artefact(reduce_recipe(study, subject, f, components)) for f in asked
-    }
-    todo = [feature for feature, artefact in found.items() if not artefact.done]
-    for feature, source in zip(todo, features(study, subject, todo, compute), strict=True):
-        n, d = source.array("features").shape
-        if d <= components:
-            found[feature] = source
-            continue
-        prepare = partial(
-            _declare_reduced, n=n, d=d, k=pca.n_possible(int(fitted.sum()), d, components)
-        )
-        work = partial(
-            _reduce_part, study=study, subject=subject, feature=feature, components=components
-        )
-        make(study, found[feature].recipe, 1, work, compute, prepare)
-    return [found[feature] for feature in asked]
-
-
-def _declare_reduced(artefact: Artefact, n: int, d: int, k: int) -> None:
-    artefact.create_array("features", (n, k), "float16", (min(IMAGES_PER_PART, n), k))
-    for name, length in (("mean", d), ("variance", k), ("ratio", k)):
-        artefact.create_array(name, (length,), "float64", (length,))
-
-
-def _training(data: Dataset) -> NDArray[np.bool_]:
-    """Which rows of the features are training pictures."""
-    trials = data.trials
-    return np.isin(image_ids(data), trials.loc[trials["split"] == "train", "image"])
-
-
-def _reduce_part(
-    artefact: Artefact, index: int, *, study: Study, subject: str, feature: Feature, components: int
-) -> None:
-    with artefact.part(index) as part:
-        rows = _half_rows(Store(study.root).artefact(feature_recipe(study, subject, feature)))
-        found = pca.principal_components(rows, _training(dataset(study, subject)), components)
-        scores = _half(found.values)
-        if not np.isfinite(scores).all():
-            raise PhospheneError(
-                f"feature '{feature}': found principal components beyond float16's 65504; leave "
-                "this feature out."
-            )
-        part.array("features", slice(0, len(scores)), scores)
-        for name in ("mean", "variance", "ratio"):
-            part.array(name, slice(0, len(getattr(found, name))), getattr(found, name))
-
-
-def _half_rows(artefact: Artefact) -> Rows | NDArray[np.float16]:
-    """Read features chunk by chunk, at float16 whatever they are on disk."""
-    array = artefact.array("features")
-    rows = np.empty(array.shape, np.float16)
-    for start in range(0, len(rows), IMAGES_PER_PART):
-        rows[start : start + IMAGES_PER_PART] = array[start : start + IMAGES_PER_PART]
-    return rows

@@ -17,7 +17,7 @@ from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
 from phosphene.methods import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED
 from phosphene.metrics.image_files import opened
-from phosphene.models import diffusion
+from phosphene.models.diffusion.model import LatentDiffusion, resize
 from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make, part_count, part_slice
 from phosphene.pipeline.store import Artefact, Part, Store
@@ -138,12 +138,10 @@ def _reconstruct_part(
                 _write_picture(part, name, picture, artefact.recipe, int(images[k]))
 
         if mode == "z":
-            write(
-                lambda: diffusion.resize(coarse, model.size), [(k, 0) for k in range(len(images))]
-            )
+            write(lambda: resize(coarse, model.size), [(k, 0) for k in range(len(images))])
             return
         if mode == "zc":
-            larger = diffusion.resize(coarse, model.size, Image.Resampling.BICUBIC)
+            larger = resize(coarse, model.size, Image.Resampling.BICUBIC)
             z = model.image_to_latent(
                 larger, sample_seeds=latent_seeds(study, keys, study.reconstruct.same_noise)
             )
@@ -155,7 +153,7 @@ def _reconstruct_part(
 
 
 def _sample(
-    model: diffusion.LatentDiffusion,
+    model: LatentDiffusion,
     study: Study,
     z: Rows | None,
     c: Rows,

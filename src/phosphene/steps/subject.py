@@ -12,7 +12,9 @@ import pandas as pd
 from phosphene.data import Dataset, open_dataset, trials
 from phosphene.data.sources import source
 from phosphene.errors import PhospheneError
-from phosphene.models import diffusion
+from phosphene.models.diffusion.configuration import Configuration
+from phosphene.models.diffusion.model import LatentDiffusion
+from phosphene.models.diffusion.sources import fingerprint
 from phosphene.study import Study
 
 
@@ -76,15 +78,21 @@ def data_fingerprint(study: Study, subject: str) -> str:
 
 
 @cache
-def load_model(name: str, device: str) -> diffusion.LatentDiffusion:
+def configuration(name: str) -> Configuration:
+    """Read a diffusion model's configuration; a process reads it once."""
+    return Configuration.of(name)
+
+
+@cache
+def load_model(name: str, device: str) -> LatentDiffusion:
     """Load a diffusion model; a process loads it once."""
-    return diffusion.LatentDiffusion.load(name, device)
+    return LatentDiffusion.load(name, device)
 
 
 @cache
 def model_fingerprint(name: str) -> str:
     """Hash of a diffusion model's files."""
-    return diffusion.fingerprint(name)
+    return fingerprint(name)
 
 
 def items(study: Study, data: Dataset) -> pd.DataFrame:

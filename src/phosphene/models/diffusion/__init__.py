@@ -1,22 +1,7 @@
-"""The frozen latent diffusion model: loading, sampling, and recording what happens inside."""
+"""The frozen latent diffusion model.
 
-from phosphene.models.diffusion.loading import BUNDLED, PARTS, describe, fingerprint
-from phosphene.models.diffusion.model import (
-    CPU_PIXELS,
-    GPU_PIXELS_DENOISED,
-    LatentDiffusion,
-    resize,
-)
-from phosphene.models.diffusion.schedule import NoiseSchedule
-
-__all__ = [
-    "BUNDLED",
-    "CPU_PIXELS",
-    "GPU_PIXELS_DENOISED",
-    "PARTS",
-    "LatentDiffusion",
-    "NoiseSchedule",
-    "describe",
-    "fingerprint",
-    "resize",
-]
+``sources`` where a model is stored, and its fingerprint · ``configuration`` its sizes, without
+torch · ``loading`` and ``checkpoints`` its nets · ``model`` images to latents, captions to
+contexts, and back to pictures · ``schedule`` and ``batching`` how it samples · ``activations`` what
+happens inside · ``captions`` what its text encoder's window leaves.
+"""

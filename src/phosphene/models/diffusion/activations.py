@@ -2,16 +2,7 @@
 steps.
 
 Activations are narrowed as soon as a block has given them, so that those of one batch are all that
-is ever held at full width. In Stable Diffusion 1.4 at 512 x 512 pixels a block gives, per picture
-and step (numbers):
-
-=======  ===============  =========    =====  ===============  =========
-down0    320 x 32 x 32      327,680    up0    1280 x 16 x 16     327,680
-down1    640 x 16 x 16      163,840    up1    1280 x 32 x 32   1,310,720
-down2    1280 x 8 x 8        81,920    up2    640 x 64 x 64    2,621,440
-down3    1280 x 8 x 8        81,920    up3    320 x 64 x 64    1,310,720
-mid      1280 x 8 x 8        81,920
-=======  ===============  =========    =====  ===============  =========
+is ever held at full width (:mod:`phosphene.models.diffusion.configuration` says how wide they are).
 """
 
 from __future__ import annotations
@@ -27,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phosphene.models.diffusion.configuration import LATENT
 from phosphene.models.diffusion.model import LatentDiffusion
 from phosphene.models.diffusion.schedule import Sampler, ddim
 from phosphene.seeds import rng
@@ -34,8 +26,6 @@ from phosphene.seeds import rng
 Rows = NDArray[np.float32]
 Moment = tuple[str, int]
 """A place (:data:`LATENT` or a layer) and a step, counted from 1 among those that are made."""
-
-LATENT = "latent"
 
 
 @dataclass(frozen=True)
@@ -50,31 +40,10 @@ class Denoising:
     sampler: Sampler = "consistent"
 
 
-def layers(model: LatentDiffusion) -> list[str]:
-    """Name the blocks of the U-Net in the order in which they work: down0, ..., mid, up0, ..."""
-    return list(_blocks(model))
-
-
 def _blocks(model: LatentDiffusion) -> dict[str, Any]:
     downs = {f"down{k}": block for k, block in enumerate(model.unet.down_blocks)}
     ups = {f"up{k}": block for k, block in enumerate(model.unet.up_blocks)}
     return {**downs, "mid": model.unet.mid_block, **ups}
-
-
-@torch.inference_mode()
-def widths(model: LatentDiffusion, places: Collection[str]) -> dict[str, int]:
-    """Count the numbers that places give per picture, with one call of the U-Net."""
-    shape = model.latent_shape()
-    found = {LATENT: int(np.prod(shape))}
-
-    def note(place: str, output: Tensor) -> None:
-        found[place] = output[0].numel()
-
-    if set(places) - {LATENT}:
-        with _watching(model, set(places) - {LATENT}, note):
-            x = model._tensor(np.zeros((1, found[LATENT]), np.float32), shape)
-            model.unet(x.to(model.dtype), 1, model.empty_context.to(model.dtype))
-    return {place: found[place] for place in places}
 
 
 @torch.inference_mode()

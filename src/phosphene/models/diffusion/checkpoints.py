@@ -10,7 +10,6 @@ A file holds weights alone. The sizes of the nets and CLIP's vocabulary are fact
 from __future__ import annotations
 
 import gzip
-import json
 import pickle
 import re
 import zipfile
@@ -25,11 +24,7 @@ from torch import Tensor
 
 from phosphene.errors import PhospheneError
 from phosphene.models import hub
-
-CONFIGS = Path(__file__).parent / "configs"
-BESIDE = ".phosphene.json"  # not .json alone: other programs keep notes on a model there
-NETS = ("unet", "text_encoder", "vae")
-"""What a file must hold, the largest first: while it is built nothing else takes memory yet."""
+from phosphene.models.diffusion.sources import BESIDE, CONFIGS, NETS, settings
 
 PREFIXES = {
     "unet": "model.diffusion_model.",
@@ -117,53 +112,7 @@ def read(path: Path) -> State:
     )
 
 
-def family(path: Path, state: Mapping[str, Tensor]) -> str:
-    """Name the configuration that ships and fits a file.
-
-    The text encoder tells 1.x (CLIP) from 2.x (OpenCLIP). What 2.x predicts cannot be seen in the
-    weights: the velocity (768 pixels), unless the file's name has "512", as in
-    ``v2-1_512-ema-pruned.safetensors``.
-    """
-    if any(key.startswith("cond_stage_model.transformer.") for key in state):
-        return "sd1"
-    return "sd2-base" if "512" in path.stem else "sd2"
-
-
-def configuration(path: Path, state: Mapping[str, Tensor]) -> Config:
-    """Say how the nets in a file are built: the family's configuration, changed by the JSON file
-    next to it.
-
-    Returns
-    -------
-    dict
-        "name", and for "unet", "vae", "text_encoder", "scheduler", "tokenizer" their settings.
-    """
-    _refuse_other_models(path, state)
-    config: Config = json.loads((CONFIGS / f"{family(path, state)}.json").read_text())
-    beside = path.with_suffix(BESIDE)
-    if beside.is_file():
-        try:
-            own = json.loads(beside.read_text())
-        except ValueError as error:
-            raise PhospheneError(
-                f"{beside}: is not JSON ({error}); correct or remove it."
-            ) from error
-        known = [key for key, value in config.items() if isinstance(value, dict)]
-        if not isinstance(own, dict) or any(
-            k not in known or not isinstance(v, dict) for k, v in own.items()
-        ):
-            raise PhospheneError(
-                f"{beside}: found {str(own)[:80]}, expected settings under {', '.join(known)}, "
-                "such as "
-                '{"scheduler": {"prediction_type": "epsilon"}}; correct or remove it.'
-            )
-        hub.refuse_code(beside)
-        for key, value in own.items():
-            config[key] |= value
-    return config
-
-
-def _refuse_other_models(path: Path, state: Mapping[str, Tensor]) -> None:
+def refuse_other_models(path: Path, state: Mapping[str, Tensor]) -> None:
     """Raise with a word for what the file is, when it is not Stable Diffusion 1.x or 2.x in one
     piece.
     """
@@ -235,13 +184,16 @@ def build(net: str, path: Path, dtype: torch.dtype) -> Any:
     import transformers
 
     state = read(path)
-    config = configuration(path, state)
+    refuse_other_models(path, state)
+    config = settings(path)
     tensors = part(net, state, config)
     kind: Any = {"unet": diffusers.UNet2DConditionModel, "vae": diffusers.AutoencoderKL}.get(net)
     text = {"attn_implementation": hub.ATTENTION}
-    settings = transformers.CLIPTextConfig(**config[net] | text) if kind is None else config[net]
+    net_config = transformers.CLIPTextConfig(**config[net] | text) if kind is None else config[net]
     with torch.device("meta"):
-        empty = transformers.CLIPTextModel(settings) if kind is None else kind.from_config(settings)
+        empty = (
+            transformers.CLIPTextModel(net_config) if kind is None else kind.from_config(net_config)
+        )
     shapes = {
         key.removeprefix("text_model."): value.shape for key, value in empty.state_dict().items()
     }
@@ -252,7 +204,7 @@ def build(net: str, path: Path, dtype: torch.dtype) -> Any:
         kind is None
     ):  # through the library, which also makes what no checkpoint holds (the positions)
         return transformers.CLIPTextModel.from_pretrained(
-            None, config=settings, state_dict=tensors, dtype=dtype
+            None, config=net_config, state_dict=tensors, dtype=dtype
         )
     empty.load_state_dict(tensors, assign=True)
     return empty

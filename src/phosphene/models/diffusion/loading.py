@@ -1,15 +1,7 @@
-"""Find a model by name and load its nets, without the network and without running anything that
-comes with it.
-
-A name is "bundled", a folder in diffusers' format, a hub id that lies in the local Hugging Face
-cache, or a single ``.safetensors`` or CompVis ``.ckpt`` file.
-"""
+"""Load the nets of a model, without running anything that comes with it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,17 +10,11 @@ from typing import Any
 
 import torch
 
-from phosphene import disk
 from phosphene.errors import PhospheneError
 from phosphene.models import hub
 from phosphene.models.diffusion import checkpoints
-
-BUNDLED = Path(__file__).parent / "bundled"
-PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_WEIGHTS = re.compile(
-    r"(?:diffusion_pytorch_model|pytorch_model|model)(\.fp16)?(?:-\d+-of-\d+)?\.(safetensors|bin)"
-)
+from phosphene.models.diffusion.configuration import architecture
+from phosphene.models.diffusion.sources import NETS, Source, find, read_json, settings, weight_files
 
 
 @dataclass(frozen=True)
@@ -45,119 +31,6 @@ class Nets:
     tokenizer: Any
     scheduler_config: dict[str, Any]
     source: str
-
-
-@dataclass(frozen=True)
-class _Source:
-    kind: str  # bundled | folder | hub | file
-    path: Path
-
-
-def _source(name: str | Path) -> _Source:
-    path = Path(name).expanduser()
-    if str(name) == "bundled":
-        return _Source("bundled", _complete(BUNDLED, "reinstall phosphene"))
-    if path.is_file():
-        return _Source("file", path)
-    if path.is_dir():
-        return _Source("folder", _complete(path, "point model.name at such a folder"))
-    if _HUB_ID.fullmatch(str(name)) and path.suffix not in (".safetensors", ".ckpt"):
-        return _Source(
-            "hub", _complete(_cached(str(name)), f"get the rest with `hf download {name}`")
-        )
-    raise PhospheneError(
-        f"model.name: found no folder or file {str(path)!r}, expected 'bundled', a folder in "
-        "diffusers' format, a "
-        "hub id such as 'CompVis/stable-diffusion-v1-4', or a .safetensors or .ckpt file; check "
-        "the path."
-    )
-
-
-def _cached(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id, local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        raise PhospheneError(
-            f"model.name: found no {hub_id!r} in the local Hugging Face cache, and nothing is "
-            "downloaded here; get it "
-            f"with `hf download {hub_id}`, or give model.name a folder or a .safetensors or .ckpt "
-            "file."
-        ) from error
-
-
-def _complete(folder: Path, remedy: str) -> Path:
-    index = folder / "model_index.json"
-    pipeline = str(_json(index).get("_class_name", "")) if index.is_file() else ""
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if "XL" in pipeline or "Diffusion3" in pipeline:
-        found = f"is a {pipeline}, which is not supported"
-    elif missing:
-        found = f"lacks {', '.join(part + '/' for part in missing)}"
-    else:
-        return folder
-    raise PhospheneError(
-        f"{folder}: {found}, expected a diffusers model folder of Stable Diffusion 1.x or 2.x "
-        f"with {', '.join(PARTS)}; "
-        f"{remedy}."
-    )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise PhospheneError(
-            f"{path}: could not be read as JSON ({error}); copy or download it again."
-        ) from error
-    if not isinstance(value, dict):
-        raise PhospheneError(
-            f"{path}: found {type(value).__name__}, expected a JSON object; copy or download it "
-            "again."
-        )
-    return value
-
-
-def _weights(folder: Path) -> tuple[str | None, list[Path]]:
-    """Choose a net's weight files: safetensors before pickles, full precision before the variant
-    "fp16".
-    """
-    named = [
-        (m, folder / m[0])
-        for m in (_WEIGHTS.fullmatch(file.name) for file in sorted(folder.iterdir()))
-        if m
-    ]
-    for suffix in ("safetensors", "bin"):
-        for variant in (None, "fp16"):
-            files = [file for m, file in named if m[2] == suffix and bool(m[1]) == bool(variant)]
-            if files:
-                _check_indexes(
-                    folder, f".{suffix}.index{'.' + variant if variant else ''}.json", files
-                )
-                return variant, files
-    raise PhospheneError(
-        f"{folder}: found no weights, expected a .safetensors file; download the model again."
-    )
-
-
-def _check_indexes(folder: Path, ending: str, files: list[Path]) -> None:
-    """Refuse a list of shards that names other files than `files`, which are those that are hashed
-    and checked.
-    """
-    known = {file.name for file in files}
-    for index in folder.glob(f"*{ending}"):
-        shards = _json(index).get("weight_map", {})
-        others = (
-            set(map(str, shards.values())) - known if isinstance(shards, dict) else {str(shards)}
-        )
-        if others:
-            raise PhospheneError(
-                f"{index}: names weights in {min(others)}, expected one of "
-                f"{', '.join(sorted(known))}; download the "
-                "model again, or remove this file."
-            )
 
 
 def nets(name: str | Path, device: str, dtype: torch.dtype) -> Nets:
@@ -179,10 +52,10 @@ def nets(name: str | Path, device: str, dtype: torch.dtype) -> Nets:
     PhospheneError
         In one sentence: what is missing, damaged, unsafe or of another kind.
     """
-    source = _source(name)
+    source = find(name)
     loaded: dict[str, Any] = {}
     with quiet(), hub.offline():
-        for net in checkpoints.NETS:
+        for net in NETS:
             cast = dtype if net == "unet" else torch.float32
             try:
                 model = (_from_file if source.kind == "file" else _from_folder)(
@@ -218,7 +91,7 @@ def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _said(source: _Source) -> str:
+def _said(source: Source) -> str:
     return "the bundled model" if source.kind == "bundled" else f"{source.kind} {source.path}"
 
 
@@ -232,7 +105,7 @@ def _from_folder(folder: Path, net: str, dtype: torch.dtype) -> Any:
 
     place = folder / net
     hub.refuse_code(place / "config.json")
-    variant, files = _weights(place)
+    variant, files = weight_files(place)
     # only mapped: a damaged file or a pickle with objects in it is named before the library looks
     for file in files:
         checkpoints.read(file)
@@ -271,9 +144,9 @@ def _usual(place: Path, net: Any) -> None:
         )
 
 
-def _tokenizer_and_scheduler(source: _Source) -> tuple[Any, dict[str, Any]]:
+def _tokenizer_and_scheduler(source: Source) -> tuple[Any, dict[str, Any]]:
     if source.kind == "file":
-        config = checkpoints.configuration(source.path, checkpoints.read(source.path))
+        config = settings(source.path)
         return checkpoints.tokenizer(config["tokenizer"]), config["scheduler"]
     import transformers
 
@@ -286,7 +159,7 @@ def _tokenizer_and_scheduler(source: _Source) -> tuple[Any, dict[str, Any]]:
             f"{place}: could not be read as CLIP's tokenizer ({_brief(error)}); download the "
             "model again."
         ) from error
-    return tokenizer, _json(source.path / "scheduler" / "scheduler_config.json")
+    return tokenizer, read_json(source.path / "scheduler" / "scheduler_config.json")
 
 
 def describe(name: str | Path) -> dict[str, Any]:
@@ -300,15 +173,16 @@ def describe(name: str | Path) -> dict[str, Any]:
         latent_channels, size (pixels), context_shape (tokens, width), prediction_type, dtype (on
         disk).
     """
-    source = _source(name)
+    source = find(name)
     if source.kind == "file":
         state = checkpoints.read(source.path)
-        config = checkpoints.configuration(source.path, state)
-        tensors = {net: checkpoints.part(net, state, config) for net in checkpoints.NETS}
+        checkpoints.refuse_other_models(source.path, state)
+        config = settings(source.path)
+        tensors = {net: checkpoints.part(net, state, config) for net in NETS}
     else:
-        config = {net: _json(source.path / net / "config.json") for net in checkpoints.NETS}
-        config["scheduler"] = _json(source.path / "scheduler" / "scheduler_config.json")
-        files = {net: _weights(source.path / net)[1] for net in checkpoints.NETS}
+        config = {net: read_json(source.path / net / "config.json") for net in NETS}
+        config["scheduler"] = read_json(source.path / "scheduler" / "scheduler_config.json")
+        files = {net: weight_files(source.path / net)[1] for net in NETS}
         tensors = {
             net: {k: v for f in files[net] for k, v in checkpoints.read(f).items()} for net in files
         }
@@ -322,7 +196,7 @@ def describe(name: str | Path) -> dict[str, Any]:
         return {
             "source": source.kind,
             "path": str(source.path),
-            "architecture": _architecture(config),
+            "architecture": architecture(config),
             "parameters": {net: sum(t.numel() for t in held) for net, held in weights.items()},
             "latent_channels": config["vae"]["latent_channels"],
             "size": latent_side * 2 ** (len(config["vae"]["block_out_channels"]) - 1),
@@ -340,40 +214,6 @@ def describe(name: str | Path) -> dict[str, Any]:
         raise PhospheneError(
             f"{source.path}: its configuration lacks {error}; download the model again."
         ) from error
-
-
-def _architecture(config: dict[str, Any]) -> str:
-    """Name the family whose U-Net and text encoder have these sizes."""
-    for family in ("sd1", "sd2"):
-        known = json.loads((checkpoints.CONFIGS / f"{family}.json").read_text())
-        if all(
-            config[net].get(key) == known[net][key]
-            for net, key in (
-                ("unet", "block_out_channels"),
-                ("unet", "cross_attention_dim"),
-                ("text_encoder", "num_hidden_layers"),
-            )
-        ):
-            return f"Stable Diffusion {family[2]}.x"
-    return "other"
-
-
-def fingerprint(name: str | Path) -> str:
-    """Identify a model by the whole contents of the files that are used, wherever they are
-    stored.
-    """
-    source = _source(name)
-    if source.kind != "file":
-        parts = [file for part in PARTS[3:] for file in (source.path / part).rglob("*")]
-        for net in checkpoints.NETS:
-            parts += [*(source.path / net).glob("*.json"), *_weights(source.path / net)[1]]
-        return disk.fingerprint("model", source.path, parts)
-    beside = source.path.with_suffix(checkpoints.BESIDE)
-    family = checkpoints.family(source.path, checkpoints.read(source.path))
-    contents = disk.content_hashes([source.path, *([beside] if beside.is_file() else [])])
-    return hashlib.blake2b(
-        "\0".join(["model file", family, *contents]).encode(), digest_size=16
-    ).hexdigest()
 
 
 @contextmanager

@@ -28,12 +28,12 @@ from phosphene.models.diffusion.batching import (
     not_finite,
     own_device,
 )
-from phosphene.models.diffusion.loading import BUNDLED as BUNDLED
-from phosphene.models.diffusion.loading import PARTS as PARTS
 from phosphene.models.diffusion.loading import describe as describe
-from phosphene.models.diffusion.loading import fingerprint as fingerprint
 from phosphene.models.diffusion.loading import nets
 from phosphene.models.diffusion.schedule import NoiseSchedule, Sampler, ddim
+from phosphene.models.diffusion.sources import BUNDLED as BUNDLED
+from phosphene.models.diffusion.sources import PARTS as PARTS
+from phosphene.models.diffusion.sources import fingerprint as fingerprint
 
 # Latent pixels and captions that go through a network together: on a CPU part of the results' bits,
 # so no settings.

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from phosphene.errors import PhospheneError
+from phosphene.models.diffusion.configuration import timesteps
 
 Sampler = Literal["consistent", "paper"]
 
@@ -93,17 +93,8 @@ class NoiseSchedule:
         )
 
     def timesteps(self, steps: int, strength: float = 1.0) -> list[int]:
-        """Timesteps to visit, the noisiest first: the last ``int(steps * strength)`` of `steps`
-        evenly spaced ones.
-
-        With 50 steps these are 981, 961, …, 1, and with strength 0.8 they start at 781 (paper,
-        section C).
-        """
-        if not 1 <= steps <= len(self.alphas) // 2:
-            raise PhospheneError(f"steps: found {steps}, expected 1 to {len(self.alphas) // 2}.")
-        stride = len(self.alphas) // steps
-        every = (np.arange(steps)[::-1] * stride + self.offset).tolist()
-        return [int(t) for t in every[steps - min(int(steps * strength), steps) :]]
+        """Timesteps to visit (:func:`phosphene.models.diffusion.configuration.timesteps`)."""
+        return timesteps(len(self.alphas), self.offset, steps, strength)
 
     def add_noise(self, latents: Tensor, noise: Tensor, timestep: int) -> Tensor:
         """Return latents as they are at `timestep`."""

@@ -6,9 +6,7 @@ picture is measured by what made it.
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,32 +14,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from phosphene.models.judge.labels import CATEGORIES, COLOURS, JUDGE_FILE, PLACES
 from phosphene.models.preparing import AT_64, Pictures, picture_at, prepare
 
-JUDGE_FILE = Path(__file__).with_name("judge.safetensors")
 BATCH = 64
-CATEGORIES = (
-    "face",
-    "house",
-    "cat",
-    "bottle",
-    "scissors",
-    "shoe",
-    "chair",
-    "scrambled",
-    "car",
-    "boat",
-    "tree",
-    "flower",
-    "fish",
-    "ball",
-    "cup",
-    "bird",
-    "umbrella",
-    "mushroom",
-)
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black")
-PLACES = ("beach", "meadow", "snow", "night", "sea", "desert", "city", "forest", "room")
 
 
 def _stage(inputs: int, outputs: int) -> nn.Sequential:
@@ -98,11 +74,6 @@ def load_judge() -> Judge:
     judge = Judge()
     judge.load_state_dict(load_file(JUDGE_FILE))
     return judge.eval().float().requires_grad_(False)
-
-
-def fingerprint() -> str:
-    """Hash of the judge's weights: scores by another judge are other scores."""
-    return hashlib.blake2b(JUDGE_FILE.read_bytes(), digest_size=8).hexdigest()
 
 
 def judge_labels(pictures: Pictures) -> dict[str, NDArray[np.float32]]:

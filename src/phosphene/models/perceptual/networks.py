@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from phosphene.errors import PhospheneError
 from phosphene.models import hub
-from phosphene.models.judge import load_judge
+from phosphene.models.judge.network import load_judge
 from phosphene.models.perceptual import weights as files
 from phosphene.models.perceptual.formulas import FORMULAS
 
-WITHOUT_WEIGHTS = ("formula", "judge")  # nothing to look for
 UNUSED = {
     "swav_resnet50": ("projection_head.", "prototypes.", "fc.")
 }  # heads of its training; none of its layers

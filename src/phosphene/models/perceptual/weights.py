@@ -12,25 +12,27 @@ import pickle
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from phosphene import disk
 from phosphene.errors import PhospheneError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VARIABLE = "PHOSPHENE_WEIGHTS"
 # of its own hubconf.py
 SWAV_ADDRESS = "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar"
 CLIP_REPOSITORY = "openai/clip-vit-large-patch14"
 CLIP_FILES = ("config.json", "model.safetensors")
-ENUMS = {
-    "alexnet": "AlexNet_Weights.IMAGENET1K_V1",
-    "inception_v3": "Inception_V3_Weights.IMAGENET1K_V1",
-    "efficientnet_b1_v1": "EfficientNet_B1_Weights.IMAGENET1K_V1",
-    "efficientnet_b1_v2": "EfficientNet_B1_Weights.IMAGENET1K_V2",
+TORCHVISION = "https://download.pytorch.org/models/"
+FILES = {
+    "alexnet": "alexnet-owt-7be5be79.pth",
+    "inception_v3": "inception_v3_google-0cc3c7bd.pth",
+    "efficientnet_b1_v1": "efficientnet_b1_rwightman-bac287d4.pth",
+    "efficientnet_b1_v2": "efficientnet_b1-c27df63c.pth",
 }
-"""Networks whose weights torchvision knows: there is their file's name and address."""
+"""Networks whose weights torchvision names: their files."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,7 @@ def wanted(network: str) -> Wanted:
             (tuple(f"{folder}/{name}" for name in CLIP_FILES),),
             f"{CLIP_REPOSITORY} (Hugging Face)",
         )
-    if network == "swav_resnet50":
-        address = SWAV_ADDRESS
-    else:
-        from torchvision.models import get_weight
-
-        address = str(get_weight(ENUMS[network]).url)
+    address = SWAV_ADDRESS if network == "swav_resnet50" else TORCHVISION + FILES[network]
     name = PurePosixPath(address).name
     stem = name.removesuffix(".tar").removesuffix(".pth")
     return Wanted(network, ((name,), (f"{stem}.safetensors",)), address)
@@ -68,7 +65,13 @@ def places(weights: Path | None) -> list[Path]:
     named = [weights] if weights is not None else []
     if os.environ.get(VARIABLE):
         named.append(Path(os.environ[VARIABLE]).expanduser())
-    return [*named, Path(torch.hub.get_dir()) / "checkpoints"]
+    return [*named, _torch_hub() / "checkpoints"]
+
+
+def _torch_hub() -> Path:
+    """The folder of torch hub, as torch derives it from the environment."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub"
 
 
 def find(network: str, weights: Path | None) -> tuple[Path, ...] | None:
@@ -134,6 +137,7 @@ def read(path: Path) -> dict[str, Tensor]:
     PhospheneError
         When the file is damaged or holds anything but tensors.
     """
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -157,7 +161,7 @@ def read(path: Path) -> dict[str, Tensor]:
             "weights, get it again."
         ) from None
     if not isinstance(state, dict) or not all(
-        isinstance(value, Tensor) for value in state.values()
+        isinstance(value, torch.Tensor) for value in state.values()
     ):
         raise PhospheneError(
             f"{path}: found {type(state).__name__}, expected named tensors and nothing else."

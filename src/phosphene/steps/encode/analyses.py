@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from phosphene.encoding import models
 from phosphene.encoding.models import Model
 from phosphene.encoding.regions import labelled
-from phosphene.models.diffusion.activations import layers
 from phosphene.numerics import stats
 from phosphene.pipeline.store import Store
 from phosphene.steps.betas import betas_recipe
@@ -21,8 +20,8 @@ from phosphene.steps.encode.factors import denoised, factors_recipe
 from phosphene.steps.encode.maps import maps
 from phosphene.steps.encode.models import encode, encode_recipe
 from phosphene.steps.encode.statistics import statistics, statistics_recipe
-from phosphene.steps.features import reduced
-from phosphene.steps.subject import load_model
+from phosphene.steps.reduce import reduced
+from phosphene.steps.subject import configuration
 from phosphene.study import Compute, Study
 
 PREFERENCES = [
@@ -225,14 +224,13 @@ def reseeded(study: Study, models: Named) -> list[tuple[Model, int]]:
 def planned(study: Study) -> list[tuple[str, Model]]:
     """The models of the study's analyses (:func:`phosphene.encoding.models.planned`)."""
     settings = study.encode
-    model = load_model(study.model.name, "cpu")
-    high = max(settings.noise)
-    n_steps = len(model.schedule.timesteps(denoised(study).reconstruct.steps, high))
+    model = configuration(study.model.name)
+    n_steps = model.n_steps(denoised(study).reconstruct.steps, max(settings.noise))
     return models.planned(
         settings.analyses,
         settings.noise,
         list(dict.fromkeys(max(1, round(share * n_steps)) for share in settings.steps)),
-        settings.layers or layers(model),
+        settings.layers or model.layers,
         settings.controls,
         settings.same_noise,
     )

@@ -8,14 +8,13 @@ from phosphene.data.scans import Scans, all_voxels
 from phosphene.data.trials import image_ids
 from phosphene.encoding.models import Model, mixes
 from phosphene.features.names import EMPTY, Feature
-from phosphene.models import diffusion
 from phosphene.pipeline.cost import Cost, Rates
 from phosphene.steps.betas import VOXELS_PER_CHUNK
 from phosphene.steps.cost import betas_cost, decompose_cost, measure_rates, target_flops
 from phosphene.steps.encode.factors import denoised
 from phosphene.steps.extract import IMAGES_PER_PART
 from phosphene.steps.features import kept_widths, passes
-from phosphene.steps.subject import dataset, load_model
+from phosphene.steps.subject import configuration, dataset
 from phosphene.study import Compute, Study
 
 
@@ -31,11 +30,8 @@ def encoding_costs(study: Study, models: Sequence[Model], compute: Compute) -> l
         Its device is the one that is timed.
     """
     rates = measure_rates(study, compute)
-    model = load_model(study.model.name, compute.device)
     return [
-        cost
-        for subject in study.data.subjects
-        for cost in _encoding(study, subject, models, model, rates)
+        cost for subject in study.data.subjects for cost in _encoding(study, subject, models, rates)
     ]
 
 
@@ -43,7 +39,6 @@ def _encoding(
     study: Study,
     subject: str,
     models: Sequence[Model],
-    model: diffusion.LatentDiffusion,
     rates: Rates,
 ) -> Iterator[Cost]:
     data = dataset(study, subject)
@@ -55,9 +50,9 @@ def _encoding(
         trials.loc[trials["split"] == split, "image"].nunique() for split in ("train", "test")
     )
     spaces = list(dict.fromkeys(space for one in models for space in one.spaces))
-    widths = kept_widths(study, model, spaces)
+    widths = kept_widths(study, spaces)
     yield betas_cost(subject, data, [v], rates)
-    yield from _features(study, subject, widths, model, rates)
+    yield from _features(study, subject, widths, rates)
     kept = {space: min(widths[space], settings.components, n_train - 1) for space in spaces}
     every = [
         sum(kept[space] for space, share in zip(one.spaces, mix, strict=True) if share > 0)
@@ -83,7 +78,6 @@ def _features(
     study: Study,
     subject: str,
     widths: dict[Feature, int],
-    model: diffusion.LatentDiffusion,
     rates: Rates,
 ) -> Iterator[Cost]:
     """Features, pass by pass, and their principal components."""
@@ -91,7 +85,7 @@ def _features(
     n_images = len(image_ids(data))
     n_train = data.trials.loc[data.trials["split"] == "train", "image"].nunique()
     for group in passes(list(widths)):
-        seconds = _seconds_of_features(study, group, model, rates) * n_images
+        seconds = _seconds_of_features(study, group, rates) * n_images
         size = sum(2 * n_images * widths[space] for space in group) / 1e9
         memory = rates.drawing_gb + size * min(1, IMAGES_PER_PART / n_images)
         name = f"features {group[0]}" + (f" and {len(group) - 1} more" if len(group) > 1 else "")
@@ -120,14 +114,12 @@ def _components(
     )
 
 
-def _seconds_of_features(
-    study: Study, group: Sequence[Feature], model: diffusion.LatentDiffusion, rates: Rates
-) -> float:
+def _seconds_of_features(study: Study, group: Sequence[Feature], rates: Rates) -> float:
     """Of one picture, in one pass."""
     strength = group[0].strength
     if strength is None:
         return sum(5 * rates.context if space.kind == "c" else rates.latent for space in group)
-    n_steps = len(model.schedule.timesteps(denoised(study).reconstruct.steps, strength))
+    n_steps = configuration(study.model.name).n_steps(denoised(study).reconstruct.steps, strength)
     return rates.latent + n_steps * rates.step * (
         0.5 if group[0].kind == EMPTY else 1
     )  # no guidance: half the rows

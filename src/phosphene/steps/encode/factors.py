@@ -16,7 +16,8 @@ from phosphene.numerics.ridge import RidgeCV
 from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Store
-from phosphene.steps.features import feature_recipe, reduce_recipe, reduced
+from phosphene.steps.features import feature_recipe
+from phosphene.steps.reduce import reduce_recipe, reduced
 from phosphene.steps.subject import dataset
 from phosphene.study import Compute, Study
 

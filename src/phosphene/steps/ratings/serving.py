@@ -104,9 +104,8 @@ def answers_given(study: Study, compute: Compute) -> pd.DataFrame:
     """All answers in a study's database so far."""
     if not study.rate.database and not (answers_folder(study) / "answers.sqlite").exists():
         raise PhospheneError(
-            f"{answers_folder(study)}: no answers yet for this trial list; `phosphene rate STUDY "
-            "serve` collects them, "
-            "`--import FILE` takes them from elsewhere."
+            f"{answers_folder(study)}: no answers yet for this trial list; `phosphene rate serve "
+            "STUDY` collects them, `--import FILE` takes them from elsewhere."
         )
     opened, _, _ = open_study(study, compute)
     try:

@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from phosphene.data.dataset import Photographs
 from phosphene.errors import PhospheneError
-from phosphene.models import diffusion
+from phosphene.models.diffusion.model import resize
 from phosphene.models.preparing import Pictures
 from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Store
@@ -132,7 +132,7 @@ class _Album:
             if subject not in self._seen:
                 data = dataset(self._study, subject)
                 self._seen[subject] = Photographs(data, items(self._study, data)["image"].tolist())
-            found = diffusion.resize(np.asarray(self._seen[subject][item])[None], self._side)[0]
+            found = resize(np.asarray(self._seen[subject][item])[None], self._side)[0]
             return found if method == "" else changed(found)
         if (method, subject) not in self._made:
             self._made[method, subject] = self._sample(method, subject)

@@ -1,0 +1,225 @@
+"""Find a model by name, without the network, and know it by the contents of its files.
+
+A name is "bundled", a folder in diffusers' format, a hub id that lies in the local Hugging Face
+cache, or a single ``.safetensors`` or CompVis ``.ckpt`` file. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phosphene import disk
+from phosphene.errors import PhospheneError
+from phosphene.models.hub import refuse_code
+
+CONFIGS = Path(__file__).parent / "configs"
+BESIDE = ".phosphene.json"  # not .json alone: other programs keep notes on a model there
+NETS = ("unet", "text_encoder", "vae")
+"""What a file must hold, the largest first: while it is built nothing else takes memory yet."""
+CLIP = "cond_stage_model.transformer."  # how tensors of the text encoder of 1.x are called
+BUNDLED = Path(__file__).parent / "bundled"
+PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_model|pytorch_model|model)(\.fp16)?(?:-\d+-of-\d+)?\.(safetensors|bin)"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is stored, and in which form: bundled, folder, hub or file."""
+
+    kind: str
+    path: Path
+
+
+def find(name: str | Path) -> Source:
+    """Find a model by its name; nothing is opened but ``model_index.json``."""
+    path = Path(name).expanduser()
+    if str(name) == "bundled":
+        return Source("bundled", _complete(BUNDLED, "reinstall phosphene"))
+    if path.is_file():
+        return Source("file", path)
+    if path.is_dir():
+        return Source("folder", _complete(path, "point model.name at such a folder"))
+    if _HUB_ID.fullmatch(str(name)) and path.suffix not in (".safetensors", ".ckpt"):
+        return Source(
+            "hub", _complete(_cached(str(name)), f"get the rest with `hf download {name}`")
+        )
+    raise PhospheneError(
+        f"model.name: found no folder or file {str(path)!r}, expected 'bundled', a folder in "
+        "diffusers' format, a "
+        "hub id such as 'CompVis/stable-diffusion-v1-4', or a .safetensors or .ckpt file; check "
+        "the path."
+    )
+
+
+def _cached(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_id, local_files_only=True))
+    except LocalEntryNotFoundError as error:
+        raise PhospheneError(
+            f"model.name: found no {hub_id!r} in the local Hugging Face cache, and nothing is "
+            "downloaded here; get it "
+            f"with `hf download {hub_id}`, or give model.name a folder or a .safetensors or .ckpt "
+            "file."
+        ) from error
+
+
+def _complete(folder: Path, remedy: str) -> Path:
+    index = folder / "model_index.json"
+    pipeline = str(read_json(index).get("_class_name", "")) if index.is_file() else ""
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if "XL" in pipeline or "Diffusion3" in pipeline:
+        found = f"is a {pipeline}, which is not supported"
+    elif missing:
+        found = f"lacks {', '.join(part + '/' for part in missing)}"
+    else:
+        return folder
+    raise PhospheneError(
+        f"{folder}: {found}, expected a diffusers model folder of Stable Diffusion 1.x or 2.x "
+        f"with {', '.join(PARTS)}; "
+        f"{remedy}."
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PhospheneError(
+            f"{path}: could not be read as JSON ({error}); copy or download it again."
+        ) from error
+    if not isinstance(value, dict):
+        raise PhospheneError(
+            f"{path}: found {type(value).__name__}, expected a JSON object; copy or download it "
+            "again."
+        )
+    return value
+
+
+def weight_files(folder: Path) -> tuple[str | None, list[Path]]:
+    """Choose a net's weight files: safetensors before pickles, full precision before the variant
+    "fp16".
+    """
+    named = [
+        (m, folder / m[0])
+        for m in (_WEIGHTS.fullmatch(file.name) for file in sorted(folder.iterdir()))
+        if m
+    ]
+    for suffix in ("safetensors", "bin"):
+        for variant in (None, "fp16"):
+            files = [file for m, file in named if m[2] == suffix and bool(m[1]) == bool(variant)]
+            if files:
+                _check_indexes(
+                    folder, f".{suffix}.index{'.' + variant if variant else ''}.json", files
+                )
+                return variant, files
+    raise PhospheneError(
+        f"{folder}: found no weights, expected a .safetensors file; download the model again."
+    )
+
+
+def _check_indexes(folder: Path, ending: str, files: list[Path]) -> None:
+    """Refuse a list of shards that names other files than `files`, which are those that are hashed
+    and checked.
+    """
+    known = {file.name for file in files}
+    for index in folder.glob(f"*{ending}"):
+        shards = read_json(index).get("weight_map", {})
+        others = (
+            set(map(str, shards.values())) - known if isinstance(shards, dict) else {str(shards)}
+        )
+        if others:
+            raise PhospheneError(
+                f"{index}: names weights in {min(others)}, expected one of "
+                f"{', '.join(sorted(known))}; download the "
+                "model again, or remove this file."
+            )
+
+
+def fingerprint(name: str | Path) -> str:
+    """Identify a model by the whole contents of the files that are used, wherever they are
+    stored.
+    """
+    source = find(name)
+    if source.kind != "file":
+        parts = [file for part in PARTS[3:] for file in (source.path / part).rglob("*")]
+        for net in NETS:
+            parts += [*(source.path / net).glob("*.json"), *weight_files(source.path / net)[1]]
+        return disk.fingerprint("model", source.path, parts)
+    beside = source.path.with_suffix(BESIDE)
+    contents = disk.content_hashes([source.path, *([beside] if beside.is_file() else [])])
+    return hashlib.blake2b(
+        "\0".join(["model file", family(source.path), *contents]).encode(), digest_size=16
+    ).hexdigest()
+
+
+def family(path: Path) -> str:
+    """Name the configuration that ships and fits a single file.
+
+    The text encoder tells 1.x (CLIP) from 2.x (OpenCLIP): by the names of tensors, which are in
+    the header of a safetensors file and stand as they are in a pickle, that is not opened. What 2.x
+    predicts cannot be seen in the weights: the velocity (768 pixels), unless the file's name has
+    "512", as in ``v2-1_512-ema-pruned.safetensors``.
+    """
+    if _names_contain(path, f'"{CLIP}' if path.suffix == ".safetensors" else CLIP):
+        return "sd1"
+    return "sd2-base" if "512" in path.stem else "sd2"
+
+
+def _names_contain(path: Path, text: str) -> bool:
+    """Whether a tensor's name begins with a text (of a pickle: has it in it)."""
+    with path.open("rb") as file:
+        if path.suffix == ".safetensors":
+            length = int.from_bytes(file.read(8), "little")
+            return text.encode() in file.read(min(length, path.stat().st_size))
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                pickles = [n for n in archive.namelist() if n.endswith("data.pkl")]
+                return any(text.encode() in archive.read(name) for name in pickles)
+        if not path.stat().st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(text.encode()) >= 0
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """Say how the nets in a single file are built: the family's configuration, changed by the JSON
+    file next to it (``model.phosphene.json`` for ``model.safetensors``).
+
+    Returns
+    -------
+    dict
+        "name", and for "unet", "vae", "text_encoder", "scheduler", "tokenizer" their settings.
+    """
+    config: dict[str, Any] = json.loads((CONFIGS / f"{family(path)}.json").read_text())
+    beside = path.with_suffix(BESIDE)
+    if not beside.is_file():
+        return config
+    try:
+        own = json.loads(beside.read_text())
+    except ValueError as error:
+        raise PhospheneError(f"{beside}: is not JSON ({error}); correct or remove it.") from error
+    known = [key for key, value in config.items() if isinstance(value, dict)]
+    if not isinstance(own, dict) or any(
+        k not in known or not isinstance(v, dict) for k, v in own.items()
+    ):
+        raise PhospheneError(
+            f"{beside}: found {str(own)[:80]}, expected settings under {', '.join(known)}, "
+            'such as {"scheduler": {"prediction_type": "epsilon"}}; correct or remove it.'
+        )
+    refuse_code(beside)
+    for key, value in own.items():
+        config[key] |= value
+    return config
