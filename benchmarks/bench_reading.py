@@ -110,7 +110,7 @@ def in_fresh_process(folder: Path, way: str, region: str) -> dict[str, float]:
 
 def read(folder: Path, way: str, region: str) -> dict[str, float]:
     """Seconds, memory and a checksum of one way of reading one region."""
-    from phosphene.data.nsd.files import Betas
+    from phosphene.data.nsd.betas import Betas
 
     mask = np.load(folder / "masks.npz")[region]
     hdf5 = folder / "betas_session01.hdf5"

@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 
 from phosphene.auditing import verdicts
+from phosphene.auditing.baseline_verdicts import (
+    caption,
+    ceiling,
+    control,
+    half,
+    oracle,
+    retrieved,
+    within_category,
+    without_brain,
+)
 from phosphene.auditing.checks import Rescaling
-from phosphene.auditing.verdicts import Score
+from phosphene.auditing.lines import Score
 
 BRAIN = Score(0.8, 0.76, 0.84)
 
@@ -26,50 +36,48 @@ BRAIN = Score(0.8, 0.76, 0.84)
 )
 def test_a_control_must_sit_at_chance(value, half_width, verdict):
     assert (
-        verdicts.control(
-            "x", Score(value, value - half_width, value + half_width), "nobody"
-        ).verdict
+        control("x", Score(value, value - half_width, value + half_width), "nobody").verdict
         == verdict
     )
 
 
 def test_a_control_without_any_error_is_judged_by_its_distance():
-    assert verdicts.control("x", Score(0.7, 0.7, 0.7), "nobody").verdict == "fault"
-    assert verdicts.control("x", Score(0.3, 0.3, 0.3), "nobody").verdict == "look"
+    assert control("x", Score(0.7, 0.7, 0.7), "nobody").verdict == "fault"
+    assert control("x", Score(0.3, 0.3, 0.3), "nobody").verdict == "look"
 
 
 def test_controls_that_scatter_are_given_more_room():
-    assert verdicts.control("x", Score(0.6, 0.56, 0.64), "nobody", scatter=0.06).verdict == "ok"
-    assert verdicts.control("x", Score(0.7, 0.66, 0.74), "nobody", scatter=0.06).verdict == "look"
-    assert verdicts.control("x", Score(0.9, 0.88, 0.92), "nobody", scatter=0.06).verdict == "fault"
+    assert control("x", Score(0.6, 0.56, 0.64), "nobody", scatter=0.06).verdict == "ok"
+    assert control("x", Score(0.7, 0.66, 0.74), "nobody", scatter=0.06).verdict == "look"
+    assert control("x", Score(0.9, 0.88, 0.92), "nobody", scatter=0.06).verdict == "fault"
 
 
 def test_halves_of_a_decoder():
-    assert verdicts.half("z", Score(0.6, 0.55, 0.65), BRAIN, "zc").verdict == "ok"
-    assert verdicts.half("z", Score(0.52, 0.48, 0.56), BRAIN, "zc").verdict == "look"
-    assert verdicts.half("z", Score(0.86, 0.8, 0.9), BRAIN, "zc").verdict == "look"
+    assert half("z", Score(0.6, 0.55, 0.65), BRAIN, "zc").verdict == "ok"
+    assert half("z", Score(0.52, 0.48, 0.56), BRAIN, "zc").verdict == "look"
+    assert half("z", Score(0.86, 0.8, 0.9), BRAIN, "zc").verdict == "look"
 
 
 def test_pictures_without_a_brain_must_be_worse():
     below = Score(0.7, 0.65, 0.75)
     equal = Score(0.79, 0.75, 0.83)
-    assert verdicts.without_brain("x", below, BRAIN, "names").verdict == "ok"
-    assert verdicts.without_brain("x", equal, BRAIN, "names").verdict == "look"
-    assert verdicts.retrieved("x", below, BRAIN, 30, 40).verdict == "ok"
-    assert verdicts.retrieved("x", equal, BRAIN, 30, 40).verdict == "look"
-    assert verdicts.ceiling("x", Score(0.95, 0.9, 1), BRAIN).verdict == "ok"
-    assert verdicts.ceiling("x", equal, BRAIN).verdict == "look"
-    assert verdicts.caption("x", Score(0.9, 0.88, 0.92), equal, BRAIN).verdict == "ok"
-    assert verdicts.caption("x", Score(0.6, 0.55, 0.65), equal, BRAIN).verdict == "look"
+    assert without_brain("x", below, BRAIN, "names").verdict == "ok"
+    assert without_brain("x", equal, BRAIN, "names").verdict == "look"
+    assert retrieved("x", below, BRAIN, 30, 40).verdict == "ok"
+    assert retrieved("x", equal, BRAIN, 30, 40).verdict == "look"
+    assert ceiling("x", Score(0.95, 0.9, 1), BRAIN).verdict == "ok"
+    assert ceiling("x", equal, BRAIN).verdict == "look"
+    assert caption("x", Score(0.9, 0.88, 0.92), equal, BRAIN).verdict == "ok"
+    assert caption("x", Score(0.6, 0.55, 0.65), equal, BRAIN).verdict == "look"
 
 
 def test_same_category():
-    assert verdicts.within_category("x", Score(0.6, 0.52, 0.68), BRAIN, 40).verdict == "ok"
-    assert verdicts.within_category("x", Score(0.55, 0.47, 0.63), BRAIN, 40).verdict == "look"
+    assert within_category("x", Score(0.6, 0.52, 0.68), BRAIN, 40).verdict == "ok"
+    assert within_category("x", Score(0.55, 0.47, 0.63), BRAIN, 40).verdict == "look"
 
 
 def test_the_oracle_is_never_a_result():
-    line = verdicts.oracle("x", Score(0.9, 0.8, 1), BRAIN, Score(0.75, 0.7, 0.8), 5)
+    line = oracle("x", Score(0.9, 0.8, 1), BRAIN, Score(0.75, 0.7, 0.8), 5)
     assert line.verdict == "ok" and "never a result" in line.sentence and "90.0 %" in line.found
 
 

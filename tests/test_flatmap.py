@@ -18,9 +18,9 @@ from nilearn.datasets import fetch_surf_fsaverage
 from nilearn.surface import load_surf_mesh
 
 from phosphene.data import atlas
-from phosphene.data.nsd.files import write_mgz
 from phosphene.data.simulated.brain import draw_anatomy
 from phosphene.data.simulated.simulate import simulate
+from phosphene.data.simulated.writing import write_mgz
 from phosphene.errors import PhospheneError
 from phosphene.maps import flatmap
 

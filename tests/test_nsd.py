@@ -17,6 +17,7 @@ import scipy.io
 from phosphene.data import open_dataset
 from phosphene.data.check import check
 from phosphene.data.nsd import NSD, files
+from phosphene.data.nsd.betas import Betas
 from phosphene.data.simulated.simulate import read_scenes, read_truth, simulate
 from phosphene.errors import PhospheneError
 
@@ -106,7 +107,7 @@ def test_chunks_that_were_never_written(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "betas.hdf5", "w") as file:
         data = file.create_dataset("betas", (5, 2, 3, 4), "<i2", chunks=(5, 1, 1, 1))
         data[:, 1, 2, 3] = np.arange(5)
-    read = files.Betas.open(tmp_path / "betas.hdf5").read(np.array([[0, 0, 0], [3, 2, 1]]))
+    read = Betas.open(tmp_path / "betas.hdf5").read(np.array([[0, 0, 0], [3, 2, 1]]))
     assert np.array_equal(read, np.stack([np.zeros(5), np.arange(5)], 1))
 
 

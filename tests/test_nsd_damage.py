@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from phosphene.data.nsd import NSD
-from phosphene.data.nsd.files import write_hdf5, write_nifti
 from phosphene.data.simulated.simulate import simulate
+from phosphene.data.simulated.writing import write_hdf5, write_nifti
 from phosphene.errors import PhospheneError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*voxels have no data")
@@ -262,7 +262,7 @@ def test_uncovered_voxels_can_stay_as_nan_and_are_averaged_with_counts(root: Pat
 def test_any_mask_reads_as_a_plain_reader_does(
     tmp_path: Path, shape: list[int], n_trials: int, seed: int, share: float, chunked: bool
 ) -> None:
-    from phosphene.data.nsd.files import Betas
+    from phosphene.data.nsd.betas import Betas
 
     random = np.random.default_rng(seed)
     values = random.integers(-32768, 32767, (n_trials, *shape)).astype("<i2")

@@ -22,7 +22,7 @@ from test_arrays import GRID, folder, write_betas  # noqa: F401  (folder is a fi
 
 from phosphene.data import open_dataset
 from phosphene.data.laion.files import read_pictures
-from phosphene.data.nsd.files import Betas
+from phosphene.data.nsd.betas import Betas
 from phosphene.data.opening import open_hdf5, open_image, read_volume
 from phosphene.data.simulated.simulate import simulate
 from phosphene.errors import PhospheneError

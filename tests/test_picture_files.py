@@ -12,7 +12,8 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from phosphene.errors import PhospheneError
-from phosphene.metrics.image_files import Files, match, natural, read
+from phosphene.metrics.image_files import Files, natural, read
+from phosphene.metrics.pairing import match
 
 
 def pixels(n: int, side: int = 12, seed: int = 0) -> np.ndarray:

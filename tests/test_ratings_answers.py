@@ -13,7 +13,8 @@ from postgres_server import MISSING, postgres, programs
 from ratings_example import HASH, example
 
 from phosphene.errors import PhospheneError
-from phosphene.ratings.server.answers import COLUMNS, AlreadyAnswered, Invalid, NotYet, open_answers
+from phosphene.ratings.server.answers import COLUMNS, open_answers
+from phosphene.ratings.server.schema import AlreadyAnswered, Invalid, NotYet
 
 
 @pytest.fixture(scope="module")

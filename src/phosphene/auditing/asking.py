@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from phosphene.auditing import checks, verdicts
 from phosphene.auditing.case import NO_PHOTOGRAPHS, Answers, Case, Rows, rows_of
-from phosphene.auditing.verdicts import Score
+from phosphene.auditing.lines import Score, not_asked
 from phosphene.data.dataset import Photographs
 from phosphene.data.trials import image_ids, train_trials
 from phosphene.errors import without_warnings
@@ -33,7 +33,7 @@ def leaks(case: Case) -> Answers:
     """Test pictures among the training pictures, by name and by content."""
     check = "leaked test trials"
     if not case.has_test_images:
-        return Answers([verdicts.not_asked(check, NO_PHOTOGRAPHS)])
+        return Answers([not_asked(check, NO_PHOTOGRAPHS)])
     ids = image_ids(case.data)
     tested = ids[np.unique(case.test_rows)]
     taught = ids[case.train_rows]
@@ -64,7 +64,7 @@ def penalties(case: Case) -> Answers:
     check = "repeats across folds"
     if decoder.leaves_runs_out:
         lines.append(
-            verdicts.not_asked(
+            not_asked(
                 check, "runs are left out in turn, and every picture is in every run on purpose"
             )
         )
@@ -99,7 +99,7 @@ def statistics(case: Case) -> Answers:
         why = (
             "there are no test pictures of their own that predictions could have been rescaled over"
         )
-        return Answers([verdicts.not_asked("test-batch rescaling", why)])
+        return Answers([not_asked("test-batch rescaling", why)])
     lines = []
     shares = (trials["split"] == "test").groupby(trials["session"]).mean()
     for feature in case.features:
@@ -153,7 +153,7 @@ def overlap(case: Case) -> Answers:
     """
     check = "overlap of test and training pictures"
     if not case.has_test_images:
-        return Answers([verdicts.not_asked(check, NO_PHOTOGRAPHS)])
+        return Answers([not_asked(check, NO_PHOTOGRAPHS)])
     lines = []
     tables = []
     ids = image_ids(case.data)
@@ -201,7 +201,7 @@ def held_out(case: Case) -> Answers:
             if not case.has_test_images
             else f"{len(case.train_rows)} training pictures make no clusters"
         )
-        return Answers([verdicts.not_asked(check, why)])
+        return Answers([not_asked(check, why)])
     lines = []
     rows = []
     some = np.sort(case.rng("clusters").permutation(case.train_rows)[:HELD_OUT])

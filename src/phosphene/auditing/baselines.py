@@ -10,9 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phosphene.auditing import checks, verdicts
+from phosphene.auditing import checks
+from phosphene.auditing.baseline_verdicts import (
+    SHUFFLE_SCATTER,
+    caption,
+    ceiling,
+    control,
+    half,
+    oracle,
+    retrieved,
+    within_category,
+    without_brain,
+)
 from phosphene.auditing.case import NO_PHOTOGRAPHS, Answers, Case
-from phosphene.auditing.verdicts import Line, Score
+from phosphene.auditing.lines import Line, Score, not_asked
 from phosphene.data.dataset import Photographs
 from phosphene.data.trials import image_ids
 from phosphene.methods import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED, TRUE
@@ -65,7 +76,7 @@ def _has_categories(case: Case) -> bool:
 def compared(case: Case) -> Answers:
     """Score all conditions, and judge each against what it must be."""
     if not case.has_test_images:
-        return Answers([verdicts.not_asked(check, NO_PHOTOGRAPHS) for check in CHECKS])
+        return Answers([not_asked(check, NO_PHOTOGRAPHS) for check in CHECKS])
     tables = {key: case.scoring.score(case.reconstructed(*key)) for key in conditions(case)}
     photographs = nearest_photographs(case)
     tables[case.mode, NEAREST] = case.scoring.score([Photographs(case.data, photographs.tolist())])
@@ -76,24 +87,24 @@ def compared(case: Case) -> Answers:
     preset = measured(case, all_scores)
     if not preset:
         why = "no two-way measure of evaluate.presets has its weights here"
-        return Answers([verdicts.not_asked(check, why) for check in CHECKS], {"scores": all_scores})
+        return Answers([not_asked(check, why) for check in CHECKS], {"scores": all_scores})
     found = {key: headline(table, preset) for key, table in tables.items()}
     ask: list[Callable[[], Line]] = [
-        lambda: verdicts.control(
+        lambda: control(
             CHECKS[0], found[case.mode, MEAN], "a decoder that always predicts the mean"
         ),
-        lambda: verdicts.control(
+        lambda: control(
             CHECKS[1],
             found[case.mode, SHUFFLED],
             "a decoder that was told wrong pictures",
-            verdicts.SHUFFLE_SCATTER,
+            SHUFFLE_SCATTER,
         ),
         lambda: _half(case, found, "z"),
         lambda: _half(case, found, "c"),
         lambda: _words(case, found, TRUE, CHECKS[4]),
         lambda: _words(case, found, CATEGORY, CHECKS[5]),
-        lambda: verdicts.ceiling(CHECKS[6], found[case.mode, TRUE], found[case.mode, BRAIN]),
-        lambda: verdicts.retrieved(
+        lambda: ceiling(CHECKS[6], found[case.mode, TRUE], found[case.mode, BRAIN]),
+        lambda: retrieved(
             NEAREST,
             found[case.mode, NEAREST],
             found[case.mode, BRAIN],
@@ -135,10 +146,10 @@ def headline(scores: pd.DataFrame, preset: str, selection: str | None = None) ->
 def _half(case: Case, found: Scores, mode: str) -> Line:
     check = f"{mode} only"
     if mode == case.mode or (mode, BRAIN) not in found:
-        return verdicts.not_asked(
+        return not_asked(
             check, f"the study makes pictures from {' and '.join(case.features)} alone"
         )
-    return verdicts.half(check, found[mode, BRAIN], found[case.mode, BRAIN], case.mode)
+    return half(check, found[mode, BRAIN], found[case.mode, BRAIN], case.mode)
 
 
 def _words(case: Case, found: Scores, source: str, check: str) -> Line:
@@ -148,22 +159,20 @@ def _words(case: Case, found: Scores, source: str, check: str) -> Line:
             if "c" not in case.features
             else "no things are named in the test pictures"
         )
-        return verdicts.not_asked(check, why)
+        return not_asked(check, why)
     words = found["c", source]
     brain = found[case.mode, BRAIN]
     if source == TRUE:
-        return verdicts.caption(check, words, found["c", BRAIN], brain)
-    return verdicts.without_brain(check, words, brain, "the names of the things in them")
+        return caption(check, words, found["c", BRAIN], brain)
+    return without_brain(check, words, brain, "the names of the things in them")
 
 
 def _oracle(scores: pd.DataFrame, preset: str, check: str) -> Line:
     rows = scores[(scores["preset"] == preset) & (scores["kind"] == "two-way")]
     if "oracle" not in set(rows["selection"]):
-        return verdicts.not_asked(check, "there is one sample of every picture")
+        return not_asked(check, "there is one sample of every picture")
     best, single = (headline(scores, preset, rule) for rule in ("oracle", "single"))
-    return verdicts.oracle(
-        check, best, headline(scores, preset), single, int(rows["samples"].max())
-    )
+    return oracle(check, best, headline(scores, preset), single, int(rows["samples"].max()))
 
 
 def nearest_photographs(case: Case) -> NDArray[np.int64]:
@@ -184,7 +193,7 @@ def same_category(case: Case, preset: str, check: str) -> Line:
     among = checks.first_names(case.data.categories(case.items["image"].tolist()))
     n = int((among.sum(axis=1) > among.diagonal()).sum())
     if n < 2:
-        return verdicts.not_asked(
+        return not_asked(
             check, "no two test pictures have the same category, or categories are not known"
         )
     made = case.reconstructed(case.mode, BRAIN)
@@ -212,7 +221,7 @@ def same_category(case: Case, preset: str, check: str) -> Line:
         found = [_identified(case, r[m.space], m, mask) for m in metrics if m.space is not None]
         return Score(*np.mean(found, axis=0).tolist())
 
-    return verdicts.within_category(check, score(among), score(None), n)
+    return within_category(check, score(among), score(None), n)
 
 
 def _identified(

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phosphene.auditing import checks
-from phosphene.auditing.verdicts import Line
+from phosphene.auditing.lines import Line
 from phosphene.data import Dataset
 from phosphene.data.trials import image_ids, train_trials
 from phosphene.models.preparing import Pictures

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from phosphene import __version__
 from phosphene.cli import audit, data, encode, fetch, rate, score, study
 
 
@@ -98,7 +98,7 @@ fetch_app.command(cls=Command)(fetch.nsd)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"phosphene {__version__}")
+        typer.echo(f"phosphene {version('phosphene')}")
         raise typer.Exit
 
 
@@ -109,7 +109,7 @@ def _fetch() -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[
+    show_version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,

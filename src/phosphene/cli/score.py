@@ -71,8 +71,10 @@ def score(
     """
     written = [path for path in (options.csv, options.html) if path is not None]
     _refuse_unwritable(written)
-    from phosphene.metrics.image_files import match, read
-    from phosphene.metrics.score import Draws, Places, preset_names, score_sets
+    from phosphene.metrics.image_files import read
+    from phosphene.metrics.measures import Draws, Places
+    from phosphene.metrics.pairing import match
+    from phosphene.metrics.score import preset_names, score_sets
     from phosphene.models.diffusion.batching import own_device
 
     preset_names(options.preset)  # a misspelt name is said before pictures are looked at

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from phosphene.data.dataset import Dataset
-from phosphene.data.nsd.files import Betas
+from phosphene.data.nsd.betas import Betas
 from phosphene.data.opening import load_volume
 from phosphene.data.scans import Scans, all_voxels
 from phosphene.data.trials import image_ids

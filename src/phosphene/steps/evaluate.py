@@ -25,8 +25,9 @@ from phosphene.errors import NoDataError, without_warnings
 from phosphene.methods import BRAIN, MODE_FEATURES, SHUFFLED, TRUE, condition_name
 from phosphene.metrics.decoded import correlated_features, identified_features, named_categories
 from phosphene.metrics.image_files import Files
+from phosphene.metrics.measures import Draws, Places
 from phosphene.metrics.presets import KEYS, PRESETS
-from phosphene.metrics.score import Draws, PictureScores, Places, own_selection, score_pictures
+from phosphene.metrics.score import PictureScores, own_selection, score_pictures
 from phosphene.models.diffusion.batching import own_device
 from phosphene.models.judge.labels import fingerprint
 from phosphene.models.perceptual.stamps import missing, stamp

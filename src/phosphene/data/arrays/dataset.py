@@ -16,7 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phosphene import disk
-from phosphene.data.arrays import files
+from phosphene.data.arrays import betas as betas_files
+from phosphene.data.arrays import files, images, tables
 from phosphene.data.dataset import checked_rois
 from phosphene.data.trials import check_zscore, standardise, varies, warn_uncovered
 from phosphene.errors import PhospheneError
@@ -74,19 +75,19 @@ class Arrays:
         self.root = Path(root).expanduser()
         self.subject = subject
         self._folder = files.subject_folder(self.root, subject)
-        self._file = files.only_one(self._folder, files.BETAS)
-        self._mask = files.read_mask(self._folder) if ".nii" in self._file.suffixes else None
-        self.trials, self.names = files.read_trials(self._folder / "trials.csv")
-        n_voxels = files.count_voxels(self._file, self._mask, len(self.trials))
-        self._voxels = files.read_voxels(self._folder / "voxels.csv", n_voxels, self._mask)
+        self._file = files.only_one(self._folder, betas_files.BETAS)
+        self._mask = betas_files.read_mask(self._folder) if ".nii" in self._file.suffixes else None
+        self.trials, self.names = tables.read_trials(self._folder / "trials.csv")
+        n_voxels = betas_files.count_voxels(self._file, self._mask, len(self.trials))
+        self._voxels = tables.read_voxels(self._folder / "voxels.csv", n_voxels, self._mask)
         self._covered = np.full(
             n_voxels, -1, np.int8
         )  # -1 not known yet, 0 no data in some session, 1 covered
-        self._pictures = files.find_pictures(self._folder / "images", self.names)
-        self._captions = files.read_words(
+        self._pictures = images.find_pictures(self._folder / "images", self.names)
+        self._captions = tables.read_words(
             self._folder / "captions.csv", "caption", self.names, complete=True
         )
-        self._categories = files.read_words(
+        self._categories = tables.read_words(
             self._folder / "categories.csv", "category", self.names, complete=False
         )
 
@@ -125,8 +126,8 @@ class Arrays:
         """
         values = np.empty((len(self.trials), len(columns)), np.float32)
         too_large = np.errstate(over="ignore")  # for float32: infinite, which counts as no data
-        with files.open_betas(self._file, self._mask) as betas, too_large:
-            for rows, start, stop in files.blocks(betas):
+        with betas_files.open_betas(self._file, self._mask) as betas, too_large:
+            for rows, start, stop in betas_files.blocks(betas):
                 here = slice(*np.searchsorted(columns, (start, stop)))
                 if len(some := columns[here]):
                     values[rows, here] = betas[rows, some[0] : some[-1] + 1][:, some - some[0]]
@@ -204,7 +205,7 @@ class Arrays:
         """Side in pixels of what :meth:`images` returns: the shortest side among all pictures, at
         most 512.
         """
-        return min(LARGEST, *map(files.picture_side, self._pictures))
+        return min(LARGEST, *map(images.picture_side, self._pictures))
 
     def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
         """Return pictures, shape (n, side, side, 3), in the order of `ids`, which may repeat.
@@ -214,7 +215,7 @@ class Arrays:
         chosen = self._checked(ids)
         pictures = np.empty((len(chosen), self.side, self.side, 3), np.uint8)
         for place, image in enumerate(chosen):
-            pictures[place] = files.read_picture(self._pictures[image], self.side)
+            pictures[place] = images.read_picture(self._pictures[image], self.side)
         return pictures
 
     def captions(self, ids: Sequence[int]) -> list[list[str]]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from phosphene import disk
 from phosphene.data.coco import Coco, Crop
 from phosphene.data.nsd import files
+from phosphene.data.nsd.betas import Betas
 from phosphene.data.opening import load_volume, open_hdf5, read_volume
 from phosphene.data.regions import Regions
 from phosphene.data.scans import Scans
@@ -194,11 +195,11 @@ class NSD(Scans):
         """The files of betas of the sessions used."""
         return [self._files[session] for session in self.sessions]
 
-    def session_file(self, session: int) -> files.Betas:
+    def session_file(self, session: int) -> Betas:
         """Open one session's file of betas, and check that it fits the design and the brain
         mask.
         """
-        betas = files.Betas.open(self._files[session])
+        betas = Betas.open(self._files[session])
         betas.check(int((self.trials["session"] == session).sum()), self.shape)
         return betas
 

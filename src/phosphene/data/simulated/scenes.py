@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from phosphene.data.simulated import drawing, places
+from phosphene.data.simulated.objects import PAINTERS
 
-CATEGORIES = tuple(drawing.PAINTERS)
+CATEGORIES = tuple(PAINTERS)
 PLACES = tuple(places.PLACES)
 PALETTE: dict[str, drawing.RGB] = {
     "red": (214, 40, 44),
@@ -122,9 +123,7 @@ def _paint_thing(thing: Thing, side: int) -> Image.Image:
         int
     )
     pen = drawing.Pen(layer, (thing.x * side, thing.y * side), thing.size * side / 2, thing.flip)
-    drawing.PAINTERS[thing.category](
-        pen, (int(tinted[0]), int(tinted[1]), int(tinted[2])), *thing.shape
-    )
+    PAINTERS[thing.category](pen, (int(tinted[0]), int(tinted[1]), int(tinted[2])), *thing.shape)
     pixels = np.asarray(layer).copy()
     steps = (np.arange(side) + 0.5) / side
     light = 1.05 - 0.28 * ((steps[None] - thing.x) + (steps[:, None] - thing.y)) / thing.size / 2

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phosphene.data import atlas
-from phosphene.data.nsd import files
+from phosphene.data.simulated import writing
 from phosphene.data.simulated.brain import Anatomy, KnownBrain, draw_anatomy, draw_brain, measure
 from phosphene.data.simulated.experiment import (
     Settings,
@@ -186,7 +186,7 @@ def _write(root: Path, settings: Settings) -> None:
     for subject, seen in zip(settings.subjects, world.seen, strict=True):
         design["subjectim"][int(subject[-1]) - 1] = seen + 1
     experiment = root / "nsddata" / "experiments" / "nsd"
-    files.write_design(experiment / "nsd_expdesign.mat", design)
+    writing.write_design(experiment / "nsd_expdesign.mat", design)
     stimulus_table(settings, world, design).to_csv(experiment / "nsd_stim_info_merged.csv")
     write_stimuli(root / "nsddata_stimuli" / "stimuli" / "nsd", world)
     (root / "truth").mkdir()
@@ -229,13 +229,13 @@ def _write_subject(
         stored = np.clip(np.rint(percent * 300), -32768, 32767).astype("<i2")
         volumes = np.zeros((len(trials), *anatomy.shape), "<i2")
         volumes[:, anatomy.mask] = stored
-        files.write_hdf5(folder / f"betas_session{session:02d}.hdf5", volumes)
+        writing.write_hdf5(folder / f"betas_session{session:02d}.hdf5", volumes)
         if settings.nifti:
             path = folder / f"betas_session{session:02d}.nii.gz"
-            files.write_nifti(path, volumes.transpose(1, 2, 3, 0), anatomy.affine, TR)
+            writing.write_nifti(path, volumes.transpose(1, 2, 3, 0), anatomy.affine, TR)
         covered = anatomy.mask & volumes.any(0)
         valid += covered / settings.sessions
-        files.write_nifti(
+        writing.write_nifti(
             functional / f"valid_session{session:02d}.nii.gz",
             covered.astype(np.int16),
             anatomy.affine,
@@ -243,19 +243,19 @@ def _write_subject(
         centred = stored - stored.mean(0, dtype=np.float32)
         with np.errstate(invalid="ignore", divide="ignore"):  # lost voxels become NaN, as in NSD
             standardised.append(centred / centred.std(0, ddof=1))
-    files.write_nifti(functional / "valid.nii.gz", valid.astype(np.float32), anatomy.affine)
+    writing.write_nifti(functional / "valid.nii.gz", valid.astype(np.float32), anatomy.affine)
     ceiling = np.full(anatomy.shape, np.nan, np.float32)
     ceiling[anatomy.mask] = ncsnr(np.concatenate(standardised), order, settings.repeats)
-    files.write_nifti(folder / "ncsnr.nii.gz", ceiling, anatomy.affine)
+    writing.write_nifti(folder / "ncsnr.nii.gz", ceiling, anatomy.affine)
 
 
 def _write_anatomy(root: Path, subject: str, anatomy: Anatomy) -> None:
     """Write masks, regions and the files that lead from the grid to the surface."""
     functional = root / "nsddata" / "ppdata" / subject / RESOLUTION
-    files.write_nifti(
+    writing.write_nifti(
         functional / "brainmask.nii.gz", anatomy.mask.astype(np.int16), anatomy.affine
     )
-    files.write_nifti(
+    writing.write_nifti(
         functional / "mean.nii.gz", (1000 * anatomy.mask).astype(np.float32), anatomy.affine
     )
     labels = root / "nsddata" / "freesurfer" / subject / "label"
@@ -267,7 +267,7 @@ def _write_anatomy(root: Path, subject: str, anatomy: Anatomy) -> None:
             "rh.": np.where(anatomy.left, -1, volume),
         }
         for prefix, half in halves.items():  # float64 as NSD's regions that come from the surface
-            files.write_nifti(
+            writing.write_nifti(
                 functional / "roi" / f"{prefix}{name}.nii.gz", half.astype(float), anatomy.affine
             )
         lines = [
@@ -278,13 +278,15 @@ def _write_anatomy(root: Path, subject: str, anatomy: Anatomy) -> None:
     transforms = root / "nsddata" / "ppdata" / subject / "transforms"
     for hemisphere, layers in anatomy.layers.items():
         for name, label in atlas.draw_regions(layers[1]).items():
-            files.write_mgz(labels / f"{hemisphere}.{name}.mgz", label)
+            writing.write_mgz(labels / f"{hemisphere}.{name}.mgz", label)
         for number, points in enumerate(layers, start=1):
             grid = (points - anatomy.shift - anatomy.affine[:3, 3]) / np.diag(anatomy.affine)[:3]
             outside = ((grid < 0) | (grid > np.array(anatomy.shape) - 1)).any(1)
             one_based = np.where(outside[:, None], 9999, grid + 1)
-            files.write_mgz(transforms / f"{hemisphere}.func1pt8-to-layerB{number}.mgz", one_based)
-        files.write_mgz(
+            writing.write_mgz(
+                transforms / f"{hemisphere}.func1pt8-to-layerB{number}.mgz", one_based
+            )
+        writing.write_mgz(
             transforms / f"{hemisphere}.white-to-fsaverage.mgz", np.arange(1, len(layers[1]) + 1)
         )
     (transforms / "SIMULATED").write_text(

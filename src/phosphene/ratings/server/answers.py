@@ -14,7 +14,6 @@ import hmac
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +22,18 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from phosphene.errors import PhospheneError
+from phosphene.ratings.server.schema import (
+    _ANSWERED,
+    ANSWERS,
+    META,
+    RATER,
+    RATERS,
+    SCHEMA,
+    AlreadyAnswered,
+    Invalid,
+    NotYet,
+    Rater,
+)
 from phosphene.ratings.trials.design import pictures
 
 SIDES = ("left", "right")
@@ -47,80 +58,6 @@ COLUMNS = (
     "milliseconds",
     "server_at",
 )
-
-_schema = sa.MetaData()
-_meta = sa.Table(
-    "meta",
-    _schema,
-    sa.Column("key", sa.String(40), primary_key=True),
-    sa.Column("value", sa.String(200)),
-)
-_raters = sa.Table(
-    "raters",
-    _schema,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("slot", sa.Integer, nullable=False, unique=True),
-    sa.Column("token_hash", sa.String(64), nullable=False),
-    sa.Column("label", sa.String(40), nullable=False),
-    sa.Column("consented_at", sa.DateTime(timezone=True)),
-    sa.Column("finished_at", sa.DateTime(timezone=True)),
-    sa.Column("opened", sa.Integer, nullable=False, default=0),
-)
-_answers = sa.Table(
-    "answers",
-    _schema,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("rater_id", sa.ForeignKey("raters.id"), nullable=False),
-    sa.Column("position", sa.Integer, sa.CheckConstraint("position >= 0"), nullable=False),
-    sa.Column(
-        "choice", sa.String(5), sa.CheckConstraint("choice IN ('left', 'right')"), nullable=False
-    ),
-    sa.Column("milliseconds", sa.Double, sa.CheckConstraint("milliseconds >= 0"), nullable=False),
-    sa.Column("server_at", sa.DateTime(timezone=True), nullable=False),
-    sa.UniqueConstraint("rater_id", "position"),
-)
-_answered = (
-    sa.select(sa.func.count())
-    .where(_answers.c.rater_id == _raters.c.id)
-    .correlate(_raters)
-    .scalar_subquery()
-)
-_rater = sa.select(_raters, _answered.label("answered"))
-
-
-class Refused(Exception):
-    """An answer that is not stored."""
-
-
-class AlreadyAnswered(Refused):
-    """The trial has its answer; it stays."""
-
-
-class NotYet(Refused):
-    """Trials before this one, or consent, are missing."""
-
-
-class Invalid(Refused):
-    """No answer at all: a field is of the wrong kind."""
-
-
-@dataclass(frozen=True)
-class Rater:
-    """A rater as the database knew them when asked; `answered` trials of `total`, which is also the
-    next position.
-    """
-
-    id: int
-    slot: int
-    label: str
-    consented: bool
-    answered: int
-    total: int
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to answer."""
-        return self.answered >= self.total
 
 
 def open_answers(
@@ -155,11 +92,11 @@ def open_answers(
             "sqlite:////path/answers.sqlite or postgresql+psycopg://user@host/name"
         ) from None
     try:
-        _schema.create_all(engine)
+        SCHEMA.create_all(engine)
         with engine.begin() as connection:
-            found = connection.scalar(sa.select(_meta.c.value).where(_meta.c.key == "study_hash"))
+            found = connection.scalar(sa.select(META.c.value).where(META.c.key == "study_hash"))
             if found is None:
-                connection.execute(_meta.insert().values(key="study_hash", value=study_hash))
+                connection.execute(META.insert().values(key="study_hash", value=study_hash))
                 found = study_hash
             if found == study_hash:
                 _enrol(connection, tokens)
@@ -206,16 +143,16 @@ def _engine(url: str) -> sa.Engine:
 
 def _enrol(connection: sa.Connection, tokens: Mapping[int, str]) -> None:
     """Give every slot its rater, and every rater the link of today."""
-    known = {row.slot: row.token_hash for row in connection.execute(sa.select(_raters))}
+    known = {row.slot: row.token_hash for row in connection.execute(sa.select(RATERS))}
     for slot, token in tokens.items():
         slot = int(slot)
         digest = _digest(token).hex()
         if slot not in known:
             values = {"slot": slot, "token_hash": digest, "label": f"rater{slot:02d}", "opened": 0}
-            connection.execute(_raters.insert().values(values))
+            connection.execute(RATERS.insert().values(values))
         elif known[slot] != digest:
             connection.execute(
-                _raters.update().where(_raters.c.slot == slot).values(token_hash=digest)
+                RATERS.update().where(RATERS.c.slot == slot).values(token_hash=digest)
             )
 
 
@@ -268,24 +205,20 @@ class Answers:
 
     def _known(self, slot: int) -> Rater:
         with self._engine.connect() as connection:
-            row = connection.execute(_rater.where(_raters.c.slot == slot)).one()
+            row = connection.execute(RATER.where(RATERS.c.slot == slot)).one()
         consented = row.consented_at is not None
         return Rater(row.id, slot, row.label, consented, row.answered, len(self._shown[slot]))
 
     def opened(self, rater: Rater) -> None:
         """Count that the page was opened."""
         with self._writing() as connection:
-            more = (
-                _raters.update().where(_raters.c.id == rater.id).values(opened=_raters.c.opened + 1)
-            )
+            more = RATERS.update().where(RATERS.c.id == rater.id).values(opened=RATERS.c.opened + 1)
             connection.execute(more)
 
     def consent(self, rater: Rater) -> None:
         """Note when the rater agreed to take part; the first time stays."""
         with self._writing() as connection:
-            first = _raters.update().where(
-                _raters.c.id == rater.id, _raters.c.consented_at.is_(None)
-            )
+            first = RATERS.update().where(RATERS.c.id == rater.id, RATERS.c.consented_at.is_(None))
             connection.execute(first.values(consented_at=datetime.now(UTC)))
 
     def next_position(self, rater: Rater) -> int:
@@ -326,10 +259,10 @@ class Answers:
         """
         position, choice, milliseconds = _checked(position, choice, milliseconds)
         now = datetime.now(UTC)
-        theirs = _raters.c.id == rater.id
+        theirs = RATERS.c.id == rater.id
         total = len(self._shown[rater.slot])
         row = sa.select(
-            _raters.c.id,
+            RATERS.c.id,
             sa.literal(position),
             sa.literal(choice),
             sa.literal(milliseconds, sa.Double),
@@ -337,18 +270,18 @@ class Answers:
         )
         may = (
             theirs,
-            _raters.c.consented_at.is_not(None),
-            _answered == position,
+            RATERS.c.consented_at.is_not(None),
+            _ANSWERED == position,
             sa.literal(position) < total,
         )
         names = ["rater_id", "position", "choice", "milliseconds", "server_at"]
         try:
             with self._writing() as connection:
-                insert = _answers.insert().from_select(names, row.where(*may))
+                insert = ANSWERS.insert().from_select(names, row.where(*may))
                 counted = connection.execute(insert, execution_options={"preserve_rowcount": True})
                 stored = counted.rowcount == 1
                 if stored and position == total - 1:
-                    connection.execute(_raters.update().where(theirs).values(finished_at=now))
+                    connection.execute(RATERS.update().where(theirs).values(finished_at=now))
         except IntegrityError:  # another window or server was quicker by a moment
             stored = False
         if stored:
@@ -363,10 +296,10 @@ class Answers:
         """How far everyone is: rater, slot, opened, consented_at, answered, total, median_ms,
         last_at, finished_at.
         """
-        raters = self._read(sa.select(_raters).order_by(_raters.c.slot)).rename(
+        raters = self._read(sa.select(RATERS).order_by(RATERS.c.slot)).rename(
             columns={"label": "rater"}
         )
-        grouped = self._read(sa.select(_answers)).groupby("rater_id")
+        grouped = self._read(sa.select(ANSWERS)).groupby("rater_id")
         done = {
             "answered": ("position", "size"),
             "median_ms": ("milliseconds", "median"),
@@ -382,7 +315,7 @@ class Answers:
         """What a rater is told at the end: `answered`, `minutes` spent on pictures, `seconds` of a
         usual answer.
         """
-        own = self._read(sa.select(_answers).where(_answers.c.rater_id == rater.id))["milliseconds"]
+        own = self._read(sa.select(ANSWERS).where(ANSWERS.c.rater_id == rater.id))["milliseconds"]
         if own.empty:
             return {"answered": 0, "minutes": 0.0, "seconds": 0.0}
         return {"answered": len(own), "minutes": own.sum() / 60_000, "seconds": own.median() / 1000}
@@ -394,8 +327,8 @@ class Answers:
         `rater` is the label, never the token; `hit` whether the choice was correct; `server_at`
         UTC.
         """
-        joined = sa.select(_raters.c.label.label("rater"), _raters.c.slot, _answers).join_from(
-            _answers, _raters
+        joined = sa.select(RATERS.c.label.label("rater"), RATERS.c.slot, ANSWERS).join_from(
+            ANSWERS, RATERS
         )
         answers = self._read(joined).drop(columns=["id", "rater_id"])
         found = answers.merge(

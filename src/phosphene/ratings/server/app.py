@@ -31,7 +31,8 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from phosphene.errors import PhospheneError
-from phosphene.ratings.server.answers import AlreadyAnswered, Answers, Invalid, NotYet, Rater
+from phosphene.ratings.server.answers import Answers
+from phosphene.ratings.server.schema import AlreadyAnswered, Invalid, NotYet, Rater
 from phosphene.ratings.server.shield import Shield
 
 # of a request's body; an answer has some 70 bytes
