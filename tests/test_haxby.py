@@ -18,7 +18,8 @@ from scipy.signal import detrend
 from sklearn.linear_model import RidgeClassifier
 
 from phosphene.data import Dataset, haxby, open_dataset
-from phosphene.data.haxby import CATEGORIES, Haxby
+from phosphene.data.haxby import Haxby
+from phosphene.data.haxby.files import CATEGORIES
 from phosphene.data.simulated import scenes
 from phosphene.errors import PhospheneError
 from phosphene.study import Study

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 import phosphene as ph
 from phosphene.cli.app import app
 from phosphene.errors import PhospheneError
-from phosphene.models.diffusion.model import resize
+from phosphene.models.preparing import resize
 from phosphene.ratings.power import simulate
 from phosphene.ratings.server import links
 from phosphene.ratings.trials import design

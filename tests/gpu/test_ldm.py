@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from phosphene.models.diffusion.activations import Denoising, record
 from phosphene.models.diffusion.configuration import Configuration
-from phosphene.models.diffusion.model import CPU_PIXELS, GPU_PIXELS_DENOISED, LatentDiffusion
+from phosphene.models.diffusion.encoders import CPU_PIXELS
+from phosphene.models.diffusion.model import GPU_PIXELS_DENOISED, LatentDiffusion
 
 CAPTIONS = [
     ["a red cat in the snow"],

@@ -16,6 +16,8 @@ from phosphene.errors import PhospheneError
 from phosphene.study import Study
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from phosphene.pipeline.store import Artefact
 
 
@@ -137,13 +139,8 @@ def score(
 
     if options.dry_run:
         return _show_scored(chosen)
-    if import_:
-        from phosphene.ratings.importing import read_csv
-
-        answers = read_csv(import_, dict(_column(text) for text in column or ()))
-    elif column:
-        raise PhospheneError("--column: found without --import; expected both.")
-    else:
+    answers = _imported(import_ or [], column or [])
+    if answers is None:
         answers = ratings.answers_given(chosen, options.compute)
     artefact = ratings.score(chosen, answers, options.compute)
     if options.force:
@@ -194,6 +191,17 @@ def power(
     if options.json:
         return typer.echo(table.to_json(orient="records"))
     show(*powers(table))
+
+
+def _imported(files: list[Path], columns: list[str]) -> pd.DataFrame | None:
+    """Answers from elsewhere; None without files."""
+    if columns and not files:
+        raise PhospheneError("--column: found without --import; expected both.")
+    if not files:
+        return None
+    from phosphene.ratings.importing import read_csv
+
+    return read_csv(files, dict(_column(text) for text in columns))
 
 
 def _numbers(name: str, text: str) -> list[int]:

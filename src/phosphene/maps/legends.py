@@ -114,6 +114,14 @@ def words_of_square(names: tuple[str, str]) -> dict[str, str]:
     }
 
 
+ABOUT_KINDS = """Hue: the best layer, from the U-Net's input (top)
+to its output (bottom).
+Paler: the second best is close; the scale is
+the r of the best less that of the second best.
+Numbers: the share of the coloured voxels
+that each layer wins."""
+
+
 def height_of_kinds(n_kinds: int) -> float:
     """Inches that :func:`kinds` needs."""
     return 0.75 + 0.22 * n_kinds
@@ -133,47 +141,24 @@ def kinds(
     _text(figure, place, (0, 0.2), "best layer")
     for column, (panel, share) in enumerate(shares.items()):
         x = first + (column + 1) * step - 0.1
-        _text(
-            figure,
-            place,
-            (x, 0.2),
-            panel.replace(" (", "\n("),
-            fontsize=8.5,
-            color=SOFT,
-            ha="right",
-        )
+        title = panel.replace(" (", "\n(")
+        _text(figure, place, (x, 0.2), title, fontsize=8.5, color=SOFT, ha="right")
         for row, one in enumerate(share):
             bold = "bold" if one == share.max() > 0 else "normal"
             at = (x, down + 0.1 + 0.22 * row)
             _text(figure, place, at, f"{100 * one:.0f} %", fontsize=9, ha="right", fontweight=bold)
     for row, name in enumerate(names):
         _text(figure, place, (0, down + 0.1 + 0.22 * row), name)
-        axes = _axes(
-            figure, place, (strip - 0.15, down + 0.02 + 0.22 * row), (first - strip - 0.1, 0.16)
-        )
-        axes.imshow(
-            colours.categorical(np.full(64, row), strength, own)[None],
-            aspect="auto",
-            extent=(0, top, 0, 1),
-        )
+        at = (strip - 0.15, down + 0.02 + 0.22 * row)
+        axes = _axes(figure, place, at, (first - strip - 0.1, 0.16))
+        picture = colours.categorical(np.full(64, row), strength, own)[None]
+        axes.imshow(picture, aspect="auto", extent=(0, top, 0, 1))
         axes.set_yticks([])
-        axes.set_xticks(
-            [0, top] if row == len(names) - 1 else [],
-            ["0", f"≥ {top:g}"] if row == len(names) - 1 else [],
-        )
+        last = row == len(names) - 1
+        axes.set_xticks([0, top] if last else [], ["0", f"≥ {top:g}"] if last else [])
     if place.width >= NARROW:
-        _text(
-            figure,
-            place,
-            (first + step * len(shares) + 0.3, down + 0.1),
-            "Hue: the best layer, from the U-Net's input (top)\nto its output (bottom).\n"
-            "Paler: the second best is close; the scale is\nthe r of the best less that of the "
-            "second best.\n"
-            "Numbers: the share of the coloured voxels\nthat each layer wins.",
-            fontsize=8.5,
-            color=SOFT,
-            va="top",
-        )
+        at = (first + step * len(shares) + 0.3, down + 0.1)
+        _text(figure, place, at, ABOUT_KINDS, fontsize=8.5, color=SOFT, va="top")
 
 
 def _ticks(top: float) -> list[float]:

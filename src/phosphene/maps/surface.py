@@ -121,67 +121,63 @@ def surface_page(
 
     if not maps:
         raise PhospheneError("surface: found no map, expected one or more.")
-    meshes = [_mesh(hemisphere) for hemisphere in flatmap.HEMISPHERES]
-    n = len(meshes[0][0])
-    sides = []
-    for (hemisphere, side), (points, faces) in zip(
-        flatmap.HEMISPHERES.items(), meshes, strict=True
-    ):
-        sides.append(
-            {
-                "name": side,
-                "points": _packed(points / UNIT, np.int16),
-                "faces": _packed(faces, np.uint16),
-                "grey": _packed(255 * _grey(hemisphere), np.uint8),
-            }
-        )
-    found = [
-        {
-            "subject": one.subject,
-            "name": one.name,
-            "colours": _packed(255 * np.clip(one.colours, 0, 1), np.uint8),
-            "values": [
-                {
-                    "name": name,
-                    "data": _packed(_steps(np.where(one.there, values, np.nan)), np.int16),
-                }
-                for name, values in one.values.items()
-            ],
-            "there": _packed(one.there, np.uint8),
-            "legend": {
-                "title": one.legend.title,
-                "ramp": list(one.legend.ramp),
-                "ends": list(one.legend.ends),
-                "patches": list(one.legend.patches.items()),
-            },
-        }
-        for one in maps
-    ]
-    outlines = {
-        subject: {
-            "names": list(known),
-            "labels": _packed(_labels(known, 2 * n), np.uint8),
-            "lines": [_packed(_border(known, k, meshes) / UNIT, np.int16) for k in range(2)],
-        }
-        for subject, known in regions.items()
-    }
-    environment = Environment(
-        loader=PackageLoader("phosphene.maps"), autoescape=True, undefined=StrictUndefined
-    )
+    meshes = {hemisphere: _mesh(hemisphere) for hemisphere in flatmap.HEMISPHERES}
     content = {
-        "sides": sides,
-        "maps": found,
-        "regions": outlines,
+        "sides": [_side(hemisphere, *mesh) for hemisphere, mesh in meshes.items()],
+        "maps": [_map(one) for one in maps],
+        "regions": {
+            subject: _outlines(known, list(meshes.values())) for subject, known in regions.items()
+        },
         "unit": UNIT,
         "step": STEP,
         "none": NONE,
     }
-    return (
-        environment.get_template("surface.html")
-        .render(title=title, content=content, plotly=_plotly())
-        .strip()
-        + "\n"
+    environment = Environment(
+        loader=PackageLoader("phosphene.maps"), autoescape=True, undefined=StrictUndefined
     )
+    template = environment.get_template("surface.html")
+    return template.render(title=title, content=content, plotly=_plotly()).strip() + "\n"
+
+
+def _side(hemisphere: str, points: Floats, faces: NDArray[np.int64]) -> dict[str, Any]:
+    """One hemisphere, for the page."""
+    return {
+        "name": flatmap.HEMISPHERES[hemisphere],
+        "points": _packed(points / UNIT, np.int16),
+        "faces": _packed(faces, np.uint16),
+        "grey": _packed(255 * _grey(hemisphere), np.uint8),
+    }
+
+
+def _map(one: Turned) -> dict[str, Any]:
+    """One map, for the page."""
+    values = [
+        {"name": name, "data": _packed(_steps(np.where(one.there, v, np.nan)), np.int16)}
+        for name, v in one.values.items()
+    ]
+    return {
+        "subject": one.subject,
+        "name": one.name,
+        "colours": _packed(255 * np.clip(one.colours, 0, 1), np.uint8),
+        "values": values,
+        "there": _packed(one.there, np.uint8),
+        "legend": {
+            "title": one.legend.title,
+            "ramp": list(one.legend.ramp),
+            "ends": list(one.legend.ends),
+            "patches": list(one.legend.patches.items()),
+        },
+    }
+
+
+def _outlines(known: Mapping[str, NDArray[np.bool_]], meshes: Sequence[Any]) -> dict[str, Any]:
+    """Regions of one subject, for the page."""
+    n = len(meshes[0][0])
+    return {
+        "names": list(known),
+        "labels": _packed(_labels(known, 2 * n), np.uint8),
+        "lines": [_packed(_border(known, k, meshes) / UNIT, np.int16) for k in range(2)],
+    }
 
 
 def _packed(values: NDArray[Any], kind: Any) -> str:

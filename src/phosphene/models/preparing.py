@@ -162,3 +162,12 @@ def _cropped(x: Tensor, side: int, to_even: bool) -> Tensor:
     top, left = ((extent - side) / 2 for extent in (height, width))
     first = (round(top), round(left)) if to_even else (int(top), int(left))
     return x[:, first[0] : first[0] + side, first[1] : first[1] + side]
+
+
+def resize(
+    pictures: NDArray[np.uint8], side: int, how: Image.Resampling = Image.Resampling.LANCZOS
+) -> NDArray[np.uint8]:
+    """Resize pictures, uint8 (n, height, width, 3), to squares of `side` pixels."""
+    if pictures.shape[1:3] == (side, side):
+        return pictures
+    return np.stack([np.asarray(Image.fromarray(p).resize((side, side), how)) for p in pictures])

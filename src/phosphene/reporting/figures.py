@@ -33,7 +33,7 @@ COLOURS = {
     "true": "#b5558f",
 }
 # matplotlib knows no CSS variables: it draws in these colours, which are exchanged afterwards
-_MARKS = {role: f"#{k + 1:02x}fe{k + 1:02x}" for k, role in enumerate(COLOURS)}
+MARKS = {role: f"#{k + 1:02x}fe{k + 1:02x}" for k, role in enumerate(COLOURS)}
 MARKERS = {"z": "o", "c": "s", "zc": "D", "shuffled": "v", "true": "^"}
 # inches, at 72 points; a narrow figure is readable on a phone
 WIDE = 9.4
@@ -71,21 +71,21 @@ def svg(figure: Figure, name: str, text: str) -> str:
         flags=re.S,
     )
     drawn = re.sub(r"(?<=<svg) ([^>]*?)width=\"\S+\" height=\"\S+\"", r" \1", drawn)
-    for role, mark in _MARKS.items():
+    for role, mark in MARKS.items():
         drawn = drawn.replace(mark, f"var(--{role}, {COLOURS[role]})")
     quoted = text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return drawn.replace("<svg", f'<svg role="img" aria-label="{quoted}"', 1).replace("\n", " ")
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, colors=_MARKS["ink"], labelsize=FONT)
-    axes.xaxis.label.set(color=_MARKS["soft"], size=FONT)
-    axes.yaxis.label.set(color=_MARKS["soft"], size=FONT)
+    axes.tick_params(length=0, colors=MARKS["ink"], labelsize=FONT)
+    axes.xaxis.label.set(color=MARKS["soft"], size=FONT)
+    axes.yaxis.label.set(color=MARKS["soft"], size=FONT)
     axes.set_axisbelow(True)
     return figure, axes
 
@@ -111,27 +111,26 @@ def identification(
     metrics = list(dict.fromkeys(table["metric"]))
     kinds = list(dict.fromkeys(table["kind"]))
     step = 0.82 / len(kinds)
-    figure, axes = (
-        _axes(NARROW, 0.7 + 0.2 * (len(kinds) + 1) * len(metrics)) if narrow else _axes(WIDE, 3.7)
-    )
+    tall = 0.7 + 0.2 * (len(kinds) + 1) * len(metrics)
+    figure, axes = new_axes(NARROW, tall) if narrow else new_axes(WIDE, 3.7)
     bar, lines, dots = (axes.barh, axes.hlines, 1) if narrow else (axes.bar, axes.vlines, -1)
     for k, kind in enumerate(kinds):
         some = table[table["kind"] == kind].set_index("metric").reindex(metrics)
         role = str(table.loc[table["kind"] == kind, "role"].iloc[0])
         place = np.arange(len(metrics)) + (k - (len(kinds) - 1) / 2) * step
         hollow = role in ("shuffled", "true")
-        colour = _MARKS[role]
+        colour = MARKS[role]
         bar(
             place,
             100 * some["value"] - 50,
             0.84 * step,
             50,
-            color=_MARKS["paper"] if hollow else colour,
+            color=MARKS["paper"] if hollow else colour,
             edgecolor=colour,
             linewidth=1.1,
             label=kind,
         )
-        lines(place, 100 * some["low"], 100 * some["high"], color=_MARKS["ink"], lw=1.1)
+        lines(place, 100 * some["low"], 100 * some["high"], color=MARKS["ink"], lw=1.1)
         if points is not None:
             own = points[points["kind"] == kind]
             at = place[[metrics.index(metric) for metric in own["metric"]]] + 0.22 * step
@@ -140,14 +139,14 @@ def identification(
                 across,
                 up,
                 s=7,
-                color=_MARKS["paper"],
-                edgecolors=_MARKS["ink"],
+                color=MARKS["paper"],
+                edgecolors=MARKS["ink"],
                 linewidths=0.7,
                 zorder=3,
             )
     lowest = np.nanmin([100 * table["low"].min(), 100 * table["value"].min(), 42.0])
     _finish_bars(axes, metrics, narrow, float(np.floor(lowest / 5) * 5))
-    _legend(figure, axes, 2 if narrow else len(kinds))
+    add_legend(figure, axes, 2 if narrow else len(kinds))
     return figure
 
 
@@ -159,16 +158,16 @@ def _finish_bars(axes: Axes, metrics: list[str], narrow: bool, lowest: float) ->
         axes.set_ylim(len(metrics) - 0.5, -0.5)
         axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.set_xlim(lowest, 101)
-        axes.grid(axis="x", color=_MARKS["line"], lw=0.8)
-        axes.axvline(50, color=_MARKS["ink"], lw=1)
+        axes.grid(axis="x", color=MARKS["line"], lw=0.8)
+        axes.axvline(50, color=MARKS["ink"], lw=1)
         axes.set_xlabel("two-way identification, % (line: chance)")
     else:
         axes.set_xticks(range(len(metrics)), metrics)
         axes.set_xlim(-0.5, len(metrics) - 0.5)
         axes.set_yticks(ticks, [str(t) for t in ticks])
         axes.set_ylim(lowest, 101)
-        axes.grid(axis="y", color=_MARKS["line"], lw=0.8)
-        axes.axhline(50, color=_MARKS["ink"], lw=1)
+        axes.grid(axis="y", color=MARKS["line"], lw=0.8)
+        axes.axhline(50, color=MARKS["ink"], lw=1)
         axes.set_ylabel("two-way identification, %")
         axes.annotate(
             "chance",
@@ -178,12 +177,12 @@ def _finish_bars(axes: Axes, metrics: list[str], narrow: bool, lowest: float) ->
             textcoords="offset points",
             va="center",
             size=FONT,
-            color=_MARKS["soft"],
+            color=MARKS["soft"],
             annotation_clip=False,
         )
 
 
-def _legend(figure: Figure, axes: Axes, columns: int) -> None:
+def add_legend(figure: Figure, axes: Axes, columns: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles,
@@ -192,7 +191,7 @@ def _legend(figure: Figure, axes: Axes, columns: int) -> None:
         ncol=columns,
         loc="outside upper left",
         fontsize=FONT,
-        labelcolor=_MARKS["ink"],
+        labelcolor=MARKS["ink"],
         handlelength=1.1,
         handleheight=0.9,
         columnspacing=1.4,
@@ -210,11 +209,11 @@ def regions(table: pd.DataFrame) -> Figure:
     """
     names = list(dict.fromkeys(table["roi"]))
     features = list(dict.fromkeys(table["feature"]))
-    figure, axes = _axes(NARROW, 0.9 + 0.42 * len(names))
+    figure, axes = new_axes(NARROW, 0.9 + 0.42 * len(names))
     for k, feature in enumerate(features):
         some = table[table["feature"] == feature].set_index("roi").loc[names]
         place = np.arange(len(names)) + 0.3 * (k - (len(features) - 1) / 2)
-        colour = _MARKS[feature]
+        colour = MARKS[feature]
         axes.hlines(place, some["q25"], some["q75"], color=colour, lw=2.2)
         axes.scatter(
             some["r"],
@@ -222,7 +221,7 @@ def regions(table: pd.DataFrame) -> Figure:
             s=34,
             marker=MARKERS[feature],
             color=colour,
-            edgecolors=_MARKS["paper"],
+            edgecolors=MARKS["paper"],
             linewidths=0.8,
             zorder=3,
             label=f"{feature} from this region",
@@ -241,10 +240,10 @@ def regions(table: pd.DataFrame) -> Figure:
     axes.set_ylim(len(names) - 0.45, -0.55)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.02), max(high, 0.1))
-    axes.axvline(0, color=_MARKS["ink"], lw=1)
-    axes.grid(axis="x", color=_MARKS["line"], lw=0.8)
+    axes.axvline(0, color=MARKS["ink"], lw=1)
+    axes.grid(axis="x", color=MARKS["line"], lw=0.8)
     axes.set_xlabel("correlation of decoded with true features")
-    _legend(figure, axes, 2)
+    add_legend(figure, axes, 2)
     return figure
 
 
@@ -257,20 +256,20 @@ def ceilings(table: pd.DataFrame) -> Figure:
         subject, mode, ceiling (percent of variance), value (mean over measures, 0 to 1), low and
         high (the lowest and the highest measure).
     """
-    figure, axes = _axes(NARROW, 3.3)
+    figure, axes = new_axes(NARROW, 3.3)
     modes = list(dict.fromkeys(table["mode"]))
     width = max(float(np.ptp(table["ceiling"])), 1.0)
     for k, mode in enumerate(modes):
         some = table[table["mode"] == mode]
         x = some["ceiling"] + 0.018 * width * (k - (len(modes) - 1) / 2)
-        axes.vlines(x, 100 * some["low"], 100 * some["high"], color=_MARKS[mode], lw=1.2, alpha=0.7)
+        axes.vlines(x, 100 * some["low"], 100 * some["high"], color=MARKS[mode], lw=1.2, alpha=0.7)
         axes.scatter(
             x,
             100 * some["value"],
             s=34,
             marker=MARKERS[mode],
-            color=_MARKS[mode],
-            edgecolors=_MARKS["paper"],
+            color=MARKS[mode],
+            edgecolors=MARKS["paper"],
             linewidths=0.8,
             zorder=3,
             label=mode,
@@ -283,13 +282,13 @@ def ceilings(table: pd.DataFrame) -> Figure:
             textcoords="offset points",
             ha="center",
             size=FONT,
-            color=_MARKS["ink"],
+            color=MARKS["ink"],
         )
     axes.margins(x=0.16, y=0.1)
-    axes.grid(color=_MARKS["line"], lw=0.8)
+    axes.grid(color=MARKS["line"], lw=0.8)
     axes.set_xlabel("mean noise ceiling of the voxels, % of variance")
     axes.set_ylabel("two-way identification, %")
-    _legend(figure, axes, len(modes))
+    add_legend(figure, axes, len(modes))
     return figure
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TABLES = ("exclusions", "accuracy", "compare", "odds", "consistency", "agreement", "predicts")
 METRIC = ["preset", "metric", "direction"]
+MARK: dict[str, Any] = {"s": 38, "linewidths": 1.3}
 MOST_METRICS = 12  # that are listed
 
 
@@ -131,41 +132,33 @@ def figure(table: pd.DataFrame, metric: str) -> Figure:
         Name of the measure.
     """
     methods = list(dict.fromkeys(table["method"]))
-    drawing, axes = figures._axes(figures.NARROW, 1.0 + 0.5 * len(methods))
-    marks = figures._MARKS
-    hollow = figures._MARKS["paper"]
-    for who, shift in (("people", -0.14), ("machine", 0.14)):
-        some = table[table["who"] == who]
-        for row in some.itertuples():
+    drawing, axes = figures.new_axes(figures.NARROW, 1.0 + 0.5 * len(methods))
+    marks = figures.MARKS
+    hollow = figures.MARKS["paper"]
+    for who, shift, width in (("people", -0.14, 2.0), ("machine", 0.14, 1.2)):
+        rows = table[table["who"] == who]
+        for row in rows.itertuples():
             place = methods.index(row.method) + shift
             colour = marks.get(row.method, marks["ink"])
-            axes.hlines(
-                place,
-                100 * row.low,
-                100 * row.high,
-                color=colour,
-                lw=2.0 if who == "people" else 1.2,
-            )
+            axes.hlines(place, 100 * row.low, 100 * row.high, color=colour, lw=width)
             axes.scatter(
                 100 * row.value,
                 place,
-                s=38,
                 marker=figures.MARKERS.get(row.method, "o"),
-                linewidths=1.3,
                 color=colour if who == "people" else hollow,
                 edgecolors=colour,
                 zorder=3,
+                **MARK,
             )
-        if len(some):  # the legend's marks are of no method
+        if len(rows):  # the legend's marks are of no method
             axes.scatter(
                 [],
                 [],
-                s=38,
                 marker="o",
-                linewidths=1.3,
-                edgecolors=marks["ink"],
                 color=marks["ink"] if who == "people" else hollow,
+                edgecolors=marks["ink"],
                 label="people" if who == "people" else metric,
+                **MARK,
             )
     axes.set_yticks(range(len(methods)), methods)
     axes.set_ylim(len(methods) - 0.5, -0.5)
@@ -174,7 +167,7 @@ def figure(table: pd.DataFrame, metric: str) -> Figure:
     axes.axvline(50, color=marks["ink"], lw=1)
     axes.grid(axis="x", color=marks["line"], lw=0.8)
     axes.set_xlabel("right of two, % (line: chance)")
-    figures._legend(drawing, axes, 2)
+    figures.add_legend(drawing, axes, 2)
     return drawing
 
 

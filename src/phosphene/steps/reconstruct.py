@@ -17,7 +17,8 @@ from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
 from phosphene.methods import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED
 from phosphene.metrics.image_files import opened
-from phosphene.models.diffusion.model import LatentDiffusion, resize
+from phosphene.models.diffusion.model import LatentDiffusion
+from phosphene.models.preparing import resize
 from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.step import make, part_count, part_slice
 from phosphene.pipeline.store import Artefact, Part, Store

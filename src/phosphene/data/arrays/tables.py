@@ -158,6 +158,20 @@ def read_words(
     return words
 
 
+def _check_places(
+    path: Path, column: pd.Series, found: NDArray[np.int64], expected: NDArray[np.int64]
+) -> None:
+    """Refuse a coordinate that is not the mask's."""
+    wrong = found != expected
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise PhospheneError(
+            f"{path}: line {column.index[at]} has {column.name} {column.iloc[at]}, but voxel {at} "
+            f"of the mask has {expected[at]}; expected the mask's voxels with x slowest and z "
+            "fastest"
+        )
+
+
 def read_voxels(path: Path, n_voxels: int, mask: NDArray[np.bool_] | None) -> pd.DataFrame:
     """Describe every voxel: x, y, z, roi, ncsnr; with a mask the places come from it, and the file
     must agree.
@@ -179,17 +193,8 @@ def read_voxels(path: Path, n_voxels: int, mask: NDArray[np.bool_] | None) -> pd
         )
     for axis in (axis for axis in AXES if axis in table):
         voxels[axis] = _numbers(path, table[axis], 0)
-        if (
-            mask is not None
-            and (wrong := voxels[axis].to_numpy() != places[:, AXES.index(axis)]).any()
-        ):
-            at = int(wrong.argmax())
-            raise PhospheneError(
-                f"{path}: line {table.index[at]} has {axis} {table[axis].iloc[at]}, but voxel "
-                f"{at} of the mask has "
-                f"{places[at, AXES.index(axis)]}; expected the mask's voxels with x slowest and z "
-                "fastest"
-            )
+        if mask is not None:
+            _check_places(path, table[axis], voxels[axis].to_numpy(), places[:, AXES.index(axis)])
     if (twice := voxels.duplicated(list(AXES)).to_numpy()).any():
         at = int(twice.argmax())
         raise PhospheneError(

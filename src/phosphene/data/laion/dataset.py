@@ -151,7 +151,8 @@ class LaionFMRI(Scans):
         """Every trial of the sessions used, also those that the split does not name (split "")."""
         train, test = files.read_split(self._split)
         table = pd.concat(
-            [self._read_trials(session) for session in self.sessions], ignore_index=True
+            [files.read_trials(self._trials(session), session) for session in self.sessions],
+            ignore_index=True,
         )
         image = pd.Series(range(len(self.names)), self.names).reindex(table["label"])
         if image.isna().any():
@@ -182,21 +183,6 @@ class LaionFMRI(Scans):
         `repeat` counts earlier trials of the same image in the sessions used.
         """
         return self._all_trials[self._all_trials["split"] != ""].reset_index(drop=True)
-
-    def _read_trials(self, session: int) -> pd.DataFrame:
-        path = self._trials(session)
-        columns = {"session": str, "run": np.int64, "beta_index": np.int64, "label": str}
-        table = files.read_table(path, columns, sep="\t")
-        if not (table["beta_index"] == np.arange(len(table))).all():
-            raise PhospheneError(
-                f"{path}: beta_index does not count 0, 1, ... with the rows; download it again"
-            )
-        if not (table["session"] == f"ses-{session:02d}").all():
-            raise PhospheneError(
-                f"{path}: it is about session {table['session'].unique()}; expected "
-                f"ses-{session:02d}"
-            )
-        return table[["run", "label"]].assign(session=session)[["session", "run", "label"]]
 
     # ---- voxels
     # ----------------------------------------------------------------------------------------------

@@ -137,3 +137,18 @@ def _decoded(path: Path, name: str, content: Any) -> NDArray[np.uint8]:
     if shown.mode == "RGBA":
         shown = Image.alpha_composite(Image.new("RGBA", shown.size, GREY), shown).convert("RGB")
     return np.asarray(shown)
+
+
+def read_trials(path: Path, session: int) -> pd.DataFrame:
+    """Read the trials of one session: session, run, label."""
+    columns = {"session": str, "run": np.int64, "beta_index": np.int64, "label": str}
+    table = read_table(path, columns, sep="\t")
+    if not (table["beta_index"] == np.arange(len(table))).all():
+        raise PhospheneError(
+            f"{path}: beta_index does not count 0, 1, ... with the rows; download it again"
+        )
+    if not (table["session"] == f"ses-{session:02d}").all():
+        raise PhospheneError(
+            f"{path}: it is about session {table['session'].unique()}; expected ses-{session:02d}"
+        )
+    return table[["run", "label"]].assign(session=session)[["session", "run", "label"]]

@@ -82,18 +82,16 @@ def record(
         Moment -> ndarray of float32, shape (n, min(width, keep)).
     """
     n = len(z)
-    shape = model.latent_shape()
     schedule = model.schedule.of(how.sampler)
-    if (
-        model.device.type == "cpu"
-    ):  # always as many rows, as in `denoise`: the last bits of sums depend on their number
+    # always as many rows, as in `denoise`: the last bits of sums depend on their number
+    if model.device.type == "cpu":
         filled = np.arange(max(n, model.batch())).clip(max=n - 1)
         z = z[filled]
         c = c[filled]
         seeds = [seeds[k] for k in filled]
-    start = schedule.begin(
-        model._tensor(z, shape), model._noise(seeds, shape), how.steps, how.strength
-    )
+    shape = model.latent_shape()
+    noise = model._noise(seeds, shape)
+    start = schedule.begin(model._tensor(z, shape), noise, how.steps, how.strength)
     predict = model._guided(model._tensor(c, model.context_shape), how.guidance)
     found: dict[Moment, Rows] = {}
     wanted = set(wanted)

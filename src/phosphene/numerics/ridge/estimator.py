@@ -177,18 +177,16 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
             )
         kind = Tensor if isinstance(X, Tensor) else np.ndarray
         dual = coef is None and parts.span is not None
-        made = (
-            empty(parts, (len(parts.target_rows) if dual else shape[0], shape[1]), kind)
-            if coef is None
-            else coef
-        )
+        made = coef
+        if coef is None:
+            made = empty(parts, (len(parts.target_rows) if dual else shape[0], shape[1]), kind)
         self.intercept_ = empty(parts, shape[1:], kind)
         writer = Writer(parts, made, self.intercept_, dual)
         # Targets on disk are read once, for all folds. Others are gone through fold by fold, so
         # that one at a time is in memory; their products with X wait where coefficients will be.
         again = coef is None and targets.in_memory and parts is not X
-        store = as_tensor(made) if again and parts.x is not None else None
-        blocks = Blocks(parts, targets, self.target_block, store)
+        waiting = as_tensor(made) if again and parts.x is not None else None
+        blocks = Blocks(parts, targets, self.target_block, waiting)
         self.cv_scores_ = np.zeros((len(alphas), shape[1]))
         n_folds = 0
         for some in map(_alone, folds) if again else [list(folds)]:
@@ -199,9 +197,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
                 if self.per_target and not again:
                     writer.write(block, alphas[self.cv_scores_[:, block.columns].argmax(axis=0)])
             del scorer, some  # before the next fold is made
-        ranking = (
-            self.cv_scores_ if self.per_target else self.cv_scores_.mean(axis=1, keepdims=True)
-        )
+        scores = self.cv_scores_
+        ranking = scores if self.per_target else scores.mean(axis=1, keepdims=True)
         self.best_alphas_ = np.broadcast_to(alphas[ranking.argmax(axis=0)], (shape[1],)).copy()
         self.cv_scores_ /= n_folds
         for block in blocks if again or not self.per_target else []:

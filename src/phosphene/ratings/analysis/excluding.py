@@ -8,6 +8,17 @@ import pandas as pd
 from phosphene.ratings.analysis.crossed import checked
 
 MOST_FAST = 0.1
+COLUMNS = [
+    "rater",
+    "answered",
+    "catch_n",
+    "catch_hits",
+    "catch_share",
+    "fast",
+    "median_ms",
+    "excluded",
+    "reason",
+]
 
 
 def exclusions(
@@ -49,44 +60,28 @@ def exclusions(
         ms = times[own.index].dropna()
         n = len(caught)
         hits = int(caught.sum())
-        share = hits / n if n else np.nan
         # divided, not multiplied: 299.99 / 1000 and 0.3 round alike, so a limit counts as the
         # decimal that was written
-        fast = float((ms / 1000 < least_seconds).mean()) if len(ms) else np.nan
+        fast = ms / 1000 < least_seconds
+        row = {
+            "rater": rater,
+            "answered": len(own),
+            "catch_n": n,
+            "catch_hits": hits,
+            "catch_share": hits / n if n else np.nan,
+            "fast": float(fast.mean()) if len(ms) else np.nan,
+            "median_ms": float(ms.median()) if len(ms) else np.nan,
+        }
         reasons = []
-        if share < least_catch:
+        if row["catch_share"] < least_catch:
             reasons.append(f"{hits} of {n} catch trials right, less than {100 * least_catch:g} %")
-        if fast > most_fast:
+        if row["fast"] > most_fast:
             reasons.append(
-                f"{(ms / 1000 < least_seconds).sum()} of {len(ms)} answers under "
-                f"{least_seconds:g} s, more than "
+                f"{fast.sum()} of {len(ms)} answers under {least_seconds:g} s, more than "
                 f"{100 * most_fast:g} %"
             )
-        rows.append(
-            (
-                rater,
-                len(own),
-                n,
-                hits,
-                share,
-                fast,
-                float(ms.median()) if len(ms) else np.nan,
-                bool(reasons),
-                "; ".join(reasons),
-            )
-        )
-    columns = [
-        "rater",
-        "answered",
-        "catch_n",
-        "catch_hits",
-        "catch_share",
-        "fast",
-        "median_ms",
-        "excluded",
-        "reason",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+        rows.append(row | {"excluded": bool(reasons), "reason": "; ".join(reasons)})
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def kept(answers: pd.DataFrame, excluded: pd.DataFrame) -> pd.DataFrame:

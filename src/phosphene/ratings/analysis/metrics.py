@@ -67,28 +67,12 @@ def predicts(
     -----
     Methods are never pooled: any metric that ranks methods rightly would seem to know images.
     """
-    needed = [*METRIC, "selection", "value", "image", "subject", "mode"]
-    missing = [name for name in needed if name not in per_image]
-    if missing:
-        raise PhospheneError(
-            f"predicts: the scores lack columns {', '.join(missing)}; expected per_image of the "
-            "stage evaluate."
-        )
-    trials = trials_of(answers)
+    _check_scores(per_image)
     seed = int(np.random.default_rng(rng).integers(2**32))
-    checked(trials, ("subject",))
-    methods = methods_of(trials)
-    trials = trials.assign(
-        **{name: trials[name].astype(str) for name in ("subject", "image", "method", "rater")}
-    )
-    subjects = per_image["subject"].astype(str).unique()
-    if (
-        len(subjects) == 1 and (trials["subject"] == "").all()
-    ):  # an import that does not name the only subject
-        trials["subject"] = subjects[0]
+    trials = _named(answers, per_image)
     wide = _wide(per_image, selection, lower)
     rows = []
-    for method in methods:
+    for method in methods_of(trials):
         own = trials[trials["method"] == method]
         people = own.groupby(["subject", "image"])["hit"].mean()
         scores = wide.loc[wide.index.get_level_values("mode") == method].droplevel("mode")
@@ -102,26 +86,48 @@ def predicts(
             seed,
         )
         ceiling = _ceiling(own, both)
-        for key, n, *values in zip(
-            wide.columns, scores.loc[both].notna().sum(), *found, strict=True
-        ):
+        counts = scores.loc[both].notna().sum()
+        for key, n, *values in zip(wide.columns, counts, *found, strict=True):
             if n:
                 rows.append((method, *key, int(n), *values, ceiling))
     if not rows:
         modes = sorted(set(wide.index.get_level_values("mode")))
         raise PhospheneError(
             f"predicts: no method has {FEWEST} images that were both answered and scored with "
-            f"selection {selection!r}; "
-            f"answers are about {', '.join(methods)}, scores about "
-            f"{', '.join(modes) or 'nothing'}: evaluate the "
-            "same study, and see that images have the same names."
+            f"selection {selection!r}; answers are about {', '.join(methods_of(trials))}, scores "
+            f"about {', '.join(modes) or 'nothing'}: evaluate the same study, and see that images "
+            "have the same names."
         )
     table = pd.DataFrame(rows, columns=COLUMNS)
     order = {name: number for number, name in enumerate(dict.fromkeys(table["method"]))}
-    table = table.assign(order=table["method"].map(order)).sort_values(
-        ["order", "r"], ascending=[True, False]
-    )
+    table = table.assign(order=table["method"].map(order))
+    table = table.sort_values(["order", "r"], ascending=[True, False])
     return table.drop(columns="order").reset_index(drop=True)
+
+
+def _check_scores(per_image: pd.DataFrame) -> None:
+    needed = [*METRIC, "selection", "value", "image", "subject", "mode"]
+    missing = [name for name in needed if name not in per_image]
+    if missing:
+        raise PhospheneError(
+            f"predicts: the scores lack columns {', '.join(missing)}; expected per_image of the "
+            "stage evaluate."
+        )
+
+
+def _named(answers: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
+    """Trials with names as text; an import may leave out the only subject."""
+    trials = trials_of(answers)
+    checked(trials, ("subject",))
+    methods = methods_of(trials)
+    trials = trials.assign(
+        **{name: trials[name].astype(str) for name in ("subject", "image", "method", "rater")}
+    )
+    trials["method"] = pd.Categorical(trials["method"], categories=methods)
+    subjects = per_image["subject"].astype(str).unique()
+    if len(subjects) == 1 and (trials["subject"] == "").all():
+        trials["subject"] = subjects[0]
+    return trials
 
 
 def _wide(per_image: pd.DataFrame, selection: str, lower: Collection[str]) -> pd.DataFrame:

@@ -23,9 +23,9 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from phosphene.errors import PhospheneError
 from phosphene.ratings.server.schema import (
-    _ANSWERED,
     ANSWERS,
     META,
+    N_ANSWERED,
     RATER,
     RATERS,
     SCHEMA,
@@ -271,7 +271,7 @@ class Answers:
         may = (
             theirs,
             RATERS.c.consented_at.is_not(None),
-            _ANSWERED == position,
+            N_ANSWERED == position,
             sa.literal(position) < total,
         )
         names = ["rater_id", "position", "choice", "milliseconds", "server_at"]

@@ -37,13 +37,13 @@ ANSWERS = sa.Table(
     sa.Column("server_at", sa.DateTime(timezone=True), nullable=False),
     sa.UniqueConstraint("rater_id", "position"),
 )
-_ANSWERED = (
+N_ANSWERED = (
     sa.select(sa.func.count())
     .where(ANSWERS.c.rater_id == RATERS.c.id)
     .correlate(RATERS)
     .scalar_subquery()
 )
-RATER = sa.select(RATERS, _ANSWERED.label("answered"))
+RATER = sa.select(RATERS, N_ANSWERED.label("answered"))
 
 
 class Refused(Exception):

@@ -13,8 +13,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from phosphene.data.dataset import Photographs
 from phosphene.errors import PhospheneError
-from phosphene.models.diffusion.model import resize
-from phosphene.models.preparing import Pictures
+from phosphene.models.preparing import Pictures, resize
 from phosphene.pipeline.step import make
 from phosphene.pipeline.store import Artefact, Store
 from phosphene.ratings.trials import design

@@ -7,13 +7,11 @@ the data is therefore one run and category, and an "image" is a category.
 
 from __future__ import annotations
 
-import re
 import warnings
-import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import nibabel as nib
 import numpy as np
@@ -23,13 +21,20 @@ from PIL import ImageOps
 
 from phosphene import disk
 from phosphene.data.dataset import checked_rois
+from phosphene.data.haxby.files import (
+    CATEGORIES,
+    FETCH,
+    REGIONS,
+    detrend,
+    read_labels,
+    read_part,
+    subject_folder,
+)
 from phosphene.data.opening import check_unzipped, load_volume, open_image, read_volume
 from phosphene.data.simulated.scenes import CATEGORY_WORDS
 from phosphene.data.trials import check_zscore
 from phosphene.errors import NoDataError, PhospheneError
 
-# image id -> category, named as in phosphene.data.simulated.scenes; the files say "scrambledpix"
-CATEGORIES = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambled", "shoe")
 STIMULI = (
     "bottles",
     "cats",
@@ -40,13 +45,7 @@ STIMULI = (
     "controls",
     "shoes",
 )  # folders of photographs
-REGIONS = {
-    "vt": "mask4_vt.nii.gz",
-    "face": "mask8_face_vt.nii.gz",
-    "house": "mask8_house_vt.nii.gz",
-}
 SIDE = 400  # pixels of a photograph
-FETCH = "nilearn.datasets.fetch_haxby(data_dir=..., subjects=[1]) downloads the data set"
 
 
 class Haxby:
@@ -107,7 +106,7 @@ class Haxby:
     def __init__(self, root: str | Path, subject: str = "subj1") -> None:
         self.root = Path(root).expanduser()
         self.subject = subject
-        self._folder = _subject_folder(self.root, subject)
+        self._folder = subject_folder(self.root, subject)
         self._base = self.root if self._folder == self.root else self._folder.parent
         names = ("labels.txt", "attributes_literal.txt")
         self._labels_file = next(
@@ -128,34 +127,7 @@ class Haxby:
     @cached_property
     def _labels(self) -> pd.DataFrame:
         """What every volume showed: category ("rest" between blocks) and run (1-based)."""
-        path = self._labels_file
-        lines = [
-            line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-        ]
-        rows = [line for line in lines if line and line != ["labels", "chunks"]]
-        for number, row in enumerate(rows, start=1):
-            if len(row) != 2 or not row[1].isdecimal():
-                raise PhospheneError(
-                    f"{path}: volume {number} is {' '.join(row)!r}; expected a category and a run"
-                )
-            if row[0] == "scrambledpix":
-                row[0] = "scrambled"
-            if row[0] not in (*CATEGORIES, "rest"):
-                raise PhospheneError(
-                    f"{path}: volume {number} has the unknown category {row[0]!r}; expected rest "
-                    "or one of "
-                    f"{', '.join(CATEGORIES)}"
-                )
-        shape = load_volume(self._bold).shape
-        if len(shape) != 4 or shape[3] != len(rows):
-            raise PhospheneError(
-                f"{path}: {len(rows)} volumes are labelled, but {self._bold.name} has shape "
-                f"{shape}; expected a label "
-                "for each of its volumes"
-            )
-        return pd.DataFrame(
-            {"category": [row[0] for row in rows], "run": [int(row[1]) + 1 for row in rows]}
-        )
+        return read_labels(self._labels_file, self._bold)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -232,9 +204,9 @@ class Haxby:
         for run, rows in self.trials.groupby("run"):
             volumes = np.flatnonzero(run_of == run)
             first, last = volumes[[0, -1]]
-            block = _read(self._bold, scans, np.s_[..., first : last + 1])
+            block = read_part(self._bold, scans, np.s_[..., first : last + 1])
             series = block[tuple(index.T)].T[volumes - first].astype(float)
-            detrended = _detrend(series)
+            detrended = detrend(series)
             sd = detrended.std(0)
             # a rounding error is left of a constant; comparisons with NaN are False, so NaN counts
             # as no data
@@ -375,44 +347,6 @@ class Haxby:
         ]
         paths = [self._bold, self._labels_file, *self._masks.values(), *photographs]
         return disk.fingerprint("haxby", self._base, paths)
-
-
-def _subject_folder(root: Path, subject: str) -> Path:
-    """Find the folder with the subject's scans in either layout."""
-    if (root / "bold.nii.gz").is_file():
-        return root
-    name = re.sub(r"^subj0+", "subj", subject)
-    bases = [base for base in (root, root / "haxby2001") if base.is_dir()]
-    there = sorted(path for base in bases for path in base.glob("subj*") if path.is_dir())
-    for path in there:
-        if path.name == name:
-            return path
-    if there:
-        found = ", ".join(path.name for path in there)
-        raise PhospheneError(
-            f"{there[0].parent}: no subject {subject!r}, only {found}; check data.subjects"
-        )
-    raise PhospheneError(
-        f"{root}: neither bold.nii.gz nor a folder {name} in it; expected the folder 'haxby2001' "
-        f"or its parent; {FETCH}"
-    )
-
-
-def _read(path: Path, image: Any, part: Any = ...) -> NDArray[Any]:
-    """Read a part of an open image."""
-    try:
-        return np.asarray(image.dataobj[part])
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise PhospheneError(
-            f"{path}: could not be read ({error}); copy or download it again"
-        ) from error
-
-
-def _detrend(series: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Subtract the least-squares line of every column."""
-    time = np.arange(len(series)) - (len(series) - 1) / 2
-    centred = series - series.mean(0)
-    return np.asarray(centred - np.outer(time, time @ centred) / (time @ time))
 
 
 def _checked(ids: Sequence[int]) -> list[int]:
