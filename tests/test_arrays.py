@@ -28,7 +28,8 @@ from typer.testing import CliRunner
 
 from phosphene.cli.app import app
 from phosphene.data import Dataset, open_dataset
-from phosphene.data.arrays.dataset import Arrays, files
+from phosphene.data.arrays import Arrays
+from phosphene.data.arrays import betas as betas_files
 from phosphene.data.simulated.simulate import simulate
 from phosphene.errors import PhospheneError
 from phosphene.reporting import headline
@@ -178,7 +179,7 @@ def test_every_format_gives_what_nsd_gives(
         file = tmp_path / {"caption": "captions.csv", "category": "categories.csv"}[kind]
         pd.DataFrame(rows, columns=["image_id", kind]).to_csv(file, index=False)
     monkeypatch.setattr(
-        files, "BLOCK", 20_000
+        betas_files, "BLOCK", 20_000
     )  # so that these small betas, too, are read in several blocks
     for form in FORMATS:
         write_betas(tmp_path, form, betas, places)
@@ -216,10 +217,10 @@ def test_no_block_is_read_twice_or_grows(
     # bytes: a quarter of the betas
     data = Arrays(folder)
     limit = 24 * 24
-    monkeypatch.setattr(files, "BLOCK", limit)
+    monkeypatch.setattr(betas_files, "BLOCK", limit)
     seen = np.zeros((24, 24), int)
-    with files.open_betas(data._file, data._mask) as betas:
-        for rows, start, stop in files.blocks(betas):
+    with betas_files.open_betas(data._file, data._mask) as betas:
+        for rows, start, stop in betas_files.blocks(betas):
             seen[rows, start:stop] += 1
             assert seen[rows, start:stop].size * 4 <= limit
     assert (seen == 1).all()
@@ -239,8 +240,8 @@ def test_only_wanted_voxels_are_read(folder: Path, monkeypatch: pytest.MonkeyPat
             keys.append(key)
             return np.asarray(raw[key])
 
-    monkeypatch.setattr(files, "open_betas", lambda *_: contextlib.nullcontext(Recorder()))
-    monkeypatch.setattr(files, "BLOCK", 1)
+    monkeypatch.setattr(betas_files, "open_betas", lambda *_: contextlib.nullcontext(Recorder()))
+    monkeypatch.setattr(betas_files, "BLOCK", 1)
     assert np.array_equal(data.betas("early", "none"), raw[:, [6, 7, 8, 9, 20, 21, 22, 23]])
     assert {(key[1].start, key[1].stop) for key in keys} == {(6, 7), (7, 10), (20, 21), (21, 24)}
 

@@ -17,8 +17,8 @@ from PIL import Image
 from scipy.signal import detrend
 from sklearn.linear_model import RidgeClassifier
 
-from phosphene.data import Dataset, haxby, open_dataset
-from phosphene.data.haxby import Haxby
+from phosphene.data import Dataset, open_dataset
+from phosphene.data.haxby import Haxby, dataset
 from phosphene.data.haxby.files import CATEGORIES
 from phosphene.data.simulated import scenes
 from phosphene.errors import PhospheneError
@@ -207,7 +207,7 @@ def test_parent_folder_spelling_and_copies_are_the_same_data(full: Path, tmp_pat
 
 
 def test_photographs_when_they_are_there(full: Path) -> None:
-    for shade, folder in enumerate(haxby.STIMULI):
+    for shade, folder in enumerate(dataset.STIMULI):
         path = full / "stimuli" / folder / "deeper" / "a.jpg"
         path.parent.mkdir(parents=True)
         Image.new("L", (500, 400), 30 * shade).save(path)

@@ -277,7 +277,7 @@ def test_what_is_missing_is_named(copy: Path, tmp_path: Path) -> None:
         PhospheneError, match="subj02/func1pt8mm/betas_fithrf_GLMdenoise_RR: no such folder"
     ):
         NSD(copy, "subj02")
-    with pytest.raises(PhospheneError, match="expected 'nsd', 'haxby', 'arrays' or 'laion'"):
+    with pytest.raises(PhospheneError, match="expected one of nsd, laion, arrays, haxby"):
         open_dataset("bold5000", copy, "subj01")
     shutil.rmtree(copy / "nsddata_stimuli/stimuli/nsd/annotations")
     with pytest.raises(PhospheneError, match="annotations_trainval2017.zip"):

@@ -214,7 +214,7 @@ def _decoding(content: Content) -> dict[str, Any]:
         "rows": rows,
         "regions": drawn,
         "names": judged,
-        "found_again": bool(np.isfinite(table["accuracy"].to_numpy(dtype=float)).any()),
+        "found_again": any(np.isfinite(float(str(row["accuracy"]))) for row in rows),
     }
 
 
