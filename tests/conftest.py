@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src"
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(
-    prefix="phosphene-cache-"
-)  # no test touches the user's own
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+from support.environment import ENVIRONMENT
+from support.haxby_data import full
+from support.laion_data import root
+from support.own_data import folder
+
+__all__ = ["folder", "full", "root"]  # fixtures of several test modules
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import phosphene as ph
 from phosphene.cli.app import app
+from support.environment import SHARED
 
 STUDY = """
 name = "small"
@@ -364,7 +365,7 @@ def test_importing_phosphene_and_asking_for_help_stay_light():
     assert done.stdout.strip() == "[]"
 
 
-HAXBY = Path(__file__).parents[2] / "shared/data/haxby2001_slice"
+HAXBY = SHARED / "data/haxby2001_slice"
 
 
 @pytest.mark.skipif(not HAXBY.is_dir(), reason=f"measured data are not there: {HAXBY}")

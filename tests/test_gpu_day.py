@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+from support.environment import REPOSITORY
+
 PARTS = ["tests", "demo", "sampling", "ridge"]
 WITHOUT_GPU = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHON": sys.executable}
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-ROOT = Path(__file__).parents[1]
+from support.environment import REPOSITORY
 
 
 def test_every_import_goes_down(start_python) -> None:
@@ -13,7 +11,7 @@ def test_every_import_goes_down(start_python) -> None:
         "import sys; from importlinter.cli import lint_imports; "
         "raise SystemExit(lint_imports(config_filename=sys.argv[1], no_cache=True))"
     )
-    process = start_python(code, ROOT / "pyproject.toml")
+    process = start_python(code, REPOSITORY / "pyproject.toml")
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, out + errors
 

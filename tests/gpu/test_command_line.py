@@ -18,8 +18,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from phosphene.cli.app import app
+from support.environment import SOURCE
 
-SOURCE = Path(__file__).parents[2] / "src"
 # 16 test pictures are two parts of the stage reconstruct, one for each of two workers
 STUDY = """
 name = "small"
