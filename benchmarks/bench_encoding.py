@@ -136,9 +136,8 @@ def write_brain(folder: Path, size: Size) -> Json:
 
 def decompose(folder: Path, size: Size) -> Json:
     """Run the stage factors."""
-    stage = import_module(
-        "phosphene.steps.encode.factors"
-    )  # the package has a function of this name
+    # the package has a function of this name
+    stage = import_module("phosphene.steps.encode.factors")
     study = study_of(folder, size)
     found = {}
     part = stage._factors_part
@@ -152,9 +151,8 @@ def decompose(folder: Path, size: Size) -> Json:
     stage._factors_part = one
     with measured(found):
         made = stage.factors(study, SUBJECT, model(), compute())
-    alone = sum(
-        part["seconds"] for part in made.manifest["parts"]
-    )  # without the check that inputs are whole
+    # without the check that inputs are whole
+    alone = sum(part["seconds"] for part in made.manifest["parts"])
     return found | {
         "part_seconds": alone,
         "part_cpu_seconds": sum(used),
@@ -302,9 +300,8 @@ def stopped(stop: float, who: str, backend: str, folder: Path) -> Json:
     process.terminate()
     process.join()
     asked = [float(line) for line in note.read_text().splitlines()] if note.exists() else []
-    asked = asked[
-        (len(asked) - 1) // FOLDS * FOLDS :
-    ]  # the last time that folds were gone through; before are checks
+    # the last time that folds were gone through; before are checks
+    asked = asked[(len(asked) - 1) // FOLDS * FOLDS :]
     return {
         "ended_after_seconds": stop,
         "seconds_of_folds": np.diff(asked).tolist(),

@@ -119,9 +119,8 @@ def measure(
     names = feature_names(steps)
     compute = Compute(how[0], threads=how[1])
     extract(study, SUBJECT, "c", compute)  # also draws the scenes
-    small = stage.features(
-        make_study(folder / "first", 40, 5), SUBJECT, feature_names(5), compute
-    )  # libraries, kernels
+    # libraries, kernels
+    small = stage.features(make_study(folder / "first", 40, 5), SUBJECT, feature_names(5), compute)
     print(
         f"{scenes} scenes: {len(small)} features, {load_model('bundled', how[0]).device}",
         file=sys.stderr,
@@ -185,9 +184,8 @@ def compare(
     data = dataset(study, SUBJECT)
     train = np.isin(image_ids(data), data.trials.loc[data.trials["split"] == "train", "image"])
     found: dict[str, Any] = {}
-    for name in names[
-        len(LAYERS) : 2 * len(LAYERS)
-    ]:  # the middle step: a full decomposition takes long
+    # the middle step: a full decomposition takes long
+    for name in names[len(LAYERS) : 2 * len(LAYERS)]:
         source = stage.features(study, SUBJECT, [name], compute)[0]
         ours = reduce.reduced(study, SUBJECT, [name], compute, components)[0]
         rows = source.array("features")[:][train].astype(np.float64)

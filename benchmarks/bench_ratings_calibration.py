@@ -122,9 +122,8 @@ def sparse(n_raters: int, n_images: int, distractor_sd: float, n: int) -> dict[s
         pairs = rng.permuted(np.tile(np.arange(n_images // 2), (n_raters, 1)), axis=1)[
             :, :per_rater
         ]
-        image = np.broadcast_to(
-            2 * pairs + rng.integers(2, size=pairs.shape), shape
-        )  # 2k and 2k + 1 are a pair
+        # 2k and 2k + 1 are a pair
+        image = np.broadcast_to(2 * pairs + rng.integers(2, size=pairs.shape), shape)
         other = image ^ 1
         chance = (
             centre

@@ -121,9 +121,8 @@ def read(folder: Path, way: str, region: str) -> dict[str, float]:
         if way == "authors hdf5":
             with h5py.File(hdf5) as file:
                 values = file["betas"][:][:, mask.T] / 300
-            order = np.argsort(
-                np.lexsort(index.T)
-            )  # the mask took X fastest; phosphene's order is X slowest
+            # the mask took X fastest; phosphene's order is X slowest
+            order = np.argsort(np.lexsort(index.T))
             values = values[:, order]
         elif way == "authors nifti":
             values = (nib.load(nifti).get_fdata() / 300)[mask].T
@@ -174,9 +173,8 @@ def write_session(folder: Path) -> None:
         with gzip.open(folder / "betas_session01.nii.gz", "wb", compresslevel=6) as out:
             out.write(image.header.binaryblock + bytes(4))
             for start in range(0, TRIALS, 125):
-                out.write(
-                    data[start : start + 125].tobytes()
-                )  # (trials, Z, Y, X) in C order is NIfTI's order
+                # (trials, Z, Y, X) in C order is NIfTI's order
+                out.write(data[start : start + 125].tobytes())
     np.savez(folder / "masks.npz", **masks)
 
 

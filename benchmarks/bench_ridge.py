@@ -253,9 +253,8 @@ def from_disk(shape: Shape) -> Json:
                     rows @ mixing + 4 * rng.standard_normal((len(rows), shape.t), dtype=single)
                 ).tofile(file)
             os.fsync(file.fileno())
-            os.posix_fadvise(
-                file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED
-            )  # read from disk, not from its cache
+            # read from disk, not from its cache
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         Y = np.memmap(f"{folder}/targets", single, "r", shape=(shape.n, shape.t))
         coef = np.memmap(f"{folder}/coef", single, "w+", shape=(shape.p, shape.t))
         model = RidgeCV(np.logspace(0, 6, shape.alphas), standardize=False)

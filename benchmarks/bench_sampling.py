@@ -51,9 +51,8 @@ STEPS = 50
 STRENGTH = 0.8
 GUIDANCE = 5.0
 QUICK_STEPS = 3
-SCHEDULER = json.loads(
-    (BUNDLED / "scheduler" / "scheduler_config.json").read_text()
-)  # that of Stable Diffusion 1.4
+# that of Stable Diffusion 1.4
+SCHEDULER = json.loads((BUNDLED / "scheduler" / "scheduler_config.json").read_text())
 
 
 class Problem:

@@ -62,11 +62,12 @@ class Part:
 
 
 def tests_command(device: str, folder: Path, seconds: float) -> list[str]:
+    # a family with properties of tests
     report = [
         f"--junitxml={folder / 'tests.xml'}",
         "-o",
         "junit_family=xunit1",
-    ]  # a family with properties of tests
+    ]
     place = str(REPOSITORY / "tests" / "gpu")
     return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *report, place]
 

@@ -87,10 +87,11 @@ def main() -> int:
     args = parser.parse_args()
     changes = []
     if args.quick:
+        # workers would spend longer on imports than on so small a study
         changes = [
             "--backend",
             "serial",
-        ]  # workers would spend longer on imports than on so small a study
+        ]
         for key, value in TINY_STUDY.items():
             changes += ["--set", f"{key}={value}"]
     with tempfile.TemporaryDirectory() as folder:

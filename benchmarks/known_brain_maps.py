@@ -74,12 +74,13 @@ from phosphene.steps import encode as stage
 from phosphene.study import Compute
 
 Json = dict[str, Any]
+# what the streams are driven by
 BETTER = {
     "early": "z",
     "ventral": "c",
     "lateral": "c",
     "parietal": "c",
-}  # what the streams are driven by
+}
 DRIVES = {
     "colour": slice(0, 3),
     "saturation and contrast": slice(3, 5),

@@ -29,9 +29,8 @@ SEED = 0
 N_NEW = 3000
 BLOCK = 2048
 N_VOXELS = 1000
-MODEL = RidgeCV(
-    ph.Study().encode.alphas, fit_intercept=False, standardize=False
-)  # as encoding.factors.estimator
+# as encoding.factors.estimator
+MODEL = RidgeCV(ph.Study().encode.alphas, fit_intercept=False, standardize=False)
 N_MIXES = ph.Study().encode.mixes
 
 

@@ -97,9 +97,8 @@ def make(shape: Shape) -> Data:
     p = shape.p
     t = shape.t
     Z = rng.standard_normal((shape.distinct, p), dtype=single)
-    if (
-        shape.kind == "brain-like"
-    ):  # variance falls with the square of the rank: needs float64 eigendecompositions
+    # variance falls with the square of the rank: needs float64 eigendecompositions
+    if shape.kind == "brain-like":
         scale = np.arange(1, p + 1, dtype=single) ** -1
         rotation, _ = np.linalg.qr(rng.standard_normal((p, p), dtype=single))
         Z = (Z * (scale / np.sqrt(np.mean(scale**2)))) @ rotation

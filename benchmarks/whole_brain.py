@@ -40,9 +40,8 @@ class Size:
     block: int
 
 
-FULL = Size(
-    8859, 24980, 982, 2770, 37, 6400, 200_000, 5000
-)  # subj01 of NSD, features as in the paper
+# subj01 of NSD, features as in the paper
+FULL = Size(8859, 24980, 982, 2770, 37, 6400, 200_000, 5000)
 SMALL = Size(1107, 3122, 123, 346, 37, 800, 25_000, 625)  # everything but sessions an eighth
 
 
@@ -101,9 +100,8 @@ class WholeBrain(Scans):
             rng = np.random.default_rng([3, start])
             columns = slice(start, start + size.block)
             weights = rng.standard_normal((SIGNAL, size.block), dtype=single)
-            weights *= 10 ** rng.uniform(-1.5, 0, size.block).astype(
-                single
-            )  # signal over noise of a trial
+            # signal over noise of a trial
+            weights *= 10 ** rng.uniform(-1.5, 0, size.block).astype(single)
             responses[:, columns] = known @ weights + noise.standard_normal(
                 (len(shown), size.block), dtype=single
             )

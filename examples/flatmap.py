@@ -30,9 +30,8 @@ def main() -> None:
         root = simulate(
             Path(folder) / "nsd", images_shared=20, images_own=180, sessions=3, picture_size=32
         )
-        subject = (
-            root / "nsddata" / "ppdata" / "subj01"
-        )  # in the real data these are the same paths
+        # in the real data these are the same paths
+        subject = root / "nsddata" / "ppdata" / "subj01"
         betas = (
             root
             / "nsddata_betas"

@@ -105,9 +105,8 @@ def test_scores_are_tidy_and_in_range(study):
         lambda found: ",".join(dict.fromkeys(found))
     )
     assert rules["z", "brain"] == "mean"  # one picture: nothing to choose
-    assert (
-        rules["c", "brain"] == rules["zc", "true"] == "mean,single,oracle"
-    )  # no latent was decoded
+    # no latent was decoded
+    assert rules["c", "brain"] == rules["zc", "true"] == "mean,single,oracle"
     assert rules["zc", "brain"] == rules["zc", "shuffled"] == "mean,single,decoded,oracle"
     assert len(scores) == (1 + 3 + 4 + 4 + 3) * 4 * 2  # rules, spaces, both ways round
     assert scores["accuracy"].between(0, 1).all() and (scores["ci_low"] <= scores["ci_high"]).all()
@@ -156,9 +155,8 @@ def test_results_can_be_read_without_phosphene(folder):
 
 def test_the_report_stands_alone(study):
     page = ph.report(study).read_text()
-    assert (
-        page.count("<img") >= 40 and "data:image/png;base64" in page
-    )  # ten items seen and drawn in three ways
+    # ten items seen and drawn in three ways
+    assert page.count("<img") >= 40 and "data:image/png;base64" in page
     assert not re.search(r"""(src|href)=["'](?!data:|#)|url\((?!["']?(data:|#))""", page)
     assert "simulated" in page and "shuffled brain" in page
 
@@ -224,9 +222,8 @@ def test_killed_in_every_stage_it_ends_with_the_same_bits(folder, tmp_path):
         wait_for(f"{stage}/*/parts/*", root, process)
         process.send_signal(signal.SIGKILL)
         killed.append(process.wait())
-    assert (
-        killed.count(-signal.SIGKILL) >= 4
-    )  # the report is one short part: it may win the race against its kill
+    # the report is one short part: it may win the race against its kill
+    assert killed.count(-signal.SIGKILL) >= 4
     finished = {m: m.stat().st_mtime_ns for m in root.rglob("manifest.json")}
     phosphene("run", "small.toml", cwd=tmp_path)
     assert bits(root) == bits(folder / "runs")
@@ -379,9 +376,8 @@ def test_measured_activity_goes_the_same_way(tmp_path):
     ]
     words = [word for change in changes for word in ("--set", change)]
     found = json.loads(phosphene("run", "haxby.toml", "--json", *words, cwd=tmp_path).stdout)
-    assert (
-        found["scores"] == []
-    )  # which photographs were seen is not known, so nothing can be identified
+    # which photographs were seen is not known, so nothing can be identified
+    assert found["scores"] == []
     names = {row["condition"]: row for row in found["names"]}
     assert set(names) == {"c", "c, shuffled brain"}
     assert names["c"]["n"] == 96 and names["c"]["chance"] == 0.125

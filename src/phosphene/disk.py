@@ -25,9 +25,8 @@ _digests: dict[
     tuple[str, int, int], str
 ] = {}  # (path, mtime_ns, size) -> sha256: a file is read once per process
 _hashes: dict[str, str] = {}  # name of `_remembered` -> content hash, of this process
-SMALL_FILE = (
-    1 << 20
-)  # files up to 1 MiB are read anew by every process, hashes of larger ones are kept on disk
+# files up to 1 MiB are read anew by every process, hashes of larger ones are kept on disk
+SMALL_FILE = 1 << 20
 BLOCK = 1 << 24
 # Seconds: a younger file may change again without a change of its times, within their resolution
 # or, through a memory map, until the system has written its pages (30 s on Linux).

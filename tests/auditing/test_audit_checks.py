@@ -59,9 +59,8 @@ def test_equal_pictures_are_found_whatever_they_are_called():
         (2, 1),
         (2, 3),
     ]
-    assert (
-        checks.same_contents([pictures[0]], [pictures[0].reshape(4, 16, 3)]) == []
-    )  # the same bytes, not the same shape
+    # the same bytes, not the same shape
+    assert checks.same_contents([pictures[0]], [pictures[0].reshape(4, 16, 3)]) == []
 
 
 # collapse

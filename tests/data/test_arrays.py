@@ -90,9 +90,8 @@ def test_every_format_gives_what_nsd_gives(
         rows = [(name, text) for name, texts in zip(names, words, strict=True) for text in texts]
         file = tmp_path / {"caption": "captions.csv", "category": "categories.csv"}[kind]
         pd.DataFrame(rows, columns=["image_id", kind]).to_csv(file, index=False)
-    monkeypatch.setattr(
-        betas_files, "BLOCK", 20_000
-    )  # so that these small betas, too, are read in several blocks
+    # so that these small betas, too, are read in several blocks
+    monkeypatch.setattr(betas_files, "BLOCK", 20_000)
     for form in FORMATS:
         write_betas(tmp_path, form, betas, places)
         data = open_dataset("arrays", tmp_path, "subj01")
@@ -239,9 +238,8 @@ def test_pictures_are_square_and_of_one_size(folder: Path) -> None:
     pictures = data.images([0, 1, 2, 1])
     assert data.side == 30 and pictures.shape == (4, 30, 30, 3) and pictures.dtype == np.uint8
     whole = np.asarray(Image.open(folder / "images" / "10.png"))
-    assert np.array_equal(
-        pictures[0], whole[:, 5:35]
-    )  # 40 x 30: ten columns fall away, nothing is resized
+    # 40 x 30: ten columns fall away, nothing is resized
+    assert np.array_equal(pictures[0], whole[:, 5:35])
     assert np.array_equal(pictures[1], np.asarray(Image.open(folder / "images" / "a.PNG")))
     expected = Image.open(folder / "images" / "b.tif").resize(
         (30, 30), Image.Resampling.LANCZOS, (0, 8.5, 33, 41.5)
@@ -646,9 +644,8 @@ def test_a_pickle_inside_zarr_is_never_loaded(folder: Path, tmp_path: Path, plac
 def test_with_a_mask_regions_alone_are_enough(folder: Path) -> None:
     write_betas(folder, "nii", np.load(folder / "betas.npy"))
     before = Arrays(folder).voxels("all")
-    pd.read_csv(folder / "voxels.csv")["roi"].to_csv(
-        folder / "voxels.csv", index=False
-    )  # "" in many rows
+    # "" in many rows
+    pd.read_csv(folder / "voxels.csv")["roi"].to_csv(folder / "voxels.csv", index=False)
     pd.testing.assert_frame_equal(
         Arrays(folder).voxels("all"), before.assign(ncsnr=np.float32(np.nan))
     )
@@ -688,9 +685,8 @@ def test_the_documented_way_from_glmsingle_to_decoding(tmp_path: Path) -> None:
         np.asarray(decode(study, "subj01", "z", compute, s).array("r"))
         for s in ("brain", "shuffled")
     )
-    assert (
-        np.nanmean(brain) > 0.5 and abs(np.nanmean(shuffled)) < 0.25
-    )  # voxels are mixtures of the pictures' pixels
+    # voxels are mixtures of the pictures' pixels
+    assert np.nanmean(brain) > 0.5 and abs(np.nanmean(shuffled)) < 0.25
 
 
 def test_the_documented_run_prints_the_documented_table(tmp_path: Path) -> None:
@@ -717,9 +713,8 @@ def test_the_documented_run_prints_the_documented_table(tmp_path: Path) -> None:
     table = headline(scores, "pixel")
     assert [row[0] for row in rows] == list(table.index)
     expected = np.array([[float(value) for value in row[1:]] for row in rows])
-    np.testing.assert_allclose(
-        table.to_numpy(float), expected, atol=2.5
-    )  # two comparisons of ninety
+    # two comparisons of ninety
+    np.testing.assert_allclose(table.to_numpy(float), expected, atol=2.5)
     with contextlib.chdir(tmp_path):
         printed = runner.invoke(app, shlex.split(f"{command} {quick}"))
     assert printed.stderr.count("their weights are not here") == 1

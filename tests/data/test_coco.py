@@ -108,9 +108,8 @@ def test_maps_are_the_masks_of_the_scenes(simulated: Path) -> None:
             expected[mask] = CATEGORIES.index(kind.category) + 1
         assert np.array_equal(coco.labels(*where, SIDE), expected)
         half = coco.labels(*where, SIDE // 2)
-        assert np.array_equal(
-            half, expected[1::2, 1::2]
-        )  # nearest neighbour: the pixel right of and below the middle
+        # nearest neighbour: the pixel right of and below the middle
+        assert np.array_equal(half, expected[1::2, 1::2])
         picture = coco.segmentation(*where, SIDE)
         assert picture.dtype == np.uint8 and picture.shape == (SIDE, SIDE, 3)
         assert (picture[expected == 0] == BACKGROUND).all()
@@ -151,9 +150,8 @@ def test_polygons_against_pil(tmp_path: Path) -> None:
             thing([shape.ravel().round(2).tolist(), square(0, 0, 4)[0]], 18),
         )
         mask = coco.labels(4, SPLIT, (0, 0, 0, 0.25), HEIGHT) == 18  # the left 30 of 40 columns
-        drawn = Image.new(
-            "1", (10 * WIDTH, 10 * HEIGHT)
-        )  # PIL's pixel edges do not matter on a fine canvas
+        # PIL's pixel edges do not matter on a fine canvas
+        drawn = Image.new("1", (10 * WIDTH, 10 * HEIGHT))
         ImageDraw.Draw(drawn).polygon([tuple(10 * point) for point in shape], fill=1)
         ImageDraw.Draw(drawn).rectangle((0, 0, 39, 39), fill=1)
         share = np.asarray(drawn, float).reshape(HEIGHT, 10, WIDTH, 10).mean((1, 3))[:, :HEIGHT]
@@ -186,10 +184,11 @@ def test_every_kind_of_outline_gives_the_same(tmp_path: Path) -> None:
 
 
 def test_small_things_before_large_ones_crowds_included(tmp_path: Path) -> None:
+    # everywhere, and later in the file
     crowd = {
         "size": [HEIGHT, WIDTH],
         "counts": [0, HEIGHT * WIDTH],
-    }  # everywhere, and later in the file
+    }
     things = [
         thing(square(5, 5, 4), 18, 16),
         thing(crowd, 1, 1200) | {"iscrowd": 1},
@@ -201,12 +200,13 @@ def test_small_things_before_large_ones_crowds_included(tmp_path: Path) -> None:
 
 
 def test_crop_by_hand(tmp_path: Path) -> None:
+    # row, column, category; one pixel each
     dots = [
         (0, 5, 1),
         (29, 34, 18),
         (10, 4, 90),
         (11, 35, 90),
-    ]  # row, column, category; one pixel each
+    ]
     things = [thing(square(y, x, 1), kind, 1, (x, y, 1, 1)) for y, x, kind in dots]
     coco = write(tmp_path / "coco", *things)
     crop = (0.0, 0.0, 0.125, 0.125)  # columns 5 to 34 of 40 are left
@@ -236,10 +236,11 @@ def test_categories_by_area_once_each(tmp_path: Path) -> None:
         tmp_path / "coco", *(thing(square(0, 0, 1), kind, area, box) for kind, area, box in boxes)
     )
     assert coco.categories(4, SPLIT) == ["dog", "person", "toothbrush"]
+    # columns 10 to 19
     assert coco.categories(4, SPLIT, (0, 0, 0.25, 0.5)) == [
         "person",
         "toothbrush",
-    ]  # columns 10 to 19
+    ]
 
 
 def test_colours_can_be_told_apart() -> None:
@@ -277,9 +278,8 @@ def test_parsed_once_and_again_when_changed(
         with pytest.raises(AssertionError, match="parsed again"):
             Coco(tmp_path / "coco", cache=tmp_path / "elsewhere").captions(4, SPLIT)
     text = (tmp_path / "coco/captions_train2017.json").read_text()
-    (tmp_path / "coco/captions_train2017.json").write_text(
-        text.replace("nine", "NINE")
-    )  # the same size
+    # the same size
+    (tmp_path / "coco/captions_train2017.json").write_text(text.replace("nine", "NINE"))
     assert Coco(tmp_path / "coco").captions(9, SPLIT) == ["NINE"]
 
 

@@ -105,9 +105,8 @@ def test_full_layout_against_scipy(full: Path) -> None:
         "split": "train",
     }
     both = data.voxels(["brain", "vt"])
-    assert (
-        len(both) == 18 - 1 + 2
-    )  # the constant voxel is left out, two voxels of vt lie outside the brain mask
+    # the constant voxel is left out, two voxels of vt lie outside the brain mask
+    assert len(both) == 18 - 1 + 2
     assert len(data.voxels("vt")) == 6 and data.voxels("face")["face"].tolist() == ["face"]
     assert both["vt"].tolist() == [
         "vt" if x > 0 and y == 0 else "" for x, y in zip(both["x"], both["y"], strict=True)

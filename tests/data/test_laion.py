@@ -108,9 +108,8 @@ def test_voxels_without_data(root: Path) -> None:
     with pytest.warns(UserWarning, match="2 of 4 voxels have no data"):
         betas = data.betas("FFA1")
     with pytest.warns(UserWarning, match="2 of 4"):
-        voxels = LaionFMRI(root, SUBJECT, split="ood").voxels(
-            "FFA1"
-        )  # knows it without betas() as well
+        # knows it without betas() as well
+        voxels = LaionFMRI(root, SUBJECT, split="ood").voxels("FFA1")
     assert np.isfinite(betas).all() and betas.shape == (12, 2)
     assert voxels[["x", "y", "z"]].to_numpy().tolist() == [[0, 3, 1], [3, 1, 0]]
     kept = data.betas("FFA1", uncovered="nan")

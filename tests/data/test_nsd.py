@@ -176,9 +176,8 @@ def test_session_missing_in_the_middle(copy: Path) -> None:
     rest = data.betas("nsdgeneral", "none")
     table = data.voxels("nsdgeneral")
     common = table.reset_index().merge(known, on=["x", "y", "z"])["index"]
-    assert len(common) == len(known) and len(table) > len(
-        known
-    )  # session 2 is the one that lost some voxels
+    # session 2 is the one that lost some voxels
+    assert len(common) == len(known) and len(table) > len(known)
     assert np.array_equal(rest[:, common], np.delete(everything, slice(60, 120), axis=0))
     with pytest.raises(PhospheneError, match=r"betas_session02.hdf5: no such file"):
         NSD(copy, "subj01", sessions=(1, 2, 3))

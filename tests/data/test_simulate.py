@@ -195,9 +195,8 @@ def test_truth_is_what_was_shown(two: Path) -> None:
     answers = again.respond(
         [scenes[i] for i in truth.images[::-1]], data.images(truth.images[::-1])
     )
-    assert np.allclose(
-        answers[::-1], truth.responses, atol=1e-4
-    )  # a picture's answer depends on that picture alone
+    # a picture's answer depends on that picture alone
+    assert np.allclose(answers[::-1], truth.responses, atol=1e-4)
 
 
 def test_early_voxels_tell_colours_apart_and_are_retinotopic(brain) -> None:
@@ -223,8 +222,7 @@ def test_early_voxels_tell_colours_apart_and_are_retinotopic(brain) -> None:
 def test_ventral_voxels_care_for_what_and_early_for_pixels(brain) -> None:
     scenes, pictures = some_scenes(60)
     streams = brain.voxels["stream"][brain.active].to_numpy()
-    mirrored = brain.respond(
-        scenes, pictures[:, :, ::-1]
-    )  # same things in the same places, other pixels
+    # same things in the same places, other pixels
+    mirrored = brain.respond(scenes, pictures[:, :, ::-1])
     change = ((mirrored - brain.respond(scenes, pictures)) ** 2).mean(0)
     assert change[streams == "early"].mean() > 3 * change[streams == "ventral"].mean()

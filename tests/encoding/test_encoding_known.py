@@ -30,9 +30,8 @@ from phosphene.steps.encode import encode, maps
 from phosphene.steps.subject import load_model
 from phosphene.study import Compute
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:RidgeCV"
-)  # null voxels choose the largest penalty, as they should
+# null voxels choose the largest penalty, as they should
+pytestmark = pytest.mark.filterwarnings("ignore:RidgeCV")
 QUIET = Compute(progress=False)
 MODEL = RidgeCV(np.logspace(-1, 5, 7), cv=5, fit_intercept=False, standardize=False)
 ONE = np.ones((1, 1))  # the only mix of one space
@@ -158,12 +157,10 @@ def mapped(known: Design, made: Decomposition, responses: np.ndarray) -> dict[st
 @pytest.mark.parametrize("kind", [0, 1, 2])
 def test_few_null_brains_have_any_discovery(brains, kind):
     p = brains[:, kind]
-    assert (
-        sum((stats.fdr_bh(one) < 0.05).any() for one in p) <= 10
-    )  # of 100; more than 10 happen in 1 % of such tests
-    assert (
-        kstest(p[np.arange(N_BRAINS), np.arange(N_BRAINS) % N_EACH], "uniform").pvalue > 0.01
-    )  # one voxel per brain
+    # of 100; more than 10 happen in 1 % of such tests
+    assert sum((stats.fdr_bh(one) < 0.05).any() for one in p) <= 10
+    # one voxel per brain
+    assert kstest(p[np.arange(N_BRAINS), np.arange(N_BRAINS) % N_EACH], "uniform").pvalue > 0.01
 
 
 def test_false_discoveries_are_as_rare_as_stated(brains):
@@ -210,9 +207,8 @@ def test_where_z_and_c_differ_clearly_the_known_brain_is_what_it_is(seen):
         [np.flatnonzero(stream == name)[::3] for name in ("early", "ventral", "lateral")]
     )
     answers = brain.respond(scenes, pictures)[:, some]
-    responses = answers + np.random.default_rng(1).normal(
-        size=answers.shape
-    )  # a noise ceiling of 50 %
+    # a noise ceiling of 50 %
+    responses = answers + np.random.default_rng(1).normal(size=answers.shape)
     found = {}
     for name, rows in features.items():
         known = one_space(components(rows, 150), N_TAUGHT)
@@ -298,9 +294,8 @@ def test_under_one_noise_text_is_read_by_a_linear_model_the_more_the_noisier(uni
     assert abs(unique_of_zc["other text"]) < 0.006
     assert unique_of_zc["own noise"] < unique_of_zc["strong"] / 3
     assert unique_of_zc["strong over empty text"] > 0.02
-    assert (
-        unique_of_zc["empty text"] < unique_of_zc["strong"] - 0.01
-    )  # the U-Net as an expansion of z
+    # the U-Net as an expansion of z
+    assert unique_of_zc["empty text"] < unique_of_zc["strong"] - 0.01
 
 
 def test_layers_that_were_planted_are_found(seen):

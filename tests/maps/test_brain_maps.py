@@ -475,9 +475,8 @@ def test_colour_blind_readers_can_tell_colours_apart(sight: Any) -> None:
 def test_oklab_there_and_back() -> None:
     some = np.random.default_rng(1).uniform(size=(100, 3))
     np.testing.assert_allclose(colours.from_oklab(colours.to_oklab(some)), some, atol=1e-6)
-    np.testing.assert_allclose(
-        colours.to_oklab(np.ones(3)), [1, 0, 0], atol=1e-3
-    )  # white, by definition
+    # white, by definition
+    np.testing.assert_allclose(colours.to_oklab(np.ones(3)), [1, 0, 0], atol=1e-3)
 
 
 def test_three_panels_stand_side_by_side_and_three_wide_ones_above_each_other() -> None:

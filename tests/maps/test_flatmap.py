@@ -74,9 +74,8 @@ def sampled(folder: Path, values: np.ndarray, points: Any, kind: Any = "values")
 
 def test_a_linear_volume_gives_its_function_at_every_vertex(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
-    points = draw.uniform(
-        1, SHAPE, (3, 50, 3)
-    )  # 1-based: from the centre of the first voxel to that of the last
+    # 1-based: from the centre of the first voxel to that of the last
+    points = draw.uniform(1, SHAPE, (3, 50, 3))
     x, y, z = np.indices(SHAPE) + 1.0
     values = sampled(tmp_path, 2 * x - 3 * y + 0.5 * z + 7, points)
     expected = (points @ [2, -3, 0.5] + 7).mean(0)
@@ -99,13 +98,13 @@ def test_9999_anywhere_in_a_coordinate_is_no_value_at_that_depth(tmp_path: Path)
     points[1, 1] = (9999, 2, 3)
     points[2, 1] = (3, 2, 3)
     x, _, _ = np.indices(SHAPE) + 1.0
-    np.testing.assert_allclose(
-        sampled(tmp_path, x, points), [np.nan, 2.0]
-    )  # the mean of depths 1 and 3
+    # the mean of depths 1 and 3
+    np.testing.assert_allclose(sampled(tmp_path, x, points), [np.nan, 2.0])
+    # three depths differ: the middle one
     assert sampled(tmp_path, x, points, "labels").tolist() == [
         -1,
         -1,
-    ]  # three depths differ: the middle one
+    ]
 
 
 def test_values_stay_in_their_mask_and_nothing_else_comes_in(tmp_path: Path) -> None:
@@ -115,14 +114,12 @@ def test_values_stay_in_their_mask_and_nothing_else_comes_in(tmp_path: Path) -> 
     points = draw.uniform(1, SHAPE, (3, 4000, 3))
     found = sampled(tmp_path, values, points)
     own = np.floor(points - 1 + 0.5).astype(int)
-    inside = np.isfinite(
-        values[tuple(np.moveaxis(own, -1, 0))]
-    )  # (3, 4000): the voxel that the point lies in
+    # (3, 4000): the voxel that the point lies in
+    inside = np.isfinite(values[tuple(np.moveaxis(own, -1, 0))])
     assert 20 < inside.any(0).sum() < 4000 and (inside.sum(0) == 1).any()
     np.testing.assert_array_equal(np.isfinite(found), inside.any(0))
-    assert (
-        5 <= np.nanmin(found) and np.nanmax(found) <= 6
-    )  # a zero or NaN from outside would pull it down
+    # a zero or NaN from outside would pull it down
+    assert 5 <= np.nanmin(found) and np.nanmax(found) <= 6
 
 
 def test_labels_are_those_of_two_depths_or_of_the_middle(tmp_path: Path) -> None:
@@ -185,9 +182,8 @@ def test_early_cortex_is_at_the_back_and_sides_stay_sides(subject: Path) -> None
             points = load_surf_mesh(fetch_surf_fsaverage()[f"white_{side}"]).coordinates
             hits = found[hemisphere] == 1
             if prefix not in ("", f"{hemisphere}."):
-                assert (
-                    hits.mean() < 0.005
-                )  # a voxel of 8 mm at the midline may touch the other side
+                # a voxel of 8 mm at the midline may touch the other side
+                assert hits.mean() < 0.005
                 continue
             expected = atlas.draw_regions(points)["streams"] == 1
             dice = 2 * (hits & expected).sum() / (hits.sum() + expected.sum())
@@ -209,9 +205,8 @@ def test_a_missing_or_damaged_file_is_named(subject: Path, tmp_path: Path, name:
             flatmap.read_transforms(folder)
     (folder / name).unlink()
     with pytest.raises(PhospheneError, match=f"{name}: no such file"):
-        flatmap.show(
-            np.ones(SHAPE), folder
-        )  # a part of the transforms is a mistake, not a reason to draw slices
+        # a part of the transforms is a mistake, not a reason to draw slices
+        flatmap.show(np.ones(SHAPE), folder)
 
 
 @pytest.mark.parametrize(

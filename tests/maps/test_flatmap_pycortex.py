@@ -67,9 +67,8 @@ def test_a_value_appears_where_its_voxel_lies(fake: Any) -> None:
     found = ground.values(volume)
     assert found.shape == (60, 80) and ground.extent == (-4, 4, 0, 6)
     rows, columns = np.nonzero(np.isfinite(found))
-    assert (
-        set(rows // 10) == {1} and set(columns // 10) == {2} and found[15, 25] == 7
-    )  # y = 4 is the second from above
+    # y = 4 is the second from above
+    assert set(rows // 10) == {1} and set(columns // 10) == {2} and found[15, 25] == 7
     assert (ground.labels(volume) == np.nan_to_num(found)).all()
     assert set(np.unique(ground.shade()[..., 3][0])) == {0, 1}  # the last column is no cortex
 

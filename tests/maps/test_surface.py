@@ -91,9 +91,8 @@ def test_outlines_run_between_what_is_inside_and_what_is_not(
     for lines in known["lines"]:
         points = unpacked(lines, "<i2").reshape(-1, 2, 3) * UNIT
         assert 50 < len(points) < 1000
-        assert (
-            np.abs(points[..., 1] + 40).max() < 6
-        )  # the border lies at y = -40, within an edge of it
+        # the border lies at y = -40, within an edge of it
+        assert np.abs(points[..., 1] + 40).max() < 6
         assert np.linalg.norm(points[:, 0] - points[:, 1], axis=-1).max() < 10
 
 

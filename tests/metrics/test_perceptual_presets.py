@@ -34,9 +34,8 @@ FILES = {
 }
 
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:NOTE. The nodes obtained:UserWarning"
-)  # torchvision's extractor
+# torchvision's extractor
+pytestmark = pytest.mark.filterwarnings("ignore:NOTE. The nodes obtained:UserWarning")
 
 
 def painted(height: int, width: int, seed: int) -> np.ndarray:
@@ -110,9 +109,8 @@ def weights(tmp_path_factory, models, clip_model) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     for name, file in FILES.items():
         state = models[name].state_dict()
-        if (
-            name == "resnet50"
-        ):  # as published: names from parallel training, heads that no ResNet-50 has, no classifier
+        # as published: names from parallel training, heads that no ResNet-50 has, no classifier
+        if name == "resnet50":
             state = {f"module.{k}": v for k, v in state.items() if not k.startswith("fc.")}
             state |= {
                 "module.prototypes.weight": torch.ones(3, 2),
@@ -251,9 +249,10 @@ def test_pixels_of_braindiffuser(pictures):
     originals = [painted(425, 425, 2), pictures[0]]
     pixcorr, ssim = PRESETS["braindiffuser"].metrics[:2]
     for k in range(2):
+        # Pillow's default is bicubic
         gen, gt = (
             np.array(Image.fromarray(p[k]).resize((425, 425))) / 255.0 for p in (recons, originals)
-        )  # Pillow's default is bicubic
+        )
         r = np.corrcoef(gt.reshape(1, -1), gen.reshape(1, -1))[0, 1]
         assert low_level.pixcorr(recons, originals, pixcorr)[k] == pytest.approx(r, abs=1e-6)
         settings = {

@@ -84,14 +84,12 @@ def test_every_layout_gives_the_nets_as_they_were(model, layout):
 
     found = load(getattr(model, layout))
     plain = empty_nets(model.config)
-    plain["text_encoder"] = CLIPTextModel(
-        CLIPTextConfig(**model.config["text_encoder"])
-    )  # its positions need memory
+    # its positions need memory
+    plain["text_encoder"] = CLIPTextModel(CLIPTextConfig(**model.config["text_encoder"]))
     for net in NETS:
         plain[net].load_state_dict(model.states[net], assign=True)
-        plain[net].eval().requires_grad_(
-            False
-        )  # in training mode the CPU's kernels round otherwise
+        # in training mode the CPU's kernels round otherwise
+        plain[net].eval().requires_grad_(False)
     ids = ids_of(found.tokenizer)
     ours = outputs(found.vae, found.unet, found.text, ids)
     theirs = outputs(plain["vae"], plain["unet"], plain["text_encoder"], ids)

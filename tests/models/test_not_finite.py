@@ -74,9 +74,8 @@ def test_spoilt_weights_are_refused(
     (tmp_path / "s.toml").write_text(text)
     result = CliRunner().invoke(app, ["run", str(tmp_path / "s.toml")])
     assert result.exit_code == 1 and "has NaN or infinite weights" in result.stderr
-    assert {path.name for path in (tmp_path / "runs").iterdir()} <= {
-        "betas"
-    }  # made of the scans alone
+    # made of the scans alone
+    assert {path.name for path in (tmp_path / "runs").iterdir()} <= {"betas"}
     result = CliRunner().invoke(app, ["check", "--model", str(tmp_path / "model")])
     assert result.exit_code == 1 and "has NaN or infinite weights" in result.output
 
@@ -151,9 +150,8 @@ def test_captions_that_are_cut_are_counted(bundled: LatentDiffusion) -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_captions_that_fit_pass_silently(bundled: LatentDiffusion) -> None:
-    check_captions(
-        bundled, [["a cat"], ["A  cat"], ["a cat"]], ["a", "b", "c"]
-    )  # equal, but nothing was cut
+    # equal, but nothing was cut
+    check_captions(bundled, [["a cat"], ["A  cat"], ["a cat"]], ["a", "b", "c"])
     bundled.text_to_context([["a cat"]])
 
 

@@ -19,9 +19,8 @@ from phosphene.steps.noise import latent_seeds
 from phosphene.steps.reconstruct import _sample, reconstruct_recipe
 from phosphene.study import Compute, Study
 
-CONFIG = json.loads(
-    (BUNDLED / "scheduler/scheduler_config.json").read_text()
-)  # that of Stable Diffusion 1.4
+# that of Stable Diffusion 1.4
+CONFIG = json.loads((BUNDLED / "scheduler/scheduler_config.json").read_text())
 CONFIGS = {
     "1.x": CONFIG,
     "2.x": CONFIG | {"prediction_type": "v_prediction"},
@@ -249,9 +248,8 @@ def test_sampler_paper_equals_the_released_code(name):
             lambda x, t: made_up(torch.from_numpy(x), int(t)).numpy(), x0.numpy(), noise.numpy()
         )
     )
-    torch.testing.assert_close(
-        ours, theirs, rtol=0, atol=1e-4
-    )  # our betas are float32, as those of diffusers
+    # our betas are float32, as those of diffusers
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
     consistent = NoiseSchedule.from_config(CONFIGS[name])
     other = ddim(made_up, consistent.begin(x0, noise, 50, 0.8), consistent, 50, 0.8)
     assert (other - theirs).abs().max() > 1e-2  # the step of difference is seen

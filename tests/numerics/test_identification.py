@@ -106,9 +106,8 @@ def test_nan_and_constant_features_never_count_as_success(direction):
     np.testing.assert_allclose(result.per_image, double_loop(recon, original, direction))
     assert quick(np.full_like(recon, 3.0), original, direction).accuracy == 0
     assert quick(np.full_like(recon, np.nan), original, direction).accuracy == 0
-    assert (
-        quick(np.stack([recon, original], axis=1), original, direction).per_image[2] == 0
-    )  # one bad sample of two
+    # one bad sample of two
+    assert quick(np.stack([recon, original], axis=1), original, direction).per_image[2] == 0
 
 
 def test_two_images():

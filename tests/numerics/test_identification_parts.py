@@ -66,9 +66,8 @@ def test_identify_by_hand():
 
 def test_identify_among_some_by_hand():
     places = np.array([True, True, False, False])
-    found = quick(
-        BY_HAND, among=places[:, None] == places
-    )  # beach against forest, face against dog
+    # beach against forest, face against dog
+    found = quick(BY_HAND, among=places[:, None] == places)
     np.testing.assert_allclose(found.per_image, [0.5, 0, 0.5, 1])
     assert found.accuracy == 0.5 and found.n == 4
     alone = np.zeros((4, 4), dtype=bool)
@@ -249,9 +248,8 @@ def test_retrieval_by_hand():
     found = retrieval(predicted, true, repeats=1, n_bootstrap=0)
     np.testing.assert_array_equal(found.per_image, [[0, 1], [1, 1], [1, 1]])
     assert found.image == pytest.approx(2 / 3) and found.brain == 1 and found.n_candidates == 3
-    pairs = retrieval(
-        predicted, true, n_candidates=2, repeats=None, n_bootstrap=0
-    )  # brain 0 wins against picture 1 only
+    # brain 0 wins against picture 1 only
+    pairs = retrieval(predicted, true, n_candidates=2, repeats=None, n_bootstrap=0)
     np.testing.assert_allclose(pairs.per_image[:, 0], [0.5, 1, 1])
     # three equal brains: each is right in a third of cases. A zero vector and a NaN are never
     # right, nor ever beaten

@@ -135,11 +135,12 @@ def test_few_alphas_or_small_folds_take_the_prediction_path_with_equal_answers()
 def test_uneven_explicit_and_partial_splits():
     X, Y = draw(120, 30)
     rows = np.random.default_rng(3).permutation(120)
+    # the last leaves rows out
     splits = [
         (rows[:80], rows[80:]),
         (rows[50:], rows[:9]),
         (rows[:35], rows[60:110]),
-    ]  # the last leaves rows out
+    ]
     expected = textbook_scores(X, Y, ALPHAS, splits)
     np.testing.assert_allclose(
         RidgeCV(ALPHAS, cv=splits).fit(X, Y).cv_scores_, expected, rtol=1e-8, atol=1e-9

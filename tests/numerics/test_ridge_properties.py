@@ -258,18 +258,16 @@ def test_one_alpha_for_all_targets_has_the_best_mean_score_and_the_textbook_pred
     if clear_winners(mean, 1e-7):
         assert model.best_alphas_[0] == ALPHAS[mean.argmax()]
     reference = textbook(model.best_alphas_[0], True, True).fit(problem.X, problem.Y)
-    expected = reference.predict(problem.new).reshape(
-        7, -1
-    )  # scikit-learn may drop the axis of a single target
+    # scikit-learn may drop the axis of a single target
+    expected = reference.predict(problem.new).reshape(7, -1)
     assert_relatively_close(model.predict(problem.new), expected, 1e-9)
 
 
 @drawn
 @given(problems())
 def test_float32_agrees_with_himalaya_in_float32(problem):
-    X = problem.X - problem.X.mean(
-        axis=0
-    )  # himalaya does not standardise; columns of one size suit its float32
+    # himalaya does not standardise; columns of one size suit its float32
+    X = problem.X - problem.X.mean(axis=0)
     scale = np.where(X.std(axis=0) > 1e-9, X.std(axis=0), 1.0)
     new = (problem.new - problem.X.mean(axis=0)) / scale
     problem = Problem(X / scale, problem.Y, new, problem.cv, problem.groups, problem.splits).astype(
@@ -284,9 +282,8 @@ def test_float32_agrees_with_himalaya_in_float32(problem):
     ours.fit(problem.X, problem.Y, problem.groups)
     assert peer.coef_.dtype == ours.coef_.dtype == np.float32
     clear = clear_winners(problem.oracle(alphas, "neg_mean_squared_error", standardize=False), 1e-4)
-    same = np.isclose(
-        ours.best_alphas_, peer.best_alphas_, rtol=1e-5
-    )  # himalaya rounds its alphas to float32
+    # himalaya rounds its alphas to float32
+    same = np.isclose(ours.best_alphas_, peer.best_alphas_, rtol=1e-5)
     assert same[clear].all()
     assert_relatively_close(
         ours.predict(problem.new)[:, same], peer.predict(problem.new)[:, same], 1e-4
@@ -414,9 +411,8 @@ def test_features_of_every_form_give_the_answers_of_a_plain_array(dtype, form, t
     features = FORMS[form](X, tmp_path)
     model = RidgeCV(ALPHAS).fit(features, Y)
     tolerance = 1e-11 if dtype == np.float64 or form == "lists" else 1e-5
-    expected = RidgeCV(ALPHAS).fit(
-        X.astype(float) if form == "lists" else X, Y
-    )  # lists are float64
+    # lists are float64
+    expected = RidgeCV(ALPHAS).fit(X.astype(float) if form == "lists" else X, Y)
     assert_same_fit(model, expected, tolerance)
     assert_relatively_close(np.asarray(model.predict(features)), expected.predict(X), tolerance)
 

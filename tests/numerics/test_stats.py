@@ -142,9 +142,8 @@ def scipy_signed_rank(difference):
 
 
 def test_signed_rank_is_exact_with_ties_up_to_fifty():
-    difference = np.repeat(
-        [3.0, 2.0, -1.0, 0.0], [4, 5, 4, 2]
-    )  # 15 images: scipy approximates from 14 on
+    # 15 images: scipy approximates from 14 on
+    difference = np.repeat([3.0, 2.0, -1.0, 0.0], [4, 5, 4, 2])
     ranks = scipy_stats.rankdata(np.abs(difference))
     own = ranks[:13]
     positive = ranks[:9].sum()
@@ -214,9 +213,8 @@ def test_subject_summary():
     values = [0.8, 0.7, 0.9, 0.6]
     found = subject_summary(values)
     assert found.mean == pytest.approx(0.75) and found.n == 4
-    assert found.sem == pytest.approx(
-        np.sqrt(0.05 / 3) / 2
-    )  # squares of .05, .05, .15, .15 sum to .05
+    # squares of .05, .05, .15, .15 sum to .05
+    assert found.sem == pytest.approx(np.sqrt(0.05 / 3) / 2)
     np.testing.assert_allclose(found.ci, 0.75 + np.array([-1, 1]) * 3.182446 * found.sem, rtol=1e-6)
     np.testing.assert_allclose(
         subject_summary(values, level=0.9).ci, scipy_stats.t.interval(0.9, 3, found.mean, found.sem)

@@ -44,9 +44,8 @@ def test_correlation_p_is_the_simulation_of_gaussian_pairs(n, v):
     null = pairs(n, v, rng)
     assert scipy_stats.kstest(correlation_p(null, n), "uniform").pvalue > 0.05
     assert scipy_stats.kstest(correlation_p(null, n, two_sided=True), "uniform").pvalue > 0.05
-    found = np.quantile(
-        null, [0.5, 0.9, 0.99]
-    )  # observed values, and how many of the simulated ones reach them
+    # observed values, and how many of the simulated ones reach them
+    found = np.quantile(null, [0.5, 0.9, 0.99])
     simulated = (null >= found[:, None]).mean(axis=1)
     np.testing.assert_allclose(correlation_p(found, n), simulated, atol=4 * np.sqrt(0.25 / v))
 
@@ -307,9 +306,8 @@ def test_only_resampled_images_cover_where_voxels_share_their_noise():
     for _ in range(tried):
         common = rng.normal(size=(60, 1))
         truth = 0.9 * common + np.sqrt(1 - 0.81) * rng.normal(size=(60, 30))
-        prediction = np.repeat(
-            correlated(common, 0.5, rng), 30, axis=1
-        )  # true r: 0.45 in every voxel
+        # true r: 0.45 in every voxel
+        prediction = np.repeat(correlated(common, 0.5, rng), 30, axis=1)
         r = correlation_map(prediction, truth)
         draws = roi_draws(prediction, truth, labels, n_bootstrap=200, rng=rng)
         for table in (roi_summary(r, labels, n_bootstrap=200), roi_summary(r, labels, draws=draws)):

@@ -106,11 +106,12 @@ def test_accuracy_by_hand_and_by_scipy():
     noise = answers.iloc[:50].assign(kind="catch", method="catch", hit=False)
     again = answers.iloc[:50].assign(kind="repeat", hit=False)
     found = accuracy(pd.concat([answers, noise, again])).set_index("method")
+    # by name: with catch trials in it, the column has no order
     assert list(found.index) == [
         "c",
         "z",
         "zc",
-    ]  # by name: with catch trials in it, the column has no order
+    ]
     assert list(accuracy(answers)["method"]) == ["z", "c", "zc"]
     for number, name in enumerate(METHODS):
         row = found.loc[name]
@@ -370,15 +371,15 @@ def one_rater(rater: str, catch: list[bool], ms: list[float]) -> pd.DataFrame:
 def test_exclusions_are_the_rules():
     answers = pd.concat(
         [
-            one_rater(
-                "edge", [True] * 8 + [False] * 2, [299.99] * 2 + [300.0] * 18
-            ),  # both limits pass
+            # both limits pass
+            one_rater("edge", [True] * 8 + [False] * 2, [299.99] * 2 + [300.0] * 18),
             one_rater("blind", [True] * 7 + [False] * 3, [1500.0] * 20),
             one_rater("fast", [True] * 10, [299.99] * 3 + [1500.0] * 17),
             one_rater("worst", [False] * 10, [100.0] * 20),
+            # slow and always wrong is no ground
             one_rater("wrong", [True] * 10, [60000.0] * 20).assign(
                 hit=lambda t: t["kind"] == "catch"
-            ),  # slow and always wrong is no ground
+            ),
         ]
     )
     found = exclusions(answers, least_catch=0.8, least_seconds=0.3).set_index("rater")
@@ -436,9 +437,8 @@ def test_consistency_by_hand():
         }
     )
     found = consistency(trials.assign(hit=trials["choice"] == trials["correct"])).iloc[0]
-    assert (
-        found["n_repeats"] == 2 and found["alike"] == 0.5
-    )  # first alike (both right), second not; third has no first
+    # first alike (both right), second not; third has no first
+    assert found["n_repeats"] == 2 and found["alike"] == 0.5
     assert found["n_trials"] == 3 and found["right_side"] == pytest.approx(2 / 3)
     assert found["p_side"] == stats.binomtest(2, 3, 1 / 3).pvalue
 

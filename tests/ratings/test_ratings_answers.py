@@ -166,9 +166,8 @@ def test_many_windows_at_once_store_every_trial_once(study):
         list(pool.map(window, range(16)))
     found = study.answers.export()
     assert found["position"].tolist() == list(range(12))
-    assert sorted(stored) == sorted(
-        found["milliseconds"].astype(int)
-    )  # every one that was told "stored", no other
+    # every one that was told "stored", no other
+    assert sorted(stored) == sorted(found["milliseconds"].astype(int))
     two[1].close()
 
 

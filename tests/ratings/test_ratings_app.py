@@ -89,9 +89,8 @@ def test_a_study_from_consent_to_thanks(study, client):
         assert "Welcome back" in client.get(at).text or position == 11
     page = client.get(at).text
     assert "Thank you" in page and "rater00" in page and "lab@example.org" in page
-    assert (
-        client.post(f"{at}/answer", json=answer(12)).json()["next"] == 12
-    )  # a page that missed the end goes there
+    # a page that missed the end goes there
+    assert client.post(f"{at}/answer", json=answer(12)).json()["next"] == 12
     found = study.answers.export()
     assert found["hit"].all() and found["milliseconds"].tolist() == [
         700 + position for position in range(12)

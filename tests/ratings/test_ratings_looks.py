@@ -62,9 +62,8 @@ def test_a_trial_fits_every_window(browser, loop, study):
             )
             assert box["width"] == box["height"] >= 130, (width, height)
         assert left["width"] == right["width"] and left["y"] == right["y"]
-        assert (
-            abs(left["x"] - (width - right["x"] - right["width"])) <= 1
-        )  # the middle is the middle
+        # the middle is the middle
+        assert abs(left["x"] - (width - right["x"] - right["width"])) <= 1
 
 
 def test_on_a_phone_by_taps(browser, loop, study):

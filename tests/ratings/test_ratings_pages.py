@@ -86,9 +86,8 @@ def test_two_windows_of_one_rater_go_on_together(browser, loop, study):
         await two.open()
         await two.page.get_by_role("button", name="Begin").click()
         await one.trials(0, 3, ["key"], 1)
-        await two.choose(
-            0, "left", "key"
-        )  # has its answer; the window goes on where the answers end
+        # has its answer; the window goes on where the answers end
+        await two.choose(0, "left", "key")
         await two.page.get_by_role("button", name="Go on").click()
         await two.choose(3, "right", "click")
         await one.page.get_by_role("button", name="Go on").click()

@@ -72,9 +72,8 @@ def test_effects_spread_raters_and_images_as_asked():
     between = second - 0.64
     within = (0.8 - second) / 300
     assert by_rater.var() == pytest.approx(between + within, rel=0.25)
-    assert by_image.var() == pytest.approx(
-        (0.8 - second) / 300, rel=0.3
-    )  # raters only: images differ by chance alone
+    # raters only: images differ by chance alone
+    assert by_image.var() == pytest.approx((0.8 - second) / 300, rel=0.3)
     flipped = simulate(trials, 0.8, np.random.default_rng(1), **{**NONE, "image_sd": 0.6})
     assert flipped.groupby("image")["hit"].mean().var() > 5 * by_image.var()
 

@@ -398,9 +398,8 @@ def test_the_section_holds_figures_captions_and_numbers(content: Any) -> None:
     section = page[page.index('<section id="brain"') :]
     section = section[: section.index("</section>")]
     for drawing in content.encoded[0].drawings:
-        assert (
-            section.count(drawing.alt) == 4 and section.count(drawing.caption) == 2
-        )  # wide and narrow, two subjects
+        # wide and narrow, two subjects
+        assert section.count(drawing.alt) == 4 and section.count(drawing.caption) == 2
     assert section.count("On slices.") == 2
     assert section.count("<iframe") == 1 and 'sandbox="allow-scripts"' in section
     assert "2 of the study’s models are not fitted yet" in section

@@ -264,9 +264,8 @@ def test_large_files_are_read_once(
     path = tmp_path / "large.bin"
     path.write_bytes(bytes(2 << 20))
     first = disk.content_hashes([path])
-    assert (
-        disk.content_hashes([path]) == first and len(count_reads) == 2
-    )  # too young to be remembered
+    # too young to be remembered
+    assert disk.content_hashes([path]) == first and len(count_reads) == 2
     monkeypatch.setattr(disk, "SETTLED", -1.0)
     disk.content_hashes([path])
     disk._hashes.clear()  # as another process

@@ -182,9 +182,10 @@ def test_what_is_predicted_without_a_space_gives_its_unique_variance(study, name
     assert not known.all() and np.isnan(without[:, :, ~known]).all()
     whole = correlation.r2(truth, artefact.array("prediction")[:].astype(float))
     for space, unique in zip(without, artefact.array("unique")[:], strict=True):
+        # float16
         np.testing.assert_allclose(
             (whole - correlation.r2(truth, space))[known], unique[known], atol=5e-3
-        )  # float16
+        )
 
 
 def test_the_models_of_figure_7_and_its_controls(study):
@@ -213,9 +214,8 @@ def test_differences_are_those_of_the_two_maps(study):
         differences(study, "subj01", a, b),
         *(maps(study, "subj01", m) for m in (a, b)),
     )
-    np.testing.assert_allclose(
-        table["difference"], of_a["r"] - of_b["r"], atol=0.01
-    )  # predictions are kept at float16
+    # predictions are kept at float16
+    np.testing.assert_allclose(table["difference"], of_a["r"] - of_b["r"], atol=0.01)
     assert (table["ci_low"] <= table["ci_high"])[table["p"].notna()].all() and (
         table["q"] >= table["p"]
     ).sum() > 1000
@@ -233,9 +233,8 @@ def test_permuted_images_give_about_the_exact_p(study):
     table = ph.encode(permuting, ["z"], QUIET)
     known = table["p"].notna()
     assert (table["p_permuted"][known] >= 1 / 501).all()
-    assert (
-        np.abs(table["p_permuted"] - table["p"])[known].quantile(0.9) < 0.08
-    )  # 12 pictures, 500 permutations
+    # 12 pictures, 500 permutations
+    assert np.abs(table["p_permuted"] - table["p"])[known].quantile(0.9) < 0.08
 
 
 def test_other_noise_gives_nearly_the_same_map(study):

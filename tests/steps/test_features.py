@@ -185,9 +185,8 @@ def test_features_that_have_no_name_cannot_be_made(values):
 # --------------------------------------------------------------------------------------------------
 
 
-SHARED = int(
-    rng(0, "noise", 0).integers(2**62)
-)  # the seed of the noise that all pictures start from
+# the seed of the noise that all pictures start from
+SHARED = int(rng(0, "noise", 0).integers(2**62))
 
 
 def plain_loop(model, images, captions, seeds, n_steps, strength, guidance):
@@ -313,9 +312,8 @@ def test_empty_text_depends_on_neither_captions_nor_guidance(study):
 def test_the_setting_decides_whose_noise_zc_starts_from(study, made):
     own = study.replace("encode.same_noise", False)
     zc, control = features(own, "subj01", ["zc@0.6", "zc:own-noise@0.6"], COMPUTE)
-    assert (
-        zc.hash != made[0].hash and "noise" not in zc.recipe.settings
-    )  # named as before there was a choice
+    # named as before there was a choice
+    assert zc.hash != made[0].hash and "noise" not in zc.recipe.settings
     assert np.array_equal(zc.array("features")[:], control.array("features")[:])
     assert not np.array_equal(zc.array("features")[:], made[0].array("features")[:])
 
@@ -331,9 +329,10 @@ def test_steps_that_are_not_needed_are_not_made(model):
 
 
 def test_neither_batch_nor_parts_nor_neighbours_change_a_bit(study, made, model, tmp_path):
+    # and one part in place of four
     again = features(
         beside(study, tmp_path), "subj01", NAMES, Compute("cpu", batch=5, threads=1, progress=False)
-    )  # and one part in place of four
+    )
     for artefact, one in zip(made, again, strict=True):
         assert artefact.hash == one.hash and np.array_equal(
             artefact.array("features")[:], one.array("features")[:]
@@ -345,9 +344,8 @@ def test_neither_batch_nor_parts_nor_neighbours_change_a_bit(study, made, model,
     few, two = (
         record(model, z[:n], c[:n], range(n), how, moments, KEEP) for n in (model.batch(), 2)
     )
-    many = record(
-        model, z, c, range(9), how, moments, KEEP
-    )  # more than the block of a CPU: within float16
+    # more than the block of a CPU: within float16
+    many = record(model, z, c, range(9), how, moments, KEEP)
     for moment in moments:
         assert np.array_equal(few[moment][:2], two[moment])
         np.testing.assert_allclose(
@@ -451,10 +449,11 @@ def test_features_of_one_strength_come_out_of_one_pass(study, made, tmp_path, mo
     ]
     found = features(beside(study, tmp_path), "subj01", names, COMPUTE)
     assert sum(n for _, n, _ in calls) == 2 * 14
+    # "zc@0.4" is its last step
     assert {(strength, wanted) for strength, _, wanted in calls} == {
         (0.6, 3),
         (0.4, 2),
-    }  # "zc@0.4" is its last step
+    }
     assert [artefact.recipe.settings["feature"] for artefact in found] == names
 
 

@@ -82,9 +82,8 @@ def test_a_region_without_data_is_left_out(study_file: Path) -> None:
     ):
         result = call("run", study_file)
     assert result.exit_code == 0, result.output
-    assert compared(study_file) == [
-        "V1"
-    ]  # where a region is called "early", the streams and the study's own
+    # where a region is called "early", the streams and the study's own
+    assert compared(study_file) == ["V1"]
     states = {row["state"] for row in json.loads(call("status", study_file, "--json").stdout)}
     assert states == {"done"}
     assert call("run", study_file).exit_code == 0

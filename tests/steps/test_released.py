@@ -230,9 +230,8 @@ def test_the_presets_select_what_they_say():
     paper = Study.load(STUDIES / "nsd-paper.toml")
     for study in (RELEASED, paper):
         assert study.model.latent == "sample"
-        assert (
-            study.reconstruct.sampler == "paper"
-        )  # noise at 801, grey levels cut: tests/test_sampling.py
+        # noise at 801, grey levels cut: tests/test_sampling.py
+        assert study.reconstruct.sampler == "paper"
         assert study.reconstruct.same_noise and study.encode.same_noise
         assert study.reconstruct.samples == 5
         assert study.data.zscore == "none"
@@ -251,8 +250,7 @@ def test_results_of_the_defaults_keep_their_names(replace_everywhere):
     assert decompose_recipe(Study(), "subj01", ["early"]).settings == settings
     assert decode_recipe(Study(), "subj01", "z").settings == settings
     own = {"preset": "paper", "intercept": False, "zscore": "none"} | settings
-    assert (
-        decompose_recipe(RELEASED, "subj01", ["early"]).settings == own
-    )  # no score is needed for it
+    # no score is needed for it
+    assert decompose_recipe(RELEASED, "subj01", ["early"]).settings == own
     own["scoring"] = "neg_mean_squared_error"
     assert decode_recipe(RELEASED, "subj01", "z").settings == own

@@ -93,6 +93,7 @@ def test_the_setting_is_part_of_what_pictures_are_made_from(study: ph.Study) -> 
             != reconstruct_recipe(own, SUBJECT, mode).hash
         )
         assert "same_noise" not in reconstruct_recipe(own, SUBJECT, mode).settings
+    # without noise
     assert (
         reconstruct_recipe(study, SUBJECT, "z").hash == reconstruct_recipe(own, SUBJECT, "z").hash
-    )  # without noise
+    )

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from phosphene.data.haxby.files import CATEGORIES
 
-FULL_NAMES = [
-    name.replace("scrambled", "scrambledpix") for name in CATEGORIES
-]  # as in the published files
+# as in the published files
+FULL_NAMES = [name.replace("scrambled", "scrambledpix") for name in CATEGORIES]
 GRID = (4, 3, 2)
 PER_BLOCK = 3
 N_RUNS = 3

@@ -20,13 +20,14 @@ GRID = (5, 4, 3)
 SHARED = [f"shared_12rep_LAION_cluster_{k}_i0.jpg" for k in (7, 1)]
 UNIQUE = [f"unique_LAION_new_cluster_{k}_i1_p04.jpg" for k in (2, 9)]
 OOD = "shared_4rep_OOD_gabor_1.png"
+# rows of the table of stimuli: in no particular order
 NAMES = [
     UNIQUE[1],
     OOD,
     SHARED[0],
     UNIQUE[0],
     SHARED[1],
-]  # rows of the table of stimuli: in no particular order
+]
 SHOWN = {  # (run, image) of every trial
     1: [
         (1, SHARED[0]),

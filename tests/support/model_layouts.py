@@ -191,9 +191,8 @@ def compvis_state(states: dict, config: dict, family: str) -> dict:
         for k, v in states["unet"].items()
     }
     for key, value in states["vae"].items():
-        conv = re.search(
-            r"attentions\.0\.to_\w+\.(?:0\.)?weight", key
-        )  # 1 x 1 convolutions in the original
+        # 1 x 1 convolutions in the original
+        conv = re.search(r"attentions\.0\.to_\w+\.(?:0\.)?weight", key)
         out[f"first_stage_model.{compvis_vae_key(key, levels)}"] = (
             value[:, :, None, None] if conv else value
         )
@@ -241,9 +240,8 @@ def write_folder(folder: Path, states: dict, config: dict) -> Path:
         (folder / net).mkdir(parents=True)
         facts = {"_class_name": names[net]} if net in names else {"model_type": "clip_text_model"}
         (folder / net / "config.json").write_text(json.dumps(config[net] | facts))
-        prefix = (
-            "text_model." if net == "text_encoder" else ""
-        )  # so it stands in every published text encoder
+        # so it stands in every published text encoder
+        prefix = "text_model." if net == "text_encoder" else ""
         file = "model.safetensors" if prefix else "diffusion_pytorch_model.safetensors"
         save_file(
             {prefix + k: v for k, v in states[net].items()}, folder / net / file, {"format": "pt"}

@@ -37,10 +37,11 @@ def write_betas(
     if form.startswith("npy"):
         np.save(folder / "betas.npy", np.asfortranarray(betas) if "voxel" in form else betas)
     elif form.startswith("zarr"):
+        # (5, 7) of the small folder's (24, 24)
         chunks = (
             len(betas) // 4 - 1,
             betas.shape[1] // 3 - 1,
-        )  # (5, 7) of the small folder's (24, 24)
+        )
         shards = (2 * chunks[0], 2 * chunks[1]) if "sharded" in form else None
         zarr.create_array(
             folder / "betas.zarr",

@@ -31,9 +31,8 @@ def postgres() -> Iterator[str]:
 
     PostgreSQL refuses to run as root: it is run as `postgres` or `nobody` then.
     """
-    folder = Path(
-        tempfile.mkdtemp(prefix="pg-", dir="/tmp")
-    )  # short: the name of a socket may have 107 bytes
+    # short: the name of a socket may have 107 bytes
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     binaries = programs()
     user = pwd.getpwuid(os.getuid()).pw_name
     prefix = []

@@ -77,9 +77,8 @@ def penalties(case: Case) -> Answers:
         decoded = case.decoded(feature)
         r = np.asarray(decoded.r[:])
         alphas = np.asarray(decoded.best_alphas[:])
-        low, high = checks.share_at_edges(
-            alphas[np.isfinite(r)], grid
-        )  # what is constant has no best penalty
+        # what is constant has no best penalty
+        low, high = checks.share_at_edges(alphas[np.isfinite(r)], grid)
         lines.append(
             verdicts.edges(
                 f"alphas at the edges, {feature}", low, high, (float(grid.min()), float(grid.max()))
@@ -165,9 +164,8 @@ def overlap(case: Case) -> Answers:
         for kind, rows in (("test", case.test_rows), ("training", some)):
             r = checks.similarities(rows_of(true, rows), true)
             r[:, outside] = np.nan
-            best = checks.nearest(
-                r, exclude=rows
-            )  # itself; a test picture is not among them unless it leaked
+            # itself; a test picture is not among them unless it leaked
+            best = checks.nearest(r, exclude=rows)
             tables.append(
                 pd.DataFrame(
                     {

@@ -91,9 +91,8 @@ def _standardised(rows: NDArray[Any]) -> NDArray[np.float32]:
     peak = np.abs(values).max(axis=1, keepdims=True)
     values -= values.mean(axis=1, keepdims=True)
     length = np.sqrt((values * values).sum(axis=1, keepdims=True))
-    length[length <= 1e-10 * peak * np.sqrt(values.shape[1])] = (
-        np.nan
-    )  # constant up to the rounding of the mean
+    # constant up to the rounding of the mean
+    length[length <= 1e-10 * peak * np.sqrt(values.shape[1])] = np.nan
     with np.errstate(invalid="ignore"):
         return np.asarray(values / np.where(length > 0, length, np.nan), np.float32)
 

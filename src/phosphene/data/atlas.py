@@ -132,9 +132,8 @@ def draw_regions(points: NDArray[np.floating]) -> dict[str, NDArray[np.int16]]:
     streams = np.zeros(len(points), np.int16)
     for name, box in boxes.items():
         streams[box & (streams == 0)] = ATLASES["streams"].index(name) + 1
-    area = np.select([height < V1_EDGE, height < V2_EDGE], [1, 3], 5) + (
-        z > CALCARINE_Z
-    )  # ventral odd, dorsal even
+    # ventral odd, dorsal even
+    area = np.select([height < V1_EDGE, height < V2_EDGE], [1, 3], 5) + (z > CALCARINE_Z)
     hv4 = (streams == 2) & (y < -66)
     areas = np.where(early, area, np.where(hv4, 7, 0)).astype(np.int16)
     general = ((streams > 0) & (y < -40)).astype(np.int16)

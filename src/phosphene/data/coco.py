@@ -211,9 +211,8 @@ class Coco:
         rows = parse_captions(source) if name.startswith("captions") else parse_instances(source)
         content = packed(rows, schema_of(name))
         save(content, cached)
-        self._tables[name] = load(
-            content, schema_of(name)
-        )  # not the file, which another process may remove
+        # not the file, which another process may remove
+        self._tables[name] = load(content, schema_of(name))
         return self._tables[name]
 
     def _picture(self, name: str, coco_id: int) -> dict[str, Any]:
@@ -260,9 +259,8 @@ def _mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
     code = segmentation
     filled = segmentation["size"] == [height, width]
     if isinstance(counts, str):
-        filled = filled and bool(
-            re.fullmatch("[0-o]*[0-O]", counts)
-        )  # the last character says that none follows
+        # the last character says that none follows
+        filled = filled and bool(re.fullmatch("[0-o]*[0-O]", counts))
     else:
         filled = filled and sum(map(index, counts)) == height * width
         code = rle.frPyObjects(segmentation, height, width)

@@ -34,19 +34,19 @@ SCHEMAS = {
         {
             **dict.fromkeys(("image", "width", "height"), pa.int64()),
             "things": pa.list_(pa.struct(THING)),
-            "outlines": pa.list_(
-                pa.string()
-            ),  # COCO's "segmentation" of every thing, still as JSON
+            # COCO's "segmentation" of every thing, still as JSON
+            "outlines": pa.list_(pa.string()),
         }
     ),
 }
+# what reading damaged parquet raises
 DAMAGED = (
     OSError,
     ValueError,
     LookupError,
     MemoryError,
     pa.ArrowException,
-)  # what reading damaged parquet raises
+)
 UNPACK = "unpack COCO's annotations_trainval2017.zip there"
 _log = logging.getLogger("phosphene")
 

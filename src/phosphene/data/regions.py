@@ -97,18 +97,16 @@ class Regions:
         """
         if name not in self._volumes:
             path = self.folder / f"{name}.nii.gz"
-            values = np.nan_to_num(
-                read_volume(path, like=load_volume(self.mask_file)), nan=-1
-            )  # float64 in NSD
+            # float64 in NSD
+            values = np.nan_to_num(read_volume(path, like=load_volume(self.mask_file)), nan=-1)
             self._volumes[name] = np.rint(values).astype(np.int16)
         return self._volumes[name]
 
     def labels(self, name: str, index: NDArray[np.int64]) -> NDArray[np.object_]:
         """Label names (n_voxels,) of an atlas at some voxels; "" without a label."""
         numbers = self.volume(name)[tuple(index.T)]
-        table = np.full(
-            max(int(numbers.max(initial=0)), *self.atlases[name], 0) + 2, "", object
-        )  # last: -1
+        # last: -1
+        table = np.full(max(int(numbers.max(initial=0)), *self.atlases[name], 0) + 2, "", object)
         for number, label in self.atlases[name].items():
             table[number] = label
         return np.asarray(table[numbers])

@@ -126,9 +126,8 @@ class Scans(ABC):
 
     @cached_property
     def _covered(self) -> NDArray[np.int8]:
-        return np.full(
-            self.shape, -1, np.int8
-        )  # -1 not known yet, 0 no data in some session, 1 data in all
+        # -1 not known yet, 0 no data in some session, 1 data in all
+        return np.full(self.shape, -1, np.int8)
 
     def covers(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Tell which voxels have data in every session used, reading only what is not known yet."""

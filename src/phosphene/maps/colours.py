@@ -11,6 +11,7 @@ from phosphene.errors import PhospheneError
 
 Floats = NDArray[np.float64]
 
+# pale to dark: more is darker
 ACCURACY = (
     "#f3ead2",
     "#f2c879",
@@ -19,7 +20,7 @@ ACCURACY = (
     "#953a66",
     "#5a2467",
     "#241246",
-)  # pale to dark: more is darker
+)
 # Of two kinds of unique variance: neither, the first, the second, both
 NEITHER = "#f1ece2"
 FIRST = "#0072b2"

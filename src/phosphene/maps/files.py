@@ -45,9 +45,8 @@ def write_volume(values: NDArray[Any], voxels: pd.DataFrame, data: Grid, path: s
     volume = flatmap.to_volume(np.asarray(values), voxels, data.shape).astype(np.float32)
     image = nib.Nifti1Image(volume, data.affine)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
-    end = (
-        ".nii.gz" if path.name.endswith(".gz") else ".nii"
-    )  # the name tells nibabel whether to compress
+    # the name tells nibabel whether to compress
+    end = ".nii.gz" if path.name.endswith(".gz") else ".nii"
     return _whole(path, end, partial(nib.save, image))
 
 

@@ -91,9 +91,8 @@ def layout(n: int, aspect: float, height: float, page_width: float = WIDTH) -> t
         )
 
     def worth(n_columns: int) -> float:
-        return (
-            width(n_columns) * n / (n_columns * -(-n // n_columns))
-        )  # a hole in the last row is ugly
+        # a hole in the last row is ugly
+        return width(n_columns) * n / (n_columns * -(-n // n_columns))
 
     best = max(range(1, n + 1), key=worth)
     return best, width(best)

@@ -233,9 +233,8 @@ def _border(regions: Mapping[str, NDArray[np.bool_]], side: int, meshes: Sequenc
         inside = region[side * len(points) :][: len(points)][faces]
         alone = inside.sum(1)
         cut = (alone == 1) | (alone == 2)
-        odd = np.where(alone[cut, None] == 1, inside[cut], ~inside[cut]).argmax(
-            1
-        )  # the corner on its own side
+        # the corner on its own side
+        odd = np.where(alone[cut, None] == 1, inside[cut], ~inside[cut]).argmax(1)
         corners = np.take_along_axis(faces[cut], (odd[:, None] + [0, 1, 2]) % 3, 1)
         first, second, third = (points[corners[:, k]] for k in range(3))
         lines.append(np.stack([(first + second) / 2, (first + third) / 2], axis=1))

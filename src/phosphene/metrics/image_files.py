@@ -57,9 +57,8 @@ class PictureSet:
     samples: list[Pictures]
     ordered: bool = False
     notes: list[str] = field(default_factory=list)
-    files: dict[str, Path] = field(
-        default_factory=dict, repr=False
-    )  # of a folder without sub-folders: all of them
+    # of a folder without sub-folders: all of them
+    files: dict[str, Path] = field(default_factory=dict, repr=False)
 
     def flat(self) -> PictureSet:
         """The same files without reading the numbers at the ends of their names as samples."""

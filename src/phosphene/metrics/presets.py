@@ -96,12 +96,13 @@ def _takagi2023() -> Preset:
         ("AlexNet early", "alexnet", "features.5", at_299),
         ("AlexNet mid", "alexnet", "features.12", at_299),
         ("AlexNet late", "alexnet", "classifier.5", at_299),
+        # flattened: dropout in between does nothing at test time
         (
             "Inception",
             "inception_v3",
             "avgpool",
             at_299,
-        ),  # flattened: dropout in between does nothing at test time
+        ),
         ("CLIP early", "clip_vit_large_patch14", "hidden_states.6", clip),
         ("CLIP mid", "clip_vit_large_patch14", "hidden_states.12", clip),
         ("CLIP late", "clip_vit_large_patch14", "image_embeds", clip),

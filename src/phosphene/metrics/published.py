@@ -19,15 +19,15 @@ from phosphene.metrics.score import own_selection
 
 MARKS = {"V": "read in the named source", "R": "recalled, not yet checked against the named source"}
 HUMAN = "human raters"  # no preset of ours: people chose, no network
+# printed as they are; everything else is two-way, in percent
 PER_PAIR = (
     "PixCorr",
     "SSIM",
     "Eff",
     "SwAV",
-)  # printed as they are; everything else is two-way, in percent
-SAME = {
-    ("takagi2023", "Inc"): "Inception"
-}  # a published name and the preset's own name of the same measure
+)
+# a published name and the preset's own name of the same measure
+SAME = {("takagi2023", "Inc"): "Inception"}
 COLUMNS = [
     "preset",
     "method",

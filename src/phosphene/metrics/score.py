@@ -48,9 +48,8 @@ COLUMNS = [
     "samples",
 ]
 IMAGE_COLUMNS = ["preset", "metric", "direction", "selection", "item", "value"]
-GENERAL = tuple(
-    name for name in PRESETS if name != "scenes"
-)  # "all": the judge of `scenes` knows drawings only
+# "all": the judge of `scenes` knows drawings only
+GENERAL = tuple(name for name in PRESETS if name != "scenes")
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CODE = ("auto_map", "quantization_config", "custom_pipelines", "trust_remote_code")
+# name files to be read in place of the usual ones
 PATHS = (
     "transformers_weights",
     "gguf_file",
     "vocab",
     "merges",
-)  # name files to be read in place of the usual ones
+)
 ATTENTION = "sdpa"  # PyTorch's own; a configuration may name a kernel of the hub in its place
 
 

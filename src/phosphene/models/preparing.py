@@ -88,9 +88,8 @@ def picture_at(pictures: Pictures, index: int) -> NDArray[Any]:
             f"picture {index}: found an array of shape {picture.shape} and type {picture.dtype}, "
             "expected uint8 (height, width, 3), or float32 from 0 to 1."
         )
-    if picture.dtype == np.float32 and not (
-        picture.min() >= 0 and picture.max() <= 1
-    ):  # refuses NaN as well
+    # refuses NaN as well
+    if picture.dtype == np.float32 and not (picture.min() >= 0 and picture.max() <= 1):
         raise PhospheneError(
             f"picture {index}: found values from {picture.min():.4g} to {picture.max():.4g}, "
             "expected 0 to 1; "

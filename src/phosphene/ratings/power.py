@@ -328,9 +328,8 @@ def _found(hits: Floats, comparisons: int) -> dict[str, float]:
     half, p_both = _crossed_t(difference)
     for name, axis in (("image", 1), ("rater", 2)):
         own = difference.mean(axis)
-        if (
-            comparisons * 2.0 ** (1 - own.shape[1]) > LEVEL
-        ):  # however clear, so few can't reach it (2 / 2ⁿ at best)
+        # however clear, so few can't reach it (2 / 2ⁿ at best)
+        if comparisons * 2.0 ** (1 - own.shape[1]) > LEVEL:
             tests[name] = np.ones(len(own))
         else:
             tests[name] = np.array([signed_rank(values, np.zeros_like(values)) for values in own])

@@ -56,9 +56,8 @@ def svg(figure: Figure, name: str, text: str) -> str:
     import matplotlib as mpl
 
     stream = io.StringIO()
-    with mpl.rc_context(
-        {"svg.hashsalt": name, "svg.fonttype": "none"}
-    ):  # the same figure gives the same bytes
+    # the same figure gives the same bytes
+    with mpl.rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         figure.savefig(
             stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )

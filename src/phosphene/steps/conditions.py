@@ -20,9 +20,8 @@ def conditions(study: Study) -> list[tuple[str, str]]:
     """Every kind of reconstruction that is scored: (mode, source); baselines use the richest mode
     of the study.
     """
-    modes = [
-        mode for mode in MODE_FEATURES if mode in study.reconstruct.modes
-    ]  # in one order, however they are listed
+    # in one order, however they are listed
+    modes = [mode for mode in MODE_FEATURES if mode in study.reconstruct.modes]
     sources = [name for name in (SHUFFLED, TRUE) if name in study.reconstruct.baselines]
     return [(mode, BRAIN) for mode in modes] + [(richest_mode(study), source) for source in sources]
 

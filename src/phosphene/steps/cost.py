@@ -231,8 +231,9 @@ def _pictures(study: Study, subject: str, n_items: int, rates: Rates) -> Iterato
         files = n_items * samples
         yield Cost(subject, name, files, 0.0, files * size / 1e9, rates.drawing_gb, seconds / 3600)
     seen = len(conditions(study)) * n_items * settings.samples
+    # as bytes and as floats
     held = (
         rates.gb
         + n_items * settings.samples * configuration(study.model.name).size ** 2 * 3 * 5 / 1e9
-    )  # as bytes and as floats
+    )
     yield Cost(subject, "evaluate", 1, 0.0, 0.001, held, seen * 0.005 / 3600)

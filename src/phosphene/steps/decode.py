@@ -33,9 +33,8 @@ def decode_recipe(
     knows it?".
     """
     own = getattr(study.decode, feature).rois
-    rois = (
-        () if tuple(rois) == own else tuple(rois)
-    )  # the study's own regions are one artefact, whoever asks
+    # the study's own regions are one artefact, whoever asks
+    rois = () if tuple(rois) == own else tuple(rois)
     settings = study.settings(
         "decode",
         "preset",
@@ -77,9 +76,8 @@ def decode(
     chosen = rois or getattr(study.decode, feature).rois
     n = len(items(study, dataset(study, subject)))
     if not Store(study.root).artefact(recipe).done:
-        betas(
-            study, subject, chosen, compute
-        )  # first, so that a region is refused before anything is written
+        # first, so that a region is refused before anything is written
+        betas(study, subject, chosen, compute)
     features = extract(study, subject, feature, compute)
     if study.decode.leave_out != "run" and not Store(study.root).artefact(recipe).done:
         decompose(study, subject, chosen, compute)
@@ -119,9 +117,8 @@ def _decode_part(
         if study.decode.leave_out != "run":
             decomposed = Store(study.root).artefact(decompose_recipe(study, subject, chosen))
             parts = ridge.load(decomposed.file("decomposition.safetensors"))
-        with without_warnings(
-            bool(rois) or source == SHUFFLED or parts is not None
-        ):  # the decomposition said it
+        # the decomposition said it
+        with without_warnings(bool(rois) or source == SHUFFLED or parts is not None):
             X = responses(study, subject, chosen)
         with without_warnings(bool(rois) or source == SHUFFLED):
             found = predict(study, data, X, Y, source == SHUFFLED, parts)

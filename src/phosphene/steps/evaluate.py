@@ -59,9 +59,8 @@ def measures_stamp(study: Study) -> str:
         fingerprint(),
         *sorted(stamp(space, study.weights) for space in known),
     ]
-    parts += [
-        f"{metric} {version('scikit-image')}" for metric in metrics if metric.space is None
-    ]  # PixCorr, SSIM
+    # PixCorr, SSIM
+    parts += [f"{metric} {version('scikit-image')}" for metric in metrics if metric.space is None]
     return hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
 
 

@@ -169,9 +169,8 @@ def _sample(
     wanted = [(k, s) for k in range(len(c)) for s in range(settings.samples)]
     if compute.compile:
         model.compile()
-    batch = -(
-        -len(wanted) // -(-len(wanted) // model.batch(compute.batch))
-    )  # as many batches, but of equal sizes
+    # as many batches, but of equal sizes
+    batch = -(-len(wanted) // -(-len(wanted) // model.batch(compute.batch)))
     with ThreadPoolExecutor(1) as writer:
         writing: list[Future[None]] = []
         for start in range(0, len(wanted), batch):

@@ -50,9 +50,8 @@ def report_recipe(study: Study) -> Recipe:
     shown = study.to_dict()
     del shown["data"]["root"]  # a place, neither shown nor hashed
     shown["evaluate"].pop("weights", None)
-    shown["rate"] = {
-        k: v for k, v in shown["rate"].items() if k not in ("database", "consent")
-    }  # places, passwords
+    # places, passwords
+    shown["rate"] = {k: v for k, v in shown["rate"].items() if k not in ("database", "consent")}
     return Recipe("report", study.name, VERSION, {"study": shown}, inputs)
 
 

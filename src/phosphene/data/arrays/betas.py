@@ -54,9 +54,8 @@ class Volumes:
         self._data = image.dataobj
         self._volumes = volumes(path, image.shape)
         index = np.argwhere(mask)
-        self._flat = np.asarray(
-            np.ravel_multi_index(tuple(index.T), mask.shape, order="F")
-        )  # NIfTI: X fastest
+        # NIfTI: X fastest
+        self._flat = np.asarray(np.ravel_multi_index(tuple(index.T), mask.shape, order="F"))
         self._next = 0
         self.dtype = image.dataobj.dtype
         self.shape = (image.shape[3], len(index))

@@ -80,9 +80,8 @@ class Arrays:
         self.trials, self.names = tables.read_trials(self._folder / "trials.csv")
         n_voxels = betas_files.count_voxels(self._file, self._mask, len(self.trials))
         self._voxels = tables.read_voxels(self._folder / "voxels.csv", n_voxels, self._mask)
-        self._covered = np.full(
-            n_voxels, -1, np.int8
-        )  # -1 not known yet, 0 no data in some session, 1 covered
+        # -1 not known yet, 0 no data in some session, 1 covered
+        self._covered = np.full(n_voxels, -1, np.int8)
         self._pictures = images.find_pictures(self._folder / "images", self.names)
         self._captions = tables.read_words(
             self._folder / "captions.csv", "caption", self.names, complete=True

@@ -35,6 +35,7 @@ from phosphene.data.simulated.scenes import CATEGORY_WORDS
 from phosphene.data.trials import check_zscore
 from phosphene.errors import NoDataError, PhospheneError
 
+# folders of photographs
 STIMULI = (
     "bottles",
     "cats",
@@ -44,7 +45,7 @@ STIMULI = (
     "scissors",
     "controls",
     "shoes",
-)  # folders of photographs
+)
 SIDE = 400  # pixels of a photograph
 
 
@@ -198,9 +199,8 @@ class Haxby:
         varies = np.ones(len(index), bool)
         category, run_of = (self._labels[name].to_numpy() for name in ("category", "run"))
         check_unzipped(self._bold)
-        scans = nib.load(
-            self._bold, keep_file_open=True
-        )  # one pass over the compressed file, not one for each run
+        # one pass over the compressed file, not one for each run
+        scans = nib.load(self._bold, keep_file_open=True)
         for run, rows in self.trials.groupby("run"):
             volumes = np.flatnonzero(run_of == run)
             first, last = volumes[[0, -1]]

@@ -88,9 +88,8 @@ class Bucket:
         ranged = {"Range": f"bytes={start}-"} if start else {}
         with self._said(key):
             answer = self.client.get_object(Bucket=BUCKET, Key=key, IfMatch=f'"{etag}"', **ranged)
-            at = (
-                0 if answer["ContentLength"] == size else start
-            )  # a server may send all in spite of Range
+            # a server may send all in spite of Range
+            at = 0 if answer["ContentLength"] == size else start
             with closing(answer["Body"]) as body:
                 for chunk in body.iter_chunks(MIB):
                     yield at, chunk

@@ -221,9 +221,8 @@ class NSD(Scans):
                         f"{path}: image {unique[-1]} asked for; it holds 0 to {len(brick) - 1}"
                     )
                 pictures = np.empty((len(unique), *brick.shape[1:]), np.uint8)
-                for place, image in enumerate(
-                    unique
-                ):  # increasing, one by one: long index lists are slow in h5py
+                # increasing, one by one: long index lists are slow in h5py
+                for place, image in enumerate(unique):
                     brick.read_direct(pictures, np.s_[image], np.s_[place])
         except (OSError, KeyError) as error:
             raise PhospheneError(

@@ -247,9 +247,8 @@ def download(
         When the disk is too small, another process downloads to the same folder, the network fails,
         or a file differs from its checksum twice.
     """
-    todo = sorted(
-        (f for f in files if f.state != "there"), key=lambda f: -f.size
-    )  # the longest first
+    # the longest first
+    todo = sorted((f for f in files if f.state != "there"), key=lambda f: -f.size)
     check_space(todo, root)
     progress = _Progress({f.key: f.present for f in files})
     root.mkdir(parents=True, exist_ok=True)

@@ -101,9 +101,8 @@ def draw_anatomy(seed: int, subject: str, voxel_size: float = 4.0) -> Anatomy:
     points = np.concatenate([layers["lh"].reshape(-1, 3), layers["rh"].reshape(-1, 3)])
     distance, nearest = cKDTree(points).query(centres)
     n_vertices = layers["lh"].shape[1]
-    vertices = np.concatenate(
-        [layers["lh"][1], layers["rh"][1]]
-    )  # a vertex has one label at all depths
+    # a vertex has one label at all depths
+    vertices = np.concatenate([layers["lh"][1], layers["rh"][1]])
     vertex = nearest % n_vertices + np.where(nearest < 3 * n_vertices, 0, n_vertices)
     labels = {
         name: np.where(distance < 2.5, label[vertex], -1).astype(np.int16).reshape(shape)
@@ -141,9 +140,8 @@ def see(pictures: NDArray[np.uint8]) -> Iterator[Floats]:
     for wavelength in WAVELENGTHS:
         for angle in ORIENTATIONS:
             away = (fx - np.cos(angle) / wavelength) ** 2 + (fy - np.sin(angle) / wavelength) ** 2
-            gabor = np.exp(
-                -away * (2.5 * wavelength) ** 2 / 2
-            )  # one-sided: its output is the quadrature pair
+            # one-sided: its output is the quadrature pair
+            gabor = np.exp(-away * (2.5 * wavelength) ** 2 / 2)
             gabor[0, 0] = 0
             energy = np.abs(scipy.fft.ifft2(spectrum * gabor.astype(np.float32)))
             yield _halve(energy[:, pad:-pad, pad:-pad])
@@ -161,9 +159,8 @@ def describe(scenes: Sequence[Scene]) -> list[Floats]:
     n = len(scenes)
     pair = np.zeros((n, len(CATEGORIES), len(COLOURS)), np.float32)
     place = np.zeros((n, len(PLACES)), np.float32)
-    where = np.zeros(
-        (n, 11), np.float32
-    )  # a 3 x 3 grid of soft detectors, summed size, number of things
+    # a 3 x 3 grid of soft detectors, summed size, number of things
+    where = np.zeros((n, 11), np.float32)
     side = np.zeros((n, len(CATEGORIES), 2), np.float32)
     grid = np.stack(np.meshgrid([0.2, 0.5, 0.8], [0.3, 0.55, 0.8]), -1).reshape(-1, 2)
     for i, scene in enumerate(scenes):

@@ -134,9 +134,8 @@ def draw_design(settings: Settings) -> dict[str, NDArray[np.int64]]:
     split = (settings.sessions - 1) * trials
     last = draw.permutation(np.concatenate([others[split:], np.repeat(late, settings.repeats)]))
     order = np.concatenate([others[:split], last]) + 1
-    edges = np.ceil(np.arange(RUNS + 1) * trials / RUNS).astype(
-        int
-    )  # 63, 62, 63, ... when a session has 750
+    # 63, 62, 63, ... when a session has 750
+    edges = np.ceil(np.arange(RUNS + 1) * trials / RUNS).astype(int)
     lengths = np.diff(edges)
     pattern = np.zeros((settings.sessions, RUNS, max(SLOTS, int(lengths.max()))), np.int64)
     for run, length in enumerate(lengths):
@@ -171,9 +170,8 @@ def stimulus_table(
     table["BOLD5000"] = False
     table["shared1000"] = np.isin(ids, design["sharedix"] - 1)
     order = design["masterordering"].ravel() - 1
-    trials = (
-        np.argsort(order, kind="stable").reshape(settings.n_order, -1) + 1
-    )  # 1-based trials of every 10k image
+    # 1-based trials of every 10k image
+    trials = np.argsort(order, kind="stable").reshape(settings.n_order, -1) + 1
     shown = {}
     when = {}
     for number in range(1, 9):

@@ -141,9 +141,8 @@ def simulate(
         _write(building, settings)
         try:
             os.replace(building, root)
-        except (
-            OSError
-        ):  # another process may have been faster; the same settings give the same files
+        # another process may have been faster; the same settings give the same files
+        except OSError:
             if not _is_there(root, settings):
                 raise
     finally:
@@ -180,9 +179,8 @@ def _write(root: Path, settings: Settings) -> None:
     world = draw_world(settings)
     design = draw_design(settings)
     design["sharedix"] = world.seen[:1, : settings.images_shared] + 1
-    design["subjectim"] = np.zeros(
-        (8, settings.n_order), np.int64
-    )  # subjects not simulated see nothing
+    # subjects not simulated see nothing
+    design["subjectim"] = np.zeros((8, settings.n_order), np.int64)
     for subject, seen in zip(settings.subjects, world.seen, strict=True):
         design["subjectim"][int(subject[-1]) - 1] = seen + 1
     experiment = root / "nsddata" / "experiments" / "nsd"

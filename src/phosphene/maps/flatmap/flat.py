@@ -102,9 +102,8 @@ def flat_mesh(hemisphere: str) -> tuple[Triangulation, NDArray[np.float32]]:
     side = HEMISPHERES[hemisphere]
     points, faces = (array.data for array in nib.load(files[f"flat_{side}"]).darrays)  # type: ignore[attr-defined]
     x, y, _ = points.T.astype(float)
-    used = x[
-        np.unique(faces)
-    ]  # the medial wall was cut away: its vertices are in no face and not flat
+    # the medial wall was cut away: its vertices are in no face and not flat
+    used = x[np.unique(faces)]
     x = x - used.max() - GAP if hemisphere == "lh" else x - used.min() + GAP
     return Triangulation(x, y, faces), nib.load(files[f"sulc_{side}"]).darrays[0].data  # type: ignore[attr-defined]
 

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HEMISPHERES = {"lh": "left", "rh": "right"}
+# resolution -> its name in NSD's transform files
 GRIDS = {
     "func1pt8mm": "func1pt8",
     "func1mm": "func1pt0",
-}  # resolution -> its name in NSD's transform files
+}
 # vertices of a hemisphere; fsaverage begins with those of fsaverage5
 N_FSAVERAGE5 = 10242
 N_FSAVERAGE = 163842
@@ -176,9 +177,8 @@ def _at(
     """Interpolate at every vertex and depth, shape (3, n_vertices)."""
     from scipy.ndimage import map_coordinates
 
-    points = np.nan_to_num(
-        np.moveaxis(layers, -1, 0).astype(float), nan=-1
-    )  # -1 is outside every grid
+    # -1 is outside every grid
+    points = np.nan_to_num(np.moveaxis(layers, -1, 0).astype(float), nan=-1)
     return np.asarray(map_coordinates(volume, points, order=order, mode="constant", cval=outside))
 
 

@@ -101,9 +101,8 @@ def read(path: Path) -> State:
             f"{path}: found a damaged or cut-off file ({reason}), expected a checkpoint; copy or "
             "download it again."
         ) from error
-    for _ in range(
-        2
-    ):  # trainers put the weights under this name; not for ever, a dictionary may hold itself
+    # trainers put the weights under this name; not for ever, a dictionary may hold itself
+    for _ in range(2):
         state = state.get("state_dict", state) if isinstance(state, dict) else state
     return (
         {key: value for key, value in state.items() if isinstance(value, Tensor)}
@@ -200,9 +199,8 @@ def build(net: str, path: Path, dtype: torch.dtype) -> Any:
     _compare(path, net, shapes, tensors)
     for key in list(tensors):  # copies, so that nothing depends on the file any more
         tensors[key] = tensors[key].to(dtype, copy=True)
-    if (
-        kind is None
-    ):  # through the library, which also makes what no checkpoint holds (the positions)
+    # through the library, which also makes what no checkpoint holds (the positions)
+    if kind is None:
         return transformers.CLIPTextModel.from_pretrained(
             None, config=net_config, state_dict=tensors, dtype=dtype
         )
@@ -250,9 +248,8 @@ def tokenizer(config: Mapping[str, Any]) -> Any:
     from tokenizers.pre_tokenizers import ByteLevel
 
     lines = gzip.decompress((CONFIGS / "clip_merges.txt.gz").read_bytes()).decode().splitlines()
-    symbols = sorted(
-        ByteLevel.alphabet()
-    )  # CLIP numbers the bytes in the order of the characters that stand for them
+    # CLIP numbers the bytes in the order of the characters that stand for them
+    symbols = sorted(ByteLevel.alphabet())
     words = [*symbols, *(s + "</w>" for s in symbols), *(line.replace(" ", "") for line in lines)]
     vocabulary = {
         word: number for number, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])

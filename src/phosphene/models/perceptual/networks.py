@@ -20,9 +20,8 @@ from phosphene.models.judge.network import load_judge
 from phosphene.models.perceptual import weights as files
 from phosphene.models.perceptual.formulas import FORMULAS
 
-UNUSED = {
-    "swav_resnet50": ("projection_head.", "prototypes.", "fc.")
-}  # heads of its training; none of its layers
+# heads of its training; none of its layers
+UNUSED = {"swav_resnet50": ("projection_head.", "prototypes.", "fc.")}
 ARCHITECTURES = {
     "alexnet": ("alexnet", {}),
     # what torchvision sets for its own weights: they were trained on pictures from -1 to 1, so
@@ -88,10 +87,11 @@ def _clip(paths: tuple[Path, ...]) -> nn.Module:
     vision: Any = CLIPVisionModelWithProjection  # its types do not know of output_loading_info
     hub.refuse_code(paths[0])
     try:
+        # of CLIP's text model, which lies in the same file and is not wanted
         with (
             _quiet(),
             hub.offline(),
-        ):  # of CLIP's text model, which lies in the same file and is not wanted
+        ):
             model, said = vision.from_pretrained(
                 paths[-1].parent,
                 local_files_only=True,

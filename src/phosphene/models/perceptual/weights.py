@@ -87,9 +87,8 @@ def find(network: str, weights: Path | None) -> tuple[Path, ...] | None:
 def _in_hugging_face_cache() -> tuple[Path, ...] | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = [
-        try_to_load_from_cache(CLIP_REPOSITORY, name) for name in CLIP_FILES
-    ]  # looks at the disk only
+    # looks at the disk only
+    found = [try_to_load_from_cache(CLIP_REPOSITORY, name) for name in CLIP_FILES]
     paths = tuple(Path(path) for path in found if isinstance(path, str))
     # files of two different snapshots do not belong together
     return (

@@ -173,9 +173,8 @@ def _interval(
         return float("nan"), float("nan")
     n = len(similarity)
     better, equal = _rivals(similarity)
-    left_better = (
-        better.sum(axis=1)[:, None] - better
-    )  # column j: rivals that are left without image j
+    # column j: rivals that are left without image j
+    left_better = better.sum(axis=1)[:, None] - better
     left_equal = equal.sum(axis=1)[:, None] - equal
     np.fill_diagonal(left_better, 0)  # an image without itself is asked nothing
     np.fill_diagonal(left_equal, 0)

@@ -166,9 +166,8 @@ def identify(
         raise PhospheneError(
             f"identify: r must be (n, n) with at least two images, found {similarity.shape}."
         )
-    if (
-        direction == "takagi2023"
-    ):  # rows: what is fixed; columns: the candidates; own pair on the diagonal
+    # rows: what is fixed; columns: the candidates; own pair on the diagonal
+    if direction == "takagi2023":
         similarity = np.ascontiguousarray(similarity.T)
     generator = np.random.default_rng(rng)
     outcomes = _outcomes(similarity)

@@ -196,7 +196,6 @@ def column_sums(x: Tensor) -> Tensor:
 def column_moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of every column in float64, (p,) each."""
     mean = column_sums(x) / len(x)
-    squares = [
-        (part - mean).square_().sum(0) for part in torch.split(x, CHUNK)
-    ]  # mean is float64, and so is all
+    # mean is float64, and so is all
+    squares = [(part - mean).square_().sum(0) for part in torch.split(x, CHUNK)]
     return mean, torch.stack(squares).sum(0) / len(x)

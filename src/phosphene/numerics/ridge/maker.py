@@ -101,9 +101,8 @@ class Maker:
         everything = np.arange(n)
         rows = self.target_rows.cpu().numpy()
         final = self.factor(everything, double=True)[0]
-        lost = int(
-            features.center and 1 < n <= p
-        )  # the direction that centring takes, which no target has either
+        # the direction that centring takes, which no target has either
+        lost = int(features.center and 1 < n <= p)
         largest = float(final.values[-1])
         smallest = float(final.values[lost])
         single = _SINGLE_ERROR * largest < _SINGLE_ENOUGH * (smallest + float(alphas.min()))
@@ -140,9 +139,8 @@ class Maker:
             factor = replace(factor, basis=None)
         row_mean = P.mean(0)
         rows = self.target_rows[self._index(test)]
-        if self._all_equal(
-            test
-        ):  # so are their predictions, but a product may round every row in its own way
+        # so are their predictions, but a product may round every row in its own way
+        if self._all_equal(test):
             P, row_mean = P[:1].repeat(len(P), 1), P[0]
         # without predictions: one m x m x t product; with them: one n_test x m x t product for each
         # alpha
@@ -224,9 +222,8 @@ class Maker:
         factor = self._assemble(values, vectors, mean.to(dtype) @ vectors, train, part, kept=True)
 
         def taken(some: Rows) -> Tensor:
-            across = kernel[self._index(some)][
-                :, index
-            ]  # times the centred rows of the training part
+            # times the centred rows of the training part
+            across = kernel[self._index(some)][:, index]
             across -= across.mean(1, keepdim=True) if self.features.center else 0.0
             return across.to(dtype) @ vectors
 

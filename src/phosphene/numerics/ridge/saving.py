@@ -54,9 +54,8 @@ def save(parts: Decomposition, path: str | Path) -> None:
     seen = set()
     for key, value in tensors.items():
         value = value.contiguous().cpu()
-        written[key] = (
-            value.clone() if value.data_ptr() in seen else value
-        )  # the format takes no array twice
+        # the format takes no array twice
+        written[key] = value.clone() if value.data_ptr() in seen else value
         seen.add(value.data_ptr())
     save_file(written, path, metadata=about)
 

@@ -46,9 +46,8 @@ def split_pairs(
     close = _CLOSE[values.dtype]
     end = torch.searchsorted(values, values * (1 + close) + close * smallest_alpha, right=True)
     index = torch.arange(len(values), device=values.device)
-    start = torch.searchsorted(
-        end, index, right=True
-    )  # the same relation seen from the larger of the two
+    # the same relation seen from the larger of the two
+    start = torch.searchsorted(end, index, right=True)
     near = (index >= start[:, None]) & (index < end[:, None])
     if float(near.float().mean()) > _DENSE:
         alike = products * near
@@ -144,11 +143,12 @@ SCORES: dict[str, Callable[[Moments], Tensor]] = {
     "neg_mean_squared_error": negative_error,
     "correlation": correlation,
 }
+# test rows that a score needs
 LEAST_TEST = {
     "r2": 2,
     "neg_mean_squared_error": 1,
     "correlation": 2,
-}  # test rows that a score needs
+}
 
 
 def checked_scoring(scoring: str) -> str:

@@ -142,9 +142,8 @@ def release(array: Any) -> None:
 
     Otherwise all of a file counts as memory of this process once it was gone through.
     """
-    if (
-        isinstance(array, np.memmap) and array.mode != "c"
-    ):  # changes to a private copy are in no file
+    # changes to a private copy are in no file
+    if isinstance(array, np.memmap) and array.mode != "c":
         base: Any = array.base
         while isinstance(base, np.ndarray):
             base = base.base

@@ -167,9 +167,8 @@ def variance_by_space(
             f"{', '.join(f'{name} {x.shape}' for name, x in X.items())}."
         )
     center = {name: part.mean(axis=0) for name, part in X.items()}
-    X = {
-        name: part - center[name] for name, part in X.items()
-    }  # so that large means cost no digits
+    # so that large means cost no digits
+    X = {name: part - center[name] for name, part in X.items()}
     shares = np.empty((len(X), t))
     means = np.zeros(t)
     for start in range(0, t, BLOCK):

@@ -108,9 +108,8 @@ def _exact_signed_rank(difference: NDArray[np.float64]) -> float:
     number.
     """
     twice_ranks = np.rint(2 * rankdata(np.abs(difference))).astype(np.int64)
-    signed = twice_ranks[
-        difference != 0
-    ]  # ranks of zeros go half to either side, whatever the signs
+    # ranks of zeros go half to either side, whatever the signs
+    signed = twice_ranks[difference != 0]
     probability = np.zeros(signed.sum() + 1)
     probability[0] = 1.0
     for rank in signed:
@@ -160,9 +159,8 @@ def compare_methods(
     generator = np.random.default_rng(rng)
     rows = []
     for one, other in combinations(scores, 2):
-        _differences(
-            scores[one], scores[other], f"compare_methods: {one} and {other}"
-        )  # names them in its error
+        # names them in its error
+        _differences(scores[one], scores[other], f"compare_methods: {one} and {other}")
         found = paired_bootstrap(scores[one], scores[other], n_bootstrap=n_bootstrap, rng=generator)
         p = signed_rank(scores[one], scores[other])
         rows.append((one, other, found.difference, *found.ci, found.p, p))

@@ -175,9 +175,8 @@ def _correlated(
         draws[:, column] = _spearman(people[at], values[at])
     low = np.full(m, np.nan)
     high = np.full(m, np.nan)
-    usable = np.isfinite(r) & (
-        np.isfinite(draws).mean(axis=0) >= 0.9
-    )  # else: nearly constant, no interval
+    # else: nearly constant, no interval
+    usable = np.isfinite(r) & (np.isfinite(draws).mean(axis=0) >= 0.9)
     if usable.any():
         low[usable], high[usable] = np.nanquantile(draws[:, usable], [0.025, 0.975], axis=0)
     lowest = np.where(np.isfinite(draws), draws, -np.inf)

@@ -342,9 +342,8 @@ class Answers:
             result = connection.execute(query)
             found = pd.DataFrame(result.all(), columns=list(result.keys()))
         for column in [name for name in found if str(name).endswith("_at")]:
-            found[column] = pd.to_datetime(
-                found[column], utc=True
-            )  # SQLite forgets that times are UTC
+            # SQLite forgets that times are UTC
+            found[column] = pd.to_datetime(found[column], utc=True)
         types = {"slot": int, "position": int, "milliseconds": float}
         return found.astype({name: kind for name, kind in types.items() if name in found})
 

@@ -120,6 +120,5 @@ def _seconds_of_features(study: Study, group: Sequence[Feature], rates: Rates) -
     if strength is None:
         return sum(5 * rates.context if space.kind == "c" else rates.latent for space in group)
     n_steps = configuration(study.model.name).n_steps(denoised(study).reconstruct.steps, strength)
-    return rates.latent + n_steps * rates.step * (
-        0.5 if group[0].kind == EMPTY else 1
-    )  # no guidance: half the rows
+    # no guidance: half the rows
+    return rates.latent + n_steps * rates.step * (0.5 if group[0].kind == EMPTY else 1)

@@ -67,9 +67,8 @@ def serve(
 
     def ready(listening: str) -> None:
         found = links.addresses(base_url or listening, tokens, admin)
-        own = {
-            name: link for name, link in found.items() if name != "admin"
-        }  # a mail merge must not send that one
+        # a mail merge must not send that one
+        own = {name: link for name, link in found.items() if name != "admin"}
         links.write(answers_folder(study) / "links.csv", own)
         say(found)
 

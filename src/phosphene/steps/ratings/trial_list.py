@@ -164,7 +164,6 @@ def encoded(picture: NDArray[np.uint8]) -> tuple[str, bytes]:
     if max(image.size) <= LOSSLESS:
         image.save(stream, "PNG", optimize=True)
         return "png", stream.getvalue()
-    image.save(
-        stream, "JPEG", quality=QUALITY, subsampling=0
-    )  # "optimize" fails on pictures full of noise
+    # "optimize" fails on pictures full of noise
+    image.save(stream, "JPEG", quality=QUALITY, subsampling=0)
     return "jpg", stream.getvalue()
