@@ -26,7 +26,7 @@ def rng(seed: int, *keys: str | int) -> np.random.Generator:
     Examples
     --------
     >>> int(rng(0, "subj01", 3, 1).integers(100))
-    70
+    60
     """
     import numpy as np
 

@@ -34,6 +34,10 @@ class Model:
         return " + ".join(map(str, self.spaces))
 
 
+Named = Sequence[tuple[str, Model]]
+"""Models, each with the name of its analysis."""
+
+
 def asked(names: Sequence[str | Feature], joint: bool) -> list[Model]:
     """One model for each of these spaces, or one for all together."""
     return [Model.of(*names)] if joint else [Model.of(name) for name in names]

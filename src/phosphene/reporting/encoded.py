@@ -15,6 +15,7 @@ import pandas as pd
 
 from phosphene import maps
 from phosphene.encoding import Model
+from phosphene.encoding.models import Named
 from phosphene.maps import analyses, places, surface
 from phosphene.maps.flatmap.raster import FlatGround
 from phosphene.maps.flatmap.slices import SliceGround
@@ -23,7 +24,6 @@ from phosphene.reporting.encoded_words import HOW, Table, by_region, meaning, wo
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Named = Sequence[tuple[str, Model]]
 # pixels of a figure on a page, and on a phone; of WebP
 WIDE = 1600
 NARROW = 720

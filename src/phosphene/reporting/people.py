@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from phosphene.methods import BRAIN
+from phosphene.metrics.presets import KEYS
 from phosphene.metrics.score import own_selection
 from phosphene.reporting import figures, tables
 from phosphene.reporting.tables import Cell
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TABLES = ("exclusions", "accuracy", "compare", "odds", "consistency", "agreement", "predicts")
-METRIC = ["preset", "metric", "direction"]
 MARK: dict[str, Any] = {"s": 38, "linewidths": 1.3}
 MOST_METRICS = 12  # that are listed
 
@@ -84,7 +84,7 @@ def best_metric(predicts: pd.DataFrame) -> tuple[str, str, str, float] | None:
     if predicts.empty:
         return None
     two_way = predicts[predicts["direction"] != ""]
-    means = two_way.groupby(METRIC, sort=False)["r"].mean().dropna()
+    means = two_way.groupby(KEYS, sort=False)["r"].mean().dropna()
     if means.empty:
         return None
     preset, metric, direction = means.idxmax()
@@ -255,7 +255,7 @@ def _metrics(predicts: pd.DataFrame) -> list[dict[str, Any]]:
     if predicts.empty:
         return []
     means = (
-        predicts.groupby(METRIC, sort=False)["r"]
+        predicts.groupby(KEYS, sort=False)["r"]
         .mean()
         .dropna()
         .sort_values(ascending=False)
@@ -263,7 +263,7 @@ def _metrics(predicts: pd.DataFrame) -> list[dict[str, Any]]:
     )
     lines = []
     for key in means.index:
-        some = predicts[[tuple(row) == key for row in predicts[METRIC].to_numpy()]].set_index(
+        some = predicts[[tuple(row) == key for row in predicts[KEYS].to_numpy()]].set_index(
             "method"
         )
         cells = {

@@ -10,15 +10,13 @@ import pandas as pd
 
 from phosphene import maps as brain_maps
 from phosphene.encoding import Model
+from phosphene.encoding.models import Named
 from phosphene.encoding.regions import labelled
 from phosphene.features.names import slug
 from phosphene.maps import analyses, surface
 from phosphene.steps.encode import maps
 from phosphene.steps.subject import dataset
 from phosphene.study import Study
-
-Named = Sequence[tuple[str, Model]]
-"""Name of the analysis, model."""
 
 
 def tables_of(study: Study, subject: str, models: Sequence[Model]) -> dict[Model, pd.DataFrame]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from phosphene import disk, maps
 from phosphene.data.scans import Scans
-from phosphene.encoding import Model
+from phosphene.encoding.models import Named
 from phosphene.errors import without_warnings
 from phosphene.methods import BRAIN
 from phosphene.numerics import correlation
@@ -35,7 +35,6 @@ from phosphene.steps.subject import dataset, items
 from phosphene.study import Compute, Study
 
 TABLES = ("scores", "per_image", "absent", "names", "features", "rois")
-Named = Sequence[tuple[str, Model]]
 VERSION = 3
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from phosphene.encoding import models
-from phosphene.encoding.models import Model
+from phosphene.encoding.models import Model, Named
 from phosphene.encoding.regions import labelled
 from phosphene.numerics import stats
 from phosphene.pipeline.store import Store
@@ -36,7 +36,6 @@ PREFERENCES = [
     "better_a",
     "better_b",
 ]
-Named = Sequence[tuple[str, Model]]  # name of the analysis, model
 
 
 def analyse(study: Study, subject: str, models: Named, compute: Compute) -> None:
