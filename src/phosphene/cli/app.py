@@ -32,7 +32,7 @@ class OldOrder(Group):
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Put the command first."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
+        if args and args[0] not in self.commands:
             named = next((word for word in args if word in self.commands), None)
             if named is not None:
                 args.remove(named)
