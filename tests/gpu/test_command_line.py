@@ -37,9 +37,8 @@ baselines = []
 samples = 1
 steps = 10
 """
-GREY_MEAN = (
-    1.0  # z and c are decoded from features of the same device: what test_ldm.py allows, twice
-)
+# z and c are decoded from features of the same device: what test_ldm.py allows, twice
+GREY_MEAN = 1.0
 
 Pictures = NDArray[np.uint8]
 Record = Callable[[str, object], None]

@@ -17,9 +17,8 @@ from phosphene.errors import without_warnings
 from phosphene.numerics.identification import correlations, identify
 
 SAMPLED = 1000  # training pictures that stand for all where pairs of them are compared
-HELD_OUT = (
-    2000  # training pictures that clusters are made of: regressions are fitted some twenty times
-)
+# training pictures that clusters are made of: regressions are fitted some twenty times
+HELD_OUT = 2000
 # principal components of features that clusters are found in and that are decoded from them
 COMPONENTS = 100
 CLUSTERS = 10

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from phosphene.errors import PhospheneError
 
 SHOWN = 5  # names in a message
-TOLERANCE = (
-    1e-3  # how far floats may leave 0 to 1 (rounding of resizers); beyond, the scale is another one
-)
+# how far floats may leave 0 to 1 (rounding of resizers); beyond, the scale is another one
+TOLERANCE = 1e-3
 
 
 class Tensors(Sequence[NDArray[Any]]):

@@ -8,9 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from phosphene.errors import PhospheneError
 
 _EPS = np.finfo(np.float64).eps
-TIE_TOLERANCE = (
-    1e-10  # relative difference below which two scores count as equal; rounding makes some 1e-16
-)
+# relative difference below which two scores count as equal; rounding makes some 1e-16
+TIE_TOLERANCE = 1e-10
 
 
 def as_floats(values: ArrayLike) -> NDArray[np.float64]:

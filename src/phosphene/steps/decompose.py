@@ -16,9 +16,8 @@ from phosphene.steps.subject import data_fingerprint, dataset
 from phosphene.study import Compute, Study
 
 VERSION = 1
-LEFT_OUT = (
-    "left_out"  # fact of results that hold nothing, since their region has no data: the reason
-)
+# fact of results that hold nothing, since their region has no data: the reason
+LEFT_OUT = "left_out"
 
 
 def decompose_recipe(study: Study, subject: str, rois: Sequence[str]) -> Recipe:

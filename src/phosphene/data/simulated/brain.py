@@ -32,9 +32,8 @@ EYE = 64  # the brain sees every picture at 64 x 64 pixels
 ORIENTATIONS = np.arange(4) * np.pi / 4
 WAVELENGTHS = (4.0, 8.0, 16.0)  # pixels of the eye
 N_CHANNELS = 5 + len(ORIENTATIONS) * len(WAVELENGTHS)
-N_REFERENCE = (
-    300  # scenes that fix every voxel's mean and spread, whatever pictures are shown later
-)
+# scenes that fix every voxel's mean and spread, whatever pictures are shown later
+N_REFERENCE = 300
 MEDIAN_NCSNR = 0.36  # in nsdgeneral, as in NSD's subj01
 ONGOING = 0.2  # share of the noise variance that looks like answers to pictures
 # Shares of a voxel's signal variance: the eye, category, colour, category x colour, place,

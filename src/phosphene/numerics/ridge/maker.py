@@ -32,12 +32,10 @@ Splits = Sequence[tuple[Rows, Rows]]
 Taken = Callable[[Rows], Tensor]  # any rows (k,) in the eigenbasis of a training part, (k, m)
 
 _SILENT = 1e-6  # share of a column's variance below which down-dating would lose it to rounding
-_SINGLE_ERROR = (
-    1e-6  # error of a float32 eigendecomposition, relative to the largest eigenvalue (measured)
-)
-_SINGLE_ENOUGH = (
-    1e-4  # relative error of w + alpha up to which the scores of float32 data may use one
-)
+# error of a float32 eigendecomposition, relative to the largest eigenvalue (measured)
+_SINGLE_ERROR = 1e-6
+# relative error of w + alpha up to which the scores of float32 data may use one
+_SINGLE_ENOUGH = 1e-4
 
 
 class Maker:

@@ -15,9 +15,8 @@ from phosphene.errors import PhospheneError
 from phosphene.numerics.correlation import TIE_TOLERANCE, as_floats, merge_ties
 from phosphene.numerics.stats.intervals import resampled
 
-EXACT = (
-    50  # images up to which the null distribution is exact, as in scipy (there without ties only)
-)
+# images up to which the null distribution is exact, as in scipy (there without ties only)
+EXACT = 50
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from phosphene.errors import PhospheneError
+from phosphene.ratings.importing import COLUMNS, SIDES
 from phosphene.ratings.server.schema import (
     ANSWERS,
     META,
@@ -36,28 +37,8 @@ from phosphene.ratings.server.schema import (
 )
 from phosphene.ratings.trials.design import pictures
 
-SIDES = ("left", "right")
-LONGEST = (
-    1e9  # milliseconds, eleven days: a page left open is an answer like any other, nonsense is not
-)
-COLUMNS = (
-    "rater",
-    "slot",
-    "position",
-    "kind",
-    "method",
-    "subject",
-    "item",
-    "image",
-    "distractor_item",
-    "distractor_image",
-    "repeat_of",
-    "correct",
-    "choice",
-    "hit",
-    "milliseconds",
-    "server_at",
-)
+# milliseconds, eleven days: a page left open is an answer like any other, nonsense is not
+LONGEST = 1e9
 
 
 def open_answers(

@@ -110,9 +110,8 @@ def create_app(
         middleware=[Middleware(Shield, unreachable=WORDS[503][1])],
         exception_handlers=handlers,
     )
-    app.router.redirect_slashes = (
-        False  # a redirect would repeat the Host header that a stranger sent
-    )
+    # a redirect would repeat the Host header that a stranger sent
+    app.router.redirect_slashes = False
     return app
 
 
