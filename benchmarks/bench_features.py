@@ -28,8 +28,7 @@ from common import machine_facts, peak_memory
 LAYERS = ("down0", "down1", "mid", "up0", "up2")
 STRENGTH = 0.8
 SUBJECT = "subj01"
-# share of the scenes that are test pictures
-SHARED = 0.05
+SHARED = 0.05  # share of the scenes that are test pictures
 SESSIONS = 4
 
 

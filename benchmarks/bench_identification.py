@@ -39,9 +39,9 @@ N_IMAGES = 982
 N_SAMPLES = 5
 N_FEATURES = 2048
 N_LARGE = 139_968
-# images; 8,000 and 2,000 calls
-WHOLE_LOOP = 40
-PART_OF_LOOP = 20
+# images
+WHOLE_LOOP = 40  # 8,000 calls
+PART_OF_LOOP = 20  # 2,000 calls
 
 
 def main() -> None:

@@ -31,9 +31,8 @@ BLOCK = 1 << 24
 # Seconds: a younger file may change again without a change of its times, within their resolution
 # or, through a memory map, until the system has written its pages (30 s on Linux).
 SETTLED = 60.0
-# seconds of hashing before the first line of progress, and between lines
-FIRST_LINE = 2.0
-NEXT_LINE = 10.0
+FIRST_LINE = 2.0  # seconds of hashing before the first line of progress
+NEXT_LINE = 10.0  # seconds between lines
 
 
 def fingerprint(start: str, root: Path, paths: Iterable[Path]) -> str:

@@ -125,9 +125,8 @@ def test_no_block_is_read_twice_or_grows(
     folder: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_betas(folder, form, np.random.default_rng(0).normal(size=(24, 24)).astype(np.float32))
-    # bytes: a quarter of the betas
     data = Arrays(folder)
-    limit = 24 * 24
+    limit = 24 * 24  # bytes: a quarter of the betas
     monkeypatch.setattr(betas_files, "BLOCK", limit)
     seen = np.zeros((24, 24), int)
     with betas_files.open_betas(data._file, data._mask) as betas:

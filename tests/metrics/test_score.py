@@ -29,10 +29,9 @@ from phosphene.numerics.identification import two_way_identification
 from phosphene.seeds import rng
 from support.environment import REPOSITORY
 
-# 64: the side at which pixels are compared, so that the oracle need not resize
 N = 8
 S = 2
-SIDE = 64
+SIDE = 64  # at which pixels are compared, so that the oracle need not resize
 FEW = Draws(50, 50)
 DIRECTIONS = ("takagi2023", "braindiffuser")
 OPTIONS = ("--by-order", "--weights", "--cache", "--csv", "--html", "--json")

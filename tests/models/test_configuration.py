@@ -1,6 +1,7 @@
 """What is known of models without torch, against the models themselves."""
 
 import json
+import shutil
 import subprocess
 import sys
 from math import prod
@@ -9,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from phosphene.errors import PhospheneError
 from phosphene.models.diffusion import sources
 from phosphene.models.diffusion.configuration import DEFAULTS, LATENT, Configuration
 from phosphene.models.diffusion.model import LatentDiffusion
@@ -136,3 +139,36 @@ def test_the_family_is_read_off_names_that_are_never_opened(tmp_path):
     families = [sources.family(tmp_path / name) for name in ("a.ckpt", "b_512.ckpt", "d.ckpt")]
     assert families == ["sd1", "sd2-base", "sd2"] and sources.family(legacy) == "sd1"
     assert not ran.exists()
+
+
+def test_a_damaged_file_is_named_in_one_sentence(tmp_path):
+    written = Written(tmp_path, "sd1")
+    content = bytearray(written.ckpt.read_bytes())
+    # a byte of the pickle within the archive: its checksum is wrong
+    content[content.index(b"cond_stage_model") + 3] ^= 255
+    written.ckpt.write_bytes(content)
+    content = bytearray(written.safetensors.read_bytes())
+    content[8:40] = b"\xff" * 32
+    written.safetensors.write_bytes(content)
+    for path in (written.ckpt, written.safetensors):
+        with pytest.raises(PhospheneError, match=f"{path}: found a damaged or cut-off file"):
+            sources.fingerprint(path)
+
+
+def test_metadata_are_no_names_of_tensors(tmp_path):
+    path = tmp_path / "sd2_512.safetensors"
+    named = {"cond_stage_model.model.transformer.x": torch.zeros(1)}
+    save_file(named, path, metadata={"cond_stage_model.transformer.": "of another model"})
+    assert sources.family(path) == "sd2-base"
+
+
+def test_sizes_that_cannot_be_read_are_named(tmp_path):
+    folder = shutil.copytree(sources.BUNDLED, tmp_path / "model")
+    for net in ("vae", "unet"):
+        file = folder / net / "config.json"
+        whole = file.read_text()
+        file.write_text(json.dumps(json.loads(whole) | {"block_out_channels": None}))
+        with pytest.raises(PhospheneError, match=f"{folder}: the sizes in its configuration"):
+            Configuration.of(folder)
+        file.write_text(whole)
+    assert Configuration.of(folder).size == 64

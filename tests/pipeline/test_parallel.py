@@ -22,6 +22,7 @@ from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.store import Artefact, Store
 from phosphene.seeds import rng
 from phosphene.study import Compute
+from support.environment import SOURCE
 
 N_PARTS = 5
 ROWS = 4000
@@ -32,8 +33,8 @@ BACKENDS = [Compute(), Compute(backend="loky", jobs=2), Compute(backend="dask", 
 @pytest.fixture(autouse=True)
 def importable_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers of every backend import this module and phosphene by name."""
-    here = Path(__file__).parent
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent / "src")]))
+    folders = (Path(__file__).parent, SOURCE.parent / "tests", SOURCE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
 
 
 def project(artefact: Artefact, i: int) -> None:

@@ -295,7 +295,7 @@ def test_unique_variance_has_a_line_for_every_space_and_layers_one_group_for_eve
 def test_a_study_without_encodings_loads_no_model(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report.encode, "planned", lambda _: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(report.encode, "planned", lambda _: pytest.fail("models were planned"))
     study = SimpleNamespace(root=tmp_path)
     assert report._planned(study) == {}  # type: ignore[arg-type]
     assert report._encoded_inputs(study) == {} and report._encoded(study) == []  # type: ignore[arg-type]

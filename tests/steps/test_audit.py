@@ -278,6 +278,14 @@ def test_predictions_centred_with_test_statistics(apart, replace_everywhere):
 # what cannot be asked, and what was interrupted
 
 
+def test_planning_reads_no_items(quick):
+    """Which are refused here: test pictures of their own, and runs left out in turn."""
+    other = quick.replace("decode.leave_out", "run")
+    assert audit.audit_recipe(other, SUBJECT).inputs.keys() >= {"data", "z", "z-decoded"}
+    with pytest.raises(PhospheneError, match="decode.leave_out"):
+        _ = case_of(other, SUBJECT, COMPUTE).items
+
+
 def test_without_photographs_lines_say_that_they_cannot_be_asked(quick, monkeypatch):
     monkeypatch.setattr(dataset(quick, SUBJECT), "photographs", False)
     case = case_of(quick, SUBJECT, COMPUTE)

@@ -428,6 +428,15 @@ def test_what_is_not_there_is_refused_before_anything_is_written(study, monkeypa
     assert sorted(study.root.rglob("*")) == before
 
 
+@pytest.mark.parametrize("name", ["z", "c", "c:category", "zc@0.6"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(study, tmp_path, name):
+    (tmp_path / "data").symlink_to(study.data_root)
+    elsewhere = make_study(tmp_path)
+    with pytest.raises(PhospheneError, match="cuda:7"):
+        features(elsewhere, "subj01", [name], Compute(device="cuda:7", progress=False))
+    assert not list((tmp_path / "runs").rglob("*.json"))
+
+
 def test_features_of_one_strength_come_out_of_one_pass(study, made, tmp_path, monkeypatch):
     calls = []
 
@@ -564,7 +573,8 @@ def test_rows_that_say_the_same_twice_have_no_more_components():
 
 
 def test_reduced_features_are_components_of_training_pictures(study, made, monkeypatch):
-    monkeypatch.setattr(stage, "IMAGES_PER_PART", 4)
+    for module in (stage, reduce):
+        monkeypatch.setattr(module, "IMAGES_PER_PART", 4)
     data = dataset(study, "subj01")
     fitted = np.isin(image_ids(data), data.trials.loc[data.trials["split"] == "train", "image"])
     assert fitted.sum() == 10
@@ -596,7 +606,8 @@ def test_what_is_reduced_needs_the_features_no_more(study, made, tmp_path):
 
 
 def test_features_that_are_narrow_already_are_left_alone(study, made, monkeypatch):
-    monkeypatch.setattr(stage, "IMAGES_PER_PART", 4)
+    for module in (stage, reduce):
+        monkeypatch.setattr(module, "IMAGES_PER_PART", 4)
     assert reduced(study, "subj01", NAMES[:1], COMPUTE)[0] == made[0]
     few = reduced(study, "subj01", NAMES[:1], COMPUTE, components=100)[0]
     assert few.array("features").shape == (14, 9)  # no more than training pictures less one

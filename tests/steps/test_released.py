@@ -230,7 +230,7 @@ def test_the_presets_select_what_they_say():
     paper = Study.load(STUDIES / "nsd-paper.toml")
     for study in (RELEASED, paper):
         assert study.model.latent == "sample"
-        # noise at 801, grey levels cut: tests/test_sampling.py
+        # noise at 801, grey levels cut: tests/models/test_sampling.py
         assert study.reconstruct.sampler == "paper"
         assert study.reconstruct.same_noise and study.encode.same_noise
         assert study.reconstruct.samples == 5

@@ -104,8 +104,8 @@ class Case:
     Attributes
     ----------
     data : Dataset
-    items : DataFrame
-        What was decoded: rows of predictions (:func:`phosphene.data.trials.items`).
+    read_items : callable
+        Gives what was decoded: rows of predictions (:func:`phosphene.data.trials.items`).
     features : tuple of str
     mode : str
         The mode that uses most features.
@@ -121,7 +121,7 @@ class Case:
     """
 
     data: Dataset
-    items: pd.DataFrame
+    read_items: Callable[[], pd.DataFrame]
     features: tuple[str, ...]
     mode: str
     decoder: Decoder
@@ -135,6 +135,11 @@ class Case:
     def has_test_images(self) -> bool:
         """Whether there are test pictures that are not training pictures."""
         return self.data.photographs and not self.decoder.leaves_runs_out
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """What was decoded: image, run, n_trials."""
+        return self.read_items()
 
     @cached_property
     def test_rows(self) -> NDArray[np.intp]:

@@ -2,55 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
+import phosphene
 from phosphene.cli import audit, data, encode, fetch, rate, score, study
-
-
-class Command(TyperCommand):
-    """A command whose help shows flags without a type."""
-
-    def get_params(self, ctx: Any) -> Any:
-        """Parameters of the command, ``--help`` included."""
-        return _without_types(super().get_params(ctx))
-
-
-class Group(TyperGroup):
-    """A group of commands whose help shows flags without a type."""
-
-    def get_params(self, ctx: Any) -> Any:
-        """Parameters of the group, ``--help`` included."""
-        return _without_types(super().get_params(ctx))
-
-
-class OldOrder(Group):
-    """Takes ``rate STUDY make`` for ``rate make STUDY``, with a hint."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Put the command first."""
-        if args and args[0] not in self.commands:
-            named = next((word for word in args if word in self.commands), None)
-            if named is not None:
-                args.remove(named)
-                args.insert(0, named)
-                typer.echo(
-                    f"Note: the order is now `phosphene rate {named} STUDY`; the old one goes with "
-                    "the next version.",
-                    err=True,
-                )
-        return super().parse_args(ctx, args)
-
-
-def _without_types(params: Any) -> Any:
-    """Flags take no value; typer would show them as ``<bool>``."""
-    for param in params:
-        if getattr(param, "is_flag", False):
-            param.display_type_rich = lambda ctx: None
-    return params
+from phosphene.cli.options import Command, Group
 
 
 def _group(help_text: str, cls: type[Group] = Group) -> typer.Typer:
@@ -88,7 +46,7 @@ for function in COMMANDS:
     app.command(cls=Command)(function)
 rate_app = _group(
     "Ask people: which of two reconstructions is more like the photograph? (docs/rating.md)",
-    OldOrder,
+    rate.OldOrder,
 )
 for function in (rate.make, rate.serve, rate.score, rate.power):
     rate_app.command(cls=Command)(function)
@@ -98,7 +56,7 @@ fetch_app.command(cls=Command)(fetch.nsd)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"phosphene {version('phosphene')}")
+        typer.echo(f"phosphene {phosphene.__version__}")
         raise typer.Exit
 
 

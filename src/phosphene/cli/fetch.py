@@ -37,6 +37,10 @@ class FetchOptions(Changes):
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List files and sizes, download nothing.")
     ] = False
+    json: Annotated[bool, typer.Option("--json", help="Print every file as JSON.")] = False
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="List every file; show tracebacks.")
+    ] = False
 
 
 @command

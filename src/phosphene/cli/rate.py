@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phosphene.cli.options import STUDY, Options, command
+from phosphene.cli.options import STUDY, Group, Options, command
 from phosphene.cli.terminal import records
 from phosphene.errors import PhospheneError
 from phosphene.study import Study
@@ -19,6 +19,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from phosphene.pipeline.store import Artefact
+
+
+class OldOrder(Group):
+    """Takes ``rate STUDY make`` for ``rate make STUDY``, with a hint."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Put the command first."""
+        if args and args[0] not in self.commands:
+            named = next((word for word in args if word in self.commands), None)
+            if named is not None:
+                args.remove(named)
+                args.insert(0, named)
+                typer.echo(
+                    f"Note: the order is now `phosphene rate {named} STUDY`; the old one goes with "
+                    "the next version.",
+                    err=True,
+                )
+        return super().parse_args(ctx, args)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,12 @@ class ScoreOptions(Common):
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for intervals; 0: none.")] = 2000
     permutations: Annotated[int, typer.Option(min=0, help="Permutations for p; 0: none.")] = 2000
     seed: Annotated[int, typer.Option(help="Of resamples and permutations.")] = 0
+    json: Annotated[
+        bool, typer.Option("--json", help="Print everything as JSON, per picture as well.")
+    ] = False
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say what is being done; show tracebacks.")
+    ] = False
 
 
 @command

@@ -41,9 +41,8 @@ MANY = (
     "#8c3b00",
     "#570f27",
 )
-# what a colour fades into, and how much of the colour is left at a margin of 0
-PALE = "#f1ece2"
-PALEST = 0.25
+PALE = "#f1ece2"  # what a colour fades into
+PALEST = 0.25  # how much of the colour is left at a margin of 0
 
 _CONES = np.array(
     [

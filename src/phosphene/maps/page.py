@@ -19,17 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# inches: a line of notes, height above a panel, between, around
-LINE = 0.2
-NAME = 0.5
-GAP = 0.16
+# inches
+LINE = 0.2  # a line of notes
+NAME = 0.5  # above a panel
+GAP = 0.16  # between panels
 EDGE = 0.2
 LETTERS = 14.2  # of notes, per inch
 AROUND = 14.0  # mm of cortex shown around what is drawn
 WHOLE = 0.75  # a box of more than this share of the cortex is not worth cutting out
-# of figures: height over width; the second where panels are as wide as this or wider
-TALLEST = (0.8, 1.2)
-SLIM = 2.5
+TALLEST = (0.8, 1.2)  # height over width of figures; the second where panels are slim
+SLIM = 2.5  # width over height of slim panels, at least
 NARROWEST = 7.0  # inches, of figures with few or slim panels
 NARROW = 6.0  # inches: below it everything stands below each other
 Box = tuple[float, float, float, float]

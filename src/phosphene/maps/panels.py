@@ -22,9 +22,9 @@ from phosphene.maps import colours, flatmap
 from phosphene.maps.flatmap.style import WIDTH
 from phosphene.maps.places import Grid
 
-# percentile of what is shown that gets the last colour; where most values are small
+# percentile of what is shown that gets the last colour
 HIGH = 99
-USUAL = 95
+USUAL = 95  # where most values are small
 Floats = NDArray[np.float64]
 Tables = Mapping[str, pd.DataFrame]
 Measure = Literal["unique", "product"]

@@ -25,9 +25,8 @@ from phosphene.maps.panels import Floats, Panel, Panels
 
 GAP = 6.0  # of hemispheres, mm
 UNIT = 0.01  # mm, of coordinates in the page
-# of values in the page; what stands for no value
-STEP = 1e-3
-NONE = -32768
+STEP = 1e-3  # of values in the page
+NONE = -32768  # stands for no value
 LIFT = 1.004  # how far outlines lie above the cortex
 
 

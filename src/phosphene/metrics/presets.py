@@ -26,7 +26,7 @@ mindeye
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from phosphene.models.perceptual.spaces import COLOUR, GABOR, JUDGE, PIXELS, Space
 from phosphene.models.preparing import CLIP, IMAGENET, Preparation, Resize
@@ -86,7 +86,10 @@ class Preset:
 
 
 KEYS = ["preset", "metric", "direction"]  # columns that say which measure a score is of
-DIRECTIONS: tuple[Direction, ...] = ("takagi2023", "braindiffuser")
+DIRECTIONS: dict[str, str] = {
+    "takagi2023": "the original is fixed, the distractors are the other reconstructions",
+    "braindiffuser": "the reconstruction is fixed, the distractors are the other originals",
+}
 
 
 def _takagi2023() -> Preset:
@@ -186,7 +189,7 @@ def _mindeye() -> Preset:
 def _both_directions(spaces: tuple[Space, ...]) -> tuple[Metric, ...]:
     return tuple(
         Metric(space.name, "two-way", space, direction)
-        for direction in DIRECTIONS
+        for direction in get_args(Direction)
         for space in spaces
     )
 

@@ -1,4 +1,4 @@
-"""Scores of pictures by the presets of :mod:`phosphene.models.perceptual`, whoever made the
+"""Scores of pictures by the presets of :mod:`phosphene.metrics.presets`, whoever made the
 pictures: no study is needed.
 """
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from phosphene.metrics import published
 from phosphene.metrics.image_files import PictureSet
-from phosphene.metrics.presets import PRESETS
+from phosphene.metrics.presets import DIRECTIONS, PRESETS
 from phosphene.metrics.score import PictureScores, own_selection
 
 RULES = {
@@ -24,10 +24,6 @@ RULES = {
     "single": "first sample",
     "decoded": "chosen by the decoded features",
     "oracle": "best sample, chosen by looking at the original",
-}
-DIRECTIONS = {
-    "takagi2023": "the original is fixed, the distractors are the other reconstructions",
-    "braindiffuser": "the reconstruction is fixed, the distractors are the other originals",
 }
 SHOWN = 12  # best pictures on the page, and as many of the worst
 THUMBNAIL = 192  # pixels

@@ -1,6 +1,4 @@
-"""What a report says, gathered from the artefacts of a study: tables, pictures, settings. It
-computes no score.
-"""
+"""What a report says: tables, pictures, settings. It computes no score."""
 
 from __future__ import annotations
 
@@ -13,8 +11,6 @@ import pandas as pd
 from phosphene.reporting import encoded, gallery, tables
 from phosphene.reporting.encoded import Encoded
 from phosphene.reporting.gallery import Album, Shown
-
-TABLES = ("scores", "per_image", "absent", "names", "features", "rois")
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,9 @@ from phosphene.reporting.encoded_words import HOW, Table, by_region, meaning, wo
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# pixels of a figure on a page, and on a phone; of WebP
-WIDE = 1600
-NARROW = 720
-QUALITY = 84
+WIDE = 1600  # pixels of a figure on a page
+NARROW = 720  # pixels on a phone
+QUALITY = 84  # of WebP
 SMALLER = 0.8  # all three for subjects after the first, whose figures are folded
 NARROW_INCHES = 4.6
 TITLES = {

@@ -35,9 +35,9 @@ COLOURS = {
 # matplotlib knows no CSS variables: it draws in these colours, which are exchanged afterwards
 MARKS = {role: f"#{k + 1:02x}fe{k + 1:02x}" for k, role in enumerate(COLOURS)}
 MARKERS = {"z": "o", "c": "s", "zc": "D", "shuffled": "v", "true": "^"}
-# inches, at 72 points; a narrow figure is readable on a phone
+# inches, at 72 points
 WIDE = 9.4
-NARROW = 3.9
+NARROW = 3.9  # readable on a phone
 FONT = 9.0
 
 

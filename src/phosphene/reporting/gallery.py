@@ -23,9 +23,8 @@ from phosphene.models.preparing import Pictures
 
 LOSSLESS = 96  # pixels: pictures up to this side are shown as they are
 THUMBNAIL = 256  # pixels: larger ones are shrunk to this side
-# the page is never larger than the first; the gallery gets the second
-PAGE_MB = 15.0
-GALLERY_MB = 11.0
+PAGE_MB = 15.0  # the page is never larger
+GALLERY_MB = 11.0  # what its pictures get
 MOST = 120  # pictures of a subject in the gallery, however small they are
 TENTHS = {"best tenth": 0.05, "middle tenth": 0.5, "worst tenth": 0.95}
 EACH = 3  # examples of each tenth

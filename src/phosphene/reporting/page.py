@@ -49,7 +49,7 @@ def render(content: Content) -> str:
     Returns
     -------
     str
-        HTML that loads nothing; at most `galleries.PAGE_MB` megabytes with the pictures that
+        HTML that loads nothing; at most `gallery.PAGE_MB` megabytes with the pictures that
         :func:`phosphene.reporting.content.with_pictures` chooses.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined

@@ -11,14 +11,10 @@ import numpy as np
 import pandas as pd
 
 from phosphene.methods import BRAIN, condition_name
-from phosphene.metrics.presets import KEYS, PRESETS
+from phosphene.metrics.presets import DIRECTIONS, KEYS, PRESETS
 from phosphene.metrics.score import own_selection
 from phosphene.numerics.stats import subject_summary
 
-DIRECTIONS = {
-    "takagi2023": "the original is fixed, the distractors are the other reconstructions",
-    "braindiffuser": "the reconstruction is fixed, the distractors are the other originals",
-}
 SELECTIONS = {
     "single": "the first sample",
     "mean": "correlations averaged over the samples",

@@ -59,7 +59,7 @@ def case_of(study: Study, subject: str, compute: Compute) -> Case:
 
     return Case(
         data=data,
-        items=items(study, data),
+        read_items=partial(items, study, data),
         features=tuple(features_of(study)),
         mode=richest_mode(study),
         decoder=_decoder(study, data),

@@ -28,13 +28,12 @@ from phosphene.steps.decode import TARGETS_PER_PART
 from phosphene.steps.subject import configuration, dataset, items, load_model
 from phosphene.study import Compute, Study
 
-# bytes/s of gunzip, seconds per voxel and session of HDF5 (benchmarks/bench_reading.py)
-STREAM = 0.65e9
-CHUNK = 1.0e-5
+# measured by benchmarks/bench_reading.py
+STREAM = 0.65e9  # bytes/s of gunzip
+CHUNK = 1.0e-5  # seconds per voxel and session of HDF5
 PICTURE = 4e5  # bytes of a PNG of 512 x 512 pixels
-# pictures (on a GPU) and steps that are timed
-TIMED = 4
-STEPS = 4
+TIMED = 4  # pictures that are timed on a GPU
+STEPS = 4  # denoising steps that are timed
 
 
 def measure_rates(study: Study, compute: Compute) -> Rates:
@@ -42,9 +41,8 @@ def measure_rates(study: Study, compute: Compute) -> Rates:
     import torch
 
     model = load_model(study.model.name, compute.device)
-    # on a CPU as many as always go together
     gb = _peak_gb()
-    timed = model.batch(TIMED)
+    timed = model.batch(TIMED)  # on a CPU as many as always go together
     side = study.model.latent_size or model.size
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 255, (timed, side, side, 3), np.uint8)

@@ -55,8 +55,8 @@ def extract(study: Study, subject: str, feature: str, compute: Compute) -> Artef
     width = prod(shape)
 
     def prepare(artefact: Artefact) -> None:
+        model = load_model(study.model.name, compute.device)  # refused before anything is written
         if feature == "c":
-            model = load_model(study.model.name, compute.device)
             names = getattr(data, "names", None)  # of data whose images have names
             check_captions(
                 model, data.captions(ids.tolist()), [names[k] if names else k for k in ids.tolist()]

@@ -175,6 +175,7 @@ def _run_pass(study: Study, subject: str, group: Sequence[Feature], compute: Com
     """Make the parts that are missing of features that are computed together, and finish them."""
     if group[0].strength is not None and group[0].kind != EMPTY:
         extract(study, subject, "c", compute)
+    load_model(study.model.name, compute.device)  # refused before anything is written
     n = len(image_ids(dataset(study, subject)))
     full = _widths(study, group)
     kept = kept_widths(study, group)

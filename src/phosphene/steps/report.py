@@ -167,7 +167,7 @@ def _planned(study: Study) -> dict[str, tuple[Named, Named]]:
     that have any.
     """
     if not (Path(study.root) / "encode").is_dir():
-        return {}  # without encodings no model has to be loaded to know which ones there could be
+        return {}
     models = encode.planned(study)
     done = {subject: encode.finished(study, subject, models) for subject in study.data.subjects}
     return {subject: (models, some) for subject, some in done.items() if some}

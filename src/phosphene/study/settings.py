@@ -339,9 +339,9 @@ class Study:
         part: Any = self
         for name in section.split("."):
             part = getattr(part, name)
-        unknown = set(keys) - {f.name for f in fields(part)}
-        if unknown:
-            raise KeyError(f"no setting {sorted(unknown)} in section {section!r}")
+        strange = set(keys) - {f.name for f in fields(part)}
+        if strange:
+            raise KeyError(f"no setting {sorted(strange)} in section {section!r}")
         chosen = {
             f.name
             for f in fields(part)

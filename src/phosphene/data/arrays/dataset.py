@@ -64,7 +64,8 @@ class Arrays:
     @staticmethod
     def detect(root: Path) -> bool:
         """Whether a folder holds this kind of data."""
-        return next(root.glob("**/trials.csv"), None) is not None
+        is_haxby = (root / "bold.nii.gz").is_file()
+        return not is_haxby and next(root.glob("**/trials.csv"), None) is not None
 
     @staticmethod
     def subjects(root: Path) -> list[str]:

@@ -26,9 +26,8 @@ from phosphene.data.scans import Scans
 from phosphene.errors import NoDataError, PhospheneError
 
 MAIN_SESSIONS = 30  # later sessions show other pictures, which the table of stimuli does not have
-# of the pictures behind the noise ceiling that is read
 BRAIN = "brain"
-REPEATS = 12
+REPEATS = 12  # of the pictures behind the noise ceiling that is read
 
 
 class LaionFMRI(Scans):
@@ -63,8 +62,7 @@ class LaionFMRI(Scans):
     D) are shrunken by ridge regression, voxel by voxel: not percent signal change.
     """
 
-    # stored() has applied the scaling of the NIfTI header
-    scale = 1.0
+    scale = 1.0  # stored() has applied the scaling of the NIfTI header
     dtype = "float32"
 
     options: ClassVar[tuple[str, ...]] = ("split", "pool", "sessions")

@@ -51,8 +51,7 @@ class NSD(Scans):
         When a folder, a session or a file is missing.
     """
 
-    # betas are stored as percent signal change times 300
-    scale = 300.0
+    scale = 300.0  # betas are stored as percent signal change times 300
     dtype = "int16"
 
     options: ClassVar[tuple[str, ...]] = ("betas", "resolution", "sessions")

@@ -1,4 +1,4 @@
-"""How each kind of object and each place of a drawn scene is painted.
+"""The pen that drawn scenes are painted with.
 
 An object is painted inside a box from (-1, -1), top left, to (1, 1), bottom right, whatever its
 size in the picture; a place is painted on the whole canvas. Everything is vector drawing with

@@ -18,9 +18,8 @@ from phosphene.data.simulated.scenes import CATEGORIES, Scene, captions, masks, 
 from phosphene.errors import PhospheneError
 from phosphene.seeds import rng
 
-# of a session; slots of 4 s in a run, most with a picture
-RUNS = 12
-SLOTS = 75
+RUNS = 12  # of a session
+SLOTS = 75  # of 4 s in a run, most with a picture
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,10 @@ GRIDS = {
     "func1pt8mm": "func1pt8",
     "func1mm": "func1pt0",
 }
-# vertices of a hemisphere; fsaverage begins with those of fsaverage5
-N_FSAVERAGE5 = 10242
-N_FSAVERAGE = 163842
-# NSD's coordinate of a vertex outside the grid; NSD's label of what is not cortex
-INVALID = 9999
-OUTSIDE = -1
+N_FSAVERAGE5 = 10242  # vertices of a hemisphere
+N_FSAVERAGE = 163842  # the first are those of fsaverage5
+INVALID = 9999  # NSD's coordinate of a vertex outside the grid
+OUTSIDE = -1  # NSD's label of what is not cortex
 
 Vertices = Mapping[str, NDArray[Any]]
 """Values of the vertices of "lh" and "rh", each of shape (n_vertices,)."""

@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# columns of a page, and of a narrow one
 N_SLICES = 12
-N_COLUMNS = 6
-N_NARROW = 3
+N_COLUMNS = 6  # of a page
+N_NARROW = 3  # columns of a narrow page
 
 
 def draw_slices(

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-# of figures; above and below what is drawn; inches
-WIDTH = 11.0
-MARGIN = 1.0
+# inches
+WIDTH = 11.0  # of figures
+MARGIN = 1.0  # above and below what is drawn
 INK = "#1c2126"
 SOFT = "#5c6670"
 BORDER = (("white", 2.6), (INK, 1.1))  # dark on light: seen on every colour

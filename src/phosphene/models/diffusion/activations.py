@@ -31,7 +31,7 @@ Moment = tuple[str, int]
 @dataclass(frozen=True)
 class Denoising:
     """How latents are noised and denoised again; see
-    :meth:`phosphene.models.diffusion.LatentDiffusion.denoise`.
+    :meth:`phosphene.models.diffusion.model.LatentDiffusion.denoise`.
     """
 
     strength: float = 0.8
@@ -66,8 +66,7 @@ def record(
         measured for.
     c : ndarray of float32, shape (n, tokens * width)
     seeds : sequence of int
-        One per picture, as :meth:`~phosphene.models.diffusion.LatentDiffusion.denoise` takes them:
-        equal seeds, equal noise.
+        One per picture, as ``LatentDiffusion.denoise`` takes them: equal seeds, equal noise.
     how : Denoising
     wanted : collection of (str, int)
         ``("latent", k)`` is the latent after step k, ``("mid", k)`` what that block gives in step k

@@ -30,7 +30,7 @@ DEFAULTS = {
     "unet": {"block_out_channels": [320, 640, 1280, 1280]},
     "vae": {"block_out_channels": [64], "latent_channels": 4},
     "text_encoder": {"max_position_embeddings": 77, "hidden_size": 512},
-    "scheduler": {"num_train_timesteps": 1000, "steps_offset": 0},
+    "scheduler": {"num_train_timesteps": 1000},
 }
 
 
@@ -74,13 +74,15 @@ class Configuration:
         else:
             files = {net: read_json(source.path / net / "config.json") for net in NETS}
             files["scheduler"] = read_json(source.path / "scheduler" / "scheduler_config.json")
-        known = {part: DEFAULTS[part] | files[part] for part in DEFAULTS}
-        if not isinstance(known["unet"].get("sample_size"), int):
+        known = cls({part: DEFAULTS[part] | files[part] for part in DEFAULTS})
+        try:
+            known.latent_shape(), known.context_shape, known.widths, known.n_train
+        except (KeyError, TypeError, ValueError) as error:
             raise PhospheneError(
-                f"{source.path}: its U-Net's configuration lacks sample_size, the side of a "
-                "latent; download the model again."
-            )
-        return cls(known)
+                f"{source.path}: the sizes in its configuration cannot be read "
+                f"({type(error).__name__}: {error}); download the model again."
+            ) from error
+        return known
 
     @cached_property
     def factor(self) -> int:
@@ -130,11 +132,14 @@ class Configuration:
             **{f"up{k}": channels[last - k] * up[k] ** 2 for k in range(last + 1)},
         }
 
+    @property
+    def n_train(self) -> int:
+        """Timesteps that the model was trained with."""
+        return int(self.settings["scheduler"]["num_train_timesteps"])
+
     def n_steps(self, steps: int, strength: float = 1.0) -> int:
         """Denoising steps that are made of `steps`, from this strength on."""
-        scheduler = self.settings["scheduler"]
-        n_train = int(scheduler["num_train_timesteps"])
-        return len(timesteps(n_train, int(scheduler["steps_offset"]), steps, strength))
+        return len(timesteps(self.n_train, 0, steps, strength))
 
 
 def timesteps(n_train: int, offset: int, steps: int, strength: float = 1.0) -> list[int]:

@@ -19,11 +19,7 @@ from phosphene.models.diffusion.batching import (
     in_blocks,
     not_finite,
 )
-from phosphene.models.diffusion.loading import describe as describe
 from phosphene.models.diffusion.schedule import Sampler
-from phosphene.models.diffusion.sources import BUNDLED as BUNDLED
-from phosphene.models.diffusion.sources import PARTS as PARTS
-from phosphene.models.diffusion.sources import fingerprint as fingerprint
 from phosphene.models.preparing import resize
 
 Rows = NDArray[np.float32]
@@ -34,7 +30,7 @@ Pictures = NDArray[np.uint8]
 # so no settings.
 CPU_PIXELS = 2048
 CAPTIONS = 8
-# On a GPU the autoencoder's, and the most that are denoised together.
+# Of the autoencoder on a GPU.
 GPU_PIXELS = 2 * 64 * 64
 
 

@@ -24,12 +24,8 @@ from phosphene.models.diffusion.batching import (
     own_device,
 )
 from phosphene.models.diffusion.encoders import Encoders, Pictures, Rows
-from phosphene.models.diffusion.loading import describe as describe
 from phosphene.models.diffusion.loading import nets
 from phosphene.models.diffusion.schedule import NoiseSchedule, Sampler, ddim
-from phosphene.models.diffusion.sources import BUNDLED as BUNDLED
-from phosphene.models.diffusion.sources import PARTS as PARTS
-from phosphene.models.diffusion.sources import fingerprint as fingerprint
 
 # Latent pixels that are denoised together on a GPU, at most.
 GPU_PIXELS_DENOISED = 32 * 64 * 64

@@ -11,6 +11,7 @@ import json
 import mmap
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,29 +170,45 @@ def family(path: Path) -> str:
     """Name the configuration that ships and fits a single file.
 
     The text encoder tells 1.x (CLIP) from 2.x (OpenCLIP): by the names of tensors, which are in
-    the header of a safetensors file and stand as they are in a pickle, that is not opened. What 2.x
-    predicts cannot be seen in the weights: the velocity (768 pixels), unless the file's name has
-    "512", as in ``v2-1_512-ema-pruned.safetensors``.
+    the header of a safetensors file and stand as they are in a pickle, which is not opened. What
+    2.x predicts cannot be seen in the weights: the velocity (768 pixels), unless the file's name
+    has "512", as in ``v2-1_512-ema-pruned.safetensors``.
+
+    Raises
+    ------
+    PhospheneError
+        When the file is damaged.
     """
-    if _names_contain(path, f'"{CLIP}' if path.suffix == ".safetensors" else CLIP):
+    try:
+        has_clip = _header_has_clip(path) if path.suffix == ".safetensors" else _has_clip(path)
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise PhospheneError(
+            f"{path}: found a damaged or cut-off file ({error}), expected a checkpoint; copy or "
+            "download it again."
+        ) from error
+    if has_clip:
         return "sd1"
     return "sd2-base" if "512" in path.stem else "sd2"
 
 
-def _names_contain(path: Path, text: str) -> bool:
-    """Whether a tensor's name begins with a text (of a pickle: has it in it)."""
+def _header_has_clip(path: Path) -> bool:
     with path.open("rb") as file:
-        if path.suffix == ".safetensors":
-            length = int.from_bytes(file.read(8), "little")
-            return text.encode() in file.read(min(length, path.stat().st_size))
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(min(length, path.stat().st_size)))
+    return any(name.startswith(CLIP) for name in header)
+
+
+def _has_clip(path: Path) -> bool:
+    """Search a pickle for the text."""
+    with path.open("rb") as file:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
-                pickles = [n for n in archive.namelist() if n.endswith("data.pkl")]
-                return any(text.encode() in archive.read(name) for name in pickles)
+                pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+                return any(CLIP.encode() in archive.read(name) for name in pickles)
         if not path.stat().st_size:
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(text.encode()) >= 0
+            return content.find(CLIP.encode()) >= 0
 
 
 def settings(path: Path) -> dict[str, Any]:

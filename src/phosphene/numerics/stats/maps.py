@@ -21,9 +21,8 @@ from phosphene.numerics import correlation
 
 Floats = NDArray[np.float64]
 Columns = Any  # (n_images, n_voxels) with a shape and ``[:, start:stop]``
-# voxels read at a time, in the type they are stored in, and worked on at a time, in float64
-READ = 8192
-WORK = 128
+READ = 8192  # voxels read at a time, in the type they are stored in
+WORK = 128  # voxels worked on at a time, in float64
 ROUNDING = 1e-12  # by which two correlations of the same numbers in another order may differ
 
 

@@ -35,8 +35,8 @@ from phosphene.ratings.server.answers import Answers
 from phosphene.ratings.server.schema import AlreadyAnswered, Invalid, NotYet, Rater
 from phosphene.ratings.server.shield import Shield
 
-# of a request's body; an answer has some 70 bytes
-MOST_BYTES = 2048
+# of a request's body
+MOST_BYTES = 2048  # an answer has some 70
 MOST_SECONDS = 10
 SECONDS_PER_TRIAL = 4  # for the time that the consent page states
 ASSETS = (

@@ -1,9 +1,9 @@
-"""The encoding half: features of the diffusion model predict every voxel (paper, section E). Same
-shape as stages.py.
+"""The encoding half: features of the diffusion model predict every voxel (paper, section E).
 
-``models`` which features together · ``factors`` what depends on them alone · ``fitting`` blocks of
-voxels · ``tables`` what came out · ``statistics`` what can be said of it · ``analyses`` all models
-of a study.
+``factors`` what depends on a model's features alone · ``models`` all voxels, block by block ·
+``maps`` what came out, voxel by voxel · ``measured`` what models are tested on · ``statistics``
+regions, intervals and permutations · ``contrast`` two models compared · ``analyses`` all models of
+a study · ``cost`` what they will take.
 
 A model is one feature space or several together, each with a penalty of its own (banded ridge). One
 decomposition for every mix of the spaces is made once and shared by all blocks of voxels.
