@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TESTS_AT_ONCE ?= 2
 BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 CHROMIUM := $(shell command -v chromium)
 POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/initdb) $(shell command -v initdb))
@@ -12,7 +13,7 @@ demo: $(INSTALLED)
 	$(BIN)/phosphene demo
 
 test: $(INSTALLED) $(if $(CHROMIUM),,chromium) $(if $(POSTGRES),,postgresql)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(TESTS_AT_ONCE) --dist loadfile
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -s -m slow
