@@ -35,7 +35,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,6 @@ from bench_ridge import FOLDS, agreement, in_fresh_process, rounded
 from common import machine_facts, peak_memory
 from sklearn.model_selection import KFold
 from whole_brain import FULL, SMALL, SPACE, SUBJECT, Size, WholeBrain
-
-from phosphene.pipeline.step import make
 
 Json = dict[str, Any]
 RIDGE = "himalaya RidgeCV"
@@ -62,11 +59,7 @@ def study_of(folder: Path, size: Size) -> Any:
     brain = WholeBrain(size)
     subject._open = lambda *place: brain
     betas.VOXELS_PER_CHUNK = fitting.VOXELS_PER_CHUNK = size.block
-    values = {
-        "name": "brain",
-        "data": {"root": str(folder)},
-        "encode": {"components": size.components},
-    }
+    values = {"name": "brain", "data": {"root": str(folder)}}
     return Study.from_dict(values, root=folder / "runs", folder=folder)
 
 
@@ -114,43 +107,42 @@ def measured(found: Json) -> Iterator[None]:
 
 def write_brain(folder: Path, size: Size) -> Json:
     """Write features and responses."""
-    from phosphene.features.names import parsed
-    from phosphene.pipeline.store import Store
-    from phosphene.steps.betas import betas, betas_recipe
-    from phosphene.steps.features import feature_recipe
+    from phosphene.pipeline.graph import make
+    from phosphene.steps.betas import Betas
+    from phosphene.steps.extract import Extract
 
     study = study_of(folder, size)
     found = {}
     rows = WholeBrain(size).components
-    features = Store(study.root).artefact(feature_recipe(study, SUBJECT, parsed([SPACE])[0]))
+    features = Extract(study, SUBJECT, SPACE).artefact
     features.create_array("features", rows.shape, "float32", (250, rows.shape[1]))
     features.missing(1)
     with features.part(0) as part:
         part.array("features", slice(0, len(rows)), rows)
     features.finish()
     with measured(found):
-        betas(study, SUBJECT, study.encode.rois, compute())
-    place = Store(study.root).artefact(betas_recipe(study, SUBJECT, study.encode.rois)).path
-    return found | {"gib_on_disk": forget(place) / 2**30}
+        (made,) = make([Betas(study, SUBJECT, study.encode.rois)], compute())
+    return found | {"gib_on_disk": forget(made.path) / 2**30}
 
 
 def decompose(folder: Path, size: Size) -> Json:
     """Run the stage factors."""
-    # the package has a function of this name
-    stage = import_module("phosphene.steps.encode.factors")
+    from phosphene.pipeline.graph import make
+    from phosphene.steps.encode import Factors
+
     study = study_of(folder, size)
     found = {}
-    part = stage._factors_part
+    make_part = Factors.make_part
     used = []
 
-    def one(*given: Any, **more: Any) -> None:
+    def one(*given: Any) -> None:
         started = time.process_time()
-        part(*given, **more)
+        make_part(*given)
         used.append(time.process_time() - started)
 
-    stage._factors_part = one
+    Factors.make_part = one
     with measured(found):
-        made = stage.factors(study, SUBJECT, model(), compute())
+        (made,) = make([Factors(study, SUBJECT, model())], compute())
     # without the check that inputs are whole
     alone = sum(part["seconds"] for part in made.manifest["parts"])
     return found | {
@@ -162,8 +154,9 @@ def decompose(folder: Path, size: Size) -> Json:
 
 def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
     """Run the stage encode for some blocks; keep what himalaya needs of the first one."""
-    from phosphene.steps.encode import encode
-    from phosphene.steps.encode import models as fitting
+    from phosphene.encoding import fitting
+    from phosphene.pipeline.graph import make
+    from phosphene.steps.encode import Encode, models
 
     study = study_of(folder, size)
     found = {}
@@ -180,7 +173,7 @@ def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
         return call
 
     fit_block = timed("fitting and scoring", fitting.fit_block)
-    part = fitting._encode_part
+    make_part = Encode.make_part
 
     def fit(known: Any, voxels: Any, *more: Any) -> Any:
         result = fit_block(known, voxels, *more)
@@ -200,21 +193,21 @@ def encode_blocks(folder: Path, size: Size, n_blocks: int) -> Json:
                 )
         return result
 
-    def one(artefact: Any, index: int, **given: Any) -> None:
+    def one(step: Encode, part: Any, index: int, *more: Any) -> None:
         forget(study.root / "betas", f"c/0/{index}")
         seconds.clear()
         used = time.process_time()
-        timed("all", partial(part, **given))(artefact, index)
+        timed("all", make_part)(step, part, index, *more)
         blocks.append(seconds | {"cpu_seconds": time.process_time() - used})
         print(f"  block {index}: {seconds['all']:.1f} s", file=sys.stderr, flush=True)
 
     fitting.fit_block = fit
-    fitting._encode_part = one
-    fitting.read_voxels = timed("reading voxels", fitting.read_voxels)
-    fitting.design = timed("reading features", fitting.design)
-    fitting.make = lambda s, recipe, n, *more: make(s, recipe, min(n, n_blocks), *more)
+    Encode.make_part = one
+    Encode.n_parts = lambda step: min(step.n_blocks(), n_blocks)
+    models.read_voxels = timed("reading voxels", models.read_voxels)
+    models.design = timed("reading features", models.design)
     with measured(found):
-        encode(study, SUBJECT, model(), compute())
+        make([Encode(study, SUBJECT, model())], compute())
     names = {name: statistics.median(block[name] for block in blocks) for name in blocks[0]}
     return found | {
         "blocks": blocks,

@@ -104,22 +104,31 @@ def feature_names(steps: int) -> list[str]:
     ]
 
 
+def component_steps(study: Any, names: list[str], components: int) -> list[Any]:
+    """The steps that reduce features to principal components."""
+    from phosphene.features.names import parsed
+    from phosphene.steps.reduce import Reduce
+
+    return [Reduce(study, SUBJECT, feature, components) for feature in parsed(names)]
+
+
 def measure(
     folder: Path, scenes: int, steps: int, components: int, how: tuple[str, int]
 ) -> dict[str, Any]:
     """Seconds and memory of the pass and of the components; `how` is device and threads."""
-    from phosphene.steps import features as stage
-    from phosphene.steps import reduce
-    from phosphene.steps.extract import extract
+    from phosphene.pipeline.graph import make
+    from phosphene.steps.extract import IMAGES_PER_PART, Extract
+    from phosphene.steps.features import feature_steps
     from phosphene.steps.subject import load_model
     from phosphene.study import Compute
 
     study = make_study(folder, scenes, steps)
     names = feature_names(steps)
     compute = Compute(how[0], threads=how[1])
-    extract(study, SUBJECT, "c", compute)  # also draws the scenes
+    make([Extract(study, SUBJECT, "c")], compute)  # also draws the scenes
     # libraries, kernels
-    small = stage.features(make_study(folder / "first", 40, 5), SUBJECT, feature_names(5), compute)
+    few = feature_steps(make_study(folder / "first", 40, 5), SUBJECT, feature_names(5))
+    small = make(few, compute)
     print(
         f"{scenes} scenes: {len(small)} features, {load_model('bundled', how[0]).device}",
         file=sys.stderr,
@@ -127,15 +136,15 @@ def measure(
     with peak_memory() as memory:
         started = time.perf_counter()
         busy = time.process_time()
-        made = stage.features(study, SUBJECT, names, compute)
+        made = make(feature_steps(study, SUBJECT, names), compute)
         seconds = time.perf_counter() - started
         busy = time.process_time() - busy
     widths = [artefact.array("features").shape[1] for artefact in made]
     with peak_memory() as memory_reduced:
         started = time.perf_counter()
-        reduced = reduce.reduced(study, SUBJECT, names, compute, components)
+        reduced = make(component_steps(study, names, components), compute)
         seconds_reduced = time.perf_counter() - started
-    rows = sum(widths) * stage.IMAGES_PER_PART * 2
+    rows = sum(widths) * IMAGES_PER_PART * 2
     # float32 activations of one batch: both halves of guidance; what a block takes, gives, and one
     # between
     batch = load_model("bundled", how[0]).batch() * 2 * 4 * 3 * max(widths)
@@ -172,8 +181,7 @@ def compare(
     from threadpoolctl import threadpool_limits
 
     from phosphene.data.trials import image_ids
-    from phosphene.steps import features as stage
-    from phosphene.steps import reduce
+    from phosphene.pipeline.graph import make
     from phosphene.steps.subject import dataset
     from phosphene.study import Compute
 
@@ -185,8 +193,8 @@ def compare(
     found: dict[str, Any] = {}
     # the middle step: a full decomposition takes long
     for name in names[len(LAYERS) : 2 * len(LAYERS)]:
-        source = stage.features(study, SUBJECT, [name], compute)[0]
-        ours = reduce.reduced(study, SUBJECT, [name], compute, components)[0]
+        (step,) = component_steps(study, [name], components)
+        source, ours = make([step.source, step], compute)
         rows = source.array("features")[:][train].astype(np.float64)
         started = time.perf_counter()
         with threadpool_limits(how[1]):

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from phosphene.reporting import headline
+from phosphene.reporting.tables import headline
 
 README = Path(__file__).parents[1] / "README.md"
 TOLERANCE = 3.0

@@ -69,6 +69,7 @@ from phosphene.data.simulated.brain import (
     draw_brain,
 )
 from phosphene.numerics import correlation, stats
+from phosphene.pipeline.graph import make
 from phosphene.seeds import rng
 from phosphene.steps import encode as stage
 from phosphene.study import Compute
@@ -370,8 +371,9 @@ def null_subjects(n: int) -> Json:
         study = ph.Study.from_dict(values, root=Path(folder) / "runs", folder=Path(folder))
         for subject in subjects:
             for name, found in p.items():
-                stage.encode(study, subject, encoding.Model.of(name), Compute(progress=False))
-                known = stage.maps(study, subject, encoding.Model.of(name))["p"].to_numpy()
+                model = encoding.Model.of(name)
+                make([stage.Encode(study, subject, model)], Compute(progress=False))
+                known = stage.maps(study, subject, model)["p"].to_numpy()
                 found.append(known[np.isfinite(known)])
     return shown | {
         name: {

@@ -61,7 +61,7 @@ def pairs(old: Artefacts, new: Artefacts) -> Iterator[tuple[Path | None, Path | 
         yield from ((None, folder) for folder in right)
 
 
-def compare(old: Path, new: Path) -> Iterator[tuple[str, float]]:
+def compare(old: Path, new: Path, fewer_columns: bool) -> Iterator[tuple[str, float]]:
     """Largest difference of every array, table, picture and file of two artefacts."""
     names = {name for folder in (old, new) for name in values_of(folder)}
     for name in sorted(names):
@@ -70,7 +70,14 @@ def compare(old: Path, new: Path) -> Iterator[tuple[str, float]]:
         if not (left.exists() and right.exists()):
             yield name, DIFFERENT
         else:
-            yield name, difference(read(left), read(right))
+            before = read(left)
+            after = read(right)
+            if fewer_columns and isinstance(after, pd.DataFrame) and set(after) < set(before):
+                print(
+                    f"{old.parent.name}/{old.name}/{name}: only OLD has {set(before) - set(after)}"
+                )
+                before = before[list(after)]
+            yield name, difference(before, after)
 
 
 def values_of(folder: Path) -> Iterator[str]:
@@ -128,6 +135,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
+    parser.add_argument(
+        "--fewer-columns",
+        action="store_true",
+        help="tables of NEW may lack columns; they are named",
+    )
     args = parser.parse_args()
     n_values = 0
     worst = 0.0
@@ -136,7 +148,7 @@ def main() -> int:
             print(f"only in {'OLD' if new is None else 'NEW'}: {old or new}")
             worst = DIFFERENT
             continue
-        differences = dict(compare(old, new))
+        differences = dict(compare(old, new, args.fewer_columns))
         n_values += len(differences)
         name = max(differences, key=differences.__getitem__, default="")
         largest = differences.get(name, 0.0)

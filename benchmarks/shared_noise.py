@@ -43,11 +43,13 @@ from phosphene.features.names import EMPTY, OTHER, OWN_NOISE
 from phosphene.models.diffusion.activations import Denoising, record
 from phosphene.models.diffusion.configuration import LATENT
 from phosphene.numerics import pca, stats
+from phosphene.pipeline.graph import make
 from phosphene.seeds import rng
-from phosphene.steps.betas import betas
+from phosphene.steps.betas import voxel_table
+from phosphene.steps.encode import Measured
 from phosphene.steps.encode.factors import denoised
 from phosphene.steps.encode.models import read_voxels
-from phosphene.steps.features import features
+from phosphene.steps.features import feature_steps
 from phosphene.steps.subject import dataset, load_model
 from phosphene.study import Compute
 
@@ -201,18 +203,18 @@ def demo(folder: Path, steps: int, n_seeds: int, jobs: int) -> Json:
 
 def rows_of(study: ph.Study, name: str, compute: Compute) -> Array:
     """One feature of all pictures."""
-    return np.asarray(features(study, SUBJECT, [name], compute)[0].array("features")[:])
+    (artefact,) = make(feature_steps(study, SUBJECT, [name]), compute)
+    return np.asarray(artefact.array("features")[:])
 
 
 def scanned(study: ph.Study, compute: Compute) -> Brain:
     """Responses of the demo's subject."""
     data = dataset(study, SUBJECT)
     images, counts, tested = images_of(data)
-    artefact = betas(study, SUBJECT, study.encode.rois, compute)
-    assert artefact is not None
-    voxels = read_voxels(study, SUBJECT, slice(None))
-    streams = artefact.table("voxels")["streams"].to_numpy()
-    streams = streams[voxels.covered]
+    step = Measured(study, SUBJECT)
+    make([step.betas], compute)
+    voxels = read_voxels(step, slice(None))
+    streams = voxel_table(step.betas)["streams"].to_numpy()[voxels.covered]
     some = np.isin(streams, STREAMS)
     kept = Voxels(voxels.train[:, some], voxels.test[:, some], np.ones(some.sum(), bool))
     ids = image_ids(data)

@@ -109,11 +109,11 @@ class WholeBrain(Scans):
 
     def voxels(self, rois: str | Sequence[str], uncovered: str = "drop") -> pd.DataFrame:
         """Number the voxels."""
-        return pd.DataFrame({"x": np.arange(self.size.voxels), "y": 0, "z": 0})
+        return pd.DataFrame({"x": np.arange(self.size.voxels), "y": 0, "z": 0, "ncsnr": np.nan})
 
-    def fingerprint(self) -> str:
+    def key(self, part: str, names: Sequence[str] = ()) -> str:
         """Name the size, of which all else follows."""
-        return repr(self.size)
+        return f"{part} {self.size!r}"
 
     @property
     def kind(self) -> str:

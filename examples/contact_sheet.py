@@ -12,9 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import phosphene as ph
-from phosphene.pipeline.store import Store
-from phosphene.steps import reconstruct
-from phosphene.steps.reconstruct import reconstruct_recipe
+from phosphene.steps.reconstruct import Reconstruct, pictures
 from phosphene.steps.subject import dataset, items
 
 
@@ -23,15 +21,14 @@ def panels(study: ph.Study, subject: str) -> tuple[list[str], np.ndarray, list[s
     data = dataset(study, subject)
     wanted = items(study, data)
     images = wanted["image"].tolist()
-    store = Store(study.root)
     shown = []
     titles = []
     if data.photographs:
         shown.append(data.images(images))
         titles.append("seen")
     for mode in study.reconstruct.modes:
-        artefact = store.artefact(reconstruct_recipe(study, subject, mode))
-        shown.append(reconstruct.pictures(artefact, range(len(wanted)), samples=1)[:, 0])
+        artefact = Reconstruct(study, subject, mode).artefact
+        shown.append(pictures(artefact, range(len(wanted)), samples=1)[:, 0])
         titles.append(mode)
     return titles, np.stack(shown, axis=1), [names[0] for names in data.categories(images)]
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,12 @@ def phosphene(*words: str, cwd: Path, check: bool = True) -> subprocess.Complete
     if check:
         assert done.returncode == 0, done.stderr
     return done
+
+
+def rows_of_run(*words: str, cwd: Path) -> list[dict[str, Any]]:
+    """What `status` says of the results of `run`."""
+    rows = json.loads(phosphene("status", *words, cwd=cwd).stdout)
+    return [row for row in rows if row["command"] == "run"]
 
 
 def bits(root: Path) -> dict[str, bytes]:
@@ -128,9 +135,7 @@ def test_modes_without_zc(folder, tmp_path):
     found = json.loads(phosphene("run", *words, cwd=folder).stdout)
     kinds = {(row["mode"], row["source"]) for row in found["scores"]}
     assert kinds >= {("z", "brain"), ("c", "brain"), ("z", "shuffled")}
-    assert {row["state"] for row in json.loads(phosphene("status", *words, cwd=folder).stdout)} == {
-        "done"
-    }
+    assert {row["state"] for row in rows_of_run(*words, cwd=folder)} == {"done"}
 
 
 def test_pictures_say_what_they_were_made_from(folder):
@@ -168,14 +173,14 @@ def test_a_second_run_changes_nothing(folder):
 
 
 def test_status_and_json(folder):
-    rows = json.loads(phosphene("status", "small.toml", "--json", cwd=folder).stdout)
+    rows = rows_of_run("small.toml", "--json", cwd=folder)
     assert {row["stage"] for row in rows} == set(STAGES) and {row["state"] for row in rows} == {
         "done"
     }
-    changed = phosphene(
-        "status", "small.toml", "--set", "reconstruct.guidance=3.0", "--json", cwd=folder
-    )
-    states = {(row["stage"], row["state"]) for row in json.loads(changed.stdout)}
+    changed = rows_of_run("small.toml", "--set", "reconstruct.guidance=3.0", "--json", cwd=folder)
+    states = {(row["stage"], row["state"]) for row in changed}
+    notes = {row["note"] for row in changed if row["stage"] == "reconstruct"}
+    assert "there is one made with guidance = 5.0 (now 3.0)" in notes
     assert (
         ("decode", "done") in states
         and ("reconstruct", "to do") in states
@@ -183,23 +188,32 @@ def test_status_and_json(folder):
     )
 
 
-def test_the_plan_counts_what_a_run_makes(folder, study):
+def test_the_plan_counts_what_a_run_makes(folder, study, tmp_path):
     import zarr
 
     from phosphene.steps.cost import costs
+    from phosphene.steps.plan import report
 
-    found = {cost.stage: cost for cost in costs(study, ph.Compute())}
+    assert costs(study, report(study), ph.Compute()) == []  # nothing is left to do
+    anew = ph.Study.from_dict(study.to_dict(), root=tmp_path, folder=study.folder)
+    estimated = costs(anew, report(anew), ph.Compute())
+    assert {group[0].stage for group, _ in estimated} == set(STAGES)
+    found = {(group[0].stage, group[0].name): cost for group, cost in estimated}
+    assert found.pop(("report", "small")) is None  # nobody can say
     made = list((folder / "runs/betas").glob("subj01-*"))
     size = sum(
         zarr.open_array(array, mode="r").nbytes
         for one in made
         for array in (one / "betas").glob("session*")
     )
-    assert found["betas"].files == len(made) and found["betas"].gb == pytest.approx(size / 1e9)
+    betas = [cost for (stage, _), cost in found.items() if stage == "betas"]
+    assert sum(cost.files for cost in betas) == len(made)
+    assert sum(cost.gb for cost in betas) == pytest.approx(size / 1e9)
     for mode in ("z", "c", "zc"):
         pictures = list(folder.glob(f"runs/reconstruct/subj01-{mode}-??????????/*/*"))
-        assert found[f"reconstruct {mode}"].files == len(pictures)
-    assert all(cost.hours >= 0 and cost.memory_gb > 0 for cost in found.values())
+        assert found["reconstruct", f"subj01-{mode}"].files == len(pictures)
+    assert all(cost.seconds >= 0 and cost.memory_gb > 0 for cost in found.values())
+    assert not any(tmp_path.iterdir())
 
 
 def wait_for(pattern: str, root: Path, process: subprocess.Popen[bytes]) -> None:

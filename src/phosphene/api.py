@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,12 @@ import pandas as pd
 
 from phosphene.errors import PhospheneError
 from phosphene.methods import MODE_FEATURES
+from phosphene.pipeline.caches import begin_command
+from phosphene.pipeline.graph import make
+from phosphene.pipeline.step import Step
 from phosphene.pipeline.store import Artefact
 from phosphene.steps import evaluate as evaluation
-from phosphene.steps.betas import betas as betas_step
-from phosphene.steps.conditions import features_of
-from phosphene.steps.decode import decode as decode_step
-from phosphene.steps.encode import analyse, maps, permuted_p
-from phosphene.steps.extract import extract as extract_step
-from phosphene.steps.reconstruct import reconstruct as reconstruct_step
-from phosphene.steps.reduce import reduced
+from phosphene.steps import plan
 from phosphene.study import Compute, Study
 
 
@@ -29,12 +26,7 @@ def betas(study: Study, compute: Compute | None = None) -> list[Artefact]:
     Arrays `betas/session01`, ... (n_trials, n_voxels) as stored, table `voxels`. Data that are
     small are read where they are used and give no artefact.
     """
-    found = [
-        betas_step(study, subject, getattr(study.decode, feature).rois, compute or Compute())
-        for subject in study.data.subjects
-        for feature in features_of(study)
-    ]
-    return [artefact for artefact in found if artefact is not None]
+    return _make(lambda: plan.betas(study), compute)
 
 
 def extract(
@@ -53,30 +45,12 @@ def extract(
         Cut them to that many principal components, fitted on the training pictures; 0 leaves them
         as they are.
     """
-    if not features:
-        return [
-            extract_step(study, subject, feature, compute or Compute())
-            for subject in study.data.subjects
-            for feature in features_of(study)
-        ]
-    from phosphene.steps import features as named
-
-    found = []
-    for subject in study.data.subjects:
-        if components:
-            found += reduced(study, subject, features, compute or Compute(), components)
-        else:
-            found += named.features(study, subject, features, compute or Compute())
-    return found
+    return _make(lambda: plan.extract(study, features, components), compute)
 
 
 def decode(study: Study, compute: Compute | None = None) -> list[Artefact]:
     """Predict z and c from brain activity; one artefact per subject and feature."""
-    return [
-        decode_step(study, subject, feature, compute or Compute())
-        for subject in study.data.subjects
-        for feature in features_of(study)
-    ]
+    return _make(lambda: plan.decode(study), compute)
 
 
 def reconstruct(study: Study, mode: str = "zc", compute: Compute | None = None) -> list[Artefact]:
@@ -92,10 +66,7 @@ def reconstruct(study: Study, mode: str = "zc", compute: Compute | None = None) 
     """
     if mode not in MODE_FEATURES:
         raise PhospheneError(f"mode: found {mode!r}, expected one of {', '.join(MODE_FEATURES)}.")
-    return [
-        reconstruct_step(study, subject, mode, compute or Compute())
-        for subject in study.data.subjects
-    ]
+    return _make(lambda: plan.reconstruct(study, [mode]), compute)
 
 
 def evaluate(study: Study, compute: Compute | None = None) -> pd.DataFrame:
@@ -143,14 +114,16 @@ def measures(study: Study, compute: Compute | None = None) -> pd.DataFrame:
         One row per subject, mode, source, preset, metric, direction and selection: value, ci_low,
         ci_high (bootstrap over images), p, chance, better ("higher" or "lower"), n, samples.
     """
-    return evaluation.all_tables(study, "scores", compute or Compute())
+    _make(lambda: plan.evaluate(study), compute)
+    return evaluation.all_tables(study, "scores")
 
 
 def comparisons(study: Study, compute: Compute | None = None) -> pd.DataFrame:
     """Compare the study's modes on the same images: paired bootstrap, signed-rank, corrected (Holm,
     FDR).
     """
-    return evaluation.comparisons(study, compute or Compute())
+    _make(lambda: plan.evaluate(study), compute)
+    return evaluation.comparisons(study)
 
 
 def score(recons: Any, originals: Any, preset: str = "all", **options: Any) -> pd.DataFrame:
@@ -181,7 +154,8 @@ def audit(study: Study, compute: Compute | None = None) -> pd.DataFrame:
     """
     from phosphene.steps.audit import audit_table
 
-    return audit_table(study, compute or Compute())
+    _make(lambda: plan.audit(study), compute)
+    return audit_table(study)
 
 
 def encode(
@@ -205,11 +179,12 @@ def encode(
         voxel; p_permuted where `encode.permutations` is set.
     """
     from phosphene import encoding
+    from phosphene.steps.encode import maps, permuted_p
 
     models = encoding.asked(features, joint)
+    _make(lambda: plan.encode(study, [("asked", model) for model in models]), compute)
     tables = []
     for subject in study.data.subjects:
-        analyse(study, subject, [("asked", model) for model in models], compute or Compute())
         for model in models:
             table = maps(study, subject, model).assign(subject=subject, model=str(model))
             if study.encode.permutations:
@@ -220,6 +195,11 @@ def encode(
 
 def report(study: Study, compute: Compute | None = None) -> Path:
     """Write everything a study found into one self-contained HTML file and return its path."""
-    from phosphene.steps.report import report as report_step
+    (artefact,) = _make(lambda: plan.report(study), compute)
+    return artefact.file("report.html")
 
-    return report_step(study, compute or Compute())
+
+def _make(roots: Callable[[], Sequence[Step]], compute: Compute | None) -> list[Artefact]:
+    """Make results from files as they are now, which may have changed since the last call."""
+    begin_command()
+    return make(roots(), compute or Compute())

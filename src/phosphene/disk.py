@@ -31,15 +31,46 @@ BLOCK = 1 << 24
 # Seconds: a younger file may change again without a change of its times, within their resolution
 # or, through a memory map, until the system has written its pages (30 s on Linux).
 SETTLED = 60.0
+# What Windows and macOS leave in folders, in lower case; names with a dot in front come on top.
+FOREIGN = ("thumbs.db", "desktop.ini", "__macosx")
 FIRST_LINE = 2.0  # seconds of hashing before the first line of progress
 NEXT_LINE = 10.0  # seconds between lines
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether some component of a path is hidden, or a file or folder of the operating system."""
+    return any(name.startswith(".") or name.lower() in FOREIGN for name in path.parts)
+
+
+def list_files(folder: Path, pattern: str = "*") -> list[Path]:
+    """List the files of a folder of a user, without hidden and foreign ones (:func:`is_foreign`).
+
+    Parameters
+    ----------
+    folder : Path
+        It need not exist; what its own path is called does not matter.
+    pattern : str
+        As for :meth:`pathlib.Path.glob`, such as ``"**/*.jpg"``.
+
+    Returns
+    -------
+    list of Path
+        Sorted; links to files are files. A link to a file that is not here is listed too: whoever
+        reads it names it, where a file left out would be missed by nobody.
+    """
+    return sorted(
+        path
+        for path in folder.glob(pattern)
+        if not is_foreign(path.relative_to(folder))
+        if path.is_file() or (path.is_symlink() and not path.exists())
+    )
 
 
 def fingerprint(start: str, root: Path, paths: Iterable[Path]) -> str:
     """Hash names under `root`, sizes and whole contents of files: a copy elsewhere hashes the
     same.
     """
-    files = sorted(path for path in paths if path.is_file())
+    files = sorted({path for path in paths if path.is_file()})
     digest = hashlib.blake2b(start.encode(), digest_size=16)
     for path, content in zip(files, content_hashes(files), strict=True):
         digest.update(
@@ -194,6 +225,18 @@ def fault(path: Path, size: int, sha256: str) -> str:
     except FileNotFoundError:
         return "is missing"
     return "" if _digests[key] == sha256 else "has changed since it was written"
+
+
+def suspicious(path: str, finished: int, size: int, sha256: str) -> bool:
+    """Whether a file is not as it was written; it is read only if it is younger than `finished`
+    (time in ns).
+    """
+    try:
+        stat = os.stat(path)  # thousands of files: without the cost of a Path for each
+    except FileNotFoundError:
+        return True
+    changed = stat.st_size != size
+    return changed or (stat.st_mtime_ns > finished and bool(fault(Path(path), size, sha256)))
 
 
 def move(source: Path, target: Path) -> None:

@@ -258,17 +258,6 @@ def test_splits_of_the_installed_package(
     assert len(LaionFMRI(root, SUBJECT).trials) == 10
 
 
-def test_fingerprint(root: Path, tmp_path: Path) -> None:
-    shutil.copytree(root, tmp_path / "copy")
-    first = LaionFMRI(root, SUBJECT).fingerprint()
-    assert LaionFMRI(tmp_path / "copy", SUBJECT).fingerprint() == first
-    assert LaionFMRI(root, SUBJECT, split="ood").fingerprint() != first
-    assert LaionFMRI(root, SUBJECT, sessions=[1]).fingerprint() != first
-    with glm(root, TRIALS, 2).open("a") as file:
-        file.write("\n")
-    assert LaionFMRI(root, SUBJECT).fingerprint() != first
-
-
 # ---- damage
 # --------------------------------------------------------------------------------------------------
 

@@ -290,15 +290,6 @@ def test_what_is_missing_is_named(copy: Path, tmp_path: Path) -> None:
         _ = NSD(copy, "subj01").trials
 
 
-def test_fingerprint_survives_a_copy_and_sees_a_change(root: Path, copy: Path) -> None:
-    before = NSD(root, "subj01").fingerprint()
-    assert NSD(copy, "subj01").fingerprint() == before
-    assert NSD(copy, "subj01", sessions=(1, 2)).fingerprint() != before
-    path = copy / ROI / "streams.nii.gz"
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
-    assert NSD(copy, "subj01").fingerprint() != before
-
-
 def test_counts_of_the_release() -> None:
     def trials(n_sessions: int, n_shared_trials: int) -> pd.DataFrame:
         n = 750 * n_sessions

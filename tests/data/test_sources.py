@@ -26,6 +26,8 @@ def make(root: Path, *paths: str) -> Path:
         (["bold.nii.gz"], "haxby", ["subj1"]),
         (["bold.nii.gz", "notes/trials.csv"], "haxby", ["subj1"]),
         (["haxby2001/subj2/x", "haxby2001/subj4/x"], "haxby", ["subj2", "subj4"]),
+        (["haxby2001/subj2/x", ".Trashes/subj1/x", "__MACOSX/subj3/x"], "haxby", ["subj2"]),
+        (["ben/trials.csv", ".old/trials.csv", "__MACOSX/trials.csv"], "arrays", ["ben"]),
     ],
 )
 def test_folders_are_recognised(tmp_path, paths, kind, subjects):
@@ -35,7 +37,7 @@ def test_folders_are_recognised(tmp_path, paths, kind, subjects):
 
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(PhospheneError, match="no data that phosphene knows; expected nsddata"):
-        kind_of(make(tmp_path, "pictures/cat.png"))
+        kind_of(make(tmp_path, "pictures/cat.png", ".old/trials.csv", "__MACOSX/trials.csv"))
 
 
 def test_every_kind_that_a_study_can_name_has_a_source():

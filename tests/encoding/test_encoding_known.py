@@ -26,7 +26,8 @@ from phosphene.maps import best_layer
 from phosphene.models.diffusion.activations import Denoising, record
 from phosphene.numerics import pca, stats
 from phosphene.numerics.ridge import Decomposition, RidgeCV
-from phosphene.steps.encode import encode, maps
+from phosphene.pipeline.graph import make
+from phosphene.steps.encode import Encode, maps
 from phosphene.steps.subject import load_model
 from phosphene.study import Compute
 
@@ -84,7 +85,7 @@ def null_maps(tmp_path_factory):
         found = {}
         for name in "zc":
             model = encoding.Model.of(name)
-            encode(study, "subj01", model, QUIET)
+            make([Encode(study, "subj01", model)], QUIET)
             found[name] = maps(study, "subj01", model).dropna(subset=["r"])
     return found
 

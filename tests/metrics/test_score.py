@@ -20,8 +20,8 @@ from phosphene.cli import score
 from phosphene.data.simulated import scenes
 from phosphene.errors import PhospheneError
 from phosphene.metrics.measures import Draws
-from phosphene.metrics.presets import PRESETS, Metric, Preset
-from phosphene.metrics.score import COLUMNS, GENERAL, own_selection, score_pictures, score_sets
+from phosphene.metrics.presets import PRESETS, Metric, Preset, own_selection
+from phosphene.metrics.score import COLUMNS, GENERAL, score_pictures, score_sets
 from phosphene.metrics.views import RULES
 from phosphene.models.perceptual.extraction import features
 from phosphene.models.perceptual.weights import wanted

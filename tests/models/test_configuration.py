@@ -102,11 +102,11 @@ LIGHT = """
 import sys
 from phosphene.metrics.presets import PRESETS
 from phosphene.models.diffusion.configuration import Configuration
-from phosphene.models.diffusion.sources import fingerprint
+from phosphene.models.diffusion.sources import NETWORKS, network_key
 from phosphene.models.judge.labels import fingerprint as of_judge
 from phosphene.models.perceptual.stamps import missing, stamp
 for name in sys.argv[1:]:
-    print(fingerprint(name), Configuration.of(name).widths)
+    print(*(network_key(name, network) for network in NETWORKS), Configuration.of(name).widths)
 spaces = {m.space for p in PRESETS.values() for m in p.metrics if m.space is not None}
 for space in spaces:
     missing(space) is None and stamp(space)
@@ -115,12 +115,12 @@ assert "torch" not in sys.modules and "diffusers" not in sys.modules
 """
 
 
-def test_fingerprints_and_sizes_need_no_torch(stored):
+def test_keys_and_sizes_need_no_torch(stored):
     command = [sys.executable, "-c", LIGHT, *map(str, stored)]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    first = done.stdout.splitlines()[0].split()[0]
-    assert first == sources.fingerprint(stored[0])
+    first = done.stdout.splitlines()[0].split()[:4]
+    assert first == [sources.network_key(stored[0], network) for network in sources.NETWORKS]
 
 
 def test_the_family_is_read_off_names_that_are_never_opened(tmp_path):
@@ -152,7 +152,7 @@ def test_a_damaged_file_is_named_in_one_sentence(tmp_path):
     written.safetensors.write_bytes(content)
     for path in (written.ckpt, written.safetensors):
         with pytest.raises(PhospheneError, match=f"{path}: found a damaged or cut-off file"):
-            sources.fingerprint(path)
+            sources.network_key(path, "unet")
 
 
 def test_metadata_are_no_names_of_tensors(tmp_path):

@@ -2,6 +2,8 @@
 test_sampling).
 """
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from phosphene.errors import PhospheneError
 from phosphene.models.diffusion import batching
 from phosphene.models.diffusion.batching import in_blocks, own_device
 from phosphene.models.diffusion.model import LatentDiffusion
-from phosphene.models.diffusion.sources import BUNDLED, fingerprint
+from phosphene.models.diffusion.sources import BUNDLED, NETWORKS, network_key
 
 
 @pytest.fixture(scope="session")
@@ -190,12 +192,35 @@ def test_wrong_models_are_refused(tmp_path, model):
         model.denoise(None, model.text_to_context([["a cup"]]), seeds=[1, 2])
 
 
-def test_a_fingerprint_follows_the_files(tmp_path):
-    import shutil
-
+@pytest.mark.parametrize(
+    ("file", "networks"),
+    [
+        ("vae/diffusion_pytorch_model.safetensors", {"vae"}),
+        ("unet/diffusion_pytorch_model.safetensors", {"unet"}),
+        ("unet/config.json", {"unet"}),
+        ("text_encoder/model.safetensors", {"text_encoder"}),
+        ("tokenizer/merges.txt", {"text_encoder"}),
+        ("scheduler/scheduler_config.json", {"scheduler"}),
+        ("tokenizer/.DS_Store", set()),
+        ("unet/._config.json", set()),
+        ("unet/._diffusion_pytorch_model.safetensors", set()),
+        ("vae/Thumbs.db", set()),
+        ("vae/notes.txt", set()),
+        ("model_index.json", set()),
+    ],
+)
+def test_a_key_follows_the_files_of_its_network(tmp_path, file, networks):
     copy = tmp_path / "copy"
     shutil.copytree(BUNDLED, copy)
-    assert fingerprint(copy) == fingerprint("bundled")
-    with (copy / "tokenizer/merges.txt").open("a") as file:
-        file.write("x y\n")
-    assert fingerprint(copy) != fingerprint("bundled")
+    before = {network: network_key("bundled", network) for network in NETWORKS}
+    assert len(set(before.values())) == 4
+    assert {network: network_key(copy, network) for network in NETWORKS} == before
+    with (copy / file).open("ab") as stream:
+        stream.write(b"{}" if file == "model_index.json" else b" ")
+    differing = {network for network in NETWORKS if network_key(copy, network) != before[network]}
+    assert differing == networks
+
+
+def test_other_networks_have_no_key():
+    with pytest.raises(ValueError, match="unknown network 'tokenizer'; expected one of unet"):
+        network_key("bundled", "tokenizer")

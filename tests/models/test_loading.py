@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from phosphene.errors import PhospheneError
 from phosphene.models.diffusion import checkpoints, loading
-from phosphene.models.diffusion.sources import fingerprint
+from phosphene.models.diffusion.sources import NETWORKS, network_key
 from support.model_layouts import (
     NETS,
     SMALL,
@@ -174,12 +174,11 @@ def test_the_name_or_a_file_beside_says_what_the_second_predicts(tmp_path, model
     shutil.copy(model.safetensors, file)
     file.with_suffix(".phosphene.json").write_text(json.dumps(SMALL[family]))
     assert loading.describe(file)["prediction_type"] == "epsilon"
-    before = fingerprint(file)
+    before = network_key(file, "scheduler")
     own = SMALL[family] | {"scheduler": {"prediction_type": "v_prediction"}}
     file.with_suffix(".phosphene.json").write_text(json.dumps(own))
-    assert (
-        loading.describe(file)["prediction_type"] == "v_prediction" and fingerprint(file) != before
-    )
+    assert loading.describe(file)["prediction_type"] == "v_prediction"
+    assert network_key(file, "scheduler") != before
     file.with_suffix(".phosphene.json").write_text('{"sheduler": {}}')
     with pytest.raises(
         PhospheneError,
@@ -201,7 +200,9 @@ def test_a_hub_id_is_found_in_the_cache_only(sd1, tmp_path, monkeypatch):
     found = load("CompVis/stable-diffusion-v1-4")
     assert torch.equal(found.unet.conv_in.weight, sd1.states["unet"]["conv_in.weight"])
     assert loading.describe("CompVis/stable-diffusion-v1-4")["source"] == "hub"
-    assert fingerprint("CompVis/stable-diffusion-v1-4") == fingerprint(sd1.folder)
+    for network in NETWORKS:
+        key = network_key("CompVis/stable-diffusion-v1-4", network)
+        assert key == network_key(sd1.folder, network)
     shutil.rmtree(cache / "snapshots/133a221b8aa7292a167afc5127cb63fb5005638b/vae")
     with pytest.raises(PhospheneError, match="lacks vae/.*hf download CompVis"):
         load("CompVis/stable-diffusion-v1-4")
@@ -230,18 +231,20 @@ def test_a_description_needs_no_loading(model):
     )
 
 
-def test_a_fingerprint_sees_every_net_and_no_place(sd1, tmp_path):
+def test_the_key_of_a_file_sees_every_net_and_no_place(sd1, tmp_path):
+    before = network_key(sd1.safetensors, "vae")
+    assert {network_key(sd1.safetensors, network) for network in NETWORKS} == {before}
     copy = tmp_path / "elsewhere.safetensors"
     shutil.copy(sd1.safetensors, copy)
     shutil.copy(sd1.safetensors.with_suffix(".phosphene.json"), copy.with_suffix(".phosphene.json"))
-    assert fingerprint(copy) == fingerprint(sd1.safetensors)
-    assert fingerprint(sd1.ckpt) != fingerprint(copy)
+    assert network_key(copy, "vae") == before
+    assert network_key(sd1.ckpt, "vae") != before
     for prefix in checkpoints.PREFIXES.values():
         changed = {
             key: value + 1 if key.startswith(prefix) else value for key, value in sd1.state.items()
         }
         save_file(changed, copy)
-        assert fingerprint(copy) != fingerprint(sd1.safetensors)
+        assert network_key(copy, "vae") != before
 
 
 FULL_SIZE = """

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from phosphene.errors import PhospheneError
 from phosphene.models.diffusion import loading
-from phosphene.models.diffusion.sources import fingerprint
+from phosphene.models.diffusion.sources import network_key
 from support.model_layouts import SMALL, Written
 
 # names that only these families have
@@ -230,15 +230,15 @@ def test_shards_that_are_not_hashed(sd1, tmp_path):
     shutil.copy(weights, folder / "unet" / "zzz.safetensors")
     index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
     names = list(load_file(weights))
-    before = fingerprint(folder)
+    before = network_key(folder, "unet")
     index.write_text(
         json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, "zzz.safetensors")})
     )
-    for call in (load, fingerprint, loading.describe):
+    for call in (load, lambda name: network_key(name, "unet"), loading.describe):
         with pytest.raises(
             PhospheneError, match="index.json: names weights in zzz.safetensors, expected one of"
         ):
             call(folder)
     index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, weights.name)}))
     load(folder)
-    assert fingerprint(folder) != before
+    assert network_key(folder, "unet") != before

@@ -14,9 +14,8 @@ from phosphene.models.diffusion.model import LatentDiffusion
 from phosphene.models.diffusion.schedule import NoiseSchedule, ddim
 from phosphene.models.diffusion.sources import BUNDLED
 from phosphene.seeds import rng
-from phosphene.steps import subject
 from phosphene.steps.noise import latent_seeds
-from phosphene.steps.reconstruct import _sample, reconstruct_recipe
+from phosphene.steps.reconstruct import Reconstruct, _sample
 from phosphene.study import Compute, Study
 
 # that of Stable Diffusion 1.4
@@ -319,17 +318,18 @@ def test_other_schedules_are_refused(name, value):
 # The reconstruct stage
 
 
-def test_new_settings_leave_old_names_valid(replace_everywhere):
-    for name in ("data_fingerprint", "model_fingerprint"):
-        replace_everywhere(subject, name, lambda *_: "print")
+def test_new_settings_leave_old_names_valid():
+    def settings(study, mode):
+        return Reconstruct(study, "subj01", mode).settings()
+
     study = Study()
-    recipe = reconstruct_recipe
-    assert recipe(study, "subj01", "zc").settings == {"mode": "zc", "seed": 0}
+    always = {"seed": 0, "size": 64}
+    assert settings(study, "zc") == {"mode": "zc", **always}
     paper = study.replace("reconstruct.sampler", "paper")
-    assert recipe(paper, "subj01", "z").settings == {"mode": "z", "seed": 0, "sampler": "paper"}
+    assert settings(paper, "z") == {"mode": "z", "sampler": "paper", **always}
     sample = study.replace("model.latent", "sample")
-    assert recipe(sample, "subj01", "zc").settings == {"mode": "zc", "seed": 0, "latent": "sample"}
-    assert recipe(sample, "subj01", "c").settings == recipe(study, "subj01", "c").settings
+    assert settings(sample, "zc") == {"mode": "zc", "latent": "sample", **always}
+    assert settings(sample, "c") == settings(study, "c")
 
 
 def test_seeds_of_latents_belong_to_their_pictures():

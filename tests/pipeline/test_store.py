@@ -220,16 +220,16 @@ def test_killed_from_outside(tmp_path: Path, whole: dict[str, bytes], start_pyth
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert Store(tmp_path).progress(RECIPE) == (2, N_PARTS)
+    assert Store(tmp_path).artefact(RECIPE).progress == (2, N_PARTS)
     made: list[int] = []
     make(tmp_path, made)
     assert made == [2, 3] and tree(tmp_path) == whole
-    assert Store(tmp_path).progress(RECIPE) == (N_PARTS, N_PARTS)
+    assert Store(tmp_path).artefact(RECIPE).progress == (N_PARTS, N_PARTS)
 
 
 def test_a_part_that_fails_is_not_done(tmp_path: Path) -> None:
     artefact = Store(tmp_path).artefact(RECIPE)
-    assert Store(tmp_path).progress(RECIPE) == (0, 0)
+    assert Store(tmp_path).artefact(RECIPE).progress == (0, 0)
     artefact.missing(2)
     with pytest.raises(RuntimeError), artefact.part(0) as part:
         part.file("a.txt", b"a")

@@ -17,7 +17,9 @@ import pytest
 from PIL import Image
 
 import phosphene
-from phosphene.reporting import figures, gallery, headline, render, tables
+from phosphene.reporting import figures, gallery, tables
+from phosphene.reporting.page import render
+from phosphene.reporting.tables import headline
 from support.report_example import example, scored
 
 STYLE = (Path(phosphene.__file__).parent / "reporting/templates/report.css").read_text()

@@ -9,6 +9,7 @@ import gzip
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,15 +21,27 @@ from phosphene.encoding import Model
 from phosphene.maps import analyses
 from phosphene.maps.surface import Legend, Turned, surface_page
 from phosphene.reporting import content as page_content
-from phosphene.reporting import encoded, gallery, render
+from phosphene.reporting import encoded, gallery
 from phosphene.reporting.encoded import Drawing, Encoded
 from phosphene.reporting.encoded_words import by_region, meaning, ordered, words
+from phosphene.reporting.page import render
 from phosphene.steps import report
+from phosphene.steps.encode import Encode, Statistics
+from phosphene.steps.report import Report
+from phosphene.study import Study
+from support.finished import finish
 from support.report_example import example
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
+SIMULATED = {
+    "enabled": True,
+    "images_shared": 6,
+    "images_own": 20,
+    "sessions": 1,
+    "repeats": 1,
+}
 Z = Model.of("z")
 C = Model.of("c")
 NOISY = Model.of("zc@0.8")
@@ -292,49 +305,38 @@ def test_unique_variance_has_a_line_for_every_space_and_layers_one_group_for_eve
 # What the page is made of
 
 
-def test_a_study_without_encodings_loads_no_model(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_that_are_no_scans_have_no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report.encode, "planned", lambda _: pytest.fail("models were planned"))
-    study = SimpleNamespace(root=tmp_path)
-    assert report._planned(study) == {}  # type: ignore[arg-type]
-    assert report._encoded_inputs(study) == {} and report._encoded(study) == []  # type: ignore[arg-type]
+    monkeypatch.setattr(report, "dataset", lambda *_: object())
+    step = Report(Study())
+    vars(step)["finished_options"] = {}
+    assert step.models("subj01") == [] and step.fitted("subj01") == []
+    assert report._encoded(step) == []
     assert encoded.spin("", [], {}) == "" and encoded.megabytes([], "") == 0
 
 
-def test_finished_models_are_part_of_what_the_page_is_made_from(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[tuple[str, Model]] = []
-    (tmp_path / "encode").mkdir()
-    study = SimpleNamespace(
-        root=tmp_path,
-        data=SimpleNamespace(subjects=["subj01"]),
-        model=SimpleNamespace(name="bundled"),
-    )
-    monkeypatch.setattr(report.encode, "planned", lambda _: [("features", Z), ("features", C)])
-    monkeypatch.setattr(report.encode, "finished", lambda *_: list(done))
-    monkeypatch.setattr(
-        report.encode, "encode_recipe", lambda _, s, m: SimpleNamespace(hash=f"hash of {s} {m}")
-    )
-    ready = SimpleNamespace(done=True, hash="numbers")
-    monkeypatch.setattr(report, "statistics_recipe", lambda *_: None)
-    monkeypatch.setattr(report, "_transforms", lambda *_: None)
-    monkeypatch.setattr(report, "Store", lambda _: SimpleNamespace(artefact=lambda _: ready))
-    assert report._encoded_inputs(study) == {}  # type: ignore[arg-type]
-    done.append(("features", Z))
-    assert report._encoded_inputs(study) == {
-        "subj01-encode-z": "hash of subj01 z",
-        "subj01-statistics-z": "numbers",
-    }  # type: ignore[arg-type]
-    ready.done = False
-    assert report._encoded_inputs(study) == {"subj01-encode-z": "hash of subj01 z"}  # type: ignore[arg-type]
-    monkeypatch.setattr(report, "_transforms", lambda *_: tmp_path)
-    hashes = []
-    for content in (b"one", b"two"):
-        (tmp_path / "lh.func1pt8-to-layerB1.mgz").write_bytes(content)
-        hashes.append(report._encoded_inputs(study)["subj01-transforms"])  # type: ignore[arg-type]
-    assert hashes[0] != hashes[1]
+def test_finished_models_are_part_of_what_the_page_is_made_from(tmp_path: Path) -> None:
+    values = {"data": {"root": "data", "simulate": SIMULATED}, "encode": {"analyses": ["features"]}}
+    study = Study.from_dict(values, root=tmp_path / "runs", folder=tmp_path)
+    model = Encode(study, "subj01", Z)
+    statistics = Statistics(study, "subj01", Z)
+
+    always = Report(study).recipe.inputs
+
+    def inputs() -> dict[str, str]:
+        """Those of the page that the encoding half gives."""
+        found = Report(study).recipe.inputs
+        return {name: hash for name, hash in found.items() if name not in always}
+
+    finish(model)
+    before = inputs()
+    transforms = "subj01-transforms"
+    assert before["subj01-encode-z"] == model.hash and transforms in before
+    assert "subj01-statistics-z" not in before
+    finish(statistics)
+    assert inputs() == before | {"subj01-statistics-z": statistics.hash}
+    next(study.data_root.rglob("lh.func1pt8-to-layerB1.mgz")).write_bytes(b"another")
+    assert inputs()[transforms] != before[transforms]
 
 
 def test_maps_take_their_share_of_the_page_from_the_gallery(

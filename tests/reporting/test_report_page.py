@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from phosphene.reporting import render
+from phosphene.reporting.page import render
 from support.contrasts import CONTRASTS
 from support.report_example import example
 

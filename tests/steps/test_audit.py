@@ -16,11 +16,12 @@ from phosphene.cli.app import app
 from phosphene.data.trials import image_ids, train_trials
 from phosphene.errors import PhospheneError
 from phosphene.methods import CATEGORY, MEAN
-from phosphene.steps import audit, regression
-from phosphene.steps.audit import case_of
-from phosphene.steps.decode import decode
-from phosphene.steps.extract import category_context, extract
-from phosphene.steps.reconstruct import _features, pictures, reconstruct
+from phosphene.pipeline.graph import make
+from phosphene.steps import regression
+from phosphene.steps.audit import Audit, case_of
+from phosphene.steps.decode import Decode
+from phosphene.steps.extract import Extract, category_context
+from phosphene.steps.reconstruct import Reconstruct, pictures
 from phosphene.steps.subject import dataset, items, load_model
 
 STUDY = """
@@ -62,7 +63,7 @@ def study(folder):
 @pytest.fixture(scope="module")
 def clean(study):
     """The audit of an honest study."""
-    return audit.audit_table(study, COMPUTE)
+    return ph.audit(study, COMPUTE)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_every_line_says_what_was_found_and_what_was_expected(clean):
 
 
 def test_tables_for_figures(study, clean):
-    artefact = audit.audit(study, SUBJECT, COMPUTE)
+    (artefact,) = make([Audit(study, SUBJECT)], COMPUTE)
     scores = artefact.table("scores")
     assert set(zip(scores["mode"], scores["source"], strict=True)) == {
         ("zc", "brain"),
@@ -155,7 +156,7 @@ def test_conditions_score_as_they_do_in_the_evaluation(study, clean):
     from phosphene.steps.evaluate import reconstructed, score_made
 
     data = dataset(study, SUBJECT)
-    scores = audit.audit(study, SUBJECT, COMPUTE).table("scores")
+    scores = make([Audit(study, SUBJECT)], COMPUTE)[0].table("scores")
     again = score_made(study, data, reconstructed(study, SUBJECT, "z")).scores
     ours = scores[(scores["mode"] == "z") & (scores["source"] == "brain")]
     np.testing.assert_array_equal(ours["value"], again["value"])
@@ -185,7 +186,7 @@ def test_test_trials_that_leaked_into_training(apart, monkeypatch):
     first = trials[(trials["split"] == "test") & (trials["repeat"] == 0)].index[:6]
     trials.loc[first, "split"] = "train"
     monkeypatch.setattr(data, "trials", trials)
-    table = audit.audit_table(apart, COMPUTE)
+    table = ph.audit(apart, COMPUTE)
     assert faults(table) == {"leaked test trials"}
     assert (
         table.set_index("check")
@@ -213,7 +214,7 @@ def test_a_test_picture_that_is_a_training_picture_under_another_name(quick, mon
 
 
 def test_repeats_across_folds(quick):
-    table = audit.audit_table(quick.replace("decode.grouped", False), COMPUTE)
+    table = ph.audit(quick.replace("decode.grouped", False), COMPUTE)
     assert faults(table) == {"repeats across folds"}
     found = table.set_index("check").loc["repeats across folds", "found"]
     assert int(found.split()[0]) > 150  # contiguous folds: few pictures have all repeats in one
@@ -221,14 +222,14 @@ def test_repeats_across_folds(quick):
 
 def test_repeats_across_the_folds_of_the_paper(quick):
     planted = quick.replace("decode.preset", "paper")
-    decode(planted, SUBJECT, "z", COMPUTE)
+    make([Decode(planted, SUBJECT, "z")], COMPUTE)
     line, edges = asking.penalties(case_of(planted, SUBJECT, COMPUTE)).lines
     assert line.verdict == "fault" and "paper's own" in line.sentence
     assert edges.verdict == "look" and "larger" in edges.sentence  # its grid ends at 1
 
 
 def test_a_decoder_that_collapsed(quick):
-    table = audit.audit_table(quick.replace("decode.alphas", [1e12]), COMPUTE)
+    table = ph.audit(quick.replace("decode.alphas", [1e12]), COMPUTE)
     assert faults(table) == {"effective dimension, z"}
 
 
@@ -252,7 +253,7 @@ def one_line(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
 
 def test_a_decoder_that_predicts_variations_of_one_picture(apart, replace_everywhere):
     replace_everywhere(regression, "predict", predicting(one_line))
-    assert faults(audit.audit_table(apart, COMPUTE)) == {"effective dimension, z"}
+    assert faults(ph.audit(apart, COMPUTE)) == {"effective dimension, z"}
 
 
 def as_brain_diffuser(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
@@ -265,12 +266,12 @@ def centred(predicted: np.ndarray, taught: np.ndarray) -> np.ndarray:
 
 def test_predictions_rescaled_with_test_statistics(apart, replace_everywhere):
     replace_everywhere(regression, "predict", predicting(as_brain_diffuser))
-    assert faults(audit.audit_table(apart, COMPUTE)) == {"test-batch rescaling, z"}
+    assert faults(ph.audit(apart, COMPUTE)) == {"test-batch rescaling, z"}
 
 
 def test_predictions_centred_with_test_statistics(apart, replace_everywhere):
     replace_everywhere(regression, "predict", predicting(centred))
-    decode(apart, SUBJECT, "z", COMPUTE)
+    make([Decode(apart, SUBJECT, "z")], COMPUTE)
     line = asking.statistics(case_of(apart, SUBJECT, COMPUTE)).lines[0]
     assert line.verdict == "fault" and "exactly the mean of the training pictures" in line.sentence
 
@@ -281,7 +282,7 @@ def test_predictions_centred_with_test_statistics(apart, replace_everywhere):
 def test_planning_reads_no_items(quick):
     """Which are refused here: test pictures of their own, and runs left out in turn."""
     other = quick.replace("decode.leave_out", "run")
-    assert audit.audit_recipe(other, SUBJECT).inputs.keys() >= {"data", "z", "z-decoded"}
+    assert Audit(other, SUBJECT).recipe.inputs.keys() >= {"images", "true-z", "decoded-z"}
     with pytest.raises(PhospheneError, match="decode.leave_out"):
         _ = case_of(other, SUBJECT, COMPUTE).items
 
@@ -303,7 +304,7 @@ def test_without_photographs_lines_say_that_they_cannot_be_asked(quick, monkeypa
 
 
 def test_without_c_its_lines_cannot_be_asked(quick):
-    found = verdicts(audit.audit_table(quick, COMPUTE))
+    found = verdicts(ph.audit(quick, COMPUTE))
     asked = {check for check, verdict in found.items() if verdict != "not asked"}
     words = {
         "z only",
@@ -317,17 +318,18 @@ def test_without_c_its_lines_cannot_be_asked(quick):
 
 def test_an_audit_that_was_stopped_goes_on(quick, monkeypatch):
     started = quick.replace("evaluate.bootstrap", 101)
-    questions = audit.QUESTIONS
+    whole = ph.audit(quick, COMPUTE)
 
     def stop(case) -> None:
         raise PhospheneError("stopped")
 
-    monkeypatch.setattr(audit, "QUESTIONS", (*questions[:4], stop, *questions[5:]))
-    with pytest.raises(PhospheneError, match="stopped"):
-        audit.audit(started, SUBJECT, COMPUTE)
-    monkeypatch.setattr(audit, "QUESTIONS", (*[stop] * 4, *questions[4:]))
-    table = audit.audit_table(started, COMPUTE)
-    assert len(table) == len(audit.audit_table(quick, COMPUTE)) and faults(table) == set()
+    with monkeypatch.context() as patch, pytest.raises(PhospheneError, match="stopped"):
+        patch.setattr(asking, "overlap", stop)  # the fifth
+        ph.audit(started, COMPUTE)
+    for name in ("leaks", "penalties", "statistics", "variety"):
+        monkeypatch.setattr(asking, name, stop)
+    table = ph.audit(started, COMPUTE)
+    assert len(table) == len(whole) and faults(table) == set()
 
 
 # the sources that audit pictures start from
@@ -339,9 +341,9 @@ def test_the_mean_and_the_category_as_sources(study, clean):
     ids = image_ids(data)
     wanted = items(study, data)["image"].to_numpy()
     for feature in ("z", "c"):
-        true = extract(study, SUBJECT, feature, COMPUTE).array("features")[:]
+        true = Extract(study, SUBJECT, feature).artefact.array("features")[:]
         trained = np.searchsorted(ids, train_trials(data)[1])
-        rows = _features(study, SUBJECT, feature, MEAN, slice(0, 40))
+        rows = Reconstruct(study, SUBJECT, "zc", MEAN)._rows_of(feature, slice(0, 40))
         assert rows.shape == (40, true.shape[1]) and (rows == rows[0]).all()
         np.testing.assert_allclose(
             rows[0], true[trained].astype(float).mean(0), rtol=1e-5, atol=1e-6
@@ -350,9 +352,10 @@ def test_the_mean_and_the_category_as_sources(study, clean):
     expected = model.text_to_context([[", ".join(dict.fromkeys(some))] for some in names])
     np.testing.assert_array_equal(category_context(model, data, wanted[:3].tolist()), expected)
     with pytest.raises(PhospheneError, match="category"):
-        reconstruct(study, SUBJECT, "zc", COMPUTE, CATEGORY)
+        make([Reconstruct(study, SUBJECT, "zc", CATEGORY)], COMPUTE)
 
 
 def test_pictures_from_the_mean_are_all_the_same_without_noise(quick):
-    made = pictures(reconstruct(quick, SUBJECT, "z", COMPUTE, MEAN), [0, 7, 39])
+    (artefact,) = make([Reconstruct(quick, SUBJECT, "z", MEAN)], COMPUTE)
+    made = pictures(artefact, [0, 7, 39])
     assert (made == made[0]).all()

@@ -16,23 +16,22 @@ from phosphene.data.scans import Scans
 from phosphene.encoding import Model
 from phosphene.errors import PhospheneError
 from phosphene.numerics import correlation
-from phosphene.pipeline.store import Store
-from phosphene.steps import figures
+from phosphene.pipeline.graph import make
+from phosphene.pipeline.step import Step
+from phosphene.steps import figures, subject
 from phosphene.steps.encode import (
+    Encode,
+    Measured,
     agreement,
-    analyse,
-    clear,
     differences,
-    encode,
-    encode_recipe,
     maps,
-    measured,
+    model_steps,
     planned,
     preferences,
     regions,
 )
 from phosphene.steps.report import noise_ceiling
-from phosphene.steps.subject import dataset, load_model
+from phosphene.steps.subject import dataset
 from phosphene.study import Compute
 
 STUDY = """
@@ -82,7 +81,7 @@ def test_maps_have_a_row_for_every_voxel(study, joint):
 
 
 def test_predictions_are_those_that_the_scores_are_of(study, joint):
-    artefact = encode(study, "subj01", Model.of("z", "c"), QUIET)
+    (artefact,) = make([Encode(study, "subj01", Model.of("z", "c"))], QUIET)
     data = dataset(study, "subj01")
     prediction = np.asarray(artefact.array("prediction")[:], np.float64)
     trials = data.trials
@@ -152,7 +151,7 @@ def test_noise_ceilings_of_more_than_three_repeats(tmp_path):
 
 def test_regions_hold_the_means_of_their_voxels_and_intervals_around_them(study, joint):
     models = [("asked", Model.of("z", "c"))]
-    analyse(study, "subj01", models, QUIET)
+    make(model_steps(study, "subj01", models), QUIET)
     table = regions(study, "subj01", models).set_index(["atlas", "region"])
     for region in ("early", "ventral", "elsewhere"):
         inside = joint["streams"] == ("" if region == "elsewhere" else region)
@@ -173,9 +172,9 @@ def test_regions_hold_the_means_of_their_voxels_and_intervals_around_them(study,
 
 @pytest.mark.parametrize("names", [("z", "c"), ("z", "c", "c:category")])
 def test_what_is_predicted_without_a_space_gives_its_unique_variance(study, names):
-    model = Model.of(*names)
-    artefact = encode(study, "subj01", model, QUIET)
-    truth = measured(study, "subj01", QUIET).array("test")[:].astype(float)
+    steps = [Encode(study, "subj01", Model.of(*names)), Measured(study, "subj01")]
+    artefact, measured = make(steps, QUIET)
+    truth = measured.array("test")[:].astype(float)
     without = artefact.array("without")[:].astype(float)
     assert without.shape == (len(names), *truth.shape)
     known = np.isfinite(truth).all(axis=0)
@@ -189,10 +188,9 @@ def test_what_is_predicted_without_a_space_gives_its_unique_variance(study, name
 
 
 def test_the_models_of_figure_7_and_its_controls(study):
-    model = load_model("bundled", QUIET.device)
     few = study.replace("encode.analyses", ["noise", "text"])
     few = few.replace("encode.noise", [0.5, 0.8])
-    names = [(analysis, str(one)) for analysis, one in planned(few, model)]
+    names = [(analysis, str(one)) for analysis, one in planned(few)]
     assert names == [
         ("noise", "z + zc@0.5"),
         ("noise", "z + zc@0.8"),
@@ -203,17 +201,15 @@ def test_the_models_of_figure_7_and_its_controls(study):
         ("text", "zc:empty@0.8 + zc@0.8"),
     ]
     own = few.replace("encode.same_noise", False)
-    assert [str(one) for _, one in planned(own, model)] == ["z + zc@0.5", "z + zc@0.8"]
+    assert [str(one) for _, one in planned(own)] == ["z + zc@0.5", "z + zc@0.8"]
 
 
 def test_differences_are_those_of_the_two_maps(study):
     a = Model.of("z")
     b = Model.of("c")
-    analyse(study, "subj01", [("features", a), ("features", b)], QUIET)
-    table, of_a, of_b = (
-        differences(study, "subj01", a, b),
-        *(maps(study, "subj01", m) for m in (a, b)),
-    )
+    make(model_steps(study, "subj01", [("features", a), ("features", b)]), QUIET)
+    table = differences(study, "subj01", a, b)
+    of_a, of_b = (maps(study, "subj01", model) for model in (a, b))
     # predictions are kept at float16
     np.testing.assert_allclose(table["difference"], of_a["r"] - of_b["r"], atol=0.01)
     assert (table["ci_low"] <= table["ci_high"])[table["p"].notna()].all() and (
@@ -239,14 +235,14 @@ def test_permuted_images_give_about_the_exact_p(study):
 
 def test_other_noise_gives_nearly_the_same_map(study):
     again = study.replace("encode.seeds", [1]).replace("encode.denoising", 10)
-    models = [("features", Model.of("zc@0.2"))]
-    analyse(again, "subj01", models, QUIET)
+    model = Model.of("zc@0.2")
+    models = [("features", model)]
+    make(model_steps(again, "subj01", models), QUIET)
     assert list(agreement(again, "subj01", models)["seed"]) == [1]
-    own, other = (maps(again.replace("seed", seed), "subj01", models[0][1])["r"] for seed in (0, 1))
-    early = (
-        (maps(again, "subj01", models[0][1])["streams"] == "early") & own.notna() & other.notna()
-    )
-    assert np.corrcoef(own[early], other[early])[0, 1] > 0.8 and (own[early] != other[early]).any()
+    own, other = (maps(again.replace("seed", seed), "subj01", model) for seed in (0, 1))
+    early = (own["streams"] == "early") & own["r"].notna() & other["r"].notna()
+    r, r_again = own.loc[early, "r"], other.loc[early, "r"]
+    assert np.corrcoef(r, r_again)[0, 1] > 0.8 and (r != r_again).any()
 
 
 def test_a_model_that_is_not_fitted_is_named(study):
@@ -256,14 +252,21 @@ def test_a_model_that_is_not_fitted_is_named(study):
 
 def test_force_fits_again_and_finds_the_same(study):
     models = [("asked", Model.of("z"))]
-    store = Store(study.root)
-    analyse(study, "subj01", models, QUIET)
+    steps = model_steps(study, "subj01", models)
+    own = {step.hash for step in steps}
+    sources = [source for step in steps for source in step.sources if source.hash not in own]
+    make([*steps, *sources], QUIET)
     before = regions(study, "subj01", models)
-    clear(study, "subj01", models)
-    assert not store.artefact(encode_recipe(study, "subj01", models[0][1])).done
-    assert regions(study, "subj01", models).empty
-    analyse(study, "subj01", models, QUIET)
+    times = [finished_at(step) for step in steps]
+    times_of_sources = [finished_at(step) for step in sources]
+    make(steps, QUIET, force=True)
+    assert all(finished_at(step) > time for step, time in zip(steps, times, strict=True))
+    assert [finished_at(step) for step in sources] == times_of_sources
     assert regions(study, "subj01", models).equals(before)
+
+
+def finished_at(step: Step) -> int:
+    return step.artefact.file("manifest.json").stat().st_mtime_ns
 
 
 def test_a_plan_says_what_is_done_and_what_it_costs(study):
@@ -272,12 +275,14 @@ def test_a_plan_says_what_is_done_and_what_it_costs(study):
     done = CliRunner().invoke(
         app, ["encode", path, "--dry-run", "--json", "--features", "z,zc@0.5"]
     )
-    assert [row["state"] for row in json.loads(done.stdout)] == ["done", "to do"]
+    rows = [row for row in json.loads(done.stdout) if row["stage"] == "encode"]
+    states = {row["name"]: row["state"] for row in rows}
+    assert states == {"subj01-z": "done", "subj01-zc-0.5": "to do"}
     shown = CliRunner().invoke(app, ["encode", path, "--dry-run"])
     assert shown.exit_code == 0, shown.output
-    assert all(
-        word in shown.stdout for word in ("unet/mid@0.8", "components", "statistics", "together")
-    )
+    _, cost = shown.stdout.split("Estimated cost of what is to do")
+    assert all(word in cost for word in ("features", "reduce", "statistics", "together"))
+    assert "betas" not in cost  # done
 
 
 def test_figures_and_files(study, joint, tmp_path):
@@ -287,7 +292,7 @@ def test_figures_and_files(study, joint, tmp_path):
         ("features", Model.of("c")),
         ("noise", Model.of("z", "c")),
     ]
-    written = figures.write(study, "subj01", models, tmp_path / "maps")
+    written = figures.write(study, "subj01", models, tmp_path)
     names = {path.name for path in written}
     assert {
         "surface.html",
@@ -298,12 +303,12 @@ def test_figures_and_files(study, joint, tmp_path):
         "z-c-r.nii.gz",
         "c-r.lh.func.gii",
     } <= names
-    volume = np.asarray(nib.load(tmp_path / "maps/z-c-r.nii.gz").dataobj)
+    volume = np.asarray(nib.load(tmp_path / "z-c-r.nii.gz").dataobj)
     row = joint[joint["r"].notna()].iloc[0]
     assert volume[row.x, row["y"], row["z"]] == pytest.approx(row["r"], abs=1e-6)
 
 
 def test_data_without_a_whole_brain_are_refused(study, monkeypatch):
-    monkeypatch.setattr("phosphene.steps.encode.models.dataset", lambda *_: object())
+    monkeypatch.setattr(subject, "dataset", lambda *_: object())
     with pytest.raises(PhospheneError, match="expected scans of a whole brain"):
-        encode(study, "subj01", Model.of("z"), QUIET)
+        make([Encode(study, "subj01", Model.of("z"))], QUIET)

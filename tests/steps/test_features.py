@@ -5,6 +5,7 @@ kills.
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,19 @@ import phosphene as ph
 from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
 from phosphene.features.names import PLAIN, Feature, slug
+from phosphene.models.diffusion import activations
 from phosphene.models.diffusion.activations import Denoising, narrow, record
 from phosphene.models.diffusion.configuration import LATENT, Configuration
 from phosphene.models.diffusion.model import LatentDiffusion
 from phosphene.models.diffusion.sources import BUNDLED
 from phosphene.numerics.pca import principal_components
+from phosphene.pipeline.graph import make
+from phosphene.pipeline.store import Artefact
 from phosphene.seeds import rng
 from phosphene.steps import features as stage
 from phosphene.steps import reduce
-from phosphene.steps.features import features
+from phosphene.steps import subject as shared
+from phosphene.steps.features import Features, feature_steps
 from phosphene.steps.reduce import reduced
 from phosphene.steps.subject import dataset
 from phosphene.study import Compute
@@ -57,6 +62,16 @@ def study(tmp_path_factory):
     return make_study(tmp_path_factory.mktemp("features"))
 
 
+def features(study: ph.Study, names: Sequence[str], compute: Compute = COMPUTE) -> list[Artefact]:
+    """Features of the subject, finished."""
+    return make(feature_steps(study, "subj01", names), compute)
+
+
+def components(study: ph.Study, names: Sequence[str], most: int) -> list[Artefact]:
+    """Principal components of features, finished."""
+    return make([reduced(study, "subj01", Feature.parse(name), most) for name in names], COMPUTE)
+
+
 def beside(study: ph.Study, folder: Path) -> ph.Study:
     """The same study with results of its own, but for z and c."""
     (folder / "data").symlink_to(study.data_root)
@@ -80,7 +95,7 @@ def made(study):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "IMAGES_PER_PART", 4)
         patch.setattr(stage, "KEEP", KEEP)
-        return features(study, "subj01", NAMES, COMPUTE)
+        return features(study, NAMES)
 
 
 # ---- names
@@ -284,14 +299,14 @@ def test_controls_are_those_of_a_plain_loop(study, model, kind):
     else:
         seeds = [int(rng(0, "subj01", int(image), 0, 0).integers(2**62)) for image in ids]
     theirs = plain_loop(model, data.images(ids), texts, seeds, 5, 0.6, guidance)[LATENT, 3]
-    ours = features(study, "subj01", [f"{kind}@0.6"], COMPUTE)[0].array("features")[:]
+    ours = features(study, [f"{kind}@0.6"])[0].array("features")[:]
     assert np.abs(ours - theirs).max() <= 2e-3 * np.abs(theirs).max()
 
 
 def test_controls_and_layers_together_are_those_of_separate_passes(study, made, tmp_path):
     names = ["zc@0.6", "zc:empty@0.6", "zc:other@0.6", "zc:own-noise@0.6", "unet/mid@0.6/step=3"]
-    together = features(beside(study, tmp_path), "subj01", names, COMPUTE)
-    apart = [features(study, "subj01", [name], COMPUTE)[0] for name in names]
+    together = features(beside(study, tmp_path), names)
+    apart = [features(study, [name])[0] for name in names]
     rows = [artefact.array("features")[:] for artefact in together]
     for one, artefact in zip(rows, apart, strict=True):
         assert np.array_equal(one, artefact.array("features")[:])
@@ -302,16 +317,15 @@ def test_empty_text_depends_on_neither_captions_nor_guidance(study):
     other = study.replace("reconstruct.guidance", 7.0)
     for kind, same in (("zc:empty", True), ("zc:other", False), ("zc", False)):
         hashes = {
-            stage.feature_recipe(s, "subj01", Feature.parse(f"{kind}@0.6")).hash
-            for s in (study, other)
+            Features(one, "subj01", Feature.parse(f"{kind}@0.6")).hash for one in (study, other)
         }
         assert (len(hashes) == 1) == same
-    assert "c" not in stage.feature_recipe(study, "subj01", Feature.parse("zc:empty@0.6")).inputs
+    assert "c" not in Features(study, "subj01", Feature.parse("zc:empty@0.6")).inputs()
 
 
 def test_the_setting_decides_whose_noise_zc_starts_from(study, made):
     own = study.replace("encode.same_noise", False)
-    zc, control = features(own, "subj01", ["zc@0.6", "zc:own-noise@0.6"], COMPUTE)
+    zc, control = features(own, ["zc@0.6", "zc:own-noise@0.6"])
     # named as before there was a choice
     assert zc.hash != made[0].hash and "noise" not in zc.recipe.settings
     assert np.array_equal(zc.array("features")[:], control.array("features")[:])
@@ -331,7 +345,7 @@ def test_steps_that_are_not_needed_are_not_made(model):
 def test_neither_batch_nor_parts_nor_neighbours_change_a_bit(study, made, model, tmp_path):
     # and one part in place of four
     again = features(
-        beside(study, tmp_path), "subj01", NAMES, Compute("cpu", batch=5, threads=1, progress=False)
+        beside(study, tmp_path), NAMES, Compute("cpu", batch=5, threads=1, progress=False)
     )
     for artefact, one in zip(made, again, strict=True):
         assert artefact.hash == one.hash and np.array_equal(
@@ -367,7 +381,7 @@ def test_compiled_networks_are_watched_as_they_are(model):
 
 
 def test_another_seed_gives_other_noise(study, made):
-    other = features(study.replace("seed", 1), "subj01", NAMES[1:2], COMPUTE)[0]
+    other = features(study.replace("seed", 1), NAMES[1:2])[0]
     difference = other.array("features")[:].astype(float) - made[1].array("features")[:]
     assert other.hash != made[1].hash and np.abs(difference).mean() > 0.1
 
@@ -395,7 +409,7 @@ def test_narrowed_rows_keep_their_dot_products():
 def test_z_and_c_are_those_that_decoding_predicts(study, model):
     data = dataset(study, "subj01")
     ids = image_ids(data)[:5].tolist()
-    z, c, category, segmentation = features(study, "subj01", PLAIN, COMPUTE)
+    z, c, category, segmentation = features(study, PLAIN)
     assert z.recipe.stage == c.recipe.stage == "extract"
     np.testing.assert_allclose(
         z.array("features")[:5], model.image_to_latent(data.images(ids)), atol=1e-3
@@ -421,10 +435,12 @@ def test_what_is_not_there_is_refused_before_anything_is_written(study, monkeypa
         ("zc@0.1", "makes 0 steps"),
     ]:
         with pytest.raises(PhospheneError, match=said):
-            features(study, "subj01", ["z", name], COMPUTE)
-    monkeypatch.setattr(stage, "dataset", lambda *_: object())
+            features(study, ["z", name])
+    with pytest.raises(PhospheneError, match="choose one of down0, down1, down2, mid"):
+        components(study, ["unet/down7@0.6/step=1"], 6)
+    monkeypatch.setattr(shared, "dataset", lambda *_: object())
     with pytest.raises(PhospheneError, match="no semantic maps"):
-        features(study.replace("model.latent_size", 32), "subj01", ["z:segmentation"], COMPUTE)
+        features(study.replace("model.latent_size", 32), ["z:segmentation"])
     assert sorted(study.root.rglob("*")) == before
 
 
@@ -433,7 +449,7 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_written(study,
     (tmp_path / "data").symlink_to(study.data_root)
     elsewhere = make_study(tmp_path)
     with pytest.raises(PhospheneError, match="cuda:7"):
-        features(elsewhere, "subj01", [name], Compute(device="cuda:7", progress=False))
+        features(elsewhere, [name], Compute(device="cuda:7", progress=False))
     assert not list((tmp_path / "runs").rglob("*.json"))
 
 
@@ -447,7 +463,7 @@ def test_features_of_one_strength_come_out_of_one_pass(study, made, tmp_path, mo
             for moment in wanted
         }
 
-    monkeypatch.setattr(stage, "record", noted)
+    monkeypatch.setattr(activations, "record", noted)
     names = [
         "zc@0.6",
         "unet/mid@0.6/step=1",
@@ -456,7 +472,7 @@ def test_features_of_one_strength_come_out_of_one_pass(study, made, tmp_path, mo
         "zc@0.4/step=2",
         "zc@0.4",
     ]
-    found = features(beside(study, tmp_path), "subj01", names, COMPUTE)
+    found = features(beside(study, tmp_path), names)
     assert sum(n for _, n, _ in calls) == 2 * 14
     # "zc@0.4" is its last step
     assert {(strength, wanted) for strength, _, wanted in calls} == {
@@ -467,19 +483,18 @@ def test_features_of_one_strength_come_out_of_one_pass(study, made, tmp_path, mo
 
 
 def test_numbers_that_float16_cannot_hold_are_refused(study, made, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        stage, "record", lambda model, z, *_: {(LATENT, 3): np.full(z.shape, 1e5, np.float32)}
-    )
+    too_large = {(LATENT, 3): np.full((1, 1024), 1e5, np.float32)}
+    monkeypatch.setattr(activations, "record", lambda *_: too_large)
     with pytest.raises(PhospheneError, match="zc@0.6.*65504"):
-        features(beside(study, tmp_path), "subj01", ["zc@0.6"], COMPUTE)
+        features(beside(study, tmp_path), ["zc@0.6"])
 
 
 KILLED = """
 import sys
 from pathlib import Path
-from test_features import COMPUTE, KEEP, NAMES, features, make_study, stage
+from test_features import KEEP, NAMES, features, make_study, stage
 stage.IMAGES_PER_PART, stage.KEEP = 4, KEEP
-features(make_study(Path(sys.argv[1])), "subj01", NAMES, COMPUTE)
+features(make_study(Path(sys.argv[1])), NAMES)
 """
 
 
@@ -499,7 +514,7 @@ def test_killed_and_resumed_it_gives_the_same_bits(
     first = next((tmp_path / "runs").glob("features/subj01-zc-0.6-*/features/c/0/0"))
     stamp = first.stat().st_mtime_ns
     monkeypatch.setattr(stage, "IMAGES_PER_PART", 4)
-    again = features(make_study(tmp_path), "subj01", NAMES, COMPUTE)
+    again = features(make_study(tmp_path), NAMES)
     assert first.stat().st_mtime_ns == stamp, "a finished part was made again"
     assert [contents(a) for a in again] == [contents(a) for a in made]
 
@@ -519,7 +534,7 @@ def test_features_asked_for_later_are_added_and_the_rest_is_left(study, made, mo
         for f in artefact.path.rglob("*")
         if f.is_file()
     }
-    features(study, "subj01", [*NAMES, "unet/up0@0.6/step=2"], COMPUTE)
+    features(study, [*NAMES, "unet/up0@0.6/step=2"])
     assert before == {f: f.stat().st_mtime_ns for f in before}
 
 
@@ -541,8 +556,8 @@ def test_components_equal_those_of_scikit_learn(n, d):
     fitted = np.arange(n) % 3 > 0
     theirs = PCA(20, svd_solver="full").fit(rows[fitted])
     ours = principal_components(rows, fitted, 20)
-    components = (rows[fitted] - ours.mean).T @ ours.values[fitted]  # X' u, up to length
-    assert subspace_angles(components, theirs.components_.T).max() < 1e-6
+    found = (rows[fitted] - ours.mean).T @ ours.values[fitted]  # X' u, up to length
+    assert subspace_angles(found, theirs.components_.T).max() < 1e-6
     scores = theirs.transform(rows)
     signs = np.sign((scores * ours.values).sum(0))
     np.testing.assert_allclose(ours.values * signs, scores, atol=1e-6 * np.abs(scores).max())
@@ -578,15 +593,13 @@ def test_reduced_features_are_components_of_training_pictures(study, made, monke
     data = dataset(study, "subj01")
     fitted = np.isin(image_ids(data), data.trials.loc[data.trials["split"] == "train", "image"])
     assert fitted.sum() == 10
-    for source, artefact in zip(
-        made, reduced(study, "subj01", NAMES, COMPUTE, components=6), strict=True
-    ):
+    for source, artefact in zip(made, components(study, NAMES, 6), strict=True):
         rows = source.array("features")[:].astype(float)
         theirs = PCA(6, svd_solver="full").fit(rows[fitted])
         ours = artefact.array("features")[:].astype(float)
         assert artefact.array("features").dtype == np.float16
-        components = (rows[fitted] - artefact.array("mean")[:]).T @ ours[fitted]
-        assert subspace_angles(components, theirs.components_.T).max() <= 1e-2
+        found = (rows[fitted] - artefact.array("mean")[:]).T @ ours[fitted]
+        assert subspace_angles(found, theirs.components_.T).max() <= 1e-2
         scores = theirs.transform(rows)
         error = ours * np.sign((scores * ours).sum(0)) - scores
         assert (
@@ -599,21 +612,22 @@ def test_reduced_features_are_components_of_training_pictures(study, made, monke
 
 def test_what_is_reduced_needs_the_features_no_more(study, made, tmp_path):
     other = beside(study, tmp_path)
-    before = reduced(other, "subj01", ["zc@0.6/step=1"], COMPUTE, components=6)
+    other = other.replace("encode.components", 6)  # wider features are needed only in between
+    before = components(other, ["zc@0.6/step=1"], 6)
     shutil.rmtree(tmp_path / "runs/features")
-    assert reduced(other, "subj01", ["zc@0.6/step=1"], COMPUTE, components=6) == before
+    assert components(other, ["zc@0.6/step=1"], 6) == before
     assert not (tmp_path / "runs/features").exists()
 
 
 def test_features_that_are_narrow_already_are_left_alone(study, made, monkeypatch):
     for module in (stage, reduce):
         monkeypatch.setattr(module, "IMAGES_PER_PART", 4)
-    assert reduced(study, "subj01", NAMES[:1], COMPUTE)[0] == made[0]
-    few = reduced(study, "subj01", NAMES[:1], COMPUTE, components=100)[0]
+    assert components(study, NAMES[:1], reduce.COMPONENTS)[0] == made[0]
+    few = components(study, NAMES[:1], 100)[0]
     assert few.array("features").shape == (14, 9)  # no more than training pictures less one
 
 
 def test_without_training_pictures_there_are_no_components(study, monkeypatch):
     monkeypatch.setattr(reduce, "_training", lambda data: np.zeros(14, bool))
     with pytest.raises(PhospheneError, match="found 0 training pictures"):
-        reduced(study, "subj01", NAMES, COMPUTE)
+        components(study, NAMES, 5)

@@ -27,17 +27,21 @@ import phosphene as ph
 from phosphene.cli.app import app
 from phosphene.errors import PhospheneError
 from phosphene.models.preparing import resize
+from phosphene.pipeline.graph import make
+from phosphene.pipeline.store import Artefact
 from phosphene.ratings.power import simulate
 from phosphene.ratings.server import links
 from phosphene.ratings.trials import design
 from phosphene.ratings.trials.balance import balance
-from phosphene.reporting import people, render
+from phosphene.reporting import people
+from phosphene.reporting.page import render
 from phosphene.steps import evaluate, ratings
-from phosphene.steps.ratings.recipes import answers_folder, rating_scores_recipe, ratings_recipe
+from phosphene.steps.evaluate import Evaluate
+from phosphene.steps.ratings import Ratings, RatingScores, answers_are_scored, answers_folder
 from phosphene.steps.ratings.scoring import scored
 from phosphene.steps.ratings.serving import open_study
 from phosphene.steps.ratings.trial_list import encoded, pool
-from phosphene.steps.report import _people, report_recipe
+from phosphene.steps.report import Report, _people
 from phosphene.steps.subject import dataset, items
 from phosphene.study import Compute, Study
 from support.environment import ENVIRONMENT
@@ -82,8 +86,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(study):
-    evaluate.evaluate(study, "subj01", QUIET)
-    return ratings.make_list(study, QUIET)
+    return make([Evaluate(study, "subj01"), Ratings(study)], QUIET)[1]
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,17 @@ def apart(study, made, tmp_path):
     shutil.copy(study.folder / "small.toml", tmp_path)
     (tmp_path / "data").symlink_to(study.folder / "data")
     return Study.load(tmp_path / "small.toml", root=tmp_path / "runs")
+
+
+def made_list(study: Study, compute: Compute = QUIET) -> Artefact:
+    """The trial list, finished."""
+    return make([Ratings(study)], compute)[0]
+
+
+def scores(study: Study, answers: pd.DataFrame) -> Artefact:
+    """The scores of these answers, finished."""
+    ratings.keep(study, answers)
+    return make([RatingScores(study)], QUIET)[0]
 
 
 def rate(study: Study, action: str, *words: str):
@@ -139,18 +153,17 @@ def test_sizes_that_had_to_be_cut_are_told(study, apart):
     with pytest.warns(
         UserWarning, match=rf"40 test images make 20 pairs{CUT}: 16 .*trials: 100.* 4 catch"
     ):
-        ratings.make_list(other, QUIET)
+        made_list(other)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ratings.make_list(other, QUIET)  # made already
-        ratings.make_list(other.replace("rate.trials", 16), QUIET)
+        made_list(other)  # made already
+        made_list(other.replace("rate.trials", 16))
 
 
 def test_made_again_it_is_the_same_to_the_last_byte(study, made, apart):
     before = {name: data for name, data in files(made.path).items() if name != "manifest.json"}
-    again = ratings.make_list(apart, QUIET)
-    again.clear()
-    again = ratings.make_list(apart, Compute(threads=1, progress=False, jobs=2, backend="serial"))
+    made_list(apart).clear()
+    again = made_list(apart, Compute(threads=1, progress=False, jobs=2, backend="serial"))
     assert {
         name: data for name, data in files(again.path).items() if name != "manifest.json"
     } == before
@@ -233,7 +246,7 @@ def test_nobody_can_try_out_all_lists(study, made):
 
 
 def test_what_the_list_depends_on(study):
-    own = ratings_recipe(study).hash
+    own = Ratings(study).hash
     for key, value in (
         ("rate.title", "x"),
         ("rate.database", "sqlite:///x"),
@@ -242,7 +255,7 @@ def test_what_the_list_depends_on(study):
         ("rate.break_every", 5),
         ("rate.methods", ["z", "c", "zc"]),
     ):
-        assert ratings_recipe(study.replace(key, value)).hash == own, key
+        assert Ratings(study.replace(key, value)).hash == own, key
     for key, value in (
         ("rate.raters", 5),
         ("rate.trials", 6),
@@ -252,25 +265,25 @@ def test_what_the_list_depends_on(study):
         ("rate.methods", ["zc"]),
         ("reconstruct.steps", 3),
     ):
-        assert ratings_recipe(study.replace(key, value)).hash != own, key
+        assert Ratings(study.replace(key, value)).hash != own, key
 
 
 def test_another_sample_is_shown_when_asked_for(apart):
     other = apart.replace("rate.sample", 1).replace("rate.methods", ["c"])
-    found = ratings.make_list(other, QUIET)
+    found = made_list(other)
     row = design.pictures(found.table("trials")).query("method == 'c'").iloc[0]
     expected = evaluate.reconstructed(other, "subj01", "c")[1][row["item"]]
     np.testing.assert_array_equal(
         np.asarray(Image.open(found.file(f"pictures/{row['file']}.png"))), expected
     )
     with pytest.raises(PhospheneError, match="rate.sample: found 2, but c of subj01 has 2 samples"):
-        ratings.make_list(apart.replace("rate.sample", 2).replace("rate.methods", ["c"]), QUIET)
+        made_list(apart.replace("rate.sample", 2).replace("rate.methods", ["c"]))
 
 
 def test_without_photographs_there_is_nothing_to_compare_with(study, monkeypatch):
     monkeypatch.setattr(dataset(study, "subj01"), "photographs", False)
     with pytest.raises(PhospheneError, match="needs data with photographs"):
-        ratings.make_list(study.replace("rate.raters", 2), QUIET)
+        made_list(study.replace("rate.raters", 2))
 
 
 # links
@@ -359,7 +372,7 @@ def test_an_import_gives_the_same_scores_as_the_database_would(apart, answers, t
     done = rate(apart, *words, "--column", "rater=participant", "--column", "method=condition")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
-    direct = ratings.score(apart, answers, QUIET)
+    direct = scores(apart, answers)
     for name in ("accuracy", "compare", "odds", "consistency", "exclusions", "predicts"):
         theirs = pd.DataFrame(found[name])
         ours = direct.table(name)
@@ -373,13 +386,13 @@ def test_an_import_gives_the_same_scores_as_the_database_would(apart, answers, t
 
 
 def test_other_answers_or_rules_are_other_scores(apart, answers):
-    assert rating_scores_recipe(apart) is None and _people(apart) == {}
-    before = report_recipe(apart).hash
-    first = ratings.score(apart, answers, QUIET)
-    assert rating_scores_recipe(apart) == first.recipe and report_recipe(apart).hash != before
-    assert rating_scores_recipe(apart.replace("rate.least_catch", 0.5)).hash != first.hash
-    assert rating_scores_recipe(apart.replace("rate.title", "x")).hash == first.hash
-    assert ratings.score(apart, answers[answers["slot"] > 0], QUIET).hash != first.hash
+    assert not answers_are_scored(apart) and _people(Report(apart)) == {}
+    before = Report(apart).hash
+    first = scores(apart, answers)
+    assert RatingScores(apart).recipe == first.recipe and Report(apart).hash != before
+    assert RatingScores(apart.replace("rate.least_catch", 0.5)).hash != first.hash
+    assert RatingScores(apart.replace("rate.title", "x")).hash == first.hash
+    assert scores(apart, answers[answers["slot"] > 0]).hash != first.hash
 
 
 def test_when_everyone_is_left_out_it_says_so(apart, made, tmp_path):
@@ -391,11 +404,11 @@ def test_when_everyone_is_left_out_it_says_so(apart, made, tmp_path):
         "Raters: 0 of 4 stay" in done.stdout
         and "Left out: accuracy: answers: none of the" in done.stderr
     )
-    assert people.section(_people(apart), pd.DataFrame()) is None
+    assert people.section(_people(Report(apart)), pd.DataFrame()) is None
 
 
 def test_force_never_touches_answers(apart, answers):
-    ratings.score(apart, answers, QUIET)
+    scores(apart, answers)
     links.secret(answers_folder(apart) / "secret")
     before = files(answers_folder(apart))
     assert rate(apart, "make", "--force").exit_code == 0
@@ -404,8 +417,9 @@ def test_force_never_touches_answers(apart, answers):
 
 def test_a_database_password_reaches_no_report(study):
     secret = study.replace("rate.database", "postgresql+psycopg://rate:hunter2@db/rate")
-    assert "hunter2" not in report_recipe(secret).canonical + ratings_recipe(secret).canonical
-    assert report_recipe(secret).hash == report_recipe(study).hash
+    for step in (Report(secret), Ratings(secret)):
+        assert "hunter2" not in step.recipe.canonical
+    assert Report(secret).hash == Report(study).hash
 
 
 # the report's section, on made-up content

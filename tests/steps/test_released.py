@@ -18,10 +18,9 @@ from sklearn.preprocessing import StandardScaler
 
 from phosphene.auditing import asking
 from phosphene.numerics.ridge.estimator import PAPER_ALPHAS
-from phosphene.steps import subject
 from phosphene.steps.audit import _decoder
-from phosphene.steps.decode import decode_recipe
-from phosphene.steps.decompose import decompose_recipe
+from phosphene.steps.decode import Decode
+from phosphene.steps.decompose import Decompose
 from phosphene.steps.regression import decompose, predict
 from phosphene.study import Study
 from support.environment import REPOSITORY
@@ -243,14 +242,12 @@ def test_the_presets_select_what_they_say():
     assert paper.settings("decode") == {"preset": "paper"}
 
 
-def test_results_of_the_defaults_keep_their_names(replace_everywhere):
-    for name in ("data_fingerprint", "model_fingerprint"):
-        replace_everywhere(subject, name, lambda *_: "print")
-    settings = {"rois": ["early"]}
-    assert decompose_recipe(Study(), "subj01", ["early"]).settings == settings
-    assert decode_recipe(Study(), "subj01", "z").settings == settings
-    own = {"preset": "paper", "intercept": False, "zscore": "none"} | settings
+def test_results_of_the_defaults_keep_their_names():
+    rois = {"rois": ["early"]}
+    assert Decompose(Study(), "subj01", ("early",)).settings() == rois
+    assert Decode(Study(), "subj01", "z").settings() == rois
+    own = {"preset": "paper", "intercept": False, "zscore": "none"} | rois
     # no score is needed for it
-    assert decompose_recipe(RELEASED, "subj01", ["early"]).settings == own
+    assert Decompose(RELEASED, "subj01", ("early",)).settings() == own
     own["scoring"] = "neg_mean_squared_error"
-    assert decode_recipe(RELEASED, "subj01", "z").settings == own
+    assert Decode(RELEASED, "subj01", "z").settings() == own

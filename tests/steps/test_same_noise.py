@@ -13,9 +13,10 @@ import pytest
 import phosphene as ph
 from phosphene.methods import TRUE
 from phosphene.models.diffusion.model import LatentDiffusion
+from phosphene.pipeline.graph import make
 from phosphene.steps import reconstruct as stage
 from phosphene.steps.noise import latent_seeds, noise_seeds
-from phosphene.steps.reconstruct import pictures, reconstruct, reconstruct_recipe
+from phosphene.steps.reconstruct import Reconstruct, pictures
 from phosphene.study import Compute
 
 QUIET = Compute(device="cpu", threads=1, progress=False)
@@ -63,15 +64,15 @@ def test_pictures_start_from_the_same_noise_whatever_the_parts(
         return later(model, *rows, **settings)
 
     monkeypatch.setattr(LatentDiffusion, "denoise_later", noted)
-    whole = pictures(reconstruct(study, SUBJECT, mode, QUIET, TRUE), range(N_ITEMS))
+    (made,) = make([Reconstruct(study, SUBJECT, mode, TRUE)], QUIET)
+    whole = pictures(made, range(N_ITEMS))
     shared = noise_seeds(study, [(0, sample) for sample in range(N_SAMPLES)], same=True)
     assert calls == [shared * N_ITEMS]
     monkeypatch.setattr(stage, "ITEMS_PER_PART", 1)
     (tmp_path / "data").symlink_to(study.data_root)
     other = ph.Study.from_dict(VALUES, root=tmp_path / "runs", folder=tmp_path)
-    again = reconstruct(
-        other, SUBJECT, mode, Compute("cpu", batch=1, threads=1, progress=False), TRUE
-    )
+    compute = Compute("cpu", batch=1, threads=1, progress=False)
+    (again,) = make([Reconstruct(other, SUBJECT, mode, TRUE)], compute)
     assert calls[1:] == [shared] * N_ITEMS
     np.testing.assert_array_equal(pictures(again, range(N_ITEMS)), whole)
 
@@ -88,12 +89,8 @@ def test_samples_of_the_posterior_are_shared_as_in_the_released_code(study: ph.S
 def test_the_setting_is_part_of_what_pictures_are_made_from(study: ph.Study) -> None:
     own = study.replace("reconstruct.same_noise", False)
     for mode in ("c", "zc"):
-        assert (
-            reconstruct_recipe(study, SUBJECT, mode).hash
-            != reconstruct_recipe(own, SUBJECT, mode).hash
-        )
-        assert "same_noise" not in reconstruct_recipe(own, SUBJECT, mode).settings
+        separate = Reconstruct(own, SUBJECT, mode)
+        assert Reconstruct(study, SUBJECT, mode).hash != separate.hash
+        assert "same_noise" not in separate.recipe.settings
     # without noise
-    assert (
-        reconstruct_recipe(study, SUBJECT, "z").hash == reconstruct_recipe(own, SUBJECT, "z").hash
-    )
+    assert Reconstruct(study, SUBJECT, "z").hash == Reconstruct(own, SUBJECT, "z").hash

@@ -77,7 +77,11 @@ def write_picture(path: Path, size: tuple[int, int], seed: int = 0) -> NDArray[n
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A complete small folder: 24 trials of 4 pictures in 2 sessions, 24 voxels."""
-    place = tmp_path / "lab"
+    return write_folder(tmp_path / "lab")
+
+
+def write_folder(place: Path) -> Path:
+    """Write a complete small folder."""
     (place / "images").mkdir(parents=True)
     np.save(place / "betas.npy", np.random.default_rng(0).normal(3, 2, (24, 24)).astype(np.float32))
     split = np.where(np.isin(SHOWN, ["b", "10"]), "test", "train")

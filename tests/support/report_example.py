@@ -13,7 +13,8 @@ from PIL import Image, ImageFilter
 
 from phosphene.data.simulated.scenes import captions, render, sample_scene
 from phosphene.metrics.presets import PRESETS
-from phosphene.reporting import Content, gallery, tables
+from phosphene.reporting import gallery, tables
+from phosphene.reporting.content import Content
 from phosphene.reporting.gallery import Shown
 
 LEVELS = {

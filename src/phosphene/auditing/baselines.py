@@ -23,18 +23,17 @@ from phosphene.auditing.baseline_verdicts import (
     without_brain,
 )
 from phosphene.auditing.case import NO_PHOTOGRAPHS, Answers, Case
+from phosphene.auditing.conditions import Condition, compared_conditions
 from phosphene.auditing.lines import Line, Score, not_asked
 from phosphene.data.dataset import Photographs
 from phosphene.data.trials import image_ids
 from phosphene.methods import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED, TRUE
-from phosphene.metrics.presets import PRESETS, Metric
-from phosphene.metrics.score import own_selection
+from phosphene.metrics.presets import PRESETS, Metric, own_selection
 from phosphene.models.diffusion.batching import own_device
 from phosphene.models.perceptual.extraction import features
 from phosphene.models.perceptual.stamps import missing
 from phosphene.numerics.identification import choose, correlations, identify
 
-Condition = tuple[str, str]
 NEAREST = "nearest training picture"
 CHECKS = (
     "mean-feature prediction",
@@ -52,21 +51,12 @@ Scores = dict[tuple[str, str], Score]
 
 
 def conditions(case: Case) -> list[Condition]:
-    """Every kind of picture that is compared, (mode, source); nothing where no photograph is known
-    to compare with.
+    """Every kind of picture that is compared; nothing where no photograph is known to compare
+    with.
     """
     if not case.has_test_images:
         return []
-    halves = [
-        mode
-        for mode, needs in MODE_FEATURES.items()
-        if set(needs) <= set(case.features) and mode != case.mode
-    ]
-    found = [(case.mode, source) for source in (BRAIN, SHUFFLED, TRUE, MEAN)]
-    found += [(mode, BRAIN) for mode in halves if len(MODE_FEATURES[mode]) == 1]
-    if "c" in case.features:
-        found += [("c", TRUE), *([("c", CATEGORY)] if _has_categories(case) else [])]
-    return list(dict.fromkeys(found))
+    return compared_conditions(case.mode, case.features, _has_categories(case))
 
 
 def _has_categories(case: Case) -> bool:

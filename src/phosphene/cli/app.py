@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import phosphene
-from phosphene.cli import audit, data, encode, fetch, rate, score, study
+from phosphene.cli import audit, data, encode, fetch, rate, results, score, study
 from phosphene.cli.options import Command, Group
 
 
@@ -30,7 +30,9 @@ COMMANDS = (
     study.demo,
     study.init,
     study.run,
-    study.status,
+    results.status,
+    results.results,
+    results.clean,
     study.simulate,
     study.betas,
     study.extract,

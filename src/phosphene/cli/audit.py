@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from phosphene.cli.options import STUDY, Options, command
+from phosphene.cli.plan import has_data, show_plan, warn_without_data
 from phosphene.cli.terminal import console
 
 if TYPE_CHECKING:
@@ -28,21 +29,18 @@ def audit(study: STUDY, *, options: Options) -> None:
     collapse.
     """
     chosen = options.study(study)
-    from phosphene.pipeline.store import Store
-    from phosphene.steps.audit import audit_recipe, audit_table
+    if options.dry_run and not has_data(chosen):
+        return warn_without_data(chosen, options)
+    from phosphene.steps import plan
 
-    artefacts = {
-        subject: Store(chosen.root).artefact(audit_recipe(chosen, subject))
-        for subject in chosen.data.subjects
-    }
+    roots = plan.audit(chosen)
     if options.dry_run:
-        for subject, artefact in artefacts.items():
-            typer.echo(f"audit {subject} {artefact.hash}  {'done' if artefact.done else 'to do'}")
-        return
-    if options.force:
-        for artefact in artefacts.values():
-            artefact.clear()
-    table = audit_table(chosen, options.compute)
+        return show_plan(chosen, roots, options)
+    from phosphene.pipeline.graph import make
+    from phosphene.steps.audit import audit_table
+
+    make(roots, options.compute, options.force)
+    table = audit_table(chosen)
     if options.json:
         typer.echo(table.to_json(orient="records"))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phosphene.cli.options import STUDY, Options, command
-from phosphene.cli.terminal import show_costs, show_paths, show_table
+from phosphene.cli.plan import has_data, show_plan, warn_without_data
+from phosphene.cli.terminal import show_paths, show_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from phosphene.encoding import Model
-    from phosphene.study import Study
 
 WIDE = 160  # characters of a table that is not read on a terminal
 
@@ -37,22 +37,26 @@ def encode(
     """Predict every voxel from features of the diffusion model, and say which part of the brain
     resembles which.
     """
+    chosen = options.study(study)
+    if options.dry_run and not has_data(chosen):
+        return warn_without_data(chosen, options)
     from phosphene.encoding import asked
     from phosphene.steps import encode as stage
+    from phosphene.steps import plan
 
-    chosen = options.study(study)
     models = (
         [("asked", model) for model in asked(features.split(","), joint)]
         if features
         else stage.planned(chosen)
     )
+    roots = plan.encode(chosen, models)
     if options.dry_run:
-        return _show_plan(chosen, models, options)
+        return show_plan(chosen, roots, options)
+    from phosphene.pipeline.graph import make
+
+    make(roots, options.compute, options.force)
     found: dict[str, list[pd.DataFrame]] = {"regions": [], "preferences": [], "seeds": []}
     for subject in chosen.data.subjects:
-        if options.force:
-            stage.clear(chosen, subject, models)
-        stage.analyse(chosen, subject, models, options.compute)
         for name, table in (
             ("regions", stage.regions),
             ("preferences", stage.preferences),
@@ -73,7 +77,7 @@ def encode(
 def figures(
     study: STUDY,
     folder: Annotated[
-        Path | None, typer.Option(help="Where they go; by default figures/ beside the results.")
+        Path | None, typer.Option(help="Copy them here too; they are kept with the results.")
     ] = None,
     *,
     options: Options,
@@ -81,46 +85,27 @@ def figures(
     """Draw figures 6 to 9 of the paper from the study's encoding models, and write brain maps as
     files.
     """
-    from phosphene.steps import figures as drawing
-    from phosphene.steps.encode import analyse, planned
-
     chosen = options.study(study)
-    models = planned(chosen)
+    if options.dry_run and not has_data(chosen):
+        return warn_without_data(chosen, options)
+    from phosphene.steps import plan
+
+    roots = plan.figures(chosen)
+    if options.dry_run:
+        return show_plan(chosen, roots, options)
+    from phosphene.pipeline.graph import make
+
     written = []
-    for subject in chosen.data.subjects:
-        place = (folder or chosen.root / "figures") / subject
-        if options.dry_run:
-            typer.echo(str(place))
-            continue
-        analyse(chosen, subject, models, options.compute)
-        written += drawing.write(chosen, subject, models, place)
-    if not options.dry_run:
-        show_paths(written, options.json)
+    for step, artefact in zip(roots, make(roots, options.compute, options.force), strict=True):
+        files = [artefact.file(name) for name in artefact.manifest["files"]]
+        written += files if folder is None else _copied(files, folder / step.subject)
+    show_paths(written, options.json)
 
 
-def _show_plan(study: Study, models: list[tuple[str, Model]], options: Options) -> None:
-    """Every model, whether it is fitted, and what all of it will take."""
-    from phosphene.steps.encode import finished
-    from phosphene.steps.encode.cost import encoding_costs
-
-    rows = []
-    for subject in study.data.subjects:
-        done = finished(study, subject, models)
-        rows += [
-            {
-                "subject": subject,
-                "analysis": analysis,
-                "model": str(model),
-                "state": "done" if (analysis, model) in done else "to do",
-            }
-            for analysis, model in models
-        ]
-    if options.json:
-        return typer.echo(json.dumps(rows))
-    for row in rows:
-        typer.echo(f"{row['subject']:<10} {row['analysis']:<10} {row['model']:<40} {row['state']}")
-    costs = encoding_costs(study, [model for _, model in models], options.compute)
-    show_costs(costs, "Estimated cost of all of it, one worker")
+def _copied(files: Iterable[Path], folder: Path) -> list[Path]:
+    """Copy files into a folder, which is made when it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copy2(file, folder / file.name)) for file in files]
 
 
 def _show(regions: pd.DataFrame, preferences: pd.DataFrame, seeds: pd.DataFrame) -> None:

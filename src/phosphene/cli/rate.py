@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phosphene.cli.options import STUDY, Group, Options, command
+from phosphene.cli.plan import has_data, show_plan, warn_without_data
 from phosphene.cli.terminal import records
 from phosphene.errors import PhospheneError
 from phosphene.study import Study
@@ -68,13 +69,11 @@ def make(study: STUDY, *, options: RateOptions) -> None:
     """Draw up the trial list and its pictures."""
     chosen = options.study(study)
     if options.dry_run:
-        return _show_list(chosen)
-    from phosphene.pipeline.store import Store
-    from phosphene.steps import ratings
+        return _show_list(chosen, options)
+    from phosphene.pipeline.graph import make as make_steps
+    from phosphene.steps import plan, ratings
 
-    if options.force:
-        Store(chosen.root).artefact(ratings.ratings_recipe(chosen)).clear()
-    artefact = ratings.make_list(chosen, options.compute)
+    (artefact,) = make_steps(plan.ratings(chosen), options.compute, options.force)
     numbers = summary(artefact, ratings.methods(chosen))
     if options.json:
         return typer.echo(json.dumps(numbers))
@@ -107,7 +106,7 @@ def serve(
     from phosphene.steps import ratings
 
     if options.dry_run:
-        _show_list(chosen)
+        _show_list(chosen, options)
         return typer.echo(f"links and answers: {ratings.answers_folder(chosen)}")
 
     def show_links(links: dict[str, str]) -> None:
@@ -153,17 +152,17 @@ def score(
 ) -> None:
     """Say what raters saw: accuracy, differences, which metric predicts people."""
     chosen = options.study(study)
-    from phosphene.steps import ratings
+    from phosphene.steps import plan, ratings
 
     if options.dry_run:
-        return _show_scored(chosen)
+        return _show_scored(chosen, options)
+    from phosphene.pipeline.graph import make as make_steps
+
     answers = _imported(import_ or [], column or [])
     if answers is None:
         answers = ratings.answers_given(chosen, options.compute)
-    artefact = ratings.score(chosen, answers, options.compute)
-    if options.force:
-        artefact.clear()
-        artefact = ratings.score(chosen, answers, options.compute)
+    ratings.keep(chosen, answers)
+    (artefact,) = make_steps(plan.rating_scores(chosen), options.compute, options.force)
     tables = {name: artefact.table(name) for name in ratings.TABLES}
     if options.json:
         return typer.echo(json.dumps(records(tables) | {"path": str(artefact.path)}))
@@ -241,26 +240,22 @@ def _column(text: str) -> tuple[str, str]:
     return ours.strip(), theirs.strip()
 
 
-def _show_list(study: Study) -> None:
-    """Whether the trial list is there, for ``--dry-run``."""
-    from phosphene.pipeline.store import Store
-    from phosphene.steps.ratings import ratings_recipe
+def _show_list(study: Study, options: Options) -> None:
+    """What making the trial list takes, for ``--dry-run``."""
+    if not has_data(study):
+        return warn_without_data(study, options)
+    from phosphene.steps import plan
 
-    artefact = Store(study.root).artefact(ratings_recipe(study))
-    state = "done" if artefact.done else "to do"
-    typer.echo(f"ratings {artefact.recipe.name} {artefact.hash}  {state}")
+    show_plan(study, plan.ratings(study), options)
 
 
-def _show_scored(study: Study) -> None:
-    """Whether answers are scored, for ``--dry-run``."""
-    from phosphene.pipeline.store import Store
-    from phosphene.steps.ratings import rating_scores_recipe
+def _show_scored(study: Study, options: Options) -> None:
+    """What scoring answers takes, for ``--dry-run``."""
+    if not has_data(study):
+        return warn_without_data(study, options)
+    from phosphene.steps import plan
 
-    _show_list(study)
-    recipe = rating_scores_recipe(study)
-    done = recipe is not None and Store(study.root).artefact(recipe).done
-    state = "done for the answers scored last" if done else "to do"
-    typer.echo(f"rating_scores {study.name}  {state}")
+    show_plan(study, [*plan.ratings(study), *plan.rating_scores(study)], options)
 
 
 def summary(made: Artefact, names: list[str]) -> dict[str, Any]:

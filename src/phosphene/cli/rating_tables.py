@@ -37,7 +37,7 @@ def scores(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, Rows]]:
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        As :func:`phosphene.steps.ratings.score` makes them.
+        As :class:`phosphene.steps.ratings.RatingScores` makes them.
     """
     yield _raters(tables["exclusions"])
     yield _accuracy(tables["accuracy"])

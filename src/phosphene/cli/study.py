@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,22 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from phosphene.cli.options import STUDY, Common, Options, command
-from phosphene.cli.terminal import records, show_costs, show_paths, show_table
+from phosphene.cli.plan import has_data, show_plan, warn_without_data
+from phosphene.cli.terminal import records, show_paths, show_table
 from phosphene.errors import PhospheneError
 from phosphene.study import Study
 
 if TYPE_CHECKING:
-    from phosphene.pipeline.store import Artefact
+    from phosphene.pipeline.step import Step
 
-# What each command makes, in order: the stages of its artefacts.
-STAGES = {
-    "betas": ("betas",),
-    "extract": ("extract",),
-    "decode": ("decompose", "decode"),
-    "reconstruct": ("reconstruct",),
-    "evaluate": ("evaluate",),
-    "report": ("report",),
-}
+# The stages of `run`, in order.
+STAGES = ("betas", "extract", "decode", "reconstruct", "evaluate", "report")
 
 
 def preset_file(name: str) -> Path:
@@ -92,13 +86,7 @@ def run(
     options: Options,
 ) -> None:
     """Do everything that a study asks for and is not done yet."""
-    _run(study, options, until or "report")
-
-
-@command
-def status(study: STUDY, *, options: Options) -> None:
-    """Say what is done, what is begun and what is missing."""
-    _show_plan(options.study(study), options)
+    _run(study, options, until or STAGES[-1])
 
 
 @command
@@ -122,7 +110,7 @@ def simulate(study: STUDY, *, options: Options) -> None:
 @command
 def betas(study: STUDY, *, options: Options) -> None:
     """Take the responses of the study's regions out of the scans of all sessions."""
-    _run(study, options, "betas", only=True)
+    _run(study, options, "betas")
 
 
 @command
@@ -142,94 +130,75 @@ def extract(
 ) -> None:
     """Compute z and c, or other features, of every picture that was seen."""
     if not features:
-        return _run(study, options, "extract", only=True)
-    from phosphene import api
-    from phosphene.features.names import parsed
+        return _run(study, options, "extract")
+    chosen = options.study(study)
+    from phosphene.steps import plan
 
-    names = [str(feature) for feature in parsed(features.split(","))]
-    if options.dry_run:
-        return typer.echo("\n".join(names))
-    extracted = api.extract(options.study(study), options.compute, names, components)
-    show_paths([artefact.path for artefact in extracted], options.json)
+    _make_and_show(chosen, plan.extract(chosen, features.split(","), components), options)
 
 
 @command
 def decode(study: STUDY, *, options: Options) -> None:
     """Fit the ridge regressions and predict z and c from brain activity."""
-    _run(study, options, "decode", only=True)
+    _run(study, options, "decode")
 
 
 @command
 def reconstruct(study: STUDY, *, options: Options) -> None:
     """Make pictures from decoded features."""
-    _run(study, options, "reconstruct", only=True)
+    _run(study, options, "reconstruct")
 
 
 @command
 def evaluate(study: STUDY, *, options: Options) -> None:
     """Score the reconstructions and print the headline table."""
-    _run(study, options, "evaluate", only=True)
+    _run(study, options, "evaluate")
 
 
 @command
 def report(study: STUDY, *, options: Options) -> None:
     """Write the report and print its path."""
-    _run(study, options, "report", only=True)
+    _run(study, options, "report")
 
 
-def _run(path: Path, options: Options, last: str = "report", only: bool = False) -> None:
-    """Run a study up to a stage; `only` makes ``--force`` mean that stage alone."""
+def _run(path: Path, options: Options, last: str = "report") -> None:
+    """Make what a stage gives, and everything that is missing on the way."""
     study = options.study(path)
     if last not in STAGES:
         raise PhospheneError(f"--until: found {last!r}, expected one of {', '.join(STAGES)}.")
-    if options.dry_run:
-        return _show_plan(study, options, last)
-    from phosphene import api
+    if options.dry_run and not has_data(study):
+        return warn_without_data(study, options)
+    from phosphene.steps import plan
 
-    if options.force:
-        _clear(study, STAGES[last] if only else _until(last))
-    compute = options.compute
-    stages: dict[str, Callable[[], list[Artefact]]] = {
-        "betas": lambda: api.betas(study, compute),
-        "extract": lambda: api.extract(study, compute),
-        "decode": lambda: api.decode(study, compute),
-        "reconstruct": lambda: [
-            artefact
-            for mode in study.reconstruct.modes
-            for artefact in api.reconstruct(study, mode, compute)
-        ],
-    }
-    if last in stages:
-        return show_paths([artefact.path for artefact in stages[last]()], options.json)
-    page = api.report(study, compute) if last == "report" else None
+    roots = plan.STAGES[last](study)
+    if options.dry_run or last not in ("evaluate", "report"):
+        return _make_and_show(study, roots, options)
+    from phosphene.pipeline.graph import make
+
+    artefacts = make(roots, options.compute, options.force)
+    page = artefacts[0].file("report.html") if last == "report" else None
     _show_scores(study, page, options)
 
 
-def _until(last: str) -> tuple[str, ...]:
-    """Stages of everything that is made up to the command `last`."""
-    names = list(STAGES)
-    return tuple(stage for name in names[: names.index(last) + 1] for stage in STAGES[name])
+def _make_and_show(study: Study, roots: Sequence[Step], options: Options) -> None:
+    """Make some results and print their paths; with ``--dry-run`` only say what is to do."""
+    if options.dry_run:
+        show_plan(study, roots, options)
+        return _show_data(study, options)
+    from phosphene.pipeline.graph import make
 
-
-def _clear(study: Study, names: tuple[str, ...]) -> None:
-    from phosphene.pipeline.store import Store
-    from phosphene.steps.plan import plan
-
-    for recipe in plan(study):
-        if recipe.stage in names:
-            Store(study.root).artefact(recipe).clear()
+    artefacts = make(roots, options.compute, options.force)
+    show_paths([artefact.path for artefact in artefacts], options.json)
 
 
 def _show_scores(study: Study, page: Path | None, options: Options) -> None:
     """The headline: identification by mode and space, the judge's names, and where the report
     lies.
     """
-    from phosphene import api
     from phosphene.reporting.tables import headline, headline_preset
     from phosphene.steps.evaluate import all_tables
 
-    scores = api.measures(study, options.compute)
-    names, absent = (all_tables(study, name, options.compute) for name in ("names", "absent"))
+    scores, names, absent = (all_tables(study, name) for name in ("scores", "names", "absent"))
     if options.json:
         tables = {"scores": scores, "names": names, "absent": absent}
         return typer.echo(json.dumps({**records(tables), "report": page and str(page)}))
@@ -254,43 +223,10 @@ def _show_scores(study: Study, page: Path | None, options: Options) -> None:
         typer.echo(f"\nReport: {page}")
 
 
-def _show_plan(study: Study, options: Options, last: str = "report") -> None:
-    """Every artefact of a study and how far it is."""
-    if study.data.simulate.enabled and not study.data_root.exists():
-        typer.echo(
-            "The data are not simulated yet; `phosphene simulate` writes them to "
-            f"{study.data_root}.",
-            err=True,
-        )
-        typer.echo("[]" if options.json else "", nl=options.json)
-        return
-    from phosphene.pipeline.store import Store
-    from phosphene.steps.plan import plan
-
-    rows = []
-    store = Store(study.root)
-    for recipe in plan(study):
-        if recipe.stage not in _until(last):
-            continue
-        artefact = store.artefact(recipe)
-        done, planned = artefact.progress
-        state = "done" if artefact.done else f"{done} of {planned} parts" if planned else "to do"
-        rows.append(
-            {"stage": recipe.stage, "name": recipe.name, "hash": recipe.hash, "state": state}
-        )
-    if options.json:
-        return typer.echo(json.dumps(rows))
-    for row in rows:
-        typer.echo(f"{row['stage']:<12} {row['name']:<28} {row['hash']}  {row['state']}")
-    if options.dry_run:
-        from phosphene.steps.cost import costs
-
-        show_costs(costs(study, options.compute), "Estimated cost of everything, one worker")
-        _show_data(study)
-
-
-def _show_data(study: Study) -> None:
+def _show_data(study: Study, options: Options) -> None:
     """The parts of the data that a study reads."""
+    if options.json:
+        return
     from phosphene.steps.subject import dataset
 
     for subject in study.data.subjects:

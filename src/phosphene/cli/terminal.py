@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
     from rich.table import Table
-
-    from phosphene.pipeline.cost import Cost
 
 WIDTH = 100  # columns, where the output is not a terminal
 
@@ -58,25 +55,3 @@ def show_paths(paths: Sequence[Path], as_json: bool) -> None:
 def records(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Tables as lists of rows, for JSON."""
     return {name: json.loads(table.to_json(orient="records")) for name, table in tables.items()}
-
-
-def show_costs(costs: Iterable[Cost], title: str) -> None:
-    """Print what a study costs, stage by stage."""
-    import pandas as pd
-    from rich.table import Table
-
-    by_subject = pd.DataFrame(asdict(cost) for cost in costs)
-    typer.echo(f"\n{title}")
-    table = Table(box=None)
-    table.add_column("")
-    for name in ("files", "read GB", "disk GB", "memory GB", "hours"):
-        table.add_column(name, justify="right")
-    sums = {"files": "sum", "read_gb": "sum", "gb": "sum", "memory_gb": "max", "hours": "sum"}
-    by_stage = by_subject.groupby("stage", sort=False).agg(sums)
-    for stage, row in [*by_stage.iterrows(), ("together", by_subject.agg(sums))]:
-        numbers = (
-            f"{row['files']:.0f}",
-            *(f"{row[name]:.2f}" for name in ("read_gb", "gb", "memory_gb", "hours")),
-        )
-        table.add_row(str(stage), *numbers, style="bold" if stage == "together" else "")
-    console().print(table, highlight=False)

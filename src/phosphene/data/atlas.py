@@ -4,13 +4,16 @@ simulated brain.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from phosphene.errors import PhospheneError
+from phosphene.errors import NoDataError, PhospheneError
 
+STREAMS = ("early", "ventral", "lateral", "parietal")
 # Label k of atlas NAME is ATLASES[NAME][k - 1]; used where no .mgz.ctab lies beside the data (NSD
 # data manual).
 ATLASES: dict[str, tuple[str, ...]] = {
@@ -87,17 +90,40 @@ def read_label_table(path: Path) -> dict[int, str]:
     return table
 
 
-def label_names(root: Path, subject: str, atlas: str) -> dict[int, str]:
-    """Return the names of an atlas's labels, without 0 (Unknown).
-
-    The subject's own table goes before fsaverage's; without either, NSD's published order is used,
-    which is empty for an atlas that we do not know.
-    """
+def label_table(root: Path, subject: str, atlas: str) -> Path | None:
+    """Find the table of an atlas's labels: the subject's own goes before fsaverage's."""
     for owner in (subject, "fsaverage"):
         path = root / "nsddata" / "freesurfer" / owner / "label" / f"{atlas}.mgz.ctab"
         if path.is_file():
-            return {number: name for number, name in read_label_table(path).items() if number > 0}
+            return path
+    return None
+
+
+def label_names(root: Path, subject: str, atlas: str) -> dict[int, str]:
+    """Return the names of an atlas's labels, without 0 (Unknown).
+
+    Without a table (:func:`label_table`) NSD's published order is used, which is empty for an atlas
+    that we do not know.
+    """
+    if path := label_table(root, subject, atlas):
+        return {number: name for number, name in read_label_table(path).items() if number > 0}
     return dict(enumerate(ATLASES.get(atlas, ()), start=1))
+
+
+def outlined(data: Any) -> dict[str, NDArray[np.int64]]:
+    """Coordinates (n_voxels, 3) of the parts of visual cortex that maps outline.
+
+    Parameters
+    ----------
+    data : Scans
+        Parts that it does not name, or that hold no voxel, are left out.
+    """
+    regions = {}
+    for name in STREAMS:
+        if name in data.rois:
+            with contextlib.suppress(NoDataError):
+                regions[name] = data.select(name)
+    return regions
 
 
 def draw_regions(points: NDArray[np.floating]) -> dict[str, NDArray[np.int16]]:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
-from skimage.color import rgb2lab
 
 from phosphene import disk
 from phosphene.data.coco_cache import (
@@ -40,6 +39,8 @@ from phosphene.errors import PhospheneError
 Crop = tuple[float, float, float, float]
 """NSD's cropBox: fractions of the picture's height or width cut off at top, bottom, left, right."""
 
+# kind of JSON file that is read for each of the three
+ANNOTATIONS = {"captions": "captions", "categories": "instances", "segmentation": "instances"}
 BACKGROUND = (40, 40, 40)
 N_COLOURS = 255  # COCO's category ids end at 90, those of its stuff at 182
 
@@ -51,6 +52,8 @@ def _palette() -> list[tuple[int, int, int]]:
     """The background, then again and again the RGB colour that is farthest in CIELAB from all
     before it.
     """
+    from skimage.color import rgb2lab  # slow to import
+
     steps = np.linspace(0, 255, 9).round()
     grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
     grid = grid[rgb2lab(grid / 255)[:, 0] > 35]  # nothing as dark as the background

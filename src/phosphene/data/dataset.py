@@ -65,9 +65,37 @@ class Dataset(Protocol):
         """Return the names of the things in each picture."""
         ...
 
-    def fingerprint(self) -> str:
-        """Return a hash of the files' names, sizes and contents: equal for a copy of the data
+    def key(self, part: str, names: Sequence[str] = ()) -> str:
+        """Hash one part of the data: equal as long as what is read of that part is, and for a copy
         elsewhere.
+
+        Parameters
+        ----------
+        part : str
+            One of :data:`phosphene.data.keys.PARTS`:
+
+            - "trials": the table, and what its images are called where they have names
+            - "betas": what the responses of all voxels are read from
+            - "regions": the voxels of the union of the regions `names`
+            - "labels": what the columns `names` of :meth:`voxels` are made from
+            - "ncsnr": the noise ceiling
+            - "images", "captions", "categories", "segmentation": what is read about the pictures
+              that the trials show
+        names : sequence of str
+            Regions for "regions", label columns for "labels" (those that do not exist count
+            nothing), otherwise not used.
+
+        Returns
+        -------
+        str
+            Hexadecimal. No responses are read for "trials", "regions" and "labels".
+
+        Raises
+        ------
+        ValueError
+            When there is no such part.
+        PhospheneError
+            When a region does not exist or holds no voxel, or a file that must be read is damaged.
         """
         ...
 

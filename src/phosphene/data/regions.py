@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from phosphene import disk
 from phosphene.data import atlas
 from phosphene.data.opening import load_volume, read_volume
 from phosphene.errors import NoDataError, PhospheneError
@@ -57,7 +58,8 @@ class Regions:
         """Number and name of every label, for every atlas with a volume of both hemispheres; NSD's
         usual ones first.
         """
-        there = {path.name.removesuffix(".nii.gz") for path in self.folder.glob("[!.]*.nii.gz")}
+        volumes = disk.list_files(self.folder, "*.nii.gz")
+        there = {path.name.removesuffix(".nii.gz") for path in volumes}
         names = [name for name in atlas.ATLASES if name in there]
         names += sorted(name for name in there - set(names) if not name.startswith(SIDES))
         found = {}
@@ -91,12 +93,21 @@ class Regions:
         ]
         return tuple(dict.fromkeys((*labels, *self.atlases, BRAIN)))
 
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.nii.gz"
+
+    def label_files(self, names: Sequence[str]) -> list[Path]:
+        """List the volumes and tables of labels of those of `names` that are atlases."""
+        known = [name for name in names if name in self.atlases]
+        tables = [atlas.label_table(self.root, self.subject, name) for name in known]
+        return [*map(self._file, known), *(table for table in tables if table)]
+
     def volume(self, name: str) -> NDArray[np.int16]:
         """Labels (X, Y, Z) of an atlas: -1 outside cortex, 0 unlabelled; `name` may begin with
         ``lh.`` or ``rh.``.
         """
         if name not in self._volumes:
-            path = self.folder / f"{name}.nii.gz"
+            path = self._file(name)
             # float64 in NSD
             values = np.nan_to_num(read_volume(path, like=load_volume(self.mask_file)), nan=-1)
             self._volumes[name] = np.rint(values).astype(np.int16)

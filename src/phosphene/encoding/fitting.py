@@ -93,7 +93,7 @@ def fit_block(
     -------
     dict of str to ndarray
         r, r2, alpha, prediction, and for several spaces mix, unique, product, without: the arrays
-        of :func:`phosphene.steps.encode.models.encode`, without voxels that are not covered.
+        of :class:`phosphene.steps.encode.models.Encode`, without voxels that are not covered.
     """
     b = shares.shape[1]
     (n_test, v) = voxels.test.shape

@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from phosphene.data.atlas import outlined
 from phosphene.maps import flatmap
 from phosphene.maps.flatmap.raster import FlatGround
 from phosphene.maps.flatmap.slices import N_COLUMNS, N_NARROW, SliceGround
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-STREAMS = ("early", "ventral", "lateral", "parietal")
 
 
 class Grid(Protocol):
@@ -121,12 +120,15 @@ def regions(data: Grid, names: Sequence[str] | None) -> dict[str, NDArray[np.boo
     """Masks (X, Y, Z) of regions by name; without names those of the visual streams that the data
     have.
     """
-    asked = [name for name in STREAMS if name in data.rois] if names is None else names
-    found = {}
-    for name in asked:
-        found[name] = np.zeros(data.shape, bool)
-        found[name][tuple(data.select(name).T)] = True
-    return found
+    if names is None:
+        selected = outlined(data)
+    else:
+        selected = {name: data.select(name) for name in names}
+    masks = {}
+    for name, voxels in selected.items():
+        masks[name] = np.zeros(data.shape, bool)
+        masks[name][tuple(voxels.T)] = True
+    return masks
 
 
 def n_test_images(data: Grid) -> int:

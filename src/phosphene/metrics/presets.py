@@ -26,11 +26,14 @@ mindeye
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from phosphene.models.perceptual.spaces import COLOUR, GABOR, JUDGE, PIXELS, Space
 from phosphene.models.preparing import CLIP, IMAGENET, Preparation, Resize
-from phosphene.numerics.identification import Direction
+from phosphene.numerics.directions import Direction
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Kind = Literal["two-way", "pixcorr", "ssim", "distance"]
 Selection = Literal["mean", "single"]
@@ -216,3 +219,9 @@ PRESETS: dict[str, Preset] = {
     preset.name: preset
     for preset in (_takagi2023(), _braindiffuser(), _mindeye(), _scenes(), _pixel())
 }
+
+
+def own_selection(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the rows whose rule for choosing among samples is their preset's own."""
+    own = table["preset"].map({name: preset.selection for name, preset in PRESETS.items()})
+    return table[table["selection"] == own]

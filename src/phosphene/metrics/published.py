@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from phosphene.errors import PhospheneError
-from phosphene.metrics.presets import PRESETS
-from phosphene.metrics.score import own_selection
+from phosphene.metrics.presets import PRESETS, own_selection
 
 MARKS = {"V": "read in the named source", "R": "recalled, not yet checked against the named source"}
 HUMAN = "human raters"  # no preset of ours: people chose, no network

@@ -165,8 +165,8 @@ def score_pictures(
 
     Notes
     -----
-    - A measure is made under every rule that the samples allow; :func:`own_selection` keeps each
-      preset's own.
+    - A measure is made under every rule that the samples allow;
+      :func:`phosphene.metrics.presets.own_selection` keeps each preset's own.
     - Undefined values never help: comparisons with them are lost
       (:func:`phosphene.numerics.identification.identify`), a PixCorr that is undefined (a picture
       of one colour) counts as 0 and a correlation distance as 1.
@@ -210,12 +210,6 @@ def score_pictures(
                 summary(low[metric], metric, rule, chosen, draws, stream) for rule in rules
             ]
     return _tables(todo, results, absent, len(recons))
-
-
-def own_selection(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep the rows whose rule for choosing among samples is their preset's own."""
-    own = table["preset"].map({name: preset.selection for name, preset in PRESETS.items()})
-    return table[table["selection"] == own]
 
 
 def _check(recons: Sequence[Pictures], originals: Pictures, presets: Sequence[str]) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
+
+if TYPE_CHECKING:
+    import torch
 
 SHOWN = 5  # names in a message
 # how far floats may leave 0 to 1 (rounding of resizers); beyond, the scale is another one
@@ -65,6 +67,8 @@ def load(path: Path) -> list[Tensors]:
 
 def _loaded(path: Path) -> torch.Tensor:
     """The one tensor of a file; never runs code that the file brings along."""
+    import torch
+
     try:
         try:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -16,8 +16,8 @@ from PIL import Image
 
 from phosphene.metrics import published
 from phosphene.metrics.image_files import PictureSet
-from phosphene.metrics.presets import DIRECTIONS, PRESETS
-from phosphene.metrics.score import PictureScores, own_selection
+from phosphene.metrics.presets import DIRECTIONS, PRESETS, own_selection
+from phosphene.metrics.score import PictureScores
 
 RULES = {
     "mean": "mean over samples",

@@ -1,23 +1,57 @@
-"""What work costs: files, bytes, memory and hours."""
+"""What work costs: files, bytes, memory and time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one stage of one subject will take; `files` and `gb` are written, `read_gb` is read from
-    the data.
+    """What making some results takes.
+
+    Attributes
+    ----------
+    files : int
+        Written.
+    read_gb, gb : float
+        Read from the data, and written.
+    memory_gb : float
+        Of the process.
+    seconds : float
+        Of one worker.
     """
 
-    subject: str
-    stage: str
-    files: int
-    read_gb: float
-    gb: float
-    memory_gb: float
-    hours: float
+    files: int = 1
+    read_gb: float = 0.0
+    gb: float = 0.0
+    memory_gb: float = 0.0
+    seconds: float = 0.0
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """Costs of work that is done one after the other."""
+    costs = list(costs)
+    return Cost(
+        files=sum(cost.files for cost in costs),
+        read_gb=sum(cost.read_gb for cost in costs),
+        gb=sum(cost.gb for cost in costs),
+        memory_gb=max((cost.memory_gb for cost in costs), default=0.0),
+        seconds=sum(cost.seconds for cost in costs),
+    )
+
+
+def of_group(costs: Iterable[Cost]) -> Cost:
+    """Cost of results that are made in one pass, each of which knows the time of the whole pass."""
+    costs = list(costs)
+    together = total(costs)
+    return Cost(
+        files=together.files,
+        read_gb=together.read_gb,
+        gb=together.gb,
+        memory_gb=together.memory_gb,
+        seconds=max((cost.seconds for cost in costs), default=0.0),
+    )
 
 
 @dataclass(frozen=True)

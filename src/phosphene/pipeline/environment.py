@@ -19,8 +19,11 @@ PACKAGES = (
     "pyarrow",
     "zarr",
     "torch",
+    "torchvision",
     "diffusers",
     "transformers",
+    "scikit-learn",
+    "scikit-image",
 )
 
 
@@ -31,14 +34,20 @@ def peak_memory_mb() -> float:
 
 
 @lru_cache
-def environment() -> dict[str, Any]:
-    """Versions and, when phosphene runs from a git checkout, its commit."""
-    packages = {}
+def versions() -> dict[str, str]:
+    """Versions of the libraries that results depend on."""
+    found = {}
     for name in PACKAGES:
         try:
-            packages[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    return found
+
+
+@lru_cache
+def environment() -> dict[str, Any]:
+    """Versions and, when phosphene runs from a git checkout, its commit."""
     here = Path(__file__)
     commit = ""
     try:
@@ -59,6 +68,6 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": machine,
-        "packages": packages,
+        "packages": versions(),
         "commit": commit,
     }

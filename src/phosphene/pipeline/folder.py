@@ -67,13 +67,23 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Remove a folder in here at once, so that a killed process leaves all of it or nothing."""
-        aside = self.temporary / _temporary_name(name)
-        self.temporary.mkdir(parents=True, exist_ok=True)
+        self._remove(self.path / name)
+
+    def discard(self) -> None:
+        """Remove the whole folder, in the same way."""
+        self._remove(self.path)
+
+    def _remove(self, folder: Path) -> None:
+        aside = self.temporary / _temporary_name(folder.name)
         try:
-            os.rename(self.path / name, aside)
+            self.temporary.mkdir(parents=True, exist_ok=True)
+            os.rename(folder, aside)
         except FileNotFoundError:
             return
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside.is_symlink():
+            aside.unlink()
+        else:
+            shutil.rmtree(aside, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove temporary files that killed processes have left."""

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from phosphene import disk
@@ -22,7 +23,7 @@ class Recipe:
     stage, name
         Folder and readable name, letters, digits and ``. _ -`` only.
     version
-        The stage's VERSION, raised when its code gives other numbers than before.
+        Raised when the code of the stage gives other numbers than before.
     settings
         The settings that differ from their defaults (`Study.settings`); JSON values.
     inputs
@@ -42,16 +43,10 @@ class Recipe:
                     f"'{text}' cannot name a folder; use letters, digits and . _ - only"
                 )
 
-    @property
+    @cached_property
     def canonical(self) -> str:
         """The recipe as JSON with sorted keys and no spaces: equal recipes give equal text."""
-        return json.dumps(
-            asdict(self),
-            sort_keys=True,
-            separators=(",", ":"),
-            allow_nan=False,
-            default=disk.scalar,
-        )
+        return canonical({entry.name: getattr(self, entry.name) for entry in fields(self)})
 
     @property
     def digest(self) -> str:
@@ -60,7 +55,19 @@ class Recipe:
         """
         return hashlib.blake2b(self.canonical.encode()).hexdigest()
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Ten hexadecimal digits of the BLAKE2b of `canonical`."""
-        return hashlib.blake2b(self.canonical.encode(), digest_size=5).hexdigest()
+        return short_hash(self.canonical)
+
+
+def canonical(recipe: Mapping[str, Any]) -> str:
+    """Write the content of a recipe as in :attr:`Recipe.canonical`."""
+    return json.dumps(
+        recipe, sort_keys=True, separators=(",", ":"), allow_nan=False, default=disk.scalar
+    )
+
+
+def short_hash(text: str) -> str:
+    """Hash a canonical recipe as in :attr:`Recipe.hash`."""
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()

@@ -7,22 +7,15 @@ what the markers said: from then on the artefact is done. A process may be kille
 these steps; the next one does only what no marker vouches for. Two processes at once do the same
 work twice and move identical files over each other.
 
-A stage reads::
+What :func:`phosphene.pipeline.graph.make` does for every step comes down to::
 
-    recipe = Recipe("extract", "subj01-z", VERSION, settings, {"data": fingerprint})
-    artefact = store.artefact(recipe)
+    artefact = Store(root).artefact(Recipe("extract", "subj01-z", 1, settings, {"images": key}))
     if not artefact.done:
         artefact.create_array("z", shape=(n, d), dtype="float32", chunks=(64, d))
-        work = partial(extract_part, artefact)
-        run_parts(work, artefact.missing(n_parts), compute, "extract subj01 z")
+        for i in artefact.missing(n_parts):
+            with artefact.part(i) as part:
+                part.array("z", slice(64 * i, 64 * (i + 1)), made(i))
         artefact.finish()
-
-and its worker::
-
-    def extract_part(artefact, i):
-        with artefact.part(i) as part:
-            part.array("z", slice(64 * i, 64 * (i + 1)), made(i))
-            part.file("pictures/first.png", png_bytes)
 """
 
 from __future__ import annotations
@@ -30,13 +23,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from phosphene import disk
 from phosphene.errors import PhospheneError
@@ -62,10 +54,6 @@ class Store:
     def artefact(self, recipe: Recipe) -> Artefact:
         """The artefact of this recipe, whether it exists or not; nothing is created."""
         return Artefact(self.root, recipe)
-
-    def progress(self, recipe: Recipe) -> tuple[int, int]:
-        """Parts done and parts planned, from file names alone; (0, 0) when nothing has begun."""
-        return self.artefact(recipe).progress
 
 
 @dataclass(frozen=True)
@@ -108,6 +96,29 @@ class Artefact:
                 disk.fault(self.path / name, *entry) for name, entry in manifest["files"].items()
             )
         )
+
+    @property
+    def seems_done(self) -> bool:
+        """Whether the manifest and every file it lists are there, by sizes and times: only a file
+        that is younger than the manifest is read.
+        """
+        manifest = self._manifest()
+        if not manifest:
+            return False
+        try:
+            finished = (self.path / "manifest.json").stat().st_mtime_ns
+        except FileNotFoundError:  # another process has just removed it
+            return False
+        folder = str(self.path)
+        return not any(
+            disk.suspicious(os.path.join(folder, name), finished, *entry)
+            for name, entry in manifest["files"].items()
+        )
+
+    @property
+    def damaged(self) -> bool:
+        """Whether it was finished once, and its files are no longer as they were then."""
+        return self._manifest() is not None and not self.seems_done
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -181,7 +192,7 @@ class Artefact:
         parts are among them.
 
         `n_parts` may depend on the recipe and the data only, never on batch size or number of
-        workers. Another number than last time means other parts, and all are done anew.
+        workers. If it differs from last time, all parts are made again.
         """
         manifest = self._manifest()
         if manifest is not None and self.done:
@@ -253,8 +264,7 @@ class Artefact:
 
     def clear(self) -> None:
         """Remove the artefact, manifest first: what ``--force`` does before it computes again."""
-        self._forget()
-        shutil.rmtree(self.path, ignore_errors=True)
+        self.folder.discard()
 
     # within
 
@@ -265,7 +275,7 @@ class Artefact:
             manifest = disk.parsed(path.read_bytes())
         except FileNotFoundError:
             return None
-        if not isinstance(manifest, dict) or not {"recipe", "files", "parts"} <= manifest.keys():
+        if not _is_manifest(manifest):
             return {}
         if manifest["recipe"] != json.loads(self.recipe.canonical):
             raise PhospheneError(
@@ -350,6 +360,17 @@ class Artefact:
                 **facts,
             },
         }
+
+
+def _is_manifest(content: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether something that was read has the shape of a manifest."""
+    if not isinstance(content, dict):
+        return False
+    parts = {"recipe": dict, "files": dict, "parts": list, "facts": dict}
+    return all(isinstance(content.get(name), kind) for name, kind in parts.items()) and all(
+        isinstance(entry, list) and [type(value) for value in entry] == [int, str]
+        for entry in content["files"].values()
+    )
 
 
 class Part:

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from phosphene.methods import BRAIN
-from phosphene.metrics.presets import KEYS
-from phosphene.metrics.score import own_selection
+from phosphene.metrics.presets import KEYS, own_selection
 from phosphene.reporting import figures, tables
 from phosphene.reporting.tables import Cell
 
@@ -28,7 +27,7 @@ def section(found: dict[str, pd.DataFrame], scores: pd.DataFrame) -> dict[str, A
     Parameters
     ----------
     found : dict of str to DataFrame
-        As the stage `rating_scores` gives them (:func:`phosphene.steps.ratings.score`).
+        As the stage `rating_scores` gives them (:class:`phosphene.steps.ratings.RatingScores`).
     scores : DataFrame
         The machine's scores of all subjects, as the stage `evaluate` gives them.
     """

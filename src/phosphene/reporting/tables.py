@@ -11,9 +11,7 @@ import numpy as np
 import pandas as pd
 
 from phosphene.methods import BRAIN, condition_name
-from phosphene.metrics.presets import DIRECTIONS, KEYS, PRESETS
-from phosphene.metrics.score import own_selection
-from phosphene.numerics.stats import subject_summary
+from phosphene.metrics.presets import DIRECTIONS, KEYS, PRESETS, own_selection
 
 SELECTIONS = {
     "single": "the first sample",
@@ -372,6 +370,9 @@ def across_subjects(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean over subjects of every score, its standard error and interval (t), as papers report
     it.
     """
+    # here, since it needs SciPy, and the command line prints the headline without
+    from phosphene.numerics.stats import subject_summary
+
     keys = ["mode", "source", *KEYS, "selection"]
     rows = [
         dict(zip(keys, key, strict=True)) | asdict(subject_summary(some["value"].to_numpy()))

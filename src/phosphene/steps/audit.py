@@ -2,59 +2,132 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from phosphene.auditing import asking, checks
-from phosphene.auditing.baselines import compared, conditions
-from phosphene.auditing.case import Case, Decoded, Decoder, Rows, Scoring
+from phosphene.auditing.conditions import Condition, compared_conditions
 from phosphene.data import Dataset
-from phosphene.numerics.ridge import PAPER_ALPHAS
-from phosphene.pipeline.recipe import Recipe
-from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Store
-from phosphene.steps import regression
-from phosphene.steps.betas import betas, responses
+from phosphene.pipeline.step import Key, Step
+from phosphene.pipeline.store import Part
+from phosphene.steps.betas import betas_of, responses
 from phosphene.steps.conditions import features_of, richest_mode
-from phosphene.steps.decode import decode, decode_recipe
-from phosphene.steps.evaluate import measures_stamp, reconstructed, score_made
-from phosphene.steps.extract import extract_recipe
-from phosphene.steps.reconstruct import reconstruct, reconstruct_recipe
-from phosphene.steps.subject import data_fingerprint, dataset, items
+from phosphene.steps.decode import Decode
+from phosphene.steps.evaluate import measures_key, reconstructed, score_made
+from phosphene.steps.extract import Extract
+from phosphene.steps.reconstruct import Reconstruct
+from phosphene.steps.subject import SubjectStep, dataset, items
 from phosphene.study import Compute, Study
 
-VERSION = 1
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from phosphene.auditing import checks
+    from phosphene.auditing.case import Case, Decoded, Decoder, Rows
+
 COLUMNS = ["subject", "check", "found", "expected", "verdict", "sentence"]
-# Parts, in the order of the table's lines: a killed audit goes on with the first one that is not
-# done.
-QUESTIONS = (
-    asking.leaks,
-    asking.penalties,
-    asking.statistics,
-    asking.variety,
-    asking.overlap,
-    asking.held_out,
-    compared,
-)
+# In the order of the table's lines: a killed audit goes on with the first one that is not done.
+N_QUESTIONS = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Audit(SubjectStep):
+    """Sanity checks on the results of a subject.
+
+    Tables: `audit` (check, found, expected, verdict "ok", "look", "fault" or "not asked",
+    sentence), and where they can be made `scores` (of every kind of picture, with mode and source),
+    `nearest`, `overlap`, `dimensions`, `clusters`, `leaks`.
+    """
+
+    stage: ClassVar[str] = "audit"
+    sections: ClassVar[tuple[str, ...]] = ("evaluate",)
+
+    @property
+    def name(self) -> str:
+        """The subject."""
+        return self.subject
+
+    def settings(self) -> dict[str, Any]:
+        """Those of the scores."""
+        return {**self.study.settings("evaluate"), "seed": self.study.seed}
+
+    def conditions(self) -> list[Condition]:
+        """Every kind of picture that is compared; nothing where no test photograph is known."""
+        study = self.study
+        if not self.data.photographs or study.decode.leave_out == "run":
+            return []
+        images = items(study, self.data)["image"].tolist()
+        has_categories = any(self.data.categories(images))
+        return compared_conditions(richest_mode(study), features_of(study), has_categories)
+
+    def inputs(self) -> Mapping[str, Step | Key]:
+        """Features, decoded features, pictures, and what they are compared with."""
+        inputs: dict[str, Step | Key] = {
+            "measures": measures_key(self.study),
+            "images": self.key("images"),
+            "categories": self.key("categories"),
+            "trials": self.key("trials"),
+        }
+        for feature in features_of(self.study):
+            inputs[f"true-{feature}"] = Extract(self.study, self.subject, feature)
+            inputs[f"decoded-{feature}"] = Decode(self.study, self.subject, feature)
+        for mode, source in self.conditions():
+            inputs[f"pictures-{mode}-{source}"] = Reconstruct(
+                self.study, self.subject, mode, source
+            )
+        return inputs
+
+    def requires(self) -> Sequence[Step]:
+        """The responses, which are decoded again."""
+        steps = [
+            betas_of(self.study, self.subject, getattr(self.study.decode, feature).rois)
+            for feature in features_of(self.study)
+        ]
+        return [step for step in steps if step is not None]
+
+    def n_parts(self) -> int:
+        """One for each group of questions."""
+        return N_QUESTIONS
+
+    def make_part(self, part: Part, index: int, compute: Compute) -> None:
+        """Ask one group of questions."""
+        import pandas as pd
+
+        from phosphene.auditing import asking
+        from phosphene.auditing.baselines import compared
+
+        questions = (
+            asking.leaks,
+            asking.penalties,
+            asking.statistics,
+            asking.variety,
+            asking.overlap,
+            asking.held_out,
+            compared,
+        )
+        assert len(questions) == N_QUESTIONS
+        answers = questions[index](case_of(self.study, self.subject, compute))
+        lines = [asdict(line) for line in answers.lines]
+        part.table(f"audit/{index}", pd.DataFrame(lines, dtype=str))
+        for name, table in answers.tables.items():
+            part.table(name, table)
 
 
 def case_of(study: Study, subject: str, compute: Compute) -> Case:
     """Take what the questions need out of a subject's results; nothing is read yet."""
+    from phosphene.auditing.case import Case, Decoded, Scoring
+
     data = dataset(study, subject)
-    store = Store(study.root)
 
     def decoded(feature: str) -> Decoded:
-        artefact = store.artefact(decode_recipe(study, subject, feature))
+        artefact = Decode(study, subject, feature).artefact
         return Decoded(*(artefact.array(name) for name in ("prediction", "r", "best_alphas")))
 
     def true(feature: str) -> checks.RowsOf:
-        extracted: checks.RowsOf = store.artefact(extract_recipe(study, subject, feature)).array(
-            "features"
-        )
+        extracted: checks.RowsOf = Extract(study, subject, feature).artefact.array("features")
         return extracted
 
     return Case(
@@ -79,6 +152,12 @@ def case_of(study: Study, subject: str, compute: Compute) -> Case:
 
 
 def _decoder(study: Study, data: Dataset) -> Decoder:
+    import numpy as np
+
+    from phosphene.auditing.case import Decoder
+    from phosphene.numerics.ridge import PAPER_ALPHAS
+    from phosphene.steps import regression
+
     settings = study.decode
     paper = settings.preset == "paper"
 
@@ -104,58 +183,18 @@ def _decoder(study: Study, data: Dataset) -> Decoder:
     )
 
 
-def audit_recipe(study: Study, subject: str) -> Recipe:
-    """What the audit of a subject is made from."""
-    case = case_of(study, subject, Compute())
-    inputs = {"data": data_fingerprint(study, subject), "measures": measures_stamp(study)}
-    for feature in case.features:
-        inputs[feature] = extract_recipe(study, subject, feature).hash
-        inputs[f"{feature}-decoded"] = decode_recipe(study, subject, feature).hash
-    for mode, source in conditions(case):
-        inputs[f"{mode}-{source}"] = reconstruct_recipe(study, subject, mode, source).hash
-    settings = study.settings("evaluate") | {"seed": study.seed}
-    return Recipe("audit", subject, VERSION, settings, inputs)
-
-
-def audit(study: Study, subject: str, compute: Compute) -> Artefact:
-    """Audit one subject, pulling what is missing (the baselines' pictures).
-
-    Tables: `audit` (check, found, expected, verdict "ok", "look", "fault" or "not asked",
-    sentence), and where they can be made `scores` (of every kind of picture, with mode and source),
-    `nearest`, `overlap`, `dimensions`, `clusters`, `leaks`.
-    """
-    case = case_of(study, subject, compute)
-    for feature in case.features:
-        decode(study, subject, feature, compute)
-        # the clusters are decoded from them
-        betas(study, subject, getattr(study.decode, feature).rois, compute)
-    for mode, source in conditions(case):
-        reconstruct(study, subject, mode, compute, source)
-    work = partial(_audit_part, study=study, subject=subject, compute=compute)
-    return make(study, audit_recipe(study, subject), len(QUESTIONS), work, compute)
-
-
-def _audit_part(
-    artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute
-) -> None:
-    with artefact.part(index) as part:
-        found = QUESTIONS[index](case_of(study, subject, compute))
-        lines = [asdict(line) for line in found.lines]
-        part.table(f"audit/{index}", pd.DataFrame(lines, dtype=str))
-        for name, table in found.tables.items():
-            part.table(name, table)
-
-
-def audit_table(study: Study, compute: Compute) -> pd.DataFrame:
-    """Audit all subjects.
+def audit_table(study: Study) -> pd.DataFrame:
+    """The finished audits of all subjects.
 
     Returns
     -------
     DataFrame
         One row per subject and question: subject, check, found, expected, verdict, sentence.
     """
+    import pandas as pd
+
     tables = [
-        audit(study, subject, compute).table("audit").assign(subject=subject)
+        Audit(study, subject).artefact.table("audit").assign(subject=subject)
         for subject in study.data.subjects
     ]
     return pd.concat(tables, ignore_index=True)[COLUMNS]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from phosphene.data import Dataset
 from phosphene.data.scans import Scans
 from phosphene.errors import PhospheneError
@@ -43,7 +45,14 @@ def _usual_rois(study: Study, data: Dataset) -> list[str]:
 
 
 def own_rois(study: Study) -> list[str]:
+    """The regions that the study decodes from."""
     return [roi for feature in features_of(study) for roi in getattr(study.decode, feature).rois]
+
+
+def is_optional_region(study: Study, rois: Sequence[str]) -> bool:
+    """Whether these are one region that nobody chose: where it has no data, it is not compared."""
+    chosen = (*study.evaluate.rois, *own_rois(study))
+    return len(rois) == 1 and rois[0] not in chosen
 
 
 def empty_rois(study: Study, data: Dataset) -> dict[str, str]:

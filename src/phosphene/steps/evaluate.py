@@ -10,156 +10,145 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
-from functools import partial
-from importlib.metadata import version
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from phosphene.data import Dataset
 from phosphene.data.dataset import Photographs
 from phosphene.data.trials import image_ids
 from phosphene.errors import NoDataError, without_warnings
 from phosphene.methods import BRAIN, MODE_FEATURES, SHUFFLED, TRUE, condition_name
-from phosphene.metrics.decoded import correlated_features, identified_features, named_categories
-from phosphene.metrics.image_files import Files
-from phosphene.metrics.measures import Draws, Places
 from phosphene.metrics.presets import KEYS, PRESETS
-from phosphene.metrics.score import PictureScores, own_selection, score_pictures
-from phosphene.models.diffusion.batching import own_device
 from phosphene.models.judge.labels import fingerprint
-from phosphene.models.perceptual.stamps import missing, stamp
-from phosphene.models.preparing import Pictures
-from phosphene.numerics.stats import compare_methods
-from phosphene.pipeline.recipe import Recipe
-from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Store
+from phosphene.models.perceptual.stamps import contents, missing
+from phosphene.pipeline.cost import Cost, Rates
+from phosphene.pipeline.step import Key, Step
+from phosphene.pipeline.store import Artefact, Part
 from phosphene.seeds import rng
-from phosphene.steps.conditions import compared_rois, conditions, features_of, own_rois
-from phosphene.steps.decode import decode, decode_recipe
-from phosphene.steps.decompose import LEFT_OUT, decompose_recipe
-from phosphene.steps.extract import extract_recipe
-from phosphene.steps.reconstruct import reconstruct, reconstruct_recipe
-from phosphene.steps.subject import dataset, items, load_model
+from phosphene.steps.conditions import compared_rois, conditions, features_of, is_optional_region
+from phosphene.steps.decode import Decode
+from phosphene.steps.decompose import reason_left_out
+from phosphene.steps.reconstruct import Reconstruct
+from phosphene.steps.subject import SubjectStep, configuration, dataset, items, load_model
 from phosphene.study import Compute, Study
 
-VERSION = 2
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from phosphene.metrics.score import PictureScores
+    from phosphene.models.preparing import Pictures
+
+SCORING = 0.005  # seconds per picture, about
 
 
-def measures_stamp(study: Study) -> str:
-    """Hash of all that the study's measures depend on: presets, weights that are there, versions of
-    libraries.
+def measures_key(study: Study) -> Key:
+    """The key of all that the study's measures depend on: their definitions, and the weights that
+    are there.
     """
     metrics = [metric for name in study.evaluate.presets for metric in PRESETS[name].metrics]
     spaces = {metric.space for metric in metrics if metric.space is not None}
     known = [space for space in spaces if missing(space, study.weights) is None]
-    parts = [
-        fingerprint(),
-        *sorted(stamp(space, study.weights) for space in known),
-    ]
-    # PixCorr, SSIM
-    parts += [f"{metric} {version('scikit-image')}" for metric in metrics if metric.space is None]
-    return hashlib.blake2b("".join(parts).encode(), digest_size=8).hexdigest()
+    weights = sorted(contents(space, study.weights) for space in known)
+    parts = [fingerprint(), *map(repr, metrics), *weights]
+    return Key(hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest())
 
 
-def evaluate_recipe(study: Study, subject: str) -> Recipe:
-    """What the scores of a subject are made from."""
-    data = dataset(study, subject)
-    inputs = {
-        f"{mode}-{source}": reconstruct_recipe(study, subject, mode, source).hash
-        for mode, source in conditions(study)
-    }
-    for feature in features_of(study):
-        for source in _feature_sources(study):
-            inputs[f"{feature}-{source}"] = decode_recipe(study, subject, feature, source).hash
-        for roi in compared_rois(study, data):
-            inputs[f"{feature}-{roi}"] = decode_recipe(study, subject, feature, rois=[roi]).hash
-    inputs["measures"] = measures_stamp(study)
-    settings = study.settings("evaluate") | {"seed": study.seed}
-    return Recipe("evaluate", subject, VERSION, settings, inputs)
-
-
-def evaluate(study: Study, subject: str, compute: Compute) -> Artefact:
-    """Score all reconstructions of a subject.
+@dataclass(frozen=True, eq=False)
+class Evaluate(SubjectStep):
+    """Scores of all reconstructions of a subject.
 
     Tables: `scores`, `per_image`, `absent` (measures whose weights are not there), `names`,
     `features`, `rois`. Where a data set has no photographs to compare with, only the names are
     asked for.
     """
-    for mode, source in conditions(study):
-        reconstruct(study, subject, mode, compute, source)
-    for feature in features_of(study):
-        for source in _feature_sources(study):
-            decode(study, subject, feature, compute, source)
-    data = dataset(study, subject)
-    for roi in compared_rois(study, data):
-        _decode_from(study, subject, roi, compute)
-    work = partial(_evaluate_part, study=study, subject=subject, compute=compute)
-    return make(study, evaluate_recipe(study, subject), len(conditions(study)) + 1, work, compute)
 
+    stage: ClassVar[str] = "evaluate"
+    version: ClassVar[int] = 2
+    sections: ClassVar[tuple[str, ...]] = ("evaluate",)
 
-def _decode_from(study: Study, subject: str, roi: str, compute: Compute) -> None:
-    """Decode all features from one region; where a region nobody chose has no data, that is kept as
-    the result.
-    """
-    store = Store(study.root)
-    chosen = roi in (*study.evaluate.rois, *own_rois(study))
-    recipes = [decode_recipe(study, subject, feature, rois=[roi]) for feature in features_of(study)]
-    try:
-        for feature, recipe in zip(features_of(study), recipes, strict=True):
-            artefact = store.artefact(recipe)
-            if not artefact.done:
-                decode(study, subject, feature, compute, rois=[roi])
-            elif chosen and LEFT_OUT in artefact.manifest["facts"]:
-                raise NoDataError(artefact.manifest["facts"][LEFT_OUT])
-    except NoDataError as error:
-        if chosen:
-            raise
-        warnings.warn(
-            f"{subject}: region {roi!r} is left out of the comparison of regions: {error}",
-            stacklevel=2,
-        )
-        if study.decode.leave_out != "run":  # last: while it is not done, all of this is done again
-            recipes.append(decompose_recipe(study, subject, [roi]))
-        for artefact in map(store.artefact, recipes):
-            for index in artefact.missing(1):
-                with artefact.part(index):
-                    pass
-            artefact.finish(facts={LEFT_OUT: str(error)})
+    @property
+    def name(self) -> str:
+        """The subject."""
+        return self.subject
 
+    def settings(self) -> dict[str, Any]:
+        """Those of the scores."""
+        return {**self.study.settings("evaluate"), "seed": self.study.seed}
 
-def _evaluate_part(
-    artefact: Artefact, index: int, *, study: Study, subject: str, compute: Compute
-) -> None:
-    data = dataset(study, subject)
-    labels = {"subject": subject}
-    wanted = items(study, data)
-    if index == len(conditions(study)):
-        with artefact.part(index) as part:
-            rows = _feature_rows(study, data, wanted)
+    def reconstruct(self, mode: str, source: str) -> Reconstruct:
+        """One kind of reconstruction."""
+        return Reconstruct(self.study, self.subject, mode, source)
+
+    def decode(self, feature: str, source: str = BRAIN, roi: str = "") -> Decode:
+        """A feature decoded from the study's regions, or from one region."""
+        return Decode(self.study, self.subject, feature, source, (roi,) if roi else ())
+
+    def inputs(self) -> Mapping[str, Step | Key]:
+        """Pictures, decoded features, and what they are compared with."""
+        study = self.study
+        inputs: dict[str, Step | Key] = {
+            "measures": measures_key(study),
+            "images": self.key("images"),
+            "categories": self.key("categories"),
+        }
+        for mode, source in conditions(study):
+            inputs[f"pictures-{mode}-{source}"] = self.reconstruct(mode, source)
+        for feature in features_of(study):
+            for source in _feature_sources(study):
+                inputs[f"decoded-{feature}-{source}"] = self.decode(feature, source)
+            for roi in compared_rois(study, self.data):
+                inputs[f"decoded-{feature}-from-{roi}"] = self.decode(feature, roi=roi)
+        return inputs
+
+    def requires(self) -> Sequence[Step]:
+        """The true features, which decoded ones are compared with."""
+        return [self.decode(feature).extract for feature in features_of(self.study)]
+
+    def n_parts(self) -> int:
+        """One for each kind of reconstruction, and one for decoded features."""
+        return len(conditions(self.study)) + 1
+
+    def make_part(self, part: Part, index: int, compute: Compute) -> None:
+        """Score one kind of reconstruction, or the decoded features."""
+        import pandas as pd
+
+        study = self.study
+        data = self.data
+        labels = {"subject": self.subject}
+        table = items(study, data)
+        if index == len(conditions(study)):
+            rows = _feature_rows(self, table)
             part.table("features", pd.DataFrame(rows).assign(**labels))
-            part.table("rois", pd.DataFrame(_roi_rows(study, data)).assign(**labels))
-        return
-    mode, source = conditions(study)[index]
-    made = reconstructed(study, subject, mode, source)
-    labels |= {"mode": mode, "source": source}
-    with artefact.part(index) as part:
-        named = _name_row(study, data, wanted, made)
+            part.table("rois", pd.DataFrame(_roi_rows(self)).assign(**labels))
+            return
+        mode, source = conditions(study)[index]
+        made = reconstructed(study, self.subject, mode, source)
+        labels |= {"mode": mode, "source": source}
+        named = _name_row(study, data, table, made)
         part.table(f"names/{index}", pd.DataFrame([named]).assign(**labels))
         if data.photographs:
             chosen = decoded_choice(study, data, mode, source, compute)
-            found = score_made(study, data, made, chosen, compute.device)
-            part.table(f"scores/{index}", found.scores.assign(**labels))
-            images = found.per_image.assign(
-                image=wanted["image"].to_numpy()[found.per_image["item"]]
+            scores = score_made(study, data, made, chosen, compute.device)
+            part.table(f"scores/{index}", scores.scores.assign(**labels))
+            images = scores.per_image.assign(
+                image=table["image"].to_numpy()[scores.per_image["item"]]
             )
             part.table(f"per_image/{index}", images.assign(**labels))
             absent = pd.DataFrame(
-                list(found.absent.items()), columns=["measure", "reason"], dtype=str
+                list(scores.absent.items()), columns=["measure", "reason"], dtype=str
             )
             part.table(f"absent/{index}", absent.assign(**labels))
+
+    def cost(self, rates: Rates) -> Cost:
+        """Scoring every picture of every kind."""
+        pictures = len(items(self.study, self.data)) * self.study.reconstruct.samples
+        # pictures are held as bytes and as floats
+        held = pictures * configuration(self.study.model.name).size ** 2 * 3 * 5 / 1e9
+        seconds = len(conditions(self.study)) * pictures * SCORING
+        return Cost(1, 0.0, 0.001, rates.gb + held, seconds)
 
 
 # Pictures
@@ -169,7 +158,9 @@ def reconstructed(study: Study, subject: str, mode: str, source: str = BRAIN) ->
     """Open finished reconstructions: for every sample the pictures of all items, read one at a
     time.
     """
-    artefact = Store(study.root).artefact(reconstruct_recipe(study, subject, mode, source))
+    from phosphene.metrics.image_files import Files
+
+    artefact = Reconstruct(study, subject, mode, source).artefact
     n = len(items(study, dataset(study, subject)))
     samples = len(list((artefact.path / "pictures").glob("item00000_*.png")))
     names = [
@@ -197,6 +188,10 @@ def score_made(
         Which sample the decoded features would choose (:func:`decoded_choice`).
     device : str
     """
+    from phosphene.metrics.measures import Draws, Places
+    from phosphene.metrics.score import score_pictures
+    from phosphene.models.diffusion.batching import own_device
+
     draws = Draws(
         study.evaluate.bootstrap,
         study.evaluate.permutations,
@@ -219,15 +214,13 @@ def decoded_choice(
     None where no z was decoded or there is one sample only. The latent is correlated with the
     decoded z over its elements (Pearson).
     """
+    import numpy as np
+
     made = reconstructed(study, data.subject, mode, source)
     if "z" not in MODE_FEATURES[mode] or source == TRUE or len(made) < 2:
         return None
     model = load_model(study.model.name, compute.device)
-    decoded = (
-        Store(study.root)
-        .artefact(decode_recipe(study, data.subject, "z", source))
-        .array("prediction")
-    )
+    decoded = Decode(study, data.subject, "z", source).artefact.array("prediction")
     r = np.empty((len(made[0]), len(made)))
     for rows in np.array_split(np.arange(len(r)), -(-len(r) // 48)):
         predicted = np.asarray(decoded[rows[0] : rows[-1] + 1], np.float64)
@@ -241,15 +234,19 @@ def decoded_choice(
 
 
 def _name_row(
-    study: Study, data: Dataset, wanted: pd.DataFrame, made: Sequence[Pictures]
+    study: Study, data: Dataset, table: pd.DataFrame, made: Sequence[Pictures]
 ) -> dict[str, float]:
     """How often the judge names the right category."""
+    import numpy as np
+
+    from phosphene.metrics.decoded import named_categories
+
     # rows of one run are not independent: where runs were left out in turn, whole runs are
     # resampled
-    groups = wanted["run"] if study.decode.leave_out == "run" else wanted.index
+    groups = table["run"] if study.decode.leave_out == "run" else table.index
     return named_categories(
         made,
-        data.categories(wanted["image"].to_numpy()),
+        data.categories(table["image"].to_numpy()),
         np.asarray(groups),
         n_bootstrap=study.evaluate.bootstrap,
         rng=rng(study.seed, "names"),
@@ -259,58 +256,73 @@ def _name_row(
 # Features
 
 
-def _feature_rows(study: Study, data: Dataset, wanted: pd.DataFrame) -> Iterator[dict[str, object]]:
+def _feature_rows(step: Evaluate, table: pd.DataFrame) -> Iterator[dict[str, object]]:
     """How well z and c were decoded: correlation, its ceiling, identification and retrieval among
     the items.
     """
-    store = Store(study.root)
-    rows = np.searchsorted(image_ids(data), wanted["image"].to_numpy())
+    import numpy as np
+
+    from phosphene.metrics.decoded import identified_features
+
+    study = step.study
+    rows = np.searchsorted(image_ids(step.data), table["image"].to_numpy())
     for feature in features_of(study):
         for source in _feature_sources(study):
-            decoded = store.artefact(decode_recipe(study, data.subject, feature, source))
+            decode = step.decode(feature, source)
+            decoded = decode.artefact
             row: dict[str, object] = {
                 "feature": feature,
                 "source": source,
-                "n": len(wanted),
+                "n": len(table),
                 **_correlated(decoded),
             }
-            if data.photographs:
-                extracted = store.artefact(extract_recipe(study, data.subject, feature))
-                found = identified_features(
+            if step.data.photographs:
+                scores = identified_features(
                     np.asarray(decoded.array("prediction")[:]),
-                    np.asarray(extracted.array("features").oindex[rows]),
+                    np.asarray(decode.extract.artefact.array("features").oindex[rows]),
                     n_bootstrap=study.evaluate.bootstrap,
                     n_permutations=study.evaluate.permutations,
-                    rng=rng(study.seed, data.subject, "features", feature, source),
+                    rng=rng(study.seed, step.subject, "features", feature, source),
                 )
                 # one shuffled decoder is a random map of real activity, alike for all pictures:
                 # permuting pictures cannot judge it
-                row |= found if source == BRAIN else found | {"p": float("nan")}
+                row |= scores if source == BRAIN else scores | {"p": float("nan")}
             yield row
 
 
 def _correlated(decoded: Artefact) -> dict[str, float]:
+    import numpy as np
+
+    from phosphene.metrics.decoded import correlated_features
+
     r, ceiling = (np.asarray(decoded.array(name)[:]) for name in ("r", "ceiling"))
     return correlated_features(r, ceiling)
 
 
-def _roi_rows(study: Study, data: Dataset) -> Iterator[dict[str, object]]:
+def _roi_rows(step: Evaluate) -> Iterator[dict[str, object]]:
     """Mean over features of the correlation between predicted and true values, per part of the
     brain.
     """
-    for feature in features_of(study):
-        for roi in compared_rois(study, data):
-            recipe = decode_recipe(study, data.subject, feature, rois=[roi])
-            artefact = Store(study.root).artefact(recipe)
-            if LEFT_OUT not in artefact.manifest["facts"]:
-                with without_warnings():
-                    n_voxels = len(data.voxels(roi))
-                yield {
-                    "feature": feature,
-                    "roi": roi,
-                    **_correlated(artefact),
-                    "n_voxels": n_voxels,
-                }
+    rois = compared_rois(step.study, step.data)
+    for feature in features_of(step.study):
+        for roi in rois:
+            artefact = step.decode(feature, roi=roi).artefact
+            if reason := reason_left_out(artefact):
+                _warn_left_out(step, roi, reason)
+                continue
+            with without_warnings():
+                n_voxels = len(step.data.voxels(roi))
+            yield {"feature": feature, "roi": roi, **_correlated(artefact), "n_voxels": n_voxels}
+
+
+def _warn_left_out(step: Evaluate, roi: str, reason: str) -> None:
+    """Warn of a region without data that nobody chose; one that was chosen is an error."""
+    if not is_optional_region(step.study, (roi,)):
+        raise NoDataError(reason)
+    warnings.warn(
+        f"{step.subject}: region {roi!r} is left out of the comparison of regions: {reason}",
+        stacklevel=2,
+    )
 
 
 def _feature_sources(study: Study) -> tuple[str, ...]:
@@ -323,15 +335,14 @@ def _feature_sources(study: Study) -> tuple[str, ...]:
 # All subjects
 
 
-def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
-    """One table of all subjects; `condition` names the reconstruction for people. Empty where
-    nothing was scored.
+def all_tables(study: Study, name: str) -> pd.DataFrame:
+    """One table of all evaluated subjects; `condition` names the reconstruction for people. Empty
+    where nothing was scored.
     """
-    tables = []
-    for subject in study.data.subjects:
-        artefact = evaluate(study, subject, compute)
-        if (artefact.path / name).is_dir():
-            tables.append(artefact.table(name))
+    import pandas as pd
+
+    artefacts = [Evaluate(study, subject).artefact for subject in study.data.subjects]
+    tables = [artefact.table(name) for artefact in artefacts if (artefact.path / name).is_dir()]
     if not tables:
         return pd.DataFrame(columns=["subject", "condition"])
     table = pd.concat(tables, ignore_index=True)
@@ -342,8 +353,9 @@ def all_tables(study: Study, name: str, compute: Compute) -> pd.DataFrame:
     return table.assign(condition=names)
 
 
-def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
-    """Compare the study's modes on the same images, subject by subject, measure by measure.
+def comparisons(study: Study) -> pd.DataFrame:
+    """Compare the modes of an evaluated study on the same images, subject by subject, measure by
+    measure.
 
     Returns
     -------
@@ -352,7 +364,12 @@ def comparisons(study: Study, compute: Compute) -> pd.DataFrame:
         :func:`phosphene.numerics.stats.compare_methods`, whose corrections run over the pairs of
         modes of one measure.
     """
-    images = all_tables(study, "per_image", compute)
+    import pandas as pd
+
+    from phosphene.metrics.presets import own_selection
+    from phosphene.numerics.stats import compare_methods
+
+    images = all_tables(study, "per_image")
     rows = []
     if images.empty or len(study.reconstruct.modes) < 2:
         return pd.DataFrame(columns=["subject", *KEYS])

@@ -4,153 +4,201 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache, partial
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
 from phosphene.methods import BRAIN, CATEGORY, MEAN, MODE_FEATURES, SHUFFLED
-from phosphene.metrics.image_files import opened
-from phosphene.models.diffusion.model import LatentDiffusion
-from phosphene.models.preparing import resize
+from phosphene.pipeline.caches import cached
+from phosphene.pipeline.cost import Cost, Rates
 from phosphene.pipeline.recipe import Recipe
-from phosphene.pipeline.step import make, part_count, part_slice
-from phosphene.pipeline.store import Artefact, Part, Store
-from phosphene.steps.decode import decode, decode_recipe
-from phosphene.steps.extract import category_context, extract, extract_recipe
+from phosphene.pipeline.step import Key, Step, part_count, part_slice
+from phosphene.pipeline.store import Artefact, Part
+from phosphene.steps.decode import Decode
+from phosphene.steps.extract import Extract, category_context
 from phosphene.steps.noise import latent_seeds, noise_seeds
-from phosphene.steps.regression import Rows, mean_features
-from phosphene.steps.subject import data_fingerprint, dataset, items, load_model, model_fingerprint
+from phosphene.steps.subject import SubjectStep, configuration, dataset, items, load_model
 from phosphene.study import Compute, Study
 
-VERSION = 1
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from phosphene.models.diffusion.model import LatentDiffusion
+
+    Rows = NDArray[np.float32]
+
 ITEMS_PER_PART = 8
+PICTURE = 4e5  # bytes of a PNG of 512 x 512 pixels
 
 
-def reconstruct_recipe(study: Study, subject: str, mode: str, source: str = BRAIN) -> Recipe:
-    """What reconstructions are made from."""
-    settings = {"mode": mode, "seed": study.seed, **study.settings("model", "latent_size")}
-    settings |= study.settings("reconstruct", "sampler")
-    if mode != "z":  # z alone is decoded without drawing any noise
-        settings |= study.settings(
-            "reconstruct", "samples", "strength", "steps", "guidance", "same_noise"
-        )
-    if mode == "zc":
-        settings |= study.settings("model", "latent")
-    inputs = {"model": model_fingerprint(study.model.name)}
-    for feature in MODE_FEATURES[mode]:
-        if source in (BRAIN, SHUFFLED):
-            inputs[feature] = decode_recipe(study, subject, feature, source).hash
-        else:
-            settings |= study.settings("decode", "leave_out")  # it says which rows there are
-            inputs[feature] = extract_recipe(study, subject, feature).hash
-    if source in (MEAN, CATEGORY):
-        settings["source"], inputs["data"] = source, data_fingerprint(study, subject)
-    name = f"{subject}-{mode}" + ("" if source == BRAIN else f"-{source}")
-    return Recipe("reconstruct", name, VERSION, settings, inputs)
+@dataclass(frozen=True, eq=False)
+class Reconstruct(SubjectStep):
+    """Pictures from decoded features (paper, section C).
 
-
-def reconstruct(
-    study: Study, subject: str, mode: str, compute: Compute, source: str = BRAIN
-) -> Artefact:
-    """Make pictures from decoded features (paper, section C): files ``pictures/item00000_0.png``
-    (item, sample).
-
-    Other sources are baselines: "shuffled" (a decoder that was told wrong pictures), "true" (the
-    pictures' own features), "mean" (of the training trials, for every item), "category" (mode c:
-    names of the things as the prompt).
+    Files ``pictures/item00000_0.png`` (item, sample). Sources beside "brain" are baselines:
+    "shuffled" (a decoder trained on shuffled image-trial pairs), "true" (the images' own features),
+    "mean" (of the training trials, for every item), "category" (mode c: names of the things as the
+    prompt).
     """
-    if source == CATEGORY and mode != "c":
-        raise PhospheneError(
-            f"source 'category': found mode {mode!r}, expected 'c'; names say nothing about z."
-        )
-    for feature in MODE_FEATURES[mode]:
-        if source in (BRAIN, SHUFFLED):
-            decode(study, subject, feature, compute, source)
-        else:
-            extract(study, subject, feature, compute)
-    n = len(items(study, dataset(study, subject)))
-    work = partial(
-        _reconstruct_part, study=study, subject=subject, mode=mode, source=source, compute=compute
-    )
-    return make(
-        study,
-        reconstruct_recipe(study, subject, mode, source),
-        part_count(n, ITEMS_PER_PART),
-        work,
-        compute,
-    )
 
+    stage: ClassVar[str] = "reconstruct"
+    sections: ClassVar[tuple[str, ...]] = ("reconstruct", "model", "decode")
 
-def _features(study: Study, subject: str, feature: str, source: str, rows: slice) -> Rows:
-    """Rows of the features that a reconstruction starts from."""
-    if source in (BRAIN, SHUFFLED):
-        decoded = Store(study.root).artefact(decode_recipe(study, subject, feature, source))
-        return np.asarray(decoded.array("prediction")[rows], np.float32)
-    if source == MEAN:
-        return _mean_features(study, str(study.root), subject, feature)[rows]
-    data = dataset(study, subject)
-    true = Store(study.root).artefact(extract_recipe(study, subject, feature))
-    wanted = np.searchsorted(image_ids(data), items(study, data)["image"].to_numpy()[rows])
-    return np.asarray(true.array("features").oindex[wanted], np.float32)
+    mode: str
+    source: str = BRAIN
 
+    @property
+    def name(self) -> str:
+        """Subject, mode and, for baselines, the source."""
+        return f"{self.subject}-{self.mode}" + ("" if self.source == BRAIN else f"-{self.source}")
 
-@cache
-def _mean_features(study: Study, root: str, subject: str, feature: str) -> Rows:
-    """Rows that know nothing, for all items; a process reads all features once for them (`root` is
-    part of the key).
-    """
-    true = Store(root).artefact(extract_recipe(study, subject, feature))
-    return mean_features(study, dataset(study, subject), true.array("features"))
+    @property
+    def from_brain(self) -> bool:
+        """Whether features are decoded, if only by the control."""
+        return self.source in (BRAIN, SHUFFLED)
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features that pictures are made from."""
+        return MODE_FEATURES[self.mode]
 
-def _reconstruct_part(
-    artefact: Artefact,
-    index: int,
-    *,
-    study: Study,
-    subject: str,
-    mode: str,
-    source: str,
-    compute: Compute,
-) -> None:
-    model = load_model(study.model.name, compute.device)
-    sampler = study.reconstruct.sampler
-    wanted = items(study, dataset(study, subject))
-    rows = part_slice(index, ITEMS_PER_PART, len(wanted))
-    images = wanted["image"].to_numpy()[rows]
-    keys = [
-        (subject, int(image), int(run)) for image, run in wanted[["image", "run"]].to_numpy()[rows]
-    ]
-    z = None
-    with artefact.part(index) as part:
-        if "z" in MODE_FEATURES[mode]:
-            coarse = model.latent_to_image(_features(study, subject, "z", source, rows), sampler)
+    def settings(self) -> dict[str, Any]:
+        """Those of sampling."""
+        study = self.study
+        settings = {"mode": self.mode, "seed": study.seed, **study.settings("model", "latent_size")}
+        settings |= study.settings("reconstruct", "sampler") | self.size
+        # z alone is decoded without drawing any noise
+        if self.mode != "z":
+            names = ("samples", "strength", "steps", "guidance", "same_noise")
+            settings |= study.settings("reconstruct", *names)
+        if self.mode == "zc":
+            settings |= study.settings("model", "latent")
+        if not self.from_brain:
+            # it says which rows there are
+            settings |= study.settings("decode", "leave_out")
+        if self.source in (MEAN, CATEGORY):
+            settings["source"] = self.source
+        return settings
 
-        def write(made: Callable[[], NDArray[np.uint8]], drawn: Sequence[tuple[int, int]]) -> None:
+    def source_of(self, feature: str) -> Decode | Extract:
+        """The step that a feature comes from."""
+        if self.from_brain:
+            return Decode(self.study, self.subject, feature, self.source)
+        return Extract(self.study, self.subject, feature)
+
+    def inputs(self) -> Mapping[str, Step | Key]:
+        """Features, and the networks that make pictures of them."""
+        inputs: dict[str, Step | Key] = {"vae": self.network("vae")}
+        if self.mode != "z":
+            for name in ("unet", "scheduler", "text_encoder"):
+                inputs[name] = self.network(name)
+        for feature in self.features:
+            inputs[feature] = self.source_of(feature)
+        if not self.from_brain:
+            inputs["trials"] = self.key("trials")
+        if self.source == CATEGORY:
+            inputs["categories"] = self.key("categories")
+        return inputs
+
+    @property
+    def n_items(self) -> int:
+        """Items that pictures are made of."""
+        return len(items(self.study, self.data))
+
+    def check(self, compute: Compute) -> None:
+        """Refuse a combination that makes no sense, and load the model."""
+        if self.source == CATEGORY and self.mode != "c":
+            raise PhospheneError(
+                f"source 'category': found mode {self.mode!r}, expected 'c'; names say nothing "
+                "about z."
+            )
+        load_model(self.study.model.name, compute.device)
+
+    def n_parts(self) -> int:
+        """Blocks of items."""
+        return part_count(self.n_items, ITEMS_PER_PART)
+
+    def make_part(self, part: Part, index: int, compute: Compute) -> None:
+        """Make the pictures of a block of items."""
+        from PIL import Image
+
+        from phosphene.models.preparing import resize
+
+        study = self.study
+        model = load_model(study.model.name, compute.device)
+        sampler = study.reconstruct.sampler
+        table = items(study, self.data)
+        rows = part_slice(index, ITEMS_PER_PART, len(table))
+        images = table["image"].to_numpy()[rows]
+        shown = table[["image", "run"]].to_numpy()[rows]
+        keys = [(self.subject, int(image), int(run)) for image, run in shown]
+        recipe = part.artefact.recipe
+        z = None
+        if "z" in self.features:
+            coarse = model.latent_to_image(self._rows_of("z", rows), sampler)
+
+        def write(made: Callable[[], Any], drawn: Sequence[tuple[int, int]]) -> None:
             for (k, sample), picture in zip(drawn, made(), strict=True):
                 name = f"pictures/item{rows.start + k:05d}_{sample}.png"
-                _write_picture(part, name, picture, artefact.recipe, int(images[k]))
+                _write_picture(part, name, picture, recipe, int(images[k]))
 
-        if mode == "z":
+        if self.mode == "z":
             write(lambda: resize(coarse, model.size), [(k, 0) for k in range(len(images))])
             return
-        if mode == "zc":
+        if self.mode == "zc":
             larger = resize(coarse, model.size, Image.Resampling.BICUBIC)
-            z = model.image_to_latent(
-                larger, sample_seeds=latent_seeds(study, keys, study.reconstruct.same_noise)
-            )
-        if source == CATEGORY:
-            c = category_context(model, dataset(study, subject), images.tolist())
+            seeds = latent_seeds(study, keys, study.reconstruct.same_noise)
+            z = model.image_to_latent(larger, sample_seeds=seeds)
+        if self.source == CATEGORY:
+            c = category_context(model, self.data, images.tolist())
         else:
-            c = _features(study, subject, "c", source, rows)
+            c = self._rows_of("c", rows)
         _sample(model, study, z, c, keys, compute, write)
+
+    def _rows_of(self, feature: str, rows: slice) -> Rows:
+        """Rows of the features that pictures start from."""
+        import numpy as np
+
+        step = self.source_of(feature)
+        if isinstance(step, Decode):
+            return np.asarray(step.artefact.array("prediction")[rows], np.float32)
+        if self.source == MEAN:
+            root = str(self.study.root)
+            return _mean_features(self.study, root, self.subject, feature)[rows]
+        images = items(self.study, self.data)["image"].to_numpy()[rows]
+        true = np.searchsorted(image_ids(self.data), images)
+        return np.asarray(step.artefact.array("features").oindex[true], np.float32)
+
+    @property
+    def samples(self) -> int:
+        """Pictures of each item."""
+        return 1 if self.mode == "z" else self.study.reconstruct.samples
+
+    def cost(self, rates: Rates) -> Cost:
+        """Denoising, and passes of the autoencoder."""
+        settings = self.study.reconstruct
+        share = settings.strength if "z" in self.features else 1.0
+        n_steps = 0.0 if self.mode == "z" else settings.steps * share
+        passes = 2 if "z" in self.features else 1
+        seconds = self.n_items * (self.samples * n_steps * rates.step + passes * rates.latent)
+        files = self.n_items * self.samples
+        size = PICTURE * (configuration(self.study.model.name).size / 512) ** 2
+        return Cost(files, 0.0, files * size / 1e9, rates.drawing_gb, seconds)
+
+
+@cached
+def _mean_features(study: Study, root: str, subject: str, feature: str) -> Rows:
+    """Mean features of the training trials for all items; a process reads all features once for
+    them (`root` is part of the key).
+    """
+    from phosphene.steps.regression import mean_features
+
+    true = Extract(study, subject, feature).artefact
+    return mean_features(study, dataset(study, subject), true.array("features"))
 
 
 def _sample(
@@ -166,17 +214,17 @@ def _sample(
     one is made.
     """
     settings = study.reconstruct
-    wanted = [(k, s) for k in range(len(c)) for s in range(settings.samples)]
+    pictures = [(k, s) for k in range(len(c)) for s in range(settings.samples)]
     if compute.compile:
         model.compile()
     # as many batches, but of equal sizes
-    batch = -(-len(wanted) // -(-len(wanted) // model.batch(compute.batch)))
+    batch = -(-len(pictures) // -(-len(pictures) // model.batch(compute.batch)))
     with ThreadPoolExecutor(1) as writer:
         writing: list[Future[None]] = []
-        for start in range(0, len(wanted), batch):
-            some = wanted[start : start + batch]
-            index = [k for k, _ in some]
-            seeds = noise_seeds(study, [(*keys[k], s) for k, s in some], settings.same_noise)
+        for start in range(0, len(pictures), batch):
+            block = pictures[start : start + batch]
+            index = [k for k, _ in block]
+            seeds = noise_seeds(study, [(*keys[k], s) for k, s in block], settings.same_noise)
             made = model.denoise_later(
                 None if z is None else z[index],
                 c[index],
@@ -186,9 +234,10 @@ def _sample(
                 steps=settings.steps,
                 guidance=settings.guidance,
             )
+            # one batch waits at most; an error ends the part
             for before in writing:
-                before.result()  # one batch waits at most; an error ends the part
-            writing = [writer.submit(write, made, some)]
+                before.result()
+            writing = [writer.submit(write, made, block)]
         for last in writing:
             last.result()
 
@@ -197,6 +246,9 @@ def _write_picture(
     part: Part, name: str, picture: NDArray[np.uint8], recipe: Recipe, image: int
 ) -> None:
     """Write a PNG that carries what it was made from."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
     about = PngInfo()
     stream = io.BytesIO()
     about.add_text(
@@ -213,6 +265,10 @@ def pictures(
     """Read some items' pictures, uint8 (n_rows, n_samples, height, width, 3); by default all
     samples.
     """
+    import numpy as np
+
+    from phosphene.metrics.image_files import opened
+
     count = samples or len(list((artefact.path / "pictures").glob(f"item{rows[0]:05d}_*.png")))
     names = [[f"pictures/item{row:05d}_{sample}.png" for sample in range(count)] for row in rows]
     return np.stack([np.stack([opened(artefact.file(name)) for name in item]) for item in names])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from phosphene.errors import PhospheneError
@@ -28,6 +29,11 @@ class Compute:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise PhospheneError(
+                f"--device: found {self.device!r}, expected auto, cpu, cuda or a GPU by its number "
+                "such as cuda:1"
+            )
         if self.backend not in ("auto", "serial", "loky", "dask"):
             raise PhospheneError(
                 f"unknown backend '{self.backend}'; choose 'auto', 'serial', 'loky' or 'dask'"

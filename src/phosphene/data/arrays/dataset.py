@@ -19,6 +19,7 @@ from phosphene import disk
 from phosphene.data.arrays import betas as betas_files
 from phosphene.data.arrays import files, images, tables
 from phosphene.data.dataset import checked_rois
+from phosphene.data.keys import PICTURES, check_part, content_key, files_key
 from phosphene.data.trials import check_zscore, standardise, varies, warn_uncovered
 from phosphene.errors import PhospheneError
 
@@ -65,12 +66,13 @@ class Arrays:
     def detect(root: Path) -> bool:
         """Whether a folder holds this kind of data."""
         is_haxby = (root / "bold.nii.gz").is_file()
-        return not is_haxby and next(root.glob("**/trials.csv"), None) is not None
+        return not is_haxby and bool(disk.list_files(root, "**/trials.csv"))
 
     @staticmethod
     def subjects(root: Path) -> list[str]:
         """Subjects that have a folder."""
-        return sorted(path.parent.name for path in root.glob("*/trials.csv")) or ["subj01"]
+        tables = disk.list_files(root, "*/trials.csv")
+        return [path.parent.name for path in tables] or ["subj01"]
 
     def __init__(self, root: str | Path, subject: str = "subj01") -> None:
         self.root = Path(root).expanduser()
@@ -237,11 +239,35 @@ class Arrays:
             for image in self._checked(ids)
         ]
 
-    def fingerprint(self) -> str:
-        """Hash names, sizes and whole contents of all that is read: a copy hashes the same."""
-        tables = [
-            self._folder / f"{name}.csv" for name in ("trials", "voxels", "captions", "categories")
-        ]
-        masks = [] if self._mask is None else self._folder.glob("mask.nii*")
-        paths = [self._file, *self._file.rglob("*"), *masks, *tables, *self._pictures]
-        return disk.fingerprint(self.subject, self._folder, paths)
+    # ---- keys
+    # ----------------------------------------------------------------------------------------------
+
+    def key(self, part: str, names: Sequence[str] = ()) -> str:
+        """Hash one part of the data (:meth:`phosphene.data.dataset.Dataset.key`).
+
+        Regions are known by the columns of betas, the places of these voxels and the mask's grid.
+        """
+        check_part(part)
+        if part == "trials":
+            return content_key(part, self.trials, self.names)
+        if part == "regions":
+            columns = self._select(names)
+            grid = () if self._mask is None else self._mask.shape
+            places = self._voxels[list(tables.AXES)].iloc[columns]
+            return content_key(part, columns, places, grid)
+        if part == "labels":
+            return content_key(part, self._voxels[["roi"] if "roi" in names else []])
+        if part == "ncsnr":
+            return content_key(part, self._voxels["ncsnr"].to_numpy())
+        contents = [self.names] if part in PICTURES else []
+        return files_key(part, self._folder, self._files_of(part), *contents)
+
+    def _files_of(self, part: str) -> list[Path]:
+        if part == "betas":
+            masks = [] if self._mask is None else [betas_files.mask_file(self._folder)]
+            # a zarr folder; the settings of one in format 2 have a name like a hidden file's
+            chunks = [self._file / ".zarray", *disk.list_files(self._file, "**/*")]
+            return [self._file, *chunks, *masks]
+        if part == "images":
+            return self._pictures
+        return [self._folder / f"{part}.csv"] if part in ("captions", "categories") else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
 
 
@@ -17,7 +18,7 @@ def subject_folder(root: Path, subject: str) -> Path:
             f"{root}: no such folder; expected one with betas, trials.csv and images; check "
             "data.root"
         )
-    if there := sorted(path.parent.name for path in root.glob("*/trials.csv")):
+    if there := [path.parent.name for path in disk.list_files(root, "*/trials.csv")]:
         raise PhospheneError(
             f"{root}: no subject {subject!r}, only {', '.join(there)}; check data.subjects"
         )

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from phosphene import disk
 from phosphene.data.arrays.betas import UNREADABLE
-from phosphene.data.opening import (
-    open_image,
-)
+from phosphene.data.opening import open_image
 from phosphene.errors import PhospheneError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -22,7 +21,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 def find_pictures(folder: Path, names: Sequence[str]) -> list[Path]:
     """Find the file ``name.png``, ``.jpg``, ... of every image."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for path in disk.list_files(folder):
         if path.suffix.lower() in PICTURES:
             found.setdefault(path.stem, []).append(path)
     if missing := [name for name in names if name not in found]:

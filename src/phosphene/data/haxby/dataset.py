@@ -30,9 +30,10 @@ from phosphene.data.haxby.files import (
     read_part,
     subject_folder,
 )
+from phosphene.data.keys import check_part, content_key, files_key
 from phosphene.data.opening import check_unzipped, load_volume, open_image, read_volume
 from phosphene.data.simulated.scenes import CATEGORY_WORDS
-from phosphene.data.trials import check_zscore
+from phosphene.data.trials import check_zscore, image_ids
 from phosphene.errors import NoDataError, PhospheneError
 
 # folders of photographs
@@ -96,13 +97,14 @@ class Haxby:
         return (
             (root / "bold.nii.gz").is_file()
             or (root / "haxby2001").is_dir()
-            or next(root.glob("subj*/bold.nii.gz"), None) is not None
+            or bool(disk.list_files(root, "subj*/bold.nii.gz"))
         )
 
     @staticmethod
     def subjects(root: Path) -> list[str]:
         """Subjects that have a folder."""
-        return sorted(path.name for path in root.glob("**/subj[1-6]")) or ["subj1"]
+        folders = [path.relative_to(root) for path in root.glob("**/subj[1-6]")]
+        return sorted(path.name for path in folders if not disk.is_foreign(path)) or ["subj1"]
 
     def __init__(self, root: str | Path, subject: str = "subj1") -> None:
         self.root = Path(root).expanduser()
@@ -226,16 +228,25 @@ class Haxby:
             )
         return index[varies], means[:, varies], deviations[:, varies]
 
-    def _columns(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
-        """Columns of the responses that belong to a union of regions."""
+    def _union(self, rois: str | Sequence[str]) -> NDArray[np.bool_]:
+        """A union of regions as a mask (X, Y, Z)."""
         chosen = np.zeros(self.shape, bool)
         for roi in checked_rois(rois, self, self._folder):
             chosen |= self._regions[roi]
-        columns = np.flatnonzero(chosen[tuple(self._responses[0].T)])
+        if not chosen.any():
+            raise self._empty(rois)
+        return chosen
+
+    def _empty(self, rois: str | Sequence[str]) -> NoDataError:
+        return NoDataError(
+            f"{self._folder}: {rois!r} holds no voxel with data; choose another region"
+        )
+
+    def _columns(self, rois: str | Sequence[str]) -> NDArray[np.int64]:
+        """Columns of the responses that belong to a union of regions."""
+        columns = np.flatnonzero(self._union(rois)[tuple(self._responses[0].T)])
         if not len(columns):
-            raise NoDataError(
-                f"{self._folder}: {rois!r} holds no voxel with data; choose another region"
-            )
+            raise self._empty(rois)
         return columns
 
     def voxels(self, rois: str | Sequence[str]) -> pd.DataFrame:
@@ -287,7 +298,8 @@ class Haxby:
 
     def _photograph(self, image: int) -> Path | None:
         """The first photograph of a category, when the stimuli are there."""
-        return min((self._base / "stimuli" / STIMULI[image]).rglob("*.jpg"), default=None)
+        folder = self._base / "stimuli" / STIMULI[image]
+        return next(iter(disk.list_files(folder, "**/*.jpg")), None)
 
     def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
         """Return one photograph of each category as an example, shape (n, 400, 400, 3), cropped and
@@ -340,13 +352,33 @@ class Haxby:
         """
         return [[CATEGORIES[image]] for image in _checked(ids)]
 
-    def fingerprint(self) -> str:
-        """Hash names, sizes and whole contents of all that is read: a copy hashes the same."""
-        photographs = [
-            path for image in range(len(CATEGORIES)) if (path := self._photograph(image))
-        ]
-        paths = [self._bold, self._labels_file, *self._masks.values(), *photographs]
-        return disk.fingerprint("haxby", self._base, paths)
+    # ---- keys
+    # ----------------------------------------------------------------------------------------------
+
+    def key(self, part: str, names: Sequence[str] = ()) -> str:
+        """Hash one part of the data (:meth:`phosphene.data.dataset.Dataset.key`).
+
+        Captions and categories are known by their words, which stand in this package.
+        """
+        check_part(part)
+        if part == "trials":
+            return content_key(part, self.trials)
+        if part == "regions":
+            return content_key(part, np.argwhere(self._union(names)), self.shape)
+        if part in ("captions", "categories"):
+            tell = self.captions if part == "captions" else self.categories
+            return content_key(part, tell(range(len(CATEGORIES))))
+        return files_key(part, self._base, self._files_of(part, names))
+
+    def _files_of(self, part: str, names: Sequence[str]) -> list[Path]:
+        if part == "betas":
+            return [self._bold, self._labels_file]
+        if part == "labels":
+            return [path for name, path in self._masks.items() if name in names and name != "brain"]
+        if part == "images":
+            photographs = map(self._photograph, image_ids(self))
+            return [path for path in photographs if path]
+        return []
 
 
 def _checked(ids: Sequence[int]) -> list[int]:

@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phosphene import disk
 from phosphene.data.dataset import checked_rois
+from phosphene.data.keys import PICTURES, check_part, content_key, files_key
 from phosphene.data.laion import files
 from phosphene.data.opening import load_volume, read_volume
 from phosphene.data.scans import Scans
+from phosphene.data.trials import image_ids
 from phosphene.errors import NoDataError, PhospheneError
 
 MAIN_SESSIONS = 30  # later sessions show other pictures, which the table of stimuli does not have
@@ -130,19 +131,17 @@ class LaionFMRI(Scans):
     def _map(self, name: str) -> Path:
         return self._glm / f"{self.subject}_task-images_space-T1w_{name}_statmap.nii.gz"
 
+    @property
+    def _ceiling(self) -> Path:
+        return self._map(f"desc-Noiseceiling{REPEATS}rep")
+
     # ---- trials
     # ----------------------------------------------------------------------------------------------
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The file name of every picture: image 0, 1, ..."""
-        path = self._stimuli / "task-images_metadata.csv"
-        names = files.read_table(path, {"image_name": str})["image_name"]
-        if names.duplicated().any():
-            raise PhospheneError(
-                f"{path}: {names[names.duplicated()].iloc[0]!r} has two rows; download it again"
-            )
-        return tuple(names)
+        return files.read_names(self._stimuli / "task-images_metadata.csv")
 
     @cached_property
     def _all_trials(self) -> pd.DataFrame:
@@ -207,17 +206,11 @@ class LaionFMRI(Scans):
     @cached_property
     def _masks(self) -> dict[str, dict[str, Path]]:
         """Mask file of every region, by folder: face, place, retinotopy, ..."""
-        found: dict[str, dict[str, Path]] = {}
-        start = f"{self.subject}_space-T1w_res-1pt8_label-"
-        end = "_mask.nii.gz"
-        for path in sorted(
-            (self.root / "derivatives" / "rois" / self.subject).glob(f"*/{start}*{end}")
-        ):
-            # the bucket writes FFA-1 in places where the data set's own package, and this one, say
-            # FFA1
-            name = path.name.removeprefix(start).removesuffix(end).replace("-", "")
-            found.setdefault(path.parent.name, {})[name] = path
-        return found
+        return files.find_masks(self._rois_folder, self.subject)
+
+    @property
+    def _rois_folder(self) -> Path:
+        return self.root / "derivatives" / "rois" / self.subject
 
     @property
     def rois(self) -> tuple[str, ...]:
@@ -244,7 +237,7 @@ class LaionFMRI(Scans):
         """Return 0-based coordinates (n_voxels, 3) of a union of regions, C order of (X, Y, Z): X
         slowest.
         """
-        where = self.root / "derivatives" / "rois" / self.subject
+        where = self._rois_folder
         chosen = [np.empty(0, np.int64)]
         for roi in checked_rois(rois, self, where):
             paths = [some[roi] for some in self._masks.values() if roi in some] or self._masks.get(
@@ -288,10 +281,9 @@ class LaionFMRI(Scans):
                 here = np.isin(place, self._members(path))
                 labels[here] = [f"{label};{name}".lstrip(";") for label in labels[here]]
             table[folder] = labels
-        path = self._map(f"desc-Noiseceiling{REPEATS}rep")
         table["ncsnr"] = np.float32(np.nan)
-        if path.is_file():
-            ceiling = read_volume(path, like=self._grid)[tuple(index.T)].astype(float)
+        if self._ceiling.is_file():
+            ceiling = read_volume(self._ceiling, like=self._grid)[tuple(index.T)].astype(float)
             table["ncsnr"] = np.sqrt(
                 ceiling / np.where(ceiling < 100, 100 - ceiling, np.nan) / REPEATS
             ).astype("f4")
@@ -326,7 +318,11 @@ class LaionFMRI(Scans):
         transparency over grey.
         """
         self._named(ids)
-        return files.read_pictures(self._stimuli / "task-images_stimuli.h5", self.names, ids)
+        return files.read_pictures(self._pictures, self.names, ids)
+
+    @property
+    def _pictures(self) -> Path:
+        return self._stimuli / "task-images_stimuli.h5"
 
     @property
     def _captions_path(self) -> Path:
@@ -334,15 +330,15 @@ class LaionFMRI(Scans):
 
     @cached_property
     def _captions(self) -> dict[str, list[str]]:
-        table = files.read_table(
-            self._captions_path,
-            {"image_name": str, "caption_idx": np.int64, "source": str, "caption": str},
-        )
-        table = table[table["source"] == "human"].sort_values("caption_idx", kind="stable")
-        return {
-            str(name): [text.strip() for text in some]
-            for name, some in table.groupby("image_name")["caption"]
-        }
+        return files.read_captions(self._captions_path)
+
+    @property
+    def _nouns_path(self) -> Path:
+        return self._stimuli / "task-images_desc-segmentations_metadata.csv"
+
+    @cached_property
+    def _nouns(self) -> dict[str, list[str]]:
+        return files.read_nouns(self._nouns_path) if self._nouns_path.is_file() else {}
 
     def captions(self, ids: Sequence[int]) -> list[list[str]]:
         """Return what people wrote about each picture, best first: five sentences for shared
@@ -356,39 +352,44 @@ class LaionFMRI(Scans):
                 )
         return [list(self._captions[name]) for name in names]
 
-    @cached_property
-    def _nouns(self) -> dict[str, list[str]]:
-        path = self._stimuli / "task-images_desc-segmentations_metadata.csv"
-        if not path.is_file():
-            return {}
-        table = files.read_table(path, {"image_name": str, "noun": str, "localized": np.int64})
-        nouns = table[table["localized"] == 1].drop_duplicates().groupby("image_name")["noun"]
-        return {str(name): list(some) for name, some in nouns}
-
     def categories(self, ids: Sequence[int]) -> list[list[str]]:
         """Return the nouns that a detector localised in each picture; none for pictures that are
         not shared.
         """
         return [list(self._nouns.get(name, [])) for name in self._named(ids)]
 
-    def fingerprint(self) -> str:
-        """Hash the split and names, sizes and whole contents of all that is read."""
-        tables = (
-            "stimuli.h5",
-            "metadata.csv",
-            "desc-captions.csv",
-            "desc-segmentations_metadata.csv",
-        )
-        paths = [
-            *(
-                path
-                for session in self.sessions
-                for path in (self._betas(session), self._trials(session))
-            ),
-            *(self._map("stat-rsquare_desc-R2mean"), self._map(f"desc-Noiseceiling{REPEATS}rep")),
-            *(path for some in self._masks.values() for path in some.values()),
-            *(self._stimuli / f"task-images_{table}" for table in tables),
-        ]
-        return disk.fingerprint(
-            f"{self.subject} {disk.content_hashes([self._split])}", self.root, paths
-        )
+    # ---- keys
+    # ----------------------------------------------------------------------------------------------
+
+    def key(self, part: str, names: Sequence[str] = ()) -> str:
+        """Hash one part of the data (:meth:`phosphene.data.dataset.Dataset.key`).
+
+        Betas are known by their files and by which trials of these the split names.
+        """
+        check_part(part)
+        if part == "trials":
+            return content_key(part, self.trials, self._shown)
+        if part == "regions":
+            return content_key(part, self.select(names), self.shape)
+        contents = [self._shown] if part in PICTURES else []
+        if part == "betas":
+            table = self._all_trials
+            contents = [table[["session"]].assign(named=table["split"] != "")]
+        return files_key(part, self.root, self._files_of(part, names), *contents)
+
+    def _files_of(self, part: str, names: Sequence[str]) -> list[Path]:
+        if part == "labels":
+            return [path for name in names for path in self._masks.get(name, {}).values()]
+        return {
+            "betas": self.paths,
+            "ncsnr": [self._ceiling],
+            "images": [self._pictures],
+            "captions": [self._captions_path],
+            "categories": [self._nouns_path],
+        }.get(part, [])
+
+    @property
+    def _shown(self) -> pd.DataFrame:
+        """Id and name of the images shown."""
+        images = image_ids(self)
+        return pd.DataFrame({"image": images, "name": [self.names[image] for image in images]})

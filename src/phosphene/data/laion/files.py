@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from phosphene import disk
 from phosphene.data.opening import load_volume, open_hdf5, open_image, volumes
 from phosphene.errors import PhospheneError
 
@@ -74,6 +75,48 @@ def read_table(path: Path, columns: dict[str, Any], sep: str = ",") -> pd.DataFr
         raise PhospheneError(
             f"{path}: could not be read as a table with {', '.join(columns)} ({error})"
         ) from error
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Read the file name of every picture, in the order of the table of stimuli."""
+    names = read_table(path, {"image_name": str})["image_name"]
+    if names.duplicated().any():
+        raise PhospheneError(
+            f"{path}: {names[names.duplicated()].iloc[0]!r} has two rows; download it again"
+        )
+    return tuple(names)
+
+
+def read_captions(path: Path) -> dict[str, list[str]]:
+    """Read what people wrote about each picture, best first, by its name."""
+    table = read_table(
+        path, {"image_name": str, "caption_idx": np.int64, "source": str, "caption": str}
+    )
+    table = table[table["source"] == "human"].sort_values("caption_idx", kind="stable")
+    return {
+        str(name): [text.strip() for text in texts]
+        for name, texts in table.groupby("image_name")["caption"]
+    }
+
+
+def read_nouns(path: Path) -> dict[str, list[str]]:
+    """Read the nouns that a detector localised in each picture, by its name."""
+    table = read_table(path, {"image_name": str, "noun": str, "localized": np.int64})
+    localised = table[table["localized"] == 1].drop_duplicates()
+    return {str(name): list(nouns) for name, nouns in localised.groupby("image_name")["noun"]}
+
+
+def find_masks(folder: Path, subject: str) -> dict[str, dict[str, Path]]:
+    """Find the mask of every region of a subject, by folder: face, place, retinotopy, ..."""
+    masks: dict[str, dict[str, Path]] = {}
+    start = f"{subject}_space-T1w_res-1pt8_label-"
+    end = "_mask.nii.gz"
+    for path in disk.list_files(folder, f"*/{start}*{end}"):
+        # the bucket writes FFA-1 in places where the data set's own package, and this one, say
+        # FFA1
+        name = path.name.removeprefix(start).removesuffix(end).replace("-", "")
+        masks.setdefault(path.parent.name, {})[name] = path
+    return masks
 
 
 def read_betas(

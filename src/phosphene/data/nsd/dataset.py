@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phosphene import disk
-from phosphene.data.coco import Coco, Crop
+from phosphene.data.coco import ANNOTATIONS, Coco, Crop
+from phosphene.data.keys import check_part, content_key, files_key
 from phosphene.data.nsd import files
 from phosphene.data.nsd.betas import Betas
 from phosphene.data.opening import load_volume, open_hdf5, read_volume
 from phosphene.data.regions import Regions
 from phosphene.data.scans import Scans
+from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
 
 SPLITS = ("train2017", "val2017")
@@ -273,19 +274,37 @@ class NSD(Scans):
         maps = [self._coco.segmentation(*self._shown(int(image)), side) for image in ids]
         return np.array(maps, np.uint8).reshape(-1, side, side, 3)
 
-    def fingerprint(self) -> str:
-        """Hash names, sizes and whole contents of all that is read: a copy hashes the same."""
+    # ---- keys
+    # ----------------------------------------------------------------------------------------------
+
+    def key(self, part: str, names: Sequence[str] = ()) -> str:
+        """Hash one part of the data (:meth:`phosphene.data.dataset.Dataset.key`).
+
+        Captions, categories and semantic maps are known by the files of COCO's splits that the
+        trials show, and by what the stimulus table says of the images shown.
+        """
+        check_part(part)
+        if part == "trials":
+            return content_key(part, self.trials)
+        if part == "regions":
+            return content_key(part, self.select(names), self.shape)
+        contents = [self._shown_info] if part in ANNOTATIONS else []
+        return files_key(part, self.layout.root, self._files_of(part, names), *contents)
+
+    def _files_of(self, part: str, names: Sequence[str]) -> list[Path]:
         layout = self.layout
-        paths = [
-            *(self._files[session] for session in self.sessions),
-            *(
-                layout.ncsnr,
-                layout.mask,
-                *layout.roi.glob("*"),
-                layout.responses,
-                *layout.design.parent.glob("nsd_*"),
-            ),
-            *(layout.root / "nsddata" / "freesurfer").glob("*/label/*.ctab"),
-            *(layout.stimuli, *layout.annotations.glob("*.json")),
-        ]
-        return disk.fingerprint(self.subject, layout.root, paths)
+        if part == "labels":
+            return self.regions.label_files(names)
+        if part in ANNOTATIONS:
+            splits = set(self._shown_info["cocoSplit"]).intersection(SPLITS)
+            return [layout.annotations / f"{ANNOTATIONS[part]}_{split}.json" for split in splits]
+        return {"betas": self.paths, "ncsnr": [layout.ncsnr], "images": [layout.stimuli]}[part]
+
+    @cached_property
+    def _shown_info(self) -> pd.DataFrame:
+        """Where in COCO the images shown come from; empty without the stimulus table."""
+        columns = ["nsdId", "cocoId", "cocoSplit", "cropBox"]
+        if not self.layout.stimulus_table.is_file():
+            return pd.DataFrame(columns=columns)
+        shown = self._info.index.isin(image_ids(self))
+        return self._info.loc[shown, columns].sort_index()

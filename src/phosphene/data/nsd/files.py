@@ -13,6 +13,7 @@ import pandas as pd
 import scipy.io
 from numpy.typing import NDArray
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
 
 # sessions 1..n -> trials, test trials, test images, train trials, train images (nsd_format: counts
@@ -99,7 +100,7 @@ def find_sessions(folder: Path) -> dict[int, Path]:
     """
     found: dict[int, Path] = {}
     for suffix in ("nii.gz", "hdf5"):
-        for path in folder.glob(f"betas_session*.{suffix}"):
+        for path in disk.list_files(folder, f"betas_session*.{suffix}"):
             if match := re.fullmatch(r"betas_session(\d+)", path.name.removesuffix(f".{suffix}")):
                 found[int(match[1])] = path
     if not found:

@@ -27,6 +27,8 @@ NETS = ("unet", "text_encoder", "vae")
 CLIP = "cond_stage_model.transformer."  # how tensors of the text encoder of 1.x are called
 BUNDLED = Path(__file__).parent / "bundled"
 PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
+NETWORKS = (*NETS, "scheduler")
+"""What :func:`network_key` knows; the tokenizer belongs to the text encoder."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)(\.fp16)?(?:-\d+-of-\d+)?\.(safetensors|bin)"
@@ -115,7 +117,7 @@ def weight_files(folder: Path) -> tuple[str | None, list[Path]]:
     """
     named = [
         (m, folder / m[0])
-        for m in (_WEIGHTS.fullmatch(file.name) for file in sorted(folder.iterdir()))
+        for m in (_WEIGHTS.fullmatch(file.name) for file in disk.list_files(folder))
         if m
     ]
     for suffix in ("safetensors", "bin"):
@@ -136,7 +138,7 @@ def _check_indexes(folder: Path, ending: str, files: list[Path]) -> None:
     and checked.
     """
     known = {file.name for file in files}
-    for index in folder.glob(f"*{ending}"):
+    for index in disk.list_files(folder, f"*{ending}"):
         shards = read_json(index).get("weight_map", {})
         others = (
             set(map(str, shards.values())) - known if isinstance(shards, dict) else {str(shards)}
@@ -149,16 +151,40 @@ def _check_indexes(folder: Path, ending: str, files: list[Path]) -> None:
             )
 
 
-def fingerprint(name: str | Path) -> str:
-    """Identify a model by the whole contents of the files that are used, wherever they are
-    stored.
+def network_key(name: str | Path, network: str) -> str:
+    """Hash the whole contents of the files that one network is made from, wherever they are stored.
+
+    Parameters
+    ----------
+    name : str or Path
+        As :func:`find` takes it.
+    network : {"vae", "unet", "text_encoder", "scheduler"}
+        The tokenizer belongs to the text encoder. A single file is read whole, so there all four
+        have the same key, which depends on the configuration that ships for the file and on the
+        JSON beside it, too.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+
+    Raises
+    ------
+    ValueError
+        When there is no such network.
+    PhospheneError
+        When there is no such model, or its weights are not there.
     """
+    if network not in NETWORKS:
+        raise ValueError(f"unknown network {network!r}; expected one of {', '.join(NETWORKS)}")
     source = find(name)
     if source.kind != "file":
-        parts = [file for part in PARTS[3:] for file in (source.path / part).rglob("*")]
-        for net in NETS:
-            parts += [*(source.path / net).glob("*.json"), *weight_files(source.path / net)[1]]
-        return disk.fingerprint("model", source.path, parts)
+        paths = disk.list_files(source.path / network, "*.json")
+        if network in NETS:
+            paths += weight_files(source.path / network)[1]
+        if network == "text_encoder":
+            paths += disk.list_files(source.path / "tokenizer", "**/*")
+        return disk.fingerprint(network, source.path, paths)
     beside = source.path.with_suffix(BESIDE)
     contents = disk.content_hashes([source.path, *([beside] if beside.is_file() else [])])
     return hashlib.blake2b(

@@ -41,10 +41,26 @@ def stamp(space: Space, weights: Path | None = None) -> str:
     PhospheneError
         When the weights are not there.
     """
+    return _hashed(facts(space, weights))
+
+
+def _hashed(known: dict[str, str]) -> str:
+    text = "\0".join(f"{k}={v}" for k, v in known.items())
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def contents(space: Space, weights: Path | None = None) -> str:
+    """Hash of the files and choices that features of a space are made from, whatever the versions
+    of libraries.
+
+    Raises
+    ------
+    PhospheneError
+        When the weights are not there.
+    """
     known = facts(space, weights)
-    return hashlib.blake2b(
-        "\0".join(f"{k}={v}" for k, v in known.items()).encode(), digest_size=12
-    ).hexdigest()
+    del known["versions"]
+    return _hashed(known)
 
 
 def facts(space: Space, weights: Path | None) -> dict[str, str]:

@@ -10,14 +10,12 @@ among hundreds. Arrays in, numbers out.
 from phosphene.numerics.identification.retrieving import Retrieval, retrieval
 from phosphene.numerics.identification.similarity import Rule, choose, correlations
 from phosphene.numerics.identification.two_way import (
-    Direction,
     Identification,
     identify,
     two_way_identification,
 )
 
 __all__ = [
-    "Direction",
     "Identification",
     "Retrieval",
     "Rule",

@@ -5,16 +5,15 @@ picture's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import connected_components
 
 from phosphene.errors import PhospheneError
+from phosphene.numerics.directions import Direction
 from phosphene.numerics.identification.similarity import TIE_DECIMALS, checked, mean_correlations
-
-Direction = Literal["takagi2023", "braindiffuser"]
 
 _RESAMPLES_PER_BLOCK = 256
 _NO_ERROR = 1e-9

@@ -3,7 +3,7 @@
 ``factors`` what depends on a model's features alone · ``models`` all voxels, block by block ·
 ``maps`` what came out, voxel by voxel · ``measured`` what models are tested on · ``statistics``
 regions, intervals and permutations · ``contrast`` two models compared · ``analyses`` all models of
-a study · ``cost`` what they will take.
+a study.
 
 A model is one feature space or several together, each with a penalty of its own (banded ridge). One
 decomposition for every mix of the spaces is made once and shared by all blocks of voxels.
@@ -17,38 +17,32 @@ important.
 
 from phosphene.steps.encode.analyses import (
     agreement,
-    analyse,
-    clear,
     differences,
-    finished,
+    model_steps,
     permuted_p,
     planned,
     preferences,
     regions,
 )
-from phosphene.steps.encode.contrast import contrast
-from phosphene.steps.encode.factors import factors, factors_recipe
+from phosphene.steps.encode.contrast import Contrast
+from phosphene.steps.encode.factors import Factors
 from phosphene.steps.encode.maps import maps
-from phosphene.steps.encode.measured import measured
-from phosphene.steps.encode.models import encode, encode_recipe
-from phosphene.steps.encode.statistics import statistics
+from phosphene.steps.encode.measured import Measured
+from phosphene.steps.encode.models import Encode
+from phosphene.steps.encode.statistics import Statistics
 
 __all__ = [
+    "Contrast",
+    "Encode",
+    "Factors",
+    "Measured",
+    "Statistics",
     "agreement",
-    "analyse",
-    "clear",
-    "contrast",
+    "model_steps",
     "differences",
-    "encode",
-    "encode_recipe",
-    "factors",
-    "factors_recipe",
-    "finished",
     "maps",
-    "measured",
     "permuted_p",
     "planned",
     "preferences",
     "regions",
-    "statistics",
 ]

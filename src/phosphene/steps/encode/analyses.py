@@ -1,28 +1,26 @@
-"""The analyses of a study: run all of their models, and read what they found."""
+"""The analyses of a study: the steps of all their models, and reading what they found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from phosphene.encoding import models
 from phosphene.encoding.models import Model, Named
-from phosphene.encoding.regions import labelled
-from phosphene.numerics import stats
-from phosphene.pipeline.store import Store
-from phosphene.steps.betas import betas_recipe
-from phosphene.steps.encode.contrast import CONTRAST, contrast, contrast_recipe
-from phosphene.steps.encode.factors import denoised, factors_recipe
+from phosphene.pipeline.step import Step
+from phosphene.steps.betas import voxel_table
+from phosphene.steps.encode.contrast import CONTRAST, Contrast
+from phosphene.steps.encode.factors import denoised
 from phosphene.steps.encode.maps import maps
-from phosphene.steps.encode.models import encode, encode_recipe
-from phosphene.steps.encode.statistics import statistics, statistics_recipe
-from phosphene.steps.reduce import reduced
+from phosphene.steps.encode.models import Encode
+from phosphene.steps.encode.statistics import Statistics
 from phosphene.steps.subject import configuration
-from phosphene.study import Compute, Study
+from phosphene.study import Study
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
 
 PREFERENCES = [
     "a",
@@ -38,44 +36,19 @@ PREFERENCES = [
 ]
 
 
-def analyse(study: Study, subject: str, models: Named, compute: Compute) -> None:
-    """Fit these models, and make their statistics, contrasts and repetitions with other noise.
-
-    Features of one strength come out of one pass over the pictures.
+def model_steps(study: Study, subject: str, models: Named) -> list[Step]:
+    """The results of some models: each fitted, with its statistics, contrasts and, where the study
+    asks for it, repetitions with other noise.
     """
-    _fit(study, subject, list(dict.fromkeys(model for _, model in models)), compute)
-    for model in dict.fromkeys(model for _, model in models):
-        statistics(study, subject, model, compute)
-    for a, b in pairs(models):
-        contrast(study, subject, a, b, compute)
-    for seed in study.encode.seeds:
-        again = [model for model, other in reseeded(study, models) if other == seed]
-        _fit(study.replace("seed", seed), subject, again, compute)
-
-
-def _fit(study: Study, subject: str, models: Sequence[Model], compute: Compute) -> None:
-    spaces = list(dict.fromkeys(space for model in models for space in model.spaces))
-    reduced(denoised(study), subject, spaces, compute, study.encode.components)
-    for model in models:
-        encode(study, subject, model, compute)
-
-
-def clear(study: Study, subject: str, models: Named) -> None:
-    """Forget what was fitted of these models; their features and principal components stay."""
-    store = Store(study.root)
-    for a, b in pairs(models):
-        store.artefact(contrast_recipe(study, subject, a, b)).clear()
-    for model in dict.fromkeys(model for _, model in models):
-        for recipe in (statistics_recipe, encode_recipe, factors_recipe):
-            store.artefact(recipe(study, subject, model)).clear()
-
-
-def finished(study: Study, subject: str, models: Named) -> list[tuple[str, Model]]:
-    """Which of these models are fitted; computes nothing."""
-    store = Store(study.root)
-    return [
-        (name, m) for name, m in models if store.artefact(encode_recipe(study, subject, m)).done
+    fitted = list(dict.fromkeys(model for _, model in models))
+    steps: list[Step] = [Encode(study, subject, model) for model in fitted]
+    steps += [Statistics(study, subject, model) for model in fitted]
+    steps += [Contrast(study, subject, a, b) for a, b in pairs(models)]
+    steps += [
+        Encode(study.replace("seed", seed), subject, model)
+        for model, seed in reseeded(study, models)
     ]
+    return steps
 
 
 def regions(study: Study, subject: str, models: Named) -> pd.DataFrame:
@@ -85,16 +58,18 @@ def regions(study: Study, subject: str, models: Named) -> pd.DataFrame:
     -------
     DataFrame
         analysis, model and the columns of the table `regions` of
-        :func:`phosphene.steps.encode.statistics.statistics`; only of models whose statistics are
+        :class:`phosphene.steps.encode.statistics.Statistics`; only of models whose statistics are
         finished.
     """
-    found = []
+    import pandas as pd
+
+    tables = []
     first = ["analysis", "model", "atlas", "region"]
     for analysis, model in models:
-        artefact = Store(study.root).artefact(statistics_recipe(study, subject, model))
-        if artefact.done:
-            found.append(artefact.table("regions").assign(analysis=analysis, model=str(model)))
-    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=first)
+        artefact = Statistics(study, subject, model).artefact
+        if artefact.seems_done:
+            tables.append(artefact.table("regions").assign(analysis=analysis, model=str(model)))
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=first)
     return table[[*first, *table.columns.drop(first)]]
 
 
@@ -107,9 +82,13 @@ def differences(study: Study, subject: str, a: Model, b: Model) -> pd.DataFrame:
         One row per voxel: x, y, z and labels, difference, ci_low, ci_high, p, q (Benjamini-Hochberg
         over all voxels).
     """
-    store = Store(study.root)
-    table = store.artefact(betas_recipe(study, subject, study.encode.rois)).table("voxels")
-    artefact = store.artefact(contrast_recipe(study, subject, a, b))
+    import numpy as np
+
+    from phosphene.numerics import stats
+
+    step = Contrast(study, subject, a, b)
+    table = voxel_table(step.betas)
+    artefact = step.artefact
     for name in CONTRAST:
         table[name] = np.asarray(artefact.array(name)[:], np.float64)
     table["q"] = stats.fdr_bh(table["p"].to_numpy())
@@ -118,7 +97,9 @@ def differences(study: Study, subject: str, a: Model, b: Model) -> pd.DataFrame:
 
 def permuted_p(study: Study, subject: str, model: Model) -> NDArray[np.float64]:
     """Read p of finished statistics, one-sided, from permuted images, (n_voxels,)."""
-    artefact = Store(study.root).artefact(statistics_recipe(study, subject, model))
+    import numpy as np
+
+    artefact = Statistics(study, subject, model).artefact
     return np.asarray(artefact.array("p_permuted")[:], np.float64)
 
 
@@ -132,12 +113,16 @@ def preferences(study: Study, subject: str, models: Named) -> pd.DataFrame:
         a, b, atlas, region, n_voxels, difference (of the mean r), ci_low, ci_high (95 %, paired
         bootstrap over images), better_a, better_b (shares of voxels with q < 0.05).
     """
+    import numpy as np
+    import pandas as pd
+
+    from phosphene.encoding.regions import labelled
+
     rows = []
-    store = Store(study.root)
     for a, b in pairs(models):
         table = differences(study, subject, a, b)
         drawn_a, drawn_b = (
-            store.artefact(statistics_recipe(study, subject, m)).table("draws") for m in (a, b)
+            Statistics(study, subject, model).artefact.table("draws") for model in (a, b)
         )
         clear = table["q"] < 0.05
         for atlas, labels in labelled(table, study.encode.atlases):
@@ -182,6 +167,9 @@ def agreement(study: Study, subject: str, models: Named) -> pd.DataFrame:
         difference (mean of the absolute differences of r). Empty where no other seeds were asked
         for.
     """
+    import numpy as np
+    import pandas as pd
+
     rows = []
     for model, seed in reseeded(study, models):
         own = maps(study, subject, model)

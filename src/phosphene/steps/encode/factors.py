@@ -1,27 +1,101 @@
-"""Features -> decompositions: all of an encoding model that depends on its features alone."""
+"""Factors: all of an encoding model that depends on its features alone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from phosphene.data.trials import image_ids, images_of
-from phosphene.encoding.design import Design, scaled
 from phosphene.encoding.models import Model, mixes
 from phosphene.errors import PhospheneError
 from phosphene.features.names import Feature, slug
-from phosphene.numerics import ridge
-from phosphene.numerics.ridge import RidgeCV
-from phosphene.pipeline.recipe import Recipe
-from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Store
-from phosphene.steps.features import feature_recipe
-from phosphene.steps.reduce import reduce_recipe, reduced
-from phosphene.steps.subject import dataset
+from phosphene.pipeline.cost import Cost, Rates, total
+from phosphene.pipeline.step import Key, Step
+from phosphene.pipeline.store import Part
+from phosphene.steps.extract import Extract
+from phosphene.steps.features import Features
+from phosphene.steps.reduce import Reduce, reduced
+from phosphene.steps.subject import SubjectStep
 from phosphene.study import Compute, Study
 
-VERSION = 1
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from phosphene.encoding.design import Design
+    from phosphene.numerics.ridge import RidgeCV
+
+
+@dataclass(frozen=True, eq=False)
+class Factors(SubjectStep):
+    """Decompositions of the features of a model, one file for every mix of its spaces:
+    ``mix00.safetensors``, ...
+    """
+
+    stage: ClassVar[str] = "factors"
+    sections: ClassVar[tuple[str, ...]] = ("encode",)
+
+    model: Model
+
+    @property
+    def name(self) -> str:
+        """Subject and model."""
+        return model_name(self.subject, self.model)
+
+    @property
+    def transient(self) -> bool:
+        """Only fits need them."""
+        return True
+
+    def settings(self) -> dict[str, Any]:
+        """Those of the regression, and the order of the spaces."""
+        spaces = [str(feature) for feature in self.model.spaces]
+        return {**self.study.settings("encode", "alphas", "cv", "mixes"), "spaces": spaces}
+
+    def space(self, feature: Feature) -> Extract | Features | Reduce:
+        """The step that gives one feature space."""
+        return reduced(denoised(self.study), self.subject, feature, self.study.encode.components)
+
+    def inputs(self) -> Mapping[str, Step | Key]:
+        """The feature spaces, and which images are training images."""
+        spaces = {str(feature): self.space(feature) for feature in self.model.spaces}
+        return {**spaces, "trials": self.key("trials")}
+
+    @property
+    def mixes(self) -> NDArray[np.float64]:
+        """Shares of the spaces that are tried, (n_mixes, n_spaces)."""
+        return mixes(len(self.model.spaces), self.study.encode.mixes)
+
+    def n_parts(self) -> int:
+        """One for each mix."""
+        return len(self.mixes)
+
+    def make_part(self, part: Part, index: int, compute: Compute) -> None:
+        """Decompose one mix."""
+        from phosphene.numerics import ridge
+
+        known = design(self)
+        parts = estimator(self.study).decompose(known.mixed(self.mixes[index], known.train))
+        part.file(f"mix{index:02d}.safetensors", partial(ridge.save, parts))
+
+    def widths(self) -> list[int]:
+        """Numbers per image of every mix."""
+        spaces = [self.space(feature).width for feature in self.model.spaces]
+        return [
+            sum(width for width, share in zip(spaces, mix, strict=True) if share > 0)
+            for mix in self.mixes
+        ]
+
+    def cost(self, rates: Rates) -> Cost:
+        """Gram matrices and eigendecompositions."""
+        from phosphene.steps.cost import decomposition
+
+        trials = self.data.trials
+        n_train = trials.loc[trials["split"] == "train", "image"].nunique()
+        folds = self.study.encode.cv
+        return total(decomposition(p, n_train, folds, rates) for p in self.widths())
 
 
 def denoised(study: Study) -> Study:
@@ -29,23 +103,27 @@ def denoised(study: Study) -> Study:
     `reconstruct.steps`.
     """
     steps = study.encode.denoising
-    return study.replace("reconstruct.steps", steps) if steps else study
+    return replace(study, reconstruct=replace(study.reconstruct, steps=steps)) if steps else study
 
 
-def design(study: Study, subject: str, model: Model) -> Design:
+def design(step: Factors) -> Design:
     """Read the spaces of a model."""
-    data = dataset(study, subject)
+    import numpy as np
+
+    from phosphene.encoding.design import Design, scaled
+
+    data = step.data
     images, counts, tested = images_of(data)
     places = [np.searchsorted(image_ids(data), ids) for ids in (images, tested)]
     spaces = []
-    for space in model.spaces:
-        array = _reduced(study, subject, space).array("features")
+    for feature in step.model.spaces:
+        array = step.space(feature).artefact.array("features")
         train, test = (np.asarray(array.oindex[rows], np.float32) for rows in places)
         prepared = scaled(train, test, counts)
         if prepared is None:
             raise PhospheneError(
-                f"feature '{space}': is the same in all training pictures of {subject}; leave it "
-                "out."
+                f"feature '{feature}': is the same in all training pictures of {step.subject}; "
+                "leave it out."
             )
         spaces.append(prepared)
     return Design(
@@ -55,50 +133,16 @@ def design(study: Study, subject: str, model: Model) -> Design:
     )
 
 
-def _reduced(study: Study, subject: str, space: Feature) -> Artefact:
-    """The principal components of a feature, or the feature itself where it has no more numbers
-    than that.
-
-    Where there are components the feature itself is not needed, and may have been removed.
-    """
-    store, study, k = Store(study.root), denoised(study), study.encode.components
-    components = store.artefact(reduce_recipe(study, subject, space, k))
-    return components if components.done else store.artefact(feature_recipe(study, subject, space))
-
-
-def factors_recipe(study: Study, subject: str, model: Model) -> Recipe:
-    """What the decompositions of a model's features are made from."""
-    settings = study.settings("encode", "components", "alphas", "cv", "mixes")
-    inputs = {
-        str(space): feature_recipe(denoised(study), subject, space).hash for space in model.spaces
-    }
-    return Recipe("factors", model_name(subject, model), VERSION, settings, inputs)
-
-
 def model_name(subject: str, model: Model) -> str:
+    """Subject and model as the name of a folder."""
     return f"{subject}-{slug(model)}"[:100]
 
 
-def factors(study: Study, subject: str, model: Model, compute: Compute) -> Artefact:
-    """Decompose the features of a model, one file for every mix of its spaces:
-    ``mix00.safetensors``, ...
-    """
-    reduced(denoised(study), subject, model.spaces, compute, study.encode.components)
-    work = partial(_factors_part, study=study, subject=subject, model=model)
-    n_mixes = len(mixes(len(model.spaces), study.encode.mixes))
-    return make(study, factors_recipe(study, subject, model), n_mixes, work, compute)
-
-
 def estimator(study: Study) -> RidgeCV:
+    """The ridge of encoding models."""
+    import numpy as np
+
+    from phosphene.numerics.ridge import RidgeCV
+
     alphas = np.array(study.encode.alphas)
     return RidgeCV(alphas=alphas, cv=study.encode.cv, fit_intercept=False, standardize=False)
-
-
-def _factors_part(
-    artefact: Artefact, index: int, *, study: Study, subject: str, model: Model
-) -> None:
-    with artefact.part(index) as part:
-        known = design(study, subject, model)
-        mix = mixes(len(model.spaces), study.encode.mixes)[index]
-        parts = estimator(study).decompose(known.mixed(mix, known.train))
-        part.file(f"mix{index:02d}.safetensors", partial(ridge.save, parts))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from phosphene.encoding.models import Model
 from phosphene.errors import PhospheneError
-from phosphene.numerics import correlation
-from phosphene.numerics.stats import correlation_p, fdr_bh, normalised_correlation
-from phosphene.pipeline.store import Store
-from phosphene.steps.betas import betas_recipe
-from phosphene.steps.encode.models import encode_recipe
-from phosphene.steps.subject import dataset
+from phosphene.steps.betas import voxel_table
+from phosphene.steps.encode.models import Encode
 from phosphene.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def maps(study: Study, subject: str, model: Model) -> pd.DataFrame:
@@ -28,28 +26,31 @@ def maps(study: Study, subject: str, model: Model) -> pd.DataFrame:
         of it, NaN where it is low: :func:`phosphene.numerics.stats.normalised_correlation`), and
         for several spaces "unique SPACE", "product SPACE" and "mix SPACE".
     """
-    store = Store(study.root)
-    data = dataset(study, subject)
-    artefact = store.artefact(encode_recipe(study, subject, model))
-    if not artefact.done:
+    import numpy as np
+
+    from phosphene.numerics import correlation
+    from phosphene.numerics.stats import correlation_p, fdr_bh, normalised_correlation
+
+    step = Encode(study, subject, model)
+    artefact = step.artefact
+    if not artefact.seems_done:
         raise PhospheneError(
-            f"model '{model}' of {subject} is not fitted; `phosphene encode STUDY --features` "
-            "fits it."
+            f"model '{model}' of {subject} is not fitted; `phosphene encode STUDY "
+            "--features` fits it."
         )
-    table = store.artefact(betas_recipe(study, subject, study.encode.rois)).table("voxels")
-    n_test = artefact.array("prediction").shape[0]
+    trials = step.data.trials
+    table = voxel_table(step.betas)
     for name in ("r", "r2", "alpha"):
         table[name] = np.asarray(artefact.array(name)[:], np.float64)
-    table["p"] = correlation_p(table["r"].to_numpy(), n_test)
+    table["p"] = correlation_p(table["r"].to_numpy(), step.n_test)
     table["q"] = fdr_bh(table["p"].to_numpy())
-    repeats = data.trials.loc[data.trials["split"] == "test", "image"].value_counts().to_numpy()
+    repeats = trials.loc[trials["split"] == "test", "image"].value_counts().to_numpy()
     if "ncsnr" in table:
         table["ceiling"] = correlation.max_correlation(table["ncsnr"].to_numpy(), repeats)
         table["r_of_ceiling"] = normalised_correlation(table["r"], table["ncsnr"], repeats)
     if len(model.spaces) > 1:
         for name in ("unique", "product", "mix"):
-            for space, values in zip(
-                model.spaces, np.asarray(artefact.array(name)[:], np.float64), strict=True
-            ):
-                table[f"{name} {space}"] = values
+            values = np.asarray(artefact.array(name)[:], np.float64)
+            for space, of_space in zip(model.spaces, values, strict=True):
+                table[f"{name} {space}"] = of_space
     return table

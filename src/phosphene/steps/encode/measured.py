@@ -2,60 +2,64 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from phosphene.data.trials import images_of
-from phosphene.pipeline.recipe import Recipe
-from phosphene.pipeline.step import make, part_count, part_slice
-from phosphene.pipeline.store import Artefact
-from phosphene.steps.betas import VOXELS_PER_CHUNK, betas, betas_recipe
-from phosphene.steps.encode.models import read_voxels
-from phosphene.steps.subject import dataset
-from phosphene.study import Compute, Study
-
-VERSION = 1
+from phosphene.pipeline.cost import Cost, Rates
+from phosphene.pipeline.step import Key, Step, part_slice
+from phosphene.pipeline.store import Artefact, Part
+from phosphene.steps.betas import VOXELS_PER_CHUNK
+from phosphene.steps.encode.models import VoxelStep, read_voxels
+from phosphene.study import Compute
 
 
-def measured_recipe(study: Study, subject: str) -> Recipe:
-    """What the measured responses to the test pictures are made from."""
-    betas_hash = betas_recipe(study, subject, study.encode.rois).hash
-    return Recipe(
-        "measured",
-        subject,
-        VERSION,
-        study.settings("data", "zscore"),
-        {"betas": betas_hash},
-    )
-
-
-def measured(study: Study, subject: str, compute: Compute) -> Artefact:
-    """Keep what every model is tested on.
+@dataclass(frozen=True, eq=False)
+class Measured(VoxelStep):
+    """Measured responses to the test images.
 
     Array `test` (n_test_images, n_voxels) float32: responses averaged over repeats, the mean of the
     training trials taken off; NaN where a voxel has no data in some session.
     """
-    table = betas(study, subject, study.encode.rois, compute)
-    assert table is not None
-    n = len(table.table("voxels"))
-    tested = len(images_of(dataset(study, subject))[2])
 
-    def prepare(artefact: Artefact) -> None:
-        artefact.create_array("test", (tested, n), "float32", (tested, min(VOXELS_PER_CHUNK, n)))
+    stage: ClassVar[str] = "measured"
+    sections: ClassVar[tuple[str, ...]] = ("data",)
 
-    work = partial(_measured_part, study=study, subject=subject)
-    return make(
-        study,
-        measured_recipe(study, subject),
-        part_count(n, VOXELS_PER_CHUNK),
-        work,
-        compute,
-        prepare,
-    )
+    @property
+    def name(self) -> str:
+        """The subject."""
+        return self.subject
 
+    @property
+    def transient(self) -> bool:
+        """Only statistics and contrasts need it."""
+        return True
 
-def _measured_part(artefact: Artefact, index: int, *, study: Study, subject: str) -> None:
-    rows, n = artefact.array("test").shape
-    columns = part_slice(index, VOXELS_PER_CHUNK, n)
-    with artefact.part(index) as part:
-        voxels = read_voxels(study, subject, columns)
-        part.array("test", (slice(0, rows), columns), voxels.spread(voxels.test))
+    def settings(self) -> dict[str, Any]:
+        """How responses are standardised."""
+        return self.study.settings("data", "zscore")
+
+    def inputs(self) -> Mapping[str, Step | Key]:
+        """The responses."""
+        return {"betas": self.betas}
+
+    def n_parts(self) -> int:
+        """Blocks of voxels."""
+        return self.n_blocks()
+
+    def declare(self, artefact: Artefact) -> None:
+        """Create the array."""
+        n_test = self.n_test
+        n = self.n_voxels
+        chunks = (n_test, min(VOXELS_PER_CHUNK, n))
+        artefact.create_array("test", (n_test, n), "float32", chunks)
+
+    def make_part(self, part: Part, index: int, compute: Compute) -> None:
+        """Average the responses of a block of voxels."""
+        columns = part_slice(index, VOXELS_PER_CHUNK, self.n_voxels)
+        voxels = read_voxels(self, columns)
+        part.array("test", (slice(0, self.n_test), columns), voxels.spread(voxels.test))
+
+    def cost(self, rates: Rates) -> Cost:
+        """What is written; reading betas again takes seconds."""
+        return Cost(1, 0.0, 4e-9 * self.n_test * self.n_voxels, rates.gb, 0.0)

@@ -1,27 +1,27 @@
 """The human study of a study.
 
-``recipes`` what its results are made from, and where answers are kept · ``trial_list`` which
-pictures are shown · ``serving`` links, pages and answers · ``scoring`` what people saw.
+``trial_list`` which pictures are shown · ``scoring`` what people saw, and where answers are kept ·
+``serving`` links, pages and answers.
 """
 
-from phosphene.steps.ratings.recipes import (
+from phosphene.steps.ratings.scoring import (
+    TABLES,
+    RatingScores,
+    answers_are_scored,
     answers_folder,
-    methods,
-    rating_scores_recipe,
-    ratings_recipe,
+    keep,
 )
-from phosphene.steps.ratings.scoring import TABLES, score
 from phosphene.steps.ratings.serving import answers_given, serve
-from phosphene.steps.ratings.trial_list import make_list
+from phosphene.steps.ratings.trial_list import Ratings, methods
 
 __all__ = [
     "TABLES",
+    "RatingScores",
+    "Ratings",
+    "answers_are_scored",
     "answers_folder",
     "answers_given",
-    "make_list",
+    "keep",
     "methods",
-    "rating_scores_recipe",
-    "ratings_recipe",
-    "score",
     "serve",
 ]

@@ -8,13 +8,11 @@ from typing import Any
 import pandas as pd
 
 from phosphene.errors import PhospheneError
+from phosphene.pipeline.graph import make
 from phosphene.ratings import check_installed
 from phosphene.ratings.server import links
-from phosphene.steps.ratings.recipes import (
-    answers_folder,
-    ratings_recipe,
-)
-from phosphene.steps.ratings.trial_list import make_list
+from phosphene.steps.ratings.scoring import answers_folder
+from phosphene.steps.ratings.trial_list import Ratings
 from phosphene.study import Compute, Study
 
 
@@ -25,7 +23,8 @@ def open_study(study: Study, compute: Compute) -> tuple[Any, dict[int, str], str
     check_installed()
     from phosphene.ratings.server import answers
 
-    trials = make_list(study, compute).table("trials")
+    ratings = Ratings(study)
+    trials = make([ratings], compute)[0].table("trials")
     folder = answers_folder(study)
     secret = links.secret(folder / "secret")
     tokens = {
@@ -33,7 +32,7 @@ def open_study(study: Study, compute: Compute) -> tuple[Any, dict[int, str], str
     }
     url = study.rate.database or f"sqlite:///{folder / 'answers.sqlite'}"
     return (
-        answers.open_answers(url, ratings_recipe(study).hash, trials, tokens),
+        answers.open_answers(url, ratings.hash, trials, tokens),
         tokens,
         links.token(secret, "admin"),
     )
@@ -62,7 +61,7 @@ def serve(
     from phosphene.ratings.server import serving
     from phosphene.ratings.server.app import create_app
 
-    folder = make_list(study, compute).path / "pictures"
+    folder = Ratings(study).artefact.path / "pictures"
     app = create_app(opened, folder, texts(study), admin, study.rate.break_every)
 
     def ready(listening: str) -> None:
@@ -103,8 +102,8 @@ def answers_given(study: Study, compute: Compute) -> pd.DataFrame:
     """All answers in a study's database so far."""
     if not study.rate.database and not (answers_folder(study) / "answers.sqlite").exists():
         raise PhospheneError(
-            f"{answers_folder(study)}: no answers yet for this trial list; `phosphene rate serve "
-            "STUDY` collects them, `--import FILE` takes them from elsewhere."
+            f"{answers_folder(study)}: no answers yet for this trial list{_elsewhere(study)}; "
+            "`phosphene rate serve STUDY` collects them, `--import FILE` takes them from elsewhere."
         )
     opened, _, _ = open_study(study, compute)
     try:
@@ -114,3 +113,13 @@ def answers_given(study: Study, compute: Compute) -> pd.DataFrame:
     if found.empty:
         raise PhospheneError(f"study '{study.name}': nobody has answered yet.")
     return found
+
+
+def _elsewhere(study: Study) -> str:
+    """Where answers to other trial lists of the study lie."""
+    answers = study.root / "answers"
+    # the first edition named folders by study and trial list
+    folders = [*answers.glob(f"{study.name}/*"), *answers.glob(f"{study.name}-*")]
+    others = [folder for folder in folders if (folder / "answers.sqlite").exists()]
+    names = ", ".join(sorted(str(folder) for folder in others))
+    return f" (answers to other trial lists are in {names})" if others else ""

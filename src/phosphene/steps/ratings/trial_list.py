@@ -1,31 +1,30 @@
-"""Ratings: the trial list of a study and the pictures that it shows."""
+"""The trial list of the human study: what is shown to whom, and the pictures for it."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from functools import cache, partial
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageFilter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from phosphene.data.dataset import Photographs
 from phosphene.errors import PhospheneError
-from phosphene.models.preparing import Pictures, resize
-from phosphene.pipeline.step import make
-from phosphene.pipeline.store import Artefact, Store
-from phosphene.ratings.trials import design
-from phosphene.ratings.trials.pairing import pairs
+from phosphene.methods import MODE_FEATURES
+from phosphene.pipeline.step import Key, Step, part_count, part_slice
+from phosphene.pipeline.store import Part
 from phosphene.steps import evaluate
-from phosphene.steps.ratings.recipes import (
-    methods,
-    ratings_recipe,
-)
-from phosphene.steps.reconstruct import reconstruct
-from phosphene.steps.subject import dataset, items
+from phosphene.steps.reconstruct import Reconstruct
+from phosphene.steps.subject import data_key, dataset, items
 from phosphene.study import Compute, Study
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from phosphene.models.preparing import Pictures
 
 PICTURES_PER_PART = 500
 # pixels: pictures up to this side are PNG; larger ones JPEG, or a phone would load a megabyte per
@@ -34,31 +33,93 @@ LOSSLESS = 128
 QUALITY = 95  # of the JPEG, with full resolution of colour
 
 
-def make_list(study: Study, compute: Compute) -> Artefact:
-    """Make the trial list of a study and the pictures that it shows, pulling the reconstructions.
+@dataclass(frozen=True, eq=False)
+class Ratings(Step):
+    """The trial list of a study and the pictures that it shows.
 
     Tables `trials` (:func:`phosphene.ratings.trials.design.plan`) and `picture_ids`
     (:func:`phosphene.ratings.trials.design.pictures`), files ``pictures/<file>.png`` (or ``.jpg``)
     with one width and height and without metadata.
     """
-    recipe = ratings_recipe(study)
-    if not Store(study.root).artefact(recipe).done:
-        _warn_of_cuts(study)
-        for subject in study.data.subjects:
-            if not dataset(study, subject).photographs:
+
+    stage: ClassVar[str] = "ratings"
+    version: ClassVar[int] = 2
+    sections: ClassVar[tuple[str, ...]] = ("rate", "decode")
+
+    @property
+    def name(self) -> str:
+        """The study."""
+        return self.study.name
+
+    def settings(self) -> dict[str, Any]:
+        """Who rates what, how often."""
+        study = self.study
+        settings = study.settings("rate", "raters", "trials", "catch", "repeats", "sample")
+        settings |= study.settings("decode", "leave_out")
+        subjects = list(study.data.subjects)
+        return {**settings, "methods": methods(study), "subjects": subjects, "seed": study.seed}
+
+    def inputs(self) -> Mapping[str, Step | Key]:
+        """Photographs and reconstructions of all subjects."""
+        inputs: dict[str, Step | Key] = {}
+        for subject in self.study.data.subjects:
+            for part in ("images", "trials"):
+                inputs[f"{subject}-{part}"] = data_key(self.study, subject, part)
+            for mode in methods(self.study):
+                inputs[f"{subject}-{mode}"] = Reconstruct(self.study, subject, mode)
+        return inputs
+
+    def check(self, compute: Compute) -> None:
+        """Refuse data without photographs; warn where there are too few for the settings."""
+        for subject in self.study.data.subjects:
+            if not dataset(self.study, subject).photographs:
                 raise PhospheneError(
-                    f"{study.data_root}: it is not known which photographs {subject} saw, so "
-                    "nobody can choose between "
-                    "reconstructions of them; the human study needs data with photographs."
+                    f"{self.study.data_root}: it is not known which photographs {subject} saw, so "
+                    "nobody can choose between reconstructions of them; the human study needs "
+                    "data with photographs."
                 )
-            for mode in methods(study):
-                reconstruct(study, subject, mode, compute)
-    parts = -(-len(_files(planned(study, recipe.digest))) // PICTURES_PER_PART)
-    return make(study, recipe, parts, partial(_ratings_part, study=study), compute)
+        _warn_of_cuts(self.study)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """The trial list. It follows from the whole recipe, which holds keys of the data that
+        nobody can guess.
+        """
+        return _planned(self.study, self.recipe.digest)
+
+    def n_parts(self) -> int:
+        """Blocks of pictures."""
+        return part_count(len(_files(self.trials)), PICTURES_PER_PART)
+
+    def make_part(self, part: Part, index: int, compute: Compute) -> None:
+        """Write a block of pictures."""
+        from phosphene.ratings.trials import design
+
+        trials = self.trials
+        files = _files(trials)
+        files = files.iloc[part_slice(index, PICTURES_PER_PART, len(files))]
+        shown = _Album(self.study)
+        for row in files.itertuples():
+            ending, data = encoded(shown.picture(row.method, row.subject, row.item))
+            part.file(f"pictures/{row.file}.{ending}", data)
+        if index == 0:
+            part.table("trials", trials)
+            part.table("picture_ids", design.pictures(trials))
+
+
+def methods(study: Study) -> list[str]:
+    """The kinds of reconstruction that people compare, in the order of
+    :data:`phosphene.methods.MODE_FEATURES`.
+    """
+    chosen = study.rate.methods or study.reconstruct.modes
+    return [mode for mode in MODE_FEATURES if mode in chosen]
 
 
 def _warn_of_cuts(study: Study) -> None:
     """Warn where the test images do not suffice for the trials and catch trials of the settings."""
+    from phosphene.ratings.trials import design
+    from phosphene.ratings.trials.pairing import pairs
+
     images = pool(study)
     n_pairs = len(pairs(images, (study.seed, "")))
     rate = study.rate
@@ -77,16 +138,17 @@ def _warn_of_cuts(study: Study) -> None:
 
 
 @cache
-def planned(study: Study, digest: str) -> pd.DataFrame:
-    """The trial list; `digest` is that of its recipe: it holds a fingerprint of the data, which
-    nobody can guess.
-    """
+def _planned(study: Study, digest: str) -> pd.DataFrame:
+    from phosphene.ratings.trials import design
+
     sizes = design.Sizes(study.rate.raters, study.rate.trials, study.rate.catch, study.rate.repeats)
     return design.plan(pool(study), methods(study), sizes, (study.seed, digest))
 
 
 def pool(study: Study) -> pd.DataFrame:
     """All test pictures: subject, item, image."""
+    import pandas as pd
+
     parts = [
         items(study, dataset(study, subject))[["image"]].assign(subject=subject)
         for subject in study.data.subjects
@@ -94,21 +156,10 @@ def pool(study: Study) -> pd.DataFrame:
     return pd.concat([part.rename_axis("item").reset_index() for part in parts], ignore_index=True)
 
 
-def _ratings_part(artefact: Artefact, index: int, *, study: Study) -> None:
-    trials = planned(study, artefact.recipe.digest)
-    files = _files(trials).iloc[index * PICTURES_PER_PART : (index + 1) * PICTURES_PER_PART]
-    shown = _Album(study)
-    with artefact.part(index) as part:
-        for row in files.itertuples():
-            ending, data = encoded(shown.picture(row.method, row.subject, row.item))
-            part.file(f"pictures/{row.file}.{ending}", data)
-        if index == 0:
-            part.table("trials", trials)
-            part.table("picture_ids", design.pictures(trials))
-
-
 def _files(trials: pd.DataFrame) -> pd.DataFrame:
     """The picture files of a trial list, one row per file."""
+    from phosphene.ratings.trials import design
+
     return design.pictures(trials).drop_duplicates("file")
 
 
@@ -127,12 +178,17 @@ class _Album:
         """A reconstruction; with method "" the photograph, with "catch" the photograph slightly
         changed.
         """
+        import numpy as np
+
+        from phosphene.models.preparing import resize
+        from phosphene.ratings.trials import design
+
         if method in ("", design.CATCH):
             if subject not in self._seen:
                 data = dataset(self._study, subject)
                 self._seen[subject] = Photographs(data, items(self._study, data)["image"].tolist())
-            found = resize(np.asarray(self._seen[subject][item])[None], self._side)[0]
-            return found if method == "" else changed(found)
+            photograph = resize(np.asarray(self._seen[subject][item])[None], self._side)[0]
+            return photograph if method == "" else changed(photograph)
         if (method, subject) not in self._made:
             self._made[method, subject] = self._sample(method, subject)
         return np.asarray(self._made[method, subject][item])
@@ -153,12 +209,18 @@ def changed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A photograph a little softer and paler: not the same file, but plainly the same
     photograph.
     """
+    import numpy as np
+    from PIL import Image, ImageEnhance, ImageFilter
+
     soft = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(len(picture) / 128))
     return np.asarray(ImageEnhance.Color(soft).enhance(0.8))
 
 
 def encoded(picture: NDArray[np.uint8]) -> tuple[str, bytes]:
     """Ending and bytes of a picture file without metadata."""
+    import numpy as np
+    from PIL import Image
+
     image = Image.fromarray(np.ascontiguousarray(picture))
     stream = io.BytesIO()
     if max(image.size) <= LOSSLESS:

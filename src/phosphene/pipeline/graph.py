@@ -1,0 +1,211 @@
+"""The graph of steps: which of them have to be made, in which order, and making them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Literal
+
+from phosphene.pipeline.caches import current_command, join_command
+from phosphene.pipeline.parallel import run_parts
+from phosphene.pipeline.step import AnyStep, Step
+from phosphene.pipeline.store import Artefact
+from phosphene.study import Compute
+
+State = Literal["done", "to do", "damaged", "not needed"]
+
+
+def walk(roots: Sequence[Step]) -> list[Step]:
+    """All steps that some results need, each once, in an order in which they can be made.
+
+    Parameters
+    ----------
+    roots : sequence of Step
+
+    Returns
+    -------
+    list of Step
+        The roots are among them, optional steps are not; steps of equal recipes count as one.
+    """
+    steps: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.hash not in steps:
+            for source in step.needs:
+                visit(source)
+            steps[step.hash] = step
+
+    for root in roots:
+        visit(root)
+    return list(steps.values())
+
+
+def unfinished(
+    roots: Sequence[Step], verify: bool = False, again: Collection[str] = ()
+) -> list[Step]:
+    """The steps that have to be made, sources first.
+
+    A transient step is made only when a step that uses it is made. Every other missing result is
+    made, even if all results that use it are finished.
+
+    Parameters
+    ----------
+    roots : sequence of Step
+    verify : bool
+        Compare checksums of the roots and of everything that the steps to be made will read; else
+        sizes and times of files tell what is finished.
+    again : collection of str
+        Hashes of steps that are made even if they are finished.
+    """
+    state: dict[str, tuple[bool, bool]] = {}
+    todo: dict[str, Step] = {}
+
+    def visit(step: Step, checksums: bool) -> None:
+        done, checked = state.get(step.hash, (True, False))
+        if not done or checked or (step.hash in state and not checksums):
+            return
+        finished = step.artefact.done if checksums else step.artefact.seems_done
+        done = finished and step.hash not in again
+        state[step.hash] = done, checksums
+        for source in step.needs:
+            if not done or not source.transient:
+                visit(source, verify and not done)
+        if done:
+            return
+        for option in step.finished_options.values() if verify else ():
+            # one that is damaged is made again, others are taken as they are
+            if not option.artefact.done:
+                visit(option, verify)
+        todo[step.hash] = step
+
+    for root in roots:
+        visit(root, verify)
+    return list(todo.values())
+
+
+def states(roots: Sequence[Step], again: Collection[str] = ()) -> list[tuple[Step, State]]:
+    """Every step below some roots and what there is to do, from sizes and times of files alone.
+
+    Parameters
+    ----------
+    roots : sequence of Step
+    again : collection of str
+        As for :func:`unfinished`.
+
+    Returns
+    -------
+    list of (Step, str)
+        "done", "to do", "damaged" (to do, though it was finished once) or "not needed".
+    """
+    todo = {step.hash for step in unfinished(roots, again=again)}
+
+    def state(step: Step) -> State:
+        if step.hash in todo:
+            return "damaged" if step.artefact.damaged else "to do"
+        return "done" if step.artefact.seems_done else "not needed"
+
+    return [(step, state(step)) for step in walk(roots)]
+
+
+def superfluous(roots: Sequence[Step]) -> list[Step]:
+    """Transient steps whose results are on disk and that no unfinished step uses."""
+    needed = {source.hash for step in unfinished(roots) for source in step.needs}
+    needed |= {root.hash for root in roots}
+    return [
+        step
+        for step in walk(roots)
+        if step.transient and step.hash not in needed and step.artefact.path.exists()
+    ]
+
+
+def grouped(steps: Sequence[Step]) -> list[list[Step]]:
+    """Steps that are made together, in an order in which every group comes after its sources.
+
+    A group waits until all of its steps can be made; it is split only where its steps depend on
+    each other by way of others.
+    """
+    waiting = {step.hash: step for step in steps}
+    sources = {step.hash: {source.hash for source in step.sources} for step in steps}
+    keys = {step.hash: step.group() for step in steps}
+    ordered = []
+    while waiting:
+        groups: dict[Hashable, list[Step]] = defaultdict(list)
+        for hash_, step in waiting.items():
+            groups[keys[hash_]].append(step)
+        ready = [
+            (group, [step for step in group if not sources[step.hash] & waiting.keys()])
+            for group in groups.values()
+        ]
+        whole = next((group for group, steps in ready if len(group) == len(steps)), None)
+        chosen = whole or next(steps for _, steps in ready if steps)
+        ordered.append(chosen)
+        for step in chosen:
+            del waiting[step.hash]
+    return ordered
+
+
+def make(roots: Sequence[AnyStep], compute: Compute, force: bool = False) -> list[Artefact]:
+    """Make some results, and everything that is missing on the way.
+
+    Parameters
+    ----------
+    roots : sequence of Step
+    compute : Compute
+        How to compute; never changes a result.
+    force : bool
+        Make the roots anew even if they are finished.
+
+    Returns
+    -------
+    list of Artefact
+        Those of the roots, finished.
+
+    Raises
+    ------
+    PhospheneError
+        Before anything is written, when a step finds that it cannot work.
+
+    Notes
+    -----
+    With `force` a result is removed when its own turn has come: whatever fails before leaves it.
+    """
+    again = {root.hash for root in roots} if force else set()
+    todo = unfinished(roots, verify=True, again=again)
+    for step in todo:
+        step.check(compute)
+    for group in grouped(todo):
+        for step in group:
+            if step.hash in again:
+                step.artefact.clear()
+        _make_group(group, compute)
+    return [root.artefact for root in roots]
+
+
+def _make_group(group: Sequence[Step], compute: Compute) -> None:
+    """Make the parts that are missing of steps that are made together, and finish them."""
+    todo: dict[int, list[tuple[Step, Artefact]]] = defaultdict(list)
+    for step in group:
+        step.declare(step.artefact)
+        for index in step.artefact.missing(step.n_parts()):
+            todo[index].append((step, step.artefact))
+    more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    work = partial(_make_part, todo=dict(todo), compute=compute, command=current_command())
+    run_parts(work, sorted(todo), compute, group[0].label + more)
+    for step in group:
+        step.artefact.finish(facts=step.facts())
+
+
+def _make_part(
+    index: int,
+    *,
+    todo: Mapping[int, Sequence[tuple[Step, Artefact]]],
+    compute: Compute,
+    command: str,
+) -> None:
+    join_command(command)
+    with ExitStack() as stack:
+        parts = {step: stack.enter_context(artefact.part(index)) for step, artefact in todo[index]}
+        first = next(iter(parts))
+        first.make_parts(parts, index, compute)
