@@ -7,7 +7,7 @@ BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
 CHROMIUM := $(shell command -v chromium)
 POSTGRES := $(firstword $(wildcard /usr/lib/postgresql/*/bin/initdb) $(shell command -v initdb))
 
-.PHONY: demo test test-slow lint bench docs chromium postgresql clean
+.PHONY: demo test test-slow test-oldest lint bench chaos docs chromium postgresql clean
 
 demo: $(INSTALLED)
 	$(BIN)/phosphene demo
@@ -18,6 +18,17 @@ test: $(INSTALLED) $(if $(CHROMIUM),,chromium) $(if $(POSTGRES),,postgresql)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -s -m slow
 
+# with every dependency at the lowest version that pyproject.toml allows
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest -q -n $(TESTS_AT_ONCE) --dist loadfile $(TESTS)
+
+.venv-oldest/.installed: pyproject.toml
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install -q torch torchvision
+	.venv-oldest/bin/python .ci/oldest.py pyproject.toml > .venv-oldest/constraints.txt
+	.venv-oldest/bin/pip install -q -e '.[dev]' -c .venv-oldest/constraints.txt
+	touch $@
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -26,6 +37,10 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@for file in $(BENCHMARKS); do echo "== $$file" >&2; $(BIN)/python $$file || exit 1; done
+
+# kills, crowds, starves and damages small studies: an hour and more
+chaos: $(INSTALLED)
+	$(BIN)/python benchmarks/chaos.py
 
 docs: $(INSTALLED)
 	@test -x $(BIN)/mkdocs || $(BIN)/pip install -q -e '.[docs]'
@@ -42,7 +57,7 @@ postgresql:
 	  { echo "The tests of PostgreSQL need its server; install it with your package manager." >&2; exit 1; }
 
 clean:
-	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-oldest build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and on its own, so that pip may choose the build that suits this machine before anything else asks for it

@@ -38,7 +38,8 @@ from common import machine_facts
 from PIL import Image
 
 from phosphene.ratings.server.answers import Answers, open_answers
-from phosphene.ratings.server.app import Texts, create_app
+from phosphene.ratings.server.app import create_app
+from phosphene.ratings.server.consent import Texts, agreement
 from phosphene.ratings.server.serving import serve
 
 ADMIN = "admin"
@@ -117,7 +118,7 @@ def _empty(url: str) -> None:
         )
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        connection.execute(sa.text("DROP TABLE IF EXISTS answers, raters, meta"))
+        connection.execute(sa.text("DROP TABLE IF EXISTS consents, answers, raters, meta"))
     engine.dispose()
 
 
@@ -195,9 +196,9 @@ class Rater:
         """All trials, thinking between half and one and a half times `think` seconds."""
         await asyncio.sleep(self.chance.uniform(0, think))
         await self.ask("page", "GET", "")
-        await self.ask(
-            "page", "POST", "/consent", b"agree=yes", "application/x-www-form-urlencoded"
-        )
+        text = agreement(Texts(), self.study.n_trials).sha256
+        body = f"agree=yes&text={text}".encode()
+        await self.ask("page", "POST", "/consent", body, "application/x-www-form-urlencoded")
         await self.ask("page", "GET", "")
         for position in range(self.study.n_trials):
             status, found = await self.ask("trial", "GET", f"/trial/{position}.json")

@@ -36,9 +36,9 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return gpu_day
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_dry_run(tmp_path: Path) -> None:
-    process = gpu_day(tmp_path, "--dry")
+    process = gpu_day(tmp_path, "--dry", "--seconds", "900")
     record = json.loads((tmp_path / "gpu_day.json").read_text())
     text = (tmp_path / "gpu_day.txt").read_text()
     assert process.returncode == 0, process.stdout + process.stderr

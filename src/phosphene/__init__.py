@@ -5,7 +5,11 @@ cortex.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise ImportError("phosphene runs on Linux and macOS; on Windows install it within WSL.")
 
 if TYPE_CHECKING:
     from phosphene.api import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -13,10 +14,13 @@ import sys
 import tempfile
 import time
 import uuid
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from phosphene.errors import PhospheneError
 
 Entry = tuple[int, str]
 """Size in bytes and SHA-256 of a file."""
@@ -40,6 +44,52 @@ NEXT_LINE = 10.0  # seconds between lines
 def is_foreign(path: Path) -> bool:
     """Whether some component of a path is hidden, or a file or folder of the operating system."""
     return any(name.startswith(".") or name.lower() in FOREIGN for name in path.parts)
+
+
+def exists(path: Path) -> bool:
+    """Whether a file or folder of a user is there.
+
+    Raises
+    ------
+    PhospheneError
+        When it is a link to a file that is not here, as git-annex and DataLad leave for contents
+        that were not fetched: taken as absent, it would change results without a word.
+    """
+    if path.exists():
+        return True
+    if path.is_symlink():
+        raise PhospheneError(
+            f"{path}: is a link to a file that is not here; get it (`datalad get {path.name}` in "
+            "its folder) or remove the link"
+        )
+    return False
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot be read like a file, and might be waited for without end.
+
+    Raises
+    ------
+    PhospheneError
+        When it is a folder, a device, a pipe, or a link to a file that is not here.
+    FileNotFoundError
+        When it is not there.
+    """
+    if not exists(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise PhospheneError(f"{path}: is {what}; expected a file")
+
+
+def expand_home(path: str | Path) -> Path:
+    """Replace a leading ``~`` by the user's home folder; refuse it for users without one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise PhospheneError(
+            f"{path}: begins with ~, but there is no such home folder; write the whole path"
+        ) from None
 
 
 def list_files(folder: Path, pattern: str = "*") -> list[Path]:
@@ -70,7 +120,7 @@ def fingerprint(start: str, root: Path, paths: Iterable[Path]) -> str:
     """Hash names under `root`, sizes and whole contents of files: a copy elsewhere hashes the
     same.
     """
-    files = sorted({path for path in paths if path.is_file()})
+    files = sorted({path for path in paths if exists(path) and path.is_file()})
     digest = hashlib.blake2b(start.encode(), digest_size=16)
     for path, content in zip(files, content_hashes(files), strict=True):
         digest.update(
@@ -131,8 +181,11 @@ def _hash_name(path: Path, stat: os.stat_result) -> str:
 
 def _remembered(name: str) -> str:
     if name not in _hashes:
+        path = cache_folder() / "hashes" / name
         try:
-            text = (cache_folder() / "hashes" / name).read_text()
+            if path.stat().st_uid != os.geteuid():  # what others wrote is not believed
+                return ""
+            text = path.read_text()
         except (OSError, ValueError):
             return ""
         if not re.fullmatch("[0-9a-f]{32}", text):
@@ -146,26 +199,31 @@ def _remember(name: str, content: str) -> None:
     target = cache_folder() / "hashes" / name
     aside = target.with_name(f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}")
     with contextlib.suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside.write_text(content)
         os.replace(aside, target)
 
 
 @lru_cache(maxsize=1)
 def _temporary_cache() -> Path:
-    return Path(tempfile.mkdtemp(prefix="phosphene-"))
+    folder = Path(tempfile.mkdtemp(prefix="phosphene-"))
+    warnings.warn(
+        f"this user has no home folder, so the cache is in {folder}; name one for later runs by "
+        "XDG_CACHE_HOME",
+        stacklevel=3,
+    )
+    return folder
 
 
 def cache_folder() -> Path:
     """``phosphene`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; a temporary folder for users without a
     home.
     """
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"], "phosphene")
     try:
-        return Path.home() / ".cache" / "phosphene"
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     except RuntimeError:
-        return _temporary_cache()
+        folder = _temporary_cache()
+    return folder / "phosphene"
 
 
 class _Progress:
@@ -253,15 +311,35 @@ def move(source: Path, target: Path) -> None:
                 raise
 
 
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    n_bytes = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # a study that is running moves files
+                n_bytes += os.lstat(os.path.join(place, name)).st_size
+    return n_bytes
+
+
+def existing_parent(path: Path) -> Path:
+    """The nearest folder above a path that is there."""
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sweep(folder: Path) -> None:
     """Remove what processes of this machine that no longer live left half-written."""
     for file in folder.glob(f"{socket.gethostname()}+*"):
         try:
             os.kill(int(file.name.split("+")[1]), 0)
         except ProcessLookupError:
-            if file.is_dir():
-                shutil.rmtree(file, ignore_errors=True)
-            else:
-                file.unlink(missing_ok=True)
+            remove(file)
         except PermissionError:
             pass  # alive, another user's

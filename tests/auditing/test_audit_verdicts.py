@@ -111,11 +111,11 @@ HONEST = Rescaling(mean_off=0.7, sd_uneven=0.2, sd_ratio=0.5)
         (Rescaling(1e-6, 0.2, 0.5), True, "look", "z-scored"),
         (Rescaling(1e-6, 1e-7, 1.0), True, "fault", "mean and standard deviation"),
         (
-            Rescaling(np.nan, np.nan, np.nan),
+            Rescaling(np.nan, np.nan, np.nan),  # constant predictions
             False,
-            "ok",
-            "honest",
-        ),  # constant predictions: another line's matter
+            "look",
+            "could not be computed",
+        ),
     ],
 )
 def test_rescaling(found, test_only, verdict, said):

@@ -386,7 +386,7 @@ def cut(name: str, size: int) -> Callable[[Path], None]:
         ),
         (
             put("trials.csv", b"image_id;split\na;train\n"),
-            r"no column 'image_id' among image_id;split; add it, sep",
+            r"trials\.csv: its columns are separated by semicolons; save it with commas",
         ),
         (
             put("trials.csv", b'image_id,split\n"a,train\n'),
@@ -545,9 +545,9 @@ def another_grid(folder: Path) -> None:
             r"betas\.zarr: 1 of 20 files of chunks are not there; copy it again",
         ),
         ("zarr 3", cut_a_chunk, r"betas\.zarr: could not be read"),
-        ("zarr 3", cut("betas.zarr/zarr.json", 100), r"betas\.zarr: could not be read"),
+        ("zarr 3", cut("betas.zarr/zarr.json", 100), r"zarr\.json: could not be read"),
         ("zarr 3", put("betas.zarr/zarr.json", None), r"betas\.zarr: could not be read"),
-        ("zarr 3", group_for_array, r"betas\.zarr: could not be read"),
+        ("zarr 3", group_for_array, r"betas\.zarr: is a zarr group"),
         ("zarr 2", swap("betas.zarr/.zarray", "<f4", "|O"), r"betas\.zarr: could not be read"),
         ("h5", two_datasets, r"betas\.h5: holds any name, more; expected one dataset called betas"),
         ("h5", text_dataset, r"betas\.h5: holds values of type object"),

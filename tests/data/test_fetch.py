@@ -174,6 +174,7 @@ def _expected(source: Path, subject: str, betas: str = "*.hdf5") -> set[str]:
         "nsddata/experiments/nsd/nsd_expdesign.mat",
         CSV,
         STIMULI,
+        "nsddata/freesurfer/fsaverage/label/*.ctab",
         f"nsddata/freesurfer/{subject}/label/*.ctab",
         f"nsddata/ppdata/{subject}/behav/responses.tsv",
         f"nsddata/ppdata/{subject}/func1pt8mm/brainmask.nii.gz",

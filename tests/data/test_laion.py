@@ -335,7 +335,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: rewrite(r / STIMULI.format("metadata.csv"), NAMES[0], NAMES[2]),
         "has two rows",
     ),
-    "split": (lambda r: (r / TAU).write_text("{"), "tau.json: could not be read as a split"),
+    "split": (lambda r: (r / TAU).write_text("{"), "tau.json: could not be read as JSON"),
     "both": (lambda r: rewrite(r / TAU, UNIQUE[0], SHARED[1]), "is a training and a test picture"),
     "not shown": (
         lambda r: rewrite(r / TAU, SHARED[1], "other.jpg"),

@@ -305,7 +305,6 @@ def test_sampler_paper_needs_a_step_before_the_first():
     [
         ("beta_schedule", "squaredcos_cap_v2"),
         ("prediction_type", "sample"),
-        ("timestep_spacing", "trailing"),
         ("clip_sample", True),
         ("rescale_betas_zero_snr", True),
     ],

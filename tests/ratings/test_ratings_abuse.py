@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from phosphene.ratings.server.app import Texts, create_app
-from support.ratings_example import ADMIN, example, raw, served
+from support.ratings_example import ADMIN, agree, example, raw, served
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
@@ -107,8 +107,7 @@ KINDS = st.sampled_from(
 @pytest.fixture
 def fuzzed(study, client):
     """Ask anything; only a whole, well-formed answer to trial 0 may change what is stored."""
-    agreed = study.answers.rater(study.tokens[0])
-    study.answers.consent(agreed)
+    agree(client, f"/r/{study.tokens[0]}")
     names = {
         "TOKEN": study.tokens[0],
         "OTHER": study.tokens[1],
@@ -180,9 +179,9 @@ def address(app):
         yield urlsplit(at)
 
 
-def test_no_path_from_outside_reaches_the_disk(study, address, tmp_path):
+def test_no_path_from_outside_reaches_the_disk(study, client, address, tmp_path):
     (tmp_path / "secret.png").write_bytes(b"SECRET")
-    study.answers.consent(study.answers.rater(study.tokens[0]))
+    agree(client, f"/r/{study.tokens[0]}")
     ups = [
         "../",
         "..%2f",
@@ -225,8 +224,8 @@ def test_damaged_requests_get_no_traceback(study, address):
         assert reply.split()[1:2] == [b"400"] and b"Traceback" not in reply
 
 
-def test_a_body_that_grows_without_end_is_cut_off(study, address):
-    study.answers.consent(study.answers.rater(study.tokens[0]))
+def test_a_body_that_grows_without_end_is_cut_off(study, client, address):
+    agree(client, f"/r/{study.tokens[0]}")
     with socket.create_connection((address.hostname, address.port), timeout=10) as sock:
         sock.sendall(
             f"POST /r/{study.tokens[0]}/answer HTTP/1.1\r\nHost: x\r\nContent-Type: "

@@ -32,7 +32,7 @@ def study(request, tmp_path):
     if request.param == "postgresql":
         url = request.getfixturevalue("server")
         with sa.create_engine(url).begin() as connection:
-            connection.execute(sa.text("DROP TABLE IF EXISTS answers, raters, meta"))
+            connection.execute(sa.text("DROP TABLE IF EXISTS consents, answers, raters, meta"))
     made = example(tmp_path, url=url)
     yield made
     made.answers.close()
@@ -41,7 +41,7 @@ def study(request, tmp_path):
 def agreed(study, slot=0):
     """A rater who has agreed to take part."""
     rater = study.answers.rater(study.tokens[slot])
-    study.answers.consent(rater)
+    study.answers.consent(rater, "A text.")
     return study.answers.rater(study.tokens[slot])
 
 
@@ -175,9 +175,9 @@ def test_consent_keeps_its_first_time_and_openings_are_counted(study):
     rater = study.answers.rater(study.tokens[0])
     study.answers.opened(rater)
     study.answers.opened(rater)
-    study.answers.consent(rater)
+    study.answers.consent(rater, "A text.")
     first = study.answers.progress().loc[0, "consented_at"]
-    study.answers.consent(rater)
+    study.answers.consent(rater, "A text.")
     row = study.answers.progress().loc[0]
     assert row["consented_at"] == first and row["opened"] == 2
 

@@ -22,9 +22,10 @@ from starlette.testclient import TestClient
 from phosphene.errors import PhospheneError
 from phosphene.ratings import check_installed
 from phosphene.ratings.server.app import Texts, create_app, padded
+from phosphene.ratings.server.consent import agreement
 from phosphene.ratings.server.serving import listen
 from phosphene.ratings.server.shield import HEADERS
-from support.ratings_example import ADMIN, HASH, example, raw
+from support.ratings_example import ADMIN, HASH, agree, example, raw
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -53,7 +54,7 @@ def client(app):
 def link(study, client):
     """The address of rater 0, who has agreed."""
     at = f"/r/{study.tokens[0]}"
-    assert client.post(f"{at}/consent", content="agree=yes", headers=FORM).status_code == 303
+    assert agree(client, at).status_code == 303
     return at
 
 
@@ -71,7 +72,7 @@ def answer(position=0, choice="left", milliseconds=640.5):
 def test_a_study_from_consent_to_thanks(study, client):
     at = f"/r/{study.tokens[0]}"
     assert "I agree" in client.get(at).text
-    agreed = client.post(f"{at}/consent", content="agree=yes", headers=FORM)
+    agreed = agree(client, at)
     assert (
         agreed.status_code == 303
         and client.get(f"{at}/{agreed.headers['location']}").text.count("How it works") == 1
@@ -126,7 +127,17 @@ def test_without_consent_there_is_nothing_to_see_or_answer(study, client):
     }
     assert client.get(f"{at}/picture/{first['photo']}").status_code == 404
     assert client.post(f"{at}/answer", json=answer()).status_code == 409
-    for body in ("", "agree=no", "agree=yes&agree=yes", "agree=yes&more=1", "agree", "%", "\0"):
+    for body in (
+        "",
+        "agree=yes",
+        "agree=no&text=x",
+        "agree=no",
+        "agree=yes&agree=yes",
+        "agree=yes&more=1",
+        "agree",
+        "%",
+        "\0",
+    ):
         assert client.post(f"{at}/consent", content=body, headers=FORM).status_code == 422
     assert answered(study) == 0 and not study.answers.rater(study.tokens[0]).consented
 
@@ -196,7 +207,7 @@ def test_consent_text_and_title_are_text(study):
     assert (
         "&lt;script&gt;" in page
         and "&lt;b&gt;A &amp; B" in page
-        and page.count('class="given"') == 2
+        and page.count('class="given"') == 3
     )
     assert "<script" not in page and "<i>" not in page
 
@@ -396,7 +407,8 @@ def test_the_server_stops_when_asked_and_says_nothing_secret(study, tmp_path, st
             f"POST /r/{tokens[0]}/consent HTTP/1.1\r\nHost: x\r\nContent-Type: "
             f"{FORM['Content-Type']}\r\n"
         )
-        sock.sendall(f"{half}Content-Length: 9\r\n\r\nagree".encode())
+        text = agreement(Texts(), 12).sha256
+        sock.sendall(f"{half}Content-Length: 79\r\n\r\ntext={text}&agree".encode())
         time.sleep(0.3)
         process.send_signal(how)
         time.sleep(0.3)

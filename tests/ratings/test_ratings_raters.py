@@ -100,6 +100,7 @@ def test_the_table_is_the_export():
         "choice",
         "hit",
         "milliseconds",
+        "elapsed",
         "server_at",
     }
     assert set(answers) == columns

@@ -17,8 +17,8 @@ from phosphene.data.trials import image_ids, train_trials
 from phosphene.errors import PhospheneError
 from phosphene.methods import CATEGORY, MEAN
 from phosphene.pipeline.graph import make
-from phosphene.steps import regression
-from phosphene.steps.audit import Audit, case_of
+from phosphene.steps import plan, regression
+from phosphene.steps.audit import Audit, audit_table, case_of
 from phosphene.steps.decode import Decode
 from phosphene.steps.extract import Extract, category_context
 from phosphene.steps.reconstruct import Reconstruct, pictures
@@ -186,7 +186,8 @@ def test_test_trials_that_leaked_into_training(apart, monkeypatch):
     first = trials[(trials["split"] == "test") & (trials["repeat"] == 0)].index[:6]
     trials.loc[first, "split"] = "train"
     monkeypatch.setattr(data, "trials", trials)
-    table = ph.audit(apart, COMPUTE)
+    make(plan.audit(apart), COMPUTE)
+    table = audit_table(apart)
     assert faults(table) == {"leaked test trials"}
     assert (
         table.set_index("check")

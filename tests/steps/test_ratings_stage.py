@@ -45,6 +45,7 @@ from phosphene.steps.report import Report, _people
 from phosphene.steps.subject import dataset, items
 from phosphene.study import Compute, Study
 from support.environment import ENVIRONMENT
+from support.ratings_example import Clock
 from support.report_example import example
 
 STUDY = """
@@ -327,12 +328,15 @@ def test_tokens_cannot_be_told_from_each_other(tmp_path):
 # answers -> scores -> report
 
 
-def test_answers_go_through_to_the_scores_and_the_report(apart, answers):
+def test_answers_go_through_to_the_scores_and_the_report(apart, answers, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("phosphene.ratings.server.answers.datetime", clock)
     opened, tokens, _ = open_study(apart, QUIET)
     for slot, token in tokens.items():
         rater = opened.rater(token)
-        opened.consent(rater)
+        opened.consent(rater, "A text.")
         for row in answers[answers["slot"] == slot].itertuples():
+            clock.wait(row.milliseconds + 300)
             opened.answer(rater, row.position, row.choice, row.milliseconds)
     opened.close()
     done = rate(apart, "score", "--json")
@@ -402,7 +406,8 @@ def test_when_everyone_is_left_out_it_says_so(apart, made, tmp_path):
     assert done.exit_code == 0, done.output
     assert (
         "Raters: 0 of 4 stay" in done.stdout
-        and "Left out: accuracy: answers: none of the" in done.stderr
+        and "Left out: accuracy, compare, odds, agreement, predicts: answers: none of"
+        in done.stderr
     )
     assert people.section(_people(Report(apart)), pd.DataFrame()) is None
 
@@ -550,6 +555,7 @@ def test_the_server_prints_links_that_open_and_stops_when_told(apart):
         "--port",
         "0",
         "--json",
+        "--show-links",
         "--set",
         "rate.consent=agree.txt",
         "--set",

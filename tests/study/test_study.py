@@ -78,7 +78,7 @@ def test_an_empty_file_is_the_default_study(tmp_path: Path) -> None:
             "[reconstruct]\nstrength = 1.5",
             "'reconstruct.strength' must be at least 0 and at most 1, found 1.5",
         ),
-        ("[decode]\nalphas = [nan]", "'decode.alphas' must be at least 0, found nan"),
+        ("[decode]\nalphas = [nan]", "'decode.alphas' must be above 0, found nan"),
         ("[data]\nsubjects = []", "'data.subjects' must not be empty"),
         ("data = 3", "'data' must be a table, found 3"),
         ("seed = ", "not valid TOML: "),
@@ -98,7 +98,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         Study.load(tmp_path / "none.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     for path in (tmp_path, tmp_path / "bytes.toml"):
-        with pytest.raises(PhospheneError, match="cannot be read as a text file"):
+        with pytest.raises(PhospheneError, match="could not be read as a text file|is a folder"):
             Study.load(path)
 
 

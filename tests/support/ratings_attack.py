@@ -22,7 +22,8 @@ from PIL import Image
 from scipy.stats import binomtest
 from starlette.testclient import TestClient
 
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+from support.ratings_example import agree
+
 SIDES = ("left", "right")
 
 
@@ -65,7 +66,7 @@ def browse(app, tokens, totals):
     chance = np.random.default_rng(0)
     trials = []
     for slot, token in sorted(tokens.items()):
-        client.post(f"/r/{token}/consent", content="agree=yes", headers=FORM)
+        agree(client, f"/r/{token}")
         for position in range(totals[slot]):
             reply = client.get(f"/r/{token}/trial/{position}.json")
             seen = {

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from urllib.parse import SplitResult
 
 import numpy as np
 import pandas as pd
+from httpx import Response
 from PIL import Image, ImageDraw
 from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from phosphene.ratings.server.answers import Answers, open_answers
 from phosphene.ratings.server.serving import listen, server
@@ -111,6 +115,28 @@ def _picture(folder: Path, item: int, name: str, side: int) -> str:
     identity = secrets.token_hex(16)
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{identity}.png")
     return identity
+
+
+class Clock:
+    """The clock of the database of answers, in place of :class:`datetime.datetime`."""
+
+    def __init__(self) -> None:
+        self.at = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def now(self, _: tzinfo) -> datetime:
+        """The time that the test has set."""
+        return self.at
+
+    def wait(self, milliseconds: float) -> None:
+        """Let time pass."""
+        self.at += timedelta(milliseconds=milliseconds)
+
+
+def agree(client: TestClient, path: str) -> Response:
+    """Open a rater's page and press its button."""
+    text = re.search(r'name="text" value="([0-9a-f]{64})"', client.get(path).text)
+    assert text is not None
+    return client.post(f"{path}/consent", data={"agree": "yes", "text": text[1]})
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from phosphene.auditing.lines import (
     OK,
     Line,
     Score,
+    not_computed,
     percent,
 )
 
@@ -37,6 +38,8 @@ def control(check: str, score: Score, knows: str, scatter: float = 0.0) -> Line:
     `scatter` is the s.d. of the accuracy between controls of that kind, beside the error from few
     images.
     """
+    if np.isnan([score.value, score.error]).any():
+        return not_computed(check, "50 %")
     off = score.value - 0.5
     with np.errstate(divide="ignore", invalid="ignore"):
         errors = np.nan_to_num(

@@ -50,6 +50,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def not_computed(check: str, expected: str) -> Line:
+    """Say that a number could not be computed (NaN), which is no good sign."""
+    text = "The number could not be computed (NaN): look at the values that it is computed from."
+    return Line(check, "not a number", expected, LOOK, text)
+
+
 def not_asked(check: str, why: str) -> Line:
     """Say that a question has no answer here."""
     return Line(check, "–", "–", NOT_ASKED, f"Cannot be asked: {why}.")

@@ -16,6 +16,7 @@ from phosphene.auditing.lines import (
     OK,
     Line,
     Score,
+    not_computed,
     percent,
 )
 
@@ -121,6 +122,8 @@ def rescaled(check: str, found: dict[str, Rescaling], n: int, test_only: bool) -
         f"{first.sd_uneven:.2g}"
     )
     expected = f"about 0.7 s.e., ratio below 1, uneven by more than {scatter:.2g}"
+    if np.isnan([(r.mean_off, r.sd_uneven) for r in found.values()]).any():
+        return not_computed(check, expected)
     if not means and not sds:
         said = (
             "Predictions are as an honest ridge leaves them: shrunk, each feature by its own "
@@ -203,6 +206,8 @@ def overlap(check: str, test: float, train: float, beyond: float) -> Line:
         "their 99th percentile"
     )
     expected = f"equal medians, at most {percent(OVERLAP_LOOK)} beyond"
+    if np.isnan([test, train, beyond]).any():
+        return not_computed(check, expected)
     if beyond > OVERLAP_LOOK:
         said = (
             "Some test pictures have near doubles in the training set: recognising old "

@@ -55,21 +55,18 @@ def encode(
     from phosphene.pipeline.graph import make
 
     make(roots, options.compute, options.force)
-    found: dict[str, list[pd.DataFrame]] = {"regions": [], "preferences": [], "seeds": []}
-    for subject in chosen.data.subjects:
-        for name, table in (
-            ("regions", stage.regions),
-            ("preferences", stage.preferences),
-            ("seeds", stage.agreement),
-        ):
-            found[name].append(table(chosen, subject, models).assign(subject=subject))
+    kinds = {"regions": stage.regions, "preferences": stage.preferences, "seeds": stage.agreement}
+    tables = {
+        name: [read(chosen, s, models).assign(subject=s) for s in chosen.data.subjects]
+        for name, read in kinds.items()
+    }
     if options.json:
         rows = {
-            name: [row for t in some for row in json.loads(t.to_json(orient="records"))]
-            for name, some in found.items()
+            name: [row for table in own for row in json.loads(table.to_json(orient="records"))]
+            for name, own in tables.items()
         }
         return typer.echo(json.dumps(rows))
-    for regions, preferences, seeds in zip(*found.values(), strict=True):
+    for regions, preferences, seeds in zip(*tables.values(), strict=True):
         _show(regions, preferences, seeds)
 
 

@@ -17,7 +17,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from phosphene.cli.failures import printable, sentence
 from phosphene.errors import PhospheneError
+from phosphene.pipeline.caches import begin_command
 from phosphene.study import Compute, Study, parse_set
 
 STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file (TOML).")]
@@ -126,6 +128,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         options = gathered(**{p.name: kwargs.pop(p.name) for p in shared})
+        begin_command()
         _quiet_libraries(options.verbose)
         with _one_sentence(options.verbose):
             function(*args, **kwargs, options=options)
@@ -145,22 +148,18 @@ def _ordered(gathered: Any) -> list[Field[Any]]:
 
 @contextmanager
 def _one_sentence(verbose: bool) -> Iterator[None]:
-    """Errors that a user can mend are said in one sentence, exit code 1; `verbose` shows where they
-    come from.
-    """
+    """Errors are said in one sentence, exit code 1; `verbose` shows where they come from."""
     try:
         yield
     except BrokenPipeError:  # whoever reads has read enough
         sys.stderr.close()  # else the interpreter complains that it cannot write the rest
         raise typer.Exit(0) from None
-    except (PhospheneError, OSError, MemoryError) as error:
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as error:
         if verbose:
             raise
-        typer.secho(
-            f"Error: {error or 'out of memory; use a smaller --batch or fewer --jobs'}",
-            err=True,
-            fg="red",
-        )
+        typer.secho(f"Error: {sentence(error)}", err=True, fg="red")
         raise typer.Exit(1) from None
 
 
@@ -171,7 +170,7 @@ def _quiet_libraries(verbose: bool) -> None:
     )
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"Warning: {printable(str(message))}\n"
     if not verbose:
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from phosphene.cli.terminal import console
+from phosphene.disk import folder_size
 from phosphene.study import Study
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ def progress(
         needed") and bytes on disk.
     """
     from phosphene.pipeline.graph import states
-    from phosphene.pipeline.results import size
 
     rows: dict[str, dict[str, Any]] = {}
     for command, roots in commands.items():
@@ -87,7 +87,7 @@ def progress(
                 "name": step.name,
                 "hash": step.hash,
                 "state": state_text,
-                "bytes": size(step.artefact.path),
+                "bytes": folder_size(step.artefact.path),
             }
     return list(rows.values())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,10 +99,13 @@ def serve(
             metavar="URL", help="How raters reach the server, such as https://rate.lab.org."
         ),
     ] = "",
+    show_links: Annotated[
+        bool, typer.Option("--show-links", help="Print the links; without it they are in files.")
+    ] = False,
     *,
     options: RateOptions,
 ) -> None:
-    """Show the trials to raters, in the browser; prints one link per rater."""
+    """Show the trials to raters, in the browser; writes one link per rater."""
     chosen = options.study(study)
     from phosphene.steps import ratings
 
@@ -109,18 +113,16 @@ def serve(
         _show_list(chosen, options)
         return typer.echo(f"links and answers: {ratings.answers_folder(chosen)}")
 
-    def show_links(links: dict[str, str]) -> None:
-        if options.json:
-            return typer.echo(json.dumps(links))
-        typer.echo(
-            "One link per rater; whoever has it answers as that rater. Ctrl-C stops, nothing is "
-            "lost."
+    if not _is_loopback(host):
+        warnings.warn(
+            f"--host {host}: everyone on the network can reach this server, and read what is sent, "
+            "without encryption; on the internet put a web server with TLS in front of it "
+            "(docs/rating.md)",
+            stacklevel=2,
         )
-        for name, link in links.items():
-            if name == "admin":
-                typer.echo(f"\nProgress and answers, for you alone:\n{link}")
-            else:
-                typer.echo(f"{name:<10} {link}")
+
+    def show(links: dict[str, str]) -> None:
+        _announce(chosen, links, options.json, show_links)
         if host in ("0.0.0.0", "::") and not base_url:
             typer.echo(
                 "Raters need this machine's own name in place of the address: see --base-url.",
@@ -128,7 +130,7 @@ def serve(
             )
         sys.stdout.flush()
 
-    ratings.serve(chosen, options.compute, (host, port), base_url, show_links)
+    ratings.serve(chosen, options.compute, (host, port), base_url, show)
 
 
 @command
@@ -170,8 +172,8 @@ def score(
 
     for title, rows in scores(tables):
         show(title, rows)
-    for row in tables["absent"].itertuples():
-        typer.echo(f"Left out: {row.table}: {row.reason}", err=True)
+    for reason, rows in tables["absent"].groupby("reason", sort=False):
+        typer.echo(f"Left out: {', '.join(rows['table'])}: {reason}", err=True)
     typer.echo(f"All tables: {artefact.path}")
     if tables["accuracy"].empty:
         return typer.echo("Nothing is left to report: see above who was left out.")
@@ -208,6 +210,32 @@ def power(
     if options.json:
         return typer.echo(table.to_json(orient="records"))
     show(*powers(table))
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only programs of this machine can reach an address."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _announce(study: Study, links: dict[str, str], as_json: bool, show_links: bool) -> None:
+    """Print where the links are, or the links themselves."""
+    from phosphene.steps import ratings
+
+    where = {"links": str(ratings.links_file(study)), "admin": str(ratings.admin_file(study))}
+    if as_json:
+        return typer.echo(json.dumps(links if show_links else where))
+    typer.echo("Whoever has a link answers as that rater. Ctrl-C stops, nothing is lost.")
+    if not show_links:
+        return typer.echo(
+            f"Links of {len(links) - 1} raters: {where['links']}\n"
+            f"Link of the progress page, for you alone: {where['admin']}\n"
+            "Only your account can read these files; --show-links prints the links."
+        )
+    for name, link in links.items():
+        if name == "admin":
+            typer.echo(f"\nProgress and answers, for you alone:\n{link}")
+        else:
+            typer.echo(f"{name:<10} {link}")
 
 
 def _imported(files: list[Path], columns: list[str]) -> pd.DataFrame | None:

@@ -60,6 +60,7 @@ def _raters(out: pd.DataFrame) -> tuple[str, Rows]:
             "answers": str(r.answered),
             "catch trials right": f"{r.catch_hits} of {r.catch_n}",
             "too fast, %": _percent(r.fast),
+            "implausible, %": _percent(r.implausible),
             "median, s": _number(r.median_ms / 1000, 2),
             "left out": r.reason or "no",
         }
@@ -190,11 +191,15 @@ def _signed(value: float) -> str:
 
 
 def _ends(low: float, high: float) -> str:
-    return f"{_percent(low)}–{_percent(high)}" if low == low else "–"
+    low_end = _percent(low)
+    high_end = _percent(high)
+    return f"{low_end}–{high_end}" if low_end != high_end else "–"
 
 
 def _between(low: float, high: float) -> str:
-    return f"{_number(low, 2)} to {_number(high, 2)}" if low == low else "–"
+    low_end = _number(low, 2)
+    high_end = _number(high, 2)
+    return f"{low_end} to {high_end}" if low_end != high_end else "–"
 
 
 def _p(value: float) -> str:

@@ -17,7 +17,7 @@ from phosphene.disk import list_files
 from phosphene.errors import PhospheneError
 from phosphene.pipeline.folder import Folder
 from phosphene.study import Study
-from phosphene.study.loading import read_toml
+from phosphene.study.loading import read_study
 
 if TYPE_CHECKING:
     from phosphene.pipeline.results import Result
@@ -246,7 +246,7 @@ def _study_files(folder: Path) -> list[Path]:
 
     def is_study(file: Path) -> bool:
         try:
-            keys = read_toml(file).keys()
+            keys = read_study(file).keys()
         except PhospheneError:
             return True
         return not keys or bool(keys & settings)

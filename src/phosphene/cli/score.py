@@ -85,7 +85,7 @@ def score(
 
     preset_names(options.preset)  # a misspelt name is said before pictures are looked at
     made, shown = match(read(recons), read(originals), options.by_order)
-    for note in (*made.notes, *shown.notes):
+    for note in dict.fromkeys((*made.notes, *shown.notes)):
         typer.echo(f"Note: {note}.", err=True)
     scored = score_sets(
         made,
@@ -102,7 +102,7 @@ def score(
             f"{' '.join(dict.fromkeys(scored.absent.values()))}"
         )
     if options.csv is not None:
-        scored.scores.to_csv(options.csv, index=False)
+        scored.scores.to_csv(options.csv, index=False, float_format="%.10g")
     if options.html is not None:
         from phosphene.metrics.views import page
 
@@ -260,17 +260,17 @@ def _show(found: PictureScores) -> None:
     """One table per preset; under it what its words mean; at the end what is absent."""
     from rich.markup import escape
 
-    from phosphene.metrics.views import RULES, blocks, grouped
+    from phosphene.metrics.views import HEADS, RULES, blocks, grouped
 
     together = blocks(found.scores)
     for block in together:
-        heads = ["", "direction", block.rule, "95 % interval", "p", "chance", *block.others]
-        table = _table(heads)
+        columns = ["direction", "value", "interval", "p", "chance"]
+        columns = [name for name in columns if name in ("value", *block.columns)]
+        heads = HEADS | {"value": block.rule}
+        table = _table(["", *(heads[name] for name in columns), *block.others])
         for line in block.lines:
             metric = line.metric + (" ↓" if line.lower else "")
-            table.add_row(
-                metric, line.direction, line.value, line.interval, line.p, line.chance, *line.others
-            )
+            table.add_row(metric, *(getattr(line, name) for name in columns), *line.others)
         _print(escape(f"{block.preset} ({block.source}): {block.said}"), style="bold")
         _print(table)
     legend = [said for block in together for said in block.directions]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,7 +50,9 @@ def demo(
         shutil.copy(preset_file("demo"), path)
     # on few cores, workers with one thread each make more pictures than one with many threads
     if options.jobs == 1:
-        options = replace(options, jobs=min(os.cpu_count() or 1, 4), threads=1)
+        from phosphene.pipeline.parallel import n_cores
+
+        options = replace(options, jobs=min(n_cores(), 4), threads=1)
     _run(path, options)
 
 

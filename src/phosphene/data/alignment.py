@@ -110,24 +110,28 @@ def alignment(data: Dataset, seed: int = 0) -> Alignment:
     predicted = _held_out(features, betas, trials)
     r = correlation(betas, predicted, axis=0)
     chance = _random_pairings(betas, predicted, trials["image"].to_numpy(), random)
-    p = float((1 + np.sum(chance >= np.median(r))) / (1 + len(chance)))
+    if not np.isfinite(r).any():
+        raise PhospheneError(
+            f"{data.subject}: the pictures predict no voxel of {region} at all, expected responses "
+            "and pictures that vary"
+        )
+    median = np.nanmedian(r)
+    p = float((1 + np.sum(chance >= median)) / (1 + len(chance)))
     elsewhere = None
     p_elsewhere = 0.0
     if "brain" in data.rois and region != "brain":
-        brain, inside = (all_voxels(data, roi)[["x", "y", "z"]] for roi in ("brain", region))
-        outside = np.flatnonzero(
-            brain.merge(inside, how="left", indicator=True)["_merge"] == "left_only"
-        )
-        others = _some_voxels(data, "brain", outside, random)[: len(trials)]
+        others = _some_voxels(data, "brain", _outside(data, region), random)[: len(trials)]
         control = correlation(others, _held_out(features, others, trials), axis=0)
-        elsewhere = float(np.median(control))
-        p_elsewhere = float(stats.mannwhitneyu(r, control, alternative="greater").pvalue)
+        elsewhere = float(np.nanmedian(control))
+        p_elsewhere = float(
+            stats.mannwhitneyu(r, control, alternative="greater", nan_policy="omit").pvalue
+        )
     shift = None if p < 0.01 else _fitting_shift(features, betas, trials)
     return Alignment(
         region,
         len(trials),
         betas.shape[1],
-        float(np.median(r)),
+        float(median),
         float(np.percentile(chance, 95)),
         p,
         elsewhere,
@@ -188,8 +192,15 @@ def _random_pairings(
     found = []
     for _ in range(PERMUTATIONS):
         swapped = predicted[first[random.permutation(len(unique))][inverse]]
-        found.append(np.median(np.einsum("ij,ij->j", betas, swapped) / len(betas)))
+        found.append(np.nanmedian(np.einsum("ij,ij->j", betas, swapped) / len(betas)))
     return np.array(found)
+
+
+def _outside(data: Dataset, region: str) -> NDArray[np.int64]:
+    """Columns of the brain's voxels that are not in a region."""
+    brain, inside = (all_voxels(data, roi)[["x", "y", "z"]] for roi in ("brain", region))
+    merged = brain.merge(inside, how="left", indicator=True)
+    return np.flatnonzero(merged["_merge"] == "left_only")
 
 
 def _some_voxels(

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phosphene import disk
 from phosphene.errors import NoDataError, PhospheneError
+from phosphene.reading import read_text
 
 STREAMS = ("early", "ventral", "lateral", "parietal")
 # Label k of atlas NAME is ATLASES[NAME][k - 1]; used where no .mgz.ctab lies beside the data (NSD
@@ -65,6 +67,7 @@ ATLASES: dict[str, tuple[str, ...]] = {
         ),
     ),
 }
+LARGEST_LABEL = 32767  # labels are kept as int16
 # The calcarine sulcus of the simulated brain: height of its fundus and widths of V1, V2, V3 above
 # and below it, in mm.
 CALCARINE_Z = 1.0
@@ -78,12 +81,15 @@ def read_label_table(path: Path) -> dict[int, str]:
     by blanks.
     """
     table = {}
+    text = read_text(path, "download it again", "a table of labels")
     try:
-        for line in path.read_text().splitlines():
+        for line in text.splitlines():
             if line.strip():
                 number, name = line.split(None, 1)
+                if abs(int(number)) > LARGEST_LABEL:
+                    raise ValueError(f"a label has the number {number[:20]}")
                 table[int(number)] = name.strip()
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise PhospheneError(
             f"{path}: could not be read as a table of labels ({error}); download it again"
         ) from error
@@ -94,7 +100,7 @@ def label_table(root: Path, subject: str, atlas: str) -> Path | None:
     """Find the table of an atlas's labels: the subject's own goes before fsaverage's."""
     for owner in (subject, "fsaverage"):
         path = root / "nsddata" / "freesurfer" / owner / "label" / f"{atlas}.mgz.ctab"
-        if path.is_file():
+        if disk.exists(path):
             return path
     return None
 

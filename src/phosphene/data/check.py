@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from phosphene import disk
 from phosphene.data import alignment
 from phosphene.data.dataset import Dataset
 from phosphene.data.nsd import NSD, files
@@ -102,17 +103,24 @@ def _any(data: Dataset) -> Iterator[Line]:
     yield Line("regions", "ok", ", ".join(data.rois), "decode")
     some = data.trials["image"].unique()[:5].tolist()
     if data.photographs:
-        yield looked(
-            "pictures", lambda: f"{data.images(some).shape[2]} pixels wide", "extract z, evaluate"
-        )
+        yield looked("pictures", lambda: _describe_pictures(data, some), "extract z, evaluate")
     yield looked("captions", lambda: f"such as: {data.captions(some)[0][0]}", "extract c")
 
 
 def _count_voxels(data: Dataset) -> str:
+    return _with_warnings(lambda: f"{data.betas(data.rois[-1], 'none').shape[1]} voxels with data")
+
+
+def _describe_pictures(data: Dataset, some: Sequence[int]) -> str:
+    return _with_warnings(lambda: f"{data.images(some).shape[2]} pixels wide")
+
+
+def _with_warnings(look: Callable[[], str]) -> str:
+    """What a look finds, and the warnings on its way."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", UserWarning)
-        n = data.betas(data.rois[-1], "none").shape[1]
-    return "; ".join([f"{n} voxels with data", *(str(one.message) for one in told)])
+        found = look()
+    return "; ".join([found, *(str(one.message) for one in told)])
 
 
 def _count_trials(data: Dataset) -> str:
@@ -159,7 +167,7 @@ def _present(path: Path, item: str, found: str, needed_for: str) -> Line:
     """A file that is compared with others where it is there; what does not agree has been said with
     the trials.
     """
-    if path.is_file():
+    if disk.exists(path):
         return Line(item, "ok", found, needed_for)
     return Line(item, "missing", f"{path}: no such file", needed_for)
 
@@ -222,7 +230,7 @@ def _regions(data: NSD) -> Line:
 
 def _ceiling(data: NSD) -> str:
     """Median noise-ceiling SNR of visual cortex."""
-    if not data.layout.ncsnr.is_file():
+    if not disk.exists(data.layout.ncsnr):
         raise PhospheneError(f"{data.layout.ncsnr}: no such file")
     region = next((roi for roi in ("nsdgeneral", "early") if roi in data.rois), "brain")
     values = data.voxels(region, uncovered="nan")["ncsnr"]
@@ -249,7 +257,7 @@ def _surface(data: NSD) -> str:
     wanted = [f"{side}.{name}-to-{layer}.mgz" for side in ("lh", "rh") for layer in SURFACE]
     wanted += [f"{side}.white-to-fsaverage.mgz" for side in ("lh", "rh")]
     for path in (data.layout.transforms / file for file in wanted):
-        if not path.is_file():
+        if not disk.exists(path):
             raise PhospheneError(f"{path}: no such file; slices are drawn instead of flat maps")
     return "transforms of three depths and to fsaverage"
 

@@ -40,6 +40,7 @@ Crop = tuple[float, float, float, float]
 """NSD's cropBox: fractions of the picture's height or width cut off at top, bottom, left, right."""
 
 # kind of JSON file that is read for each of the three
+SPLITS = ("train2017", "val2017")
 ANNOTATIONS = {"captions": "captions", "categories": "instances", "segmentation": "instances"}
 BACKGROUND = (40, 40, 40)
 N_COLOURS = 255  # COCO's category ids end at 90, those of its stuff at 182
@@ -98,8 +99,8 @@ class Coco:
     """
 
     def __init__(self, folder: str | Path, cache: str | Path | None = None) -> None:
-        self.folder = Path(folder).expanduser()
-        self.cache = Path(cache).expanduser() if cache else disk.cache_folder() / "coco"
+        self.folder = disk.expand_home(folder)
+        self.cache = disk.expand_home(cache) if cache else disk.cache_folder() / "coco"
         self._tables: dict[str, Table] = {}
 
     def captions(self, coco_id: int, split: str) -> list[str]:
@@ -201,8 +202,13 @@ class Coco:
 
     def _paths(self, name: str) -> tuple[Path, Path]:
         """A JSON file and its cache file."""
+        split = name.partition("_")[2]
+        if split not in SPLITS:  # it is part of the files' names
+            raise PhospheneError(
+                f"COCO has no split {split!r}; expected {' or '.join(map(repr, SPLITS))}"
+            )
         source = self.folder / f"{name}.json"
-        if not os.access(source, os.R_OK):
+        if not (disk.exists(source) and os.access(source, os.R_OK)):
             raise PhospheneError(f"{source}: no such file that can be read; {UNPACK}")
         mark = disk.fingerprint(f"coco {VERSION}", self.folder, [source])
         return source, self.cache / f"{name}-{mark}.parquet"

@@ -12,13 +12,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ijson
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from phosphene import disk
+from phosphene.data.opening import open_file
 from phosphene.errors import PhospheneError
 
 VERSION = 1  # of the cache files
@@ -47,6 +49,8 @@ DAMAGED = (
     MemoryError,
     pa.ArrowException,
 )
+DEEPEST = 100  # levels of brackets; COCO has 6
+NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 UNPACK = "unpack COCO's annotations_trainval2017.zip there"
 _log = logging.getLogger("phosphene")
 
@@ -145,13 +149,48 @@ def parse_instances(path: Path) -> list[dict[str, Any]]:
 
 def _stream(path: Path, key: str) -> Iterator[dict[str, Any]]:
     """Entries of one list of a COCO file, without holding the others."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         empty = True
-        for entry in ijson.items(file, f"{key}.item", use_float=True, buf_size=1 << 20):
+        shallow = _Shallow(file)
+        for entry in ijson.items(shallow, f"{key}.item", use_float=True, buf_size=1 << 20):
             yield entry
             empty = False
     if empty:
         raise KeyError(key)
+
+
+class _Shallow:
+    """A JSON file whose nesting is counted while it is read: the parser keeps the whole path to
+    every level, so that a few megabytes of brackets would take gigabytes.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._level = 0
+        self._in_text = False
+        self._rest = b""  # backslashes, whose meaning depends on what follows
+
+    def read(self, size: int = -1) -> bytes:
+        """Read some bytes, and refuse brackets inside brackets beyond `DEEPEST`."""
+        block = self._file.read(size)
+        self._count(block)
+        return block
+
+    def _count(self, block: bytes) -> None:
+        text = self._rest + block
+        ending = text[len(text.rstrip(b"\\")) :] if block else b""
+        self._rest = ending
+        text = text[: len(text) - len(ending)].replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = text.split(b'"')
+        brackets = b"".join(parts[self._in_text :: 2]).translate(None, NO_BRACKETS)
+        self._in_text ^= not len(parts) % 2
+        if brackets:
+            signs = np.frombuffer(brackets, np.uint8)
+            steps = np.where((signs == ord("[")) | (signs == ord("{")), 1, -1)
+            levels = self._level + np.cumsum(steps)
+            self._level = int(levels[-1])
+            if levels.max() > DEEPEST:
+                raise ValueError(f"it is nested more than {DEEPEST} levels deep")
 
 
 @contextmanager
@@ -159,6 +198,8 @@ def _told(path: Path) -> Iterator[None]:
     """Say in one sentence what is wrong with a JSON file."""
     try:
         yield
+    except PhospheneError:
+        raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ijson.JSONError) as error:
         reason = str(error).partition("\n")[0]  # the parser's next lines show the place
         raise PhospheneError(

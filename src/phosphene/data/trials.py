@@ -4,6 +4,7 @@ noise ceilings.
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from phosphene.data.dataset import Dataset
 from phosphene.errors import NoDataError, PhospheneError
 
 ZSCORES = ("session", "train", "none")
+
+
+def same_text(text: str) -> str:
+    """Spell the accents of a name in one way (Unicode NFC): file systems and editors differ."""
+    return unicodedata.normalize("NFC", text)
 
 
 def check_zscore(zscore: str) -> None:

@@ -40,6 +40,7 @@ Named = Sequence[tuple[str, Model]]
 
 def asked(names: Sequence[str | Feature], joint: bool) -> list[Model]:
     """One model for each of these spaces, or one for all together."""
+    names = parsed(names)
     return [Model.of(*names)] if joint else [Model.of(name) for name in names]
 
 

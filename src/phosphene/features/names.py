@@ -92,7 +92,9 @@ class Feature:
 
 
 def parsed(names: Sequence[str | Feature]) -> list[Feature]:
-    """Read several names."""
+    """Read several names, which come in a list: a text alone would be read letter by letter."""
+    if isinstance(names, str):
+        raise PhospheneError(f"features: found the text {names!r}, expected a list: [{names!r}].")
     return [name if isinstance(name, Feature) else Feature.parse(name) for name in names]
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from nibabel.gifti.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 from numpy.typing import NDArray
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
 from phosphene.maps import flatmap
 from phosphene.maps.places import Grid, resolution
@@ -39,7 +40,7 @@ def write_volume(values: NDArray[Any], voxels: pd.DataFrame, data: Grid, path: s
     Path
         Of the file: float32, NaN where there is no voxel.
     """
-    path = Path(path).expanduser()
+    path = disk.expand_home(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise PhospheneError(f"{path}: found the suffix {path.suffix!r}; expected .nii or .nii.gz")
     volume = flatmap.to_volume(np.asarray(values), voxels, data.shape).astype(np.float32)
@@ -68,7 +69,7 @@ def write_surface(
     native = flatmap.to_native(
         flatmap.to_volume(np.asarray(values), voxels, data.shape), transforms
     )
-    stem = Path(path_stem).expanduser()
+    stem = disk.expand_home(path_stem)
     written = []
     for hemisphere, found in flatmap.to_fsaverage(native, transforms).items():
         path = stem.with_name(f"{stem.name}.{hemisphere}.func.gii")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from phosphene import disk
 from phosphene.data.atlas import outlined
 from phosphene.maps import flatmap
 from phosphene.maps.flatmap.raster import FlatGround
@@ -84,7 +85,7 @@ def transforms_of(data: Grid) -> Path | None:
         for h in flatmap.HEMISPHERES
         for path in flatmap.transform_paths(folder, h, resolution(data))
     ]
-    return Path(folder) if any(path.is_file() for path in paths) else None
+    return Path(folder) if any(disk.exists(path) for path in paths) else None
 
 
 def ground(

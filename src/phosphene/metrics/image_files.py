@@ -15,21 +15,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from phosphene.data.opening import open_image
+from phosphene import disk
+from phosphene.data.opening import NO_PICTURE, open_image
+from phosphene.data.pictures import bits, conversion_notes, conversions
 from phosphene.errors import PhospheneError
-from phosphene.metrics.tensors import first, load
+from phosphene.metrics.tensors import dark_notes, first, load
 
 if TYPE_CHECKING:
     from phosphene.models.preparing import Pictures
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
 OTHER_PICTURES = (".bmp", ".gif", ".heic", ".jp2", ".npy", ".npz", ".tif", ".tiff", ".webp")
-ORIENTATION = 0x0112  # EXIF's tag
 SAMPLE = re.compile(r"(.+)_(\d+)")
 
 
@@ -111,9 +113,9 @@ def opened(path: Path) -> NDArray[np.uint8]:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return np.array(image.convert("RGB"))
-    except FileNotFoundError:
+    except (FileNotFoundError, PhospheneError):
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except NO_PICTURE as error:
         raise PhospheneError(
             f"{path}: cannot be read as a picture ({error}); write it again or remove it"
         ) from None
@@ -144,7 +146,7 @@ def read(source: Path | str | NDArray[np.uint8]) -> PictureSet:
     path = Path(source)
     if path.is_dir():
         return _read_folder(path)
-    if not path.exists():
+    if not disk.exists(path):
         raise PhospheneError(
             f"{path}: no such folder or file; expected a folder of pictures or a .pt file"
         )
@@ -153,8 +155,9 @@ def read(source: Path | str | NDArray[np.uint8]) -> PictureSet:
             f"{path}: found a single file; expected a folder of PNG or JPEG files, or a .pt file"
         )
     samples = load(path)
+    names = [str(k) for k in range(len(samples[0]))]
     return PictureSet(
-        str(path), [str(k) for k in range(len(samples[0]))], list(samples), ordered=True
+        str(path), names, list(samples), ordered=True, notes=dark_notes(path, samples)
     )
 
 
@@ -168,7 +171,9 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 def _read_folder(folder: Path) -> PictureSet:
     here, notes = _pictures_in(folder)
-    inner = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    inner = [
+        path for path in folder.iterdir() if path.is_dir() and not disk.is_foreign(Path(path.name))
+    ]
     parts = {path.name: found for path in inner if (found := _pictures_in(path))[0]}
     if here and parts:
         raise PhospheneError(
@@ -211,10 +216,11 @@ def _hint(notes: Sequence[str]) -> str:
 def _pictures_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """Picture files by their names without endings, in natural order; and what else lies there."""
     found: dict[str, list[Path]] = {}
-    files = [p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")]
+    files = disk.list_files(folder)
     for path in sorted(files, key=lambda path: natural(path.name)):
         if path.suffix.lower() in SUFFIXES:
-            found.setdefault(path.stem, []).append(path)
+            disk.check_file(path)
+            found.setdefault(normalize("NFC", path.stem), []).append(path)
     double = [path.name for paths in found.values() if len(paths) > 1 for path in paths]
     if double:
         raise PhospheneError(
@@ -263,58 +269,50 @@ def _looked_at(folder: Path, paths: Sequence[Path]) -> list[str]:
     """
     broken: list[str] = []
     deep: list[str] = []
-    grey: list[str] = []
-    clear: list[str] = []
-    turned: list[str] = []
-    for path in paths:
-        name = path.relative_to(folder).as_posix()
+    huge: list[str] = []
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    converted: list[list[str]] = []
+    for path, name in zip(paths, names, strict=True):
+        converted.append([])
         try:
-            with warnings.catch_warnings(), open_image(path) as image:
+            with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                (deep if _bits(path, image) > 8 else []).append(name)
-                (grey if image.mode in ("1", "L", "LA") else []).append(name)
-                (clear if image.has_transparency_data else []).append(name)
-                if image.format == "JPEG":
-                    (turned if image.getexif().get(ORIENTATION, 1) != 1 else []).append(name)
-                    image.draft("RGB", (image.width // 8, image.height // 8))
-                    # the whole file at an eighth of its size: quick, and finds a cut end
-                    image.load()
-                else:
-                    image.verify()  # the checksum of every block
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                (deep if _verified_bits(path) > 8 else []).append(name)
+                converted[-1] = conversions(path)
+        except PhospheneError:
+            raise
+        except Image.DecompressionBombError:
+            huge.append(name)
+        except NO_PICTURE:
             broken.append(name)
-    for names, wrong, todo in (
+    limit = 2 * int(Image.MAX_IMAGE_PIXELS or 0)
+    for wrong, what, todo in (
         (broken, "cannot be read as a picture", "write them again or remove them"),
+        (huge, f"have more than {limit:,} pixels", "make them smaller"),
         (
             deep,
             "have more than 8 bits per channel",
             "convert them to 8 bits, so that it is known how they were scaled",
         ),
     ):
-        if names:
+        if wrong:
             raise PhospheneError(
-                f"{folder}: {len(names)} of {len(paths)} files {wrong} ({first(names)}); {todo}"
+                f"{folder}: {len(wrong)} of {len(paths)} files {what} ({first(wrong)}); {todo}"
             )
-    said = {
-        "are grey and were read as RGB": grey,
-        "have transparency and were laid on white": clear,
-        "were turned as their EXIF entry says": turned,
-    }
-    return [
-        f"{folder}: {len(names)} of {len(paths)} pictures {what} ({first(names)})"
-        for what, names in said.items()
-        if names
-    ]
+    return [f"{folder}: {note}" for note in conversion_notes(names, converted)]
 
 
-def _bits(path: Path, image: Image.Image) -> int:
-    """Bits per channel; Pillow opens 16-bit colour as 8-bit without a word, so a PNG's own header
-    is asked.
-    """
-    if image.format == "PNG":
-        with path.open("rb") as file:
-            return file.read(25)[24]
-    return 32 if image.mode in ("I", "F") else 16 if image.mode.startswith("I;16") else 8
+def _verified_bits(path: Path) -> int:
+    """Bits per channel of a picture that is whole; errors are Pillow's."""
+    with open_image(path) as image:
+        depth = bits(path, image)
+        if image.format in ("JPEG", "MPO"):
+            # the whole file at an eighth of its size: quick, and finds a cut end
+            image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
+            image.load()
+        else:
+            image.verify()  # the checksum of every block
+        return depth
 
 
 def _read_array(array: NDArray[Any]) -> PictureSet:

@@ -47,6 +47,8 @@ def match(
 
 
 def _by_order(recons: PictureSet, originals: PictureSet) -> tuple[PictureSet, PictureSet]:
+    if len(recons.names) != len(originals.names) == len(recons.flat().names):
+        recons = recons.flat()  # numbers at the ends of names are no samples then
     if len(recons.names) != len(originals.names):
         raise PhospheneError(
             f"{recons.source}: found {len(recons.names)} pictures where {originals.source} has "

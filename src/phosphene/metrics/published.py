@@ -4,17 +4,19 @@ those of another.
 
 from __future__ import annotations
 
-import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
+from phosphene.data.opening import read_table
 from phosphene.errors import PhospheneError
 from phosphene.metrics.presets import PRESETS, own_selection
+from phosphene.numerics.identification import Rule
+from phosphene.reading import read_json
 
 MARKS = {"V": "read in the named source", "R": "recalled, not yet checked against the named source"}
 HUMAN = "human raters"  # no preset of ours: people chose, no network
@@ -40,6 +42,7 @@ COLUMNS = [
     "mark",
     "note",
 ]
+KEYS = ["subject", "mode", "source", "preset", "metric", "direction", "selection"]
 NEEDED = ["preset", "metric", "kind", "direction", "selection", "value", "n", "samples"]
 
 
@@ -156,24 +159,96 @@ def read_scores(path: Path) -> pd.DataFrame:
     """Read the scores that ``phosphene score`` wrote with ``--csv`` or printed with ``--json``."""
     try:
         if path.suffix == ".json":
-            found = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["scores"])
+            found = pd.DataFrame(read_json(path)["scores"])
         else:
-            found = pd.read_csv(path)
+            found = read_table(path)
+    except PhospheneError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise PhospheneError(
             f"{path}: cannot be read as scores ({error}); expected what `score` wrote"
         ) from None
-    lacking = [name for name in NEEDED if name not in found]
+    return checked_scores(found, str(path))
+
+
+def checked_scores(scores: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Check a table of scores, whoever has edited it.
+
+    Parameters
+    ----------
+    scores : DataFrame
+    source : str
+        Its file, for messages.
+
+    Returns
+    -------
+    DataFrame
+        With numbers as numbers.
+
+    Raises
+    ------
+    PhospheneError
+        When columns or values are missing, unknown or there twice; line 1 is the header.
+    """
+    lacking = [name for name in NEEDED if name not in scores]
     if lacking:
         raise PhospheneError(
-            f"{path}: has no column {', '.join(lacking)}; expected what `phosphene score` wrote"
+            f"{source}: has no column {', '.join(lacking)}; expected what `phosphene score` wrote"
         )
-    strange = sorted(set(found["preset"]) - set(PRESETS))
-    if strange:
+    if (headers := np.flatnonzero(scores["preset"].astype(str) == "preset")).size:
         raise PhospheneError(
-            f"{path}: found preset {strange[0]!r}, expected some of {', '.join(PRESETS)}"
+            f"{source}: line {headers[0] + 2} is a second header, so several files were joined; "
+            "give one of them"
         )
-    return found
+    _refuse_unknown(scores, source)
+    numbers = {name: _numbers(scores[name], source) for name in ("value", "n", "samples")}
+    keys = [name for name in KEYS if name in scores]
+    twice = scores[scores.duplicated(keys)]
+    if len(twice):
+        row = twice.iloc[0]
+        raise PhospheneError(
+            f"{source}: line {twice.index[0] + 2} has {row['preset']} {row['metric']} for the "
+            "second time; keep one of these lines"
+        )
+    return scores.assign(**numbers)
+
+
+def _refuse_unknown(scores: pd.DataFrame, source: str) -> None:
+    for line, row in enumerate(scores.astype(object).fillna("").to_dict("records"), 2):
+        if row["preset"] not in PRESETS:
+            raise PhospheneError(
+                f"{source}: found preset {row['preset']!r}, expected some of {', '.join(PRESETS)}"
+            )
+        metrics = PRESETS[row["preset"]].metrics
+        same = [metric for metric in metrics if metric.name == row["metric"]]
+        allowed: dict[str, list[str]] = {
+            "metric": [metric.name for metric in metrics],
+            "kind": [metric.kind for metric in same],
+            "direction": [metric.direction or "" for metric in same],
+            "selection": list(get_args(Rule)),
+        }
+        for name, values in allowed.items():
+            if row[name] not in values:
+                raise PhospheneError(
+                    f"{source}: line {line} has {name} {row[name]!r}, expected "
+                    f"{' or '.join(dict.fromkeys(values))} (preset {row['preset']})"
+                )
+
+
+def _numbers(values: pd.Series, source: str) -> pd.Series:
+    """Numbers of a column; an empty value is a score that is not defined."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    wrong = numbers.isna() & values.notna() | np.isinf(numbers)
+    if values.name != "value":
+        wrong |= ~(numbers >= 1) | (numbers % 1 != 0)
+    if wrong.any():
+        line = int(np.flatnonzero(wrong)[0])
+        expected = "a number" if values.name == "value" else "a whole number from 1"
+        raise PhospheneError(
+            f"{source}: {values.name} is '{values.iloc[line]}' on line {line + 2}, expected "
+            f"{expected}"
+        )
+    return numbers
 
 
 def _yours(preset: str, mine: pd.DataFrame) -> pd.DataFrame:

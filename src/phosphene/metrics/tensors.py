@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phosphene.errors import PhospheneError
+from phosphene.models import tensor_files
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 SHOWN = 5  # names in a message
 # how far floats may leave 0 to 1 (rounding of resizers); beyond, the scale is another one
 TOLERANCE = 1e-3
+DARK = 1.01 / 255  # the largest value of pictures from 0 to 1 that were divided by 255 again
 
 
 class Tensors(Sequence[NDArray[Any]]):
@@ -65,24 +67,38 @@ def load(path: Path) -> list[Tensors]:
     return [Tensors(sample) for sample in samples]
 
 
+def dark_notes(path: Path, samples: Sequence[Tensors]) -> list[str]:
+    """Note pictures that were divided by 255 once too often: their range is allowed, and they are
+    all but black.
+    """
+    if not samples[0].tensor.is_floating_point():
+        return []
+    most = max(float(sample.tensor.max()) for sample in samples)
+    if most > DARK:
+        return []
+    return [
+        f"{path}: the largest value of all pictures is {most:.4g}, so they are all but black; "
+        "expected 0 to 1, perhaps they were divided by 255 twice"
+    ]
+
+
 def _loaded(path: Path) -> torch.Tensor:
     """The one tensor of a file; never runs code that the file brings along."""
     import torch
 
     try:
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, ValueError):  # a file of the format before 2020 cannot be mapped
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        found = tensor_files.read(path)
+    except PhospheneError:
+        raise
     except pickle.UnpicklingError:
         raise PhospheneError(
             f"{path}: holds more than tensors and is not opened, because such files can run code; "
             "save the pictures "
             "alone, as torch.save(pictures, ...)"
         ) from None
-    except (RuntimeError, ValueError, EOFError, KeyError) as error:
+    except (RuntimeError, ValueError, OSError, EOFError, LookupError, TypeError) as error:
         raise PhospheneError(
-            f"{path}: cannot be read as a .pt file ({str(error).splitlines()[0]})"
+            f"{path}: cannot be read as a .pt file ({' '.join(str(error).split())[:120]})"
         ) from None
     tensors = (
         {k: v for k, v in found.items() if isinstance(v, torch.Tensor)}

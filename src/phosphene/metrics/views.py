@@ -25,6 +25,7 @@ RULES = {
     "decoded": "chosen by the decoded features",
     "oracle": "best sample, chosen by looking at the original",
 }
+HEADS = {"interval": "95 % interval", "direction": "direction", "p": "p", "chance": "chance"}
 SHOWN = 12  # best pictures on the page, and as many of the worst
 THUMBNAIL = 192  # pixels
 LIBRARIES = ("phosphene", "torch", "torchvision", "transformers", "scikit-image", "pillow")
@@ -76,6 +77,12 @@ class Block:
         return [f"{name}: {DIRECTIONS[name]}" for name in used]
 
     @property
+    def columns(self) -> list[str]:
+        """Columns beside the value that are not empty in all lines, in their order on the page."""
+        names = ("interval", "direction", "p", "chance")
+        return [name for name in names if any(getattr(line, name) for line in self.lines)]
+
+    @property
     def has_published(self) -> bool:
         """Whether any published number has a place on the tracks."""
         return any(line.bar["published"] for line in self.lines)
@@ -110,7 +117,7 @@ def _line(row: pd.Series, rows: pd.DataFrame, others: Sequence[str], known: pd.D
         metric=str(row["metric"]),
         direction=direction,
         value=published.printed(row["value"], kind),
-        interval=f"{low} – {high}" if low else "",
+        interval=f"{low} – {high}" if low != high else "",
         p="" if pd.isna(row["p"]) else f"{row['p']:.4f}",
         chance=published.printed(row["chance"], kind),
         lower=row["better"] == "lower",
@@ -183,14 +190,29 @@ def ranking(found: PictureScores) -> tuple[str, str, pd.Series]:
     return label, str(rows["kind"].iloc[0]), mean.sort_values(ascending=False, kind="stable")
 
 
+def best_and_worst(order: pd.Series) -> list[tuple[str, pd.Series]]:
+    """Choose the pictures of the page, with a title for each group.
+
+    Parameters
+    ----------
+    order : Series
+        Values from the best to the worst. Pictures as good as one that is shown among the best are
+        never shown among the worst.
+    """
+    count = max(min(SHOWN, len(order) // 2), 1)
+    best = order.iloc[:count]
+    worst = order[~order.isin(best)].iloc[::-1][:count]
+    if order.nunique() == 1:
+        return [("Some pictures: all score the same", best)]
+    groups = [("The best", best), ("The worst", worst)]
+    return [(title, chosen) for title, chosen in groups if len(chosen)]
+
+
 def page(found: PictureScores, made: PictureSet, shown: PictureSet) -> str:
     """Render the page of some scores, with the best and the worst pictures in it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     label, kind, order = ranking(found)
-    count = min(SHOWN, len(order) // 2)
-    best = order.index[:count]
-    worst = order.index[::-1][:count]
     beside = published.beside(found.scores)
     comparisons = {
         name: {"table": published.wide(beside, name), "remarks": published.remarks(beside, name)}
@@ -204,6 +226,7 @@ def page(found: PictureScores, made: PictureSet, shown: PictureSet) -> str:
         originals=shown.source,
         blocks=blocks(found.scores),
         rules=RULES,
+        heads=HEADS,
         comparisons=comparisons,
         marks=published.MARKS,
         absent=grouped(found.absent),
@@ -211,19 +234,13 @@ def page(found: PictureScores, made: PictureSet, shown: PictureSet) -> str:
         ranked_by=label,
         gallery=[
             (
-                "The best",
+                title,
                 [
-                    _pair(found, made, shown, int(item), published.printed(order[item], kind))
-                    for item in best
+                    _pair(found, made, shown, int(item), published.printed(value, kind))
+                    for item, value in chosen.items()
                 ],
-            ),
-            (
-                "The worst",
-                [
-                    _pair(found, made, shown, int(item), published.printed(order[item], kind))
-                    for item in worst
-                ],
-            ),
+            )
+            for title, chosen in best_and_worst(order)
         ],
         samples=len(made.samples),
         versions=versions(),

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
+from phosphene.reading import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +24,13 @@ PATHS = (
     "gguf_file",
     "vocab",
     "merges",
+    "vocab_file",
+    "merges_file",
+    "tokenizer_file",
+    "added_tokens_file",
+    "init_inputs",
 )
+ADAPTER = "adapter_config.json"  # transformers loads what it names on top of the weights
 ATTENTION = "sdpa"  # PyTorch's own; a configuration may name a kernel of the hub in its place
 
 
@@ -33,18 +41,31 @@ def refuse_code(path: Path) -> None:
     A file that is missing or no JSON is left to whoever loads the model.
     """
     try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        config = read_json(path)
+    except (OSError, PhospheneError):
         return
     for key, value in _entries(config):
         text = isinstance(value, str)
+        is_path = text or (key == "init_inputs" and bool(value))
         kernel = "implementation" in key and text and ("/" in value or ":" in value)
-        if kernel or (key in CODE and value) or (key in PATHS and text):
+        if kernel or (key in CODE and value) or (key in PATHS and is_path):
             raise PhospheneError(
                 f"{path}: {key} is {json.dumps(value)[:80]}, which asks for code, kernels or "
                 "other files; remove "
                 "this entry if the weights are plain ones, or use another copy of the model."
             )
+
+
+def refuse_other_files(folder: Path) -> None:
+    """Refuse every configuration of a folder that asks for code or other files, and adapters, whose
+    weights would be loaded without being part of any key.
+    """
+    for path in disk.list_files(folder, "*.json"):
+        if path.name == ADAPTER:
+            raise PhospheneError(
+                f"{path}: adapters are not read; merge it into the weights, or remove it"
+            )
+        refuse_code(path)
 
 
 def _entries(config: Any) -> Iterator[tuple[str, Any]]:

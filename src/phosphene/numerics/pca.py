@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
+from scipy.linalg import LinAlgError, eigh
+
+from phosphene.errors import PhospheneError
 
 BLOCK = 1024  # columns, or rows, that are worked on at a time in float64
 _NULL = 1e-12  # share of the largest eigenvalue below which one is rounding error
@@ -128,9 +130,15 @@ def _largest(products: Doubles, k: int) -> tuple[Doubles, Doubles]:
     spoils `products`.
     """
     m = len(products)
-    values, vectors = eigh(
-        products, subset_by_index=(m - k, m - 1), overwrite_a=True, check_finite=False
-    )
+    try:
+        values, vectors = eigh(
+            products, subset_by_index=(m - k, m - 1), overwrite_a=True, check_finite=False
+        )
+    except LinAlgError as error:
+        raise PhospheneError(
+            "principal components: the eigendecomposition does not converge; look for features of "
+            "extreme size."
+        ) from error
     values = values[::-1]
     vectors = np.ascontiguousarray(vectors[:, ::-1])
     return np.where(values > _NULL * values[0], values, 0.0), vectors

@@ -56,15 +56,27 @@ def of_group(costs: Iterable[Cost]) -> Cost:
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds and memory of pieces of the work on this machine."""
+    """Seconds and memory of pieces of the work on this machine; 0 where nothing was timed.
 
-    flop: float
-    eigh: float  # of a matrix of one column, to be multiplied by its width cubed
-    latent: float
-    context: float
-    step: float
-    # most memory of this process so far: once the model was loaded, photographs encoded, pictures
-    # drawn
-    gb: float
-    encoding_gb: float
-    drawing_gb: float
+    Attributes
+    ----------
+    flop : float
+        Seconds of one floating-point operation of a matrix product.
+    eigh : float
+        Seconds of an eigendecomposition, divided by the cube of the matrix's width.
+    latent, context, step : float
+        Seconds of one picture through the autoencoder, one caption through the text encoder, one
+        picture through one denoising step.
+    gb, encoding_gb, drawing_gb : float
+        Most memory of this process once the model was loaded, pictures were encoded, and pictures
+        were drawn.
+    """
+
+    flop: float = 0.0
+    eigh: float = 0.0
+    latent: float = 0.0
+    context: float = 0.0
+    step: float = 0.0
+    gb: float = 0.0
+    encoding_gb: float = 0.0
+    drawing_gb: float = 0.0

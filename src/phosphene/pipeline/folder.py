@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import shutil
 import socket
 import uuid
 from collections.abc import Callable
@@ -25,6 +25,8 @@ class Folder:
     """A folder that processes may write to at once, and be killed in at any moment."""
 
     path: Path
+    private: bool = False
+    """Whether nobody but the owner may read the files."""
 
     @property
     def temporary(self) -> Path:
@@ -46,6 +48,8 @@ class Folder:
             )
         self.temporary.mkdir(parents=True, exist_ok=True)
         aside = self.temporary / _temporary_name(target.name)
+        if self.private:
+            aside.touch(mode=0o600)
         try:
             if isinstance(content, bytes):
                 aside.write_bytes(content)
@@ -61,29 +65,37 @@ class Folder:
     def existing(self, name: str) -> Path:
         """The path of a file that must be there."""
         path = self.path / name
-        if not path.exists():
+        if path.exists():
+            return path
+        if not (self.path / "manifest.json").exists():
             raise PhospheneError(f"{path}: not there; run the study again to make it")
-        return path
+        there = {file.name for file in self.path.iterdir()} - {"manifest.json"}
+        raise PhospheneError(f"{path}: no such result; there are {', '.join(sorted(there))}")
 
     def remove(self, name: str) -> None:
         """Remove a folder in here at once, so that a killed process leaves all of it or nothing."""
-        self._remove(self.path / name)
+        disk.remove(self._moved(self.path / name))
 
     def discard(self) -> None:
         """Remove the whole folder, in the same way."""
-        self._remove(self.path)
+        disk.remove(self.set_aside())
 
-    def _remove(self, folder: Path) -> None:
+    def set_aside(self) -> Path:
+        """Move the whole folder out of the way and say where it is, if it was there."""
+        return self._moved(self.path)
+
+    def put_back(self, aside: Path) -> None:
+        """Undo :meth:`set_aside`, in place of what there is now."""
+        if aside.exists():
+            self.discard()
+            os.rename(aside, self.path)
+
+    def _moved(self, folder: Path) -> Path:
         aside = self.temporary / _temporary_name(folder.name)
-        try:
+        with contextlib.suppress(FileNotFoundError):
             self.temporary.mkdir(parents=True, exist_ok=True)
             os.rename(folder, aside)
-        except FileNotFoundError:
-            return
-        if aside.is_symlink():
-            aside.unlink()
-        else:
-            shutil.rmtree(aside, ignore_errors=True)
+        return aside
 
     def sweep(self) -> None:
         """Remove temporary files that killed processes have left."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
+import warnings
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Literal
 
+from phosphene import disk
+from phosphene.errors import PhospheneError
 from phosphene.pipeline.caches import current_command, join_command
+from phosphene.pipeline.cost import Rates, total
 from phosphene.pipeline.parallel import run_parts
 from phosphene.pipeline.step import AnyStep, Step
 from phosphene.pipeline.store import Artefact
@@ -169,18 +176,47 @@ def make(roots: Sequence[AnyStep], compute: Compute, force: bool = False) -> lis
 
     Notes
     -----
-    With `force` a result is removed when its own turn has come: whatever fails before leaves it.
+    With `force` a result goes when its own turn has come and a part of the new one is done: what
+    fails before leaves it.
     """
     again = {root.hash for root in roots} if force else set()
     todo = unfinished(roots, verify=True, again=again)
     for step in todo:
         step.check(compute)
-    for group in grouped(todo):
-        for step in group:
-            if step.hash in again:
-                step.artefact.clear()
-        _make_group(group, compute)
+    groups = grouped(todo)
+    _check_room(groups, compute)
+    for group in groups:
+        with ExitStack() as stack:
+            for step in group:
+                if step.hash in again:
+                    stack.enter_context(step.artefact.made_anew())
+            _make_group(group, compute)
     return [root.artefact for root in roots]
+
+
+def _check_room(groups: Sequence[Sequence[Step]], compute: Compute) -> None:
+    """Warn before anything is made where the disk or the memory will not do."""
+    costs = [
+        cost for group in groups for step in group if (cost := step.estimate(Rates())) is not None
+    ]
+    if not costs:
+        return
+    needed = total(costs)
+    root = groups[0][0].artefact.root
+    free = shutil.disk_usage(disk.existing_parent(root)).free / 1e9
+    if needed.gb > free:
+        warnings.warn(
+            f"{root}: what is to be made takes about {needed.gb:.1f} GB, and {free:.1f} GB are "
+            "free; make room, or put results elsewhere with --root.",
+            stacklevel=3,
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    if needed.memory_gb * (compute.jobs or 1) > memory:
+        warnings.warn(
+            f"a worker will need about {needed.memory_gb:.1f} GB of memory, and this machine has "
+            f"{memory:.1f} GB for {compute.jobs or 1}; use fewer --jobs or smaller regions.",
+            stacklevel=3,
+        )
 
 
 def _make_group(group: Sequence[Step], compute: Compute) -> None:
@@ -192,9 +228,30 @@ def _make_group(group: Sequence[Step], compute: Compute) -> None:
             todo[index].append((step, step.artefact))
     more = f" and {len(group) - 1} more" if len(group) > 1 else ""
     work = partial(_make_part, todo=dict(todo), compute=compute, command=current_command())
-    run_parts(work, sorted(todo), compute, group[0].label + more)
+    try:
+        run_parts(work, sorted(todo), compute, group[0].label + more)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(group, todo) from error
+        raise
     for step in group:
         step.artefact.finish(facts=step.facts())
+
+
+def _full(group: Sequence[Step], todo: Mapping[int, object]) -> PhospheneError:
+    """Say how much room a group of steps still needs, going by its parts so far."""
+    root = group[0].artefact.root
+    needs = ""
+    n_left = sum(len(step.artefact.missing(step.n_parts())) for step in group)
+    n_done = sum(step.n_parts() for step in group) - n_left
+    if n_done:
+        n_bytes = sum(disk.folder_size(step.artefact.path) for step in group)
+        needs = f", {group[0].label} needs about {n_bytes / n_done * n_left / 1e9:.2f} GB more"
+    free = shutil.disk_usage(root).free / 1e9
+    return PhospheneError(
+        f"{root}: the disk is full, or your quota used up ({free:.2f} GB free{needs}); make room "
+        "and run again, finished parts are kept"
+    )
 
 
 def _make_part(

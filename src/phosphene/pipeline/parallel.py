@@ -9,6 +9,7 @@ depend on it.
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ Work = Callable[[int], object]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _SECONDS_BETWEEN_LINES = 10.0
+WAIT_FOR_WORKERS = 1800.0  # seconds; jobs of workers may wait in the queue of a cluster
 
 
 def run_parts(work: Work, parts: Sequence[int], compute: Compute, label: str) -> None:
@@ -51,13 +53,22 @@ def run_parts(work: Work, parts: Sequence[int], compute: Compute, label: str) ->
     """
     if not parts:
         return
-    jobs = min(compute.jobs or os.cpu_count() or 1, len(parts))
+    jobs = min(compute.jobs or n_cores(), len(parts))
     backend = compute.backend
     if backend == "auto":
         backend = "dask" if compute.scheduler else "loky" if compute.jobs != 1 else "serial"
     run = {"serial": _serial, "loky": _loky, "dask": _dask}[backend]
     with closing(run(work, parts, compute, jobs)) as finished:
         _report(finished, len(parts), compute, label)
+
+
+def n_cores() -> int:
+    """Cores that this process may use: affinity, the limits of containers and of Slurm count."""
+    from joblib import cpu_count
+
+    slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    usable = int(cpu_count())
+    return min(usable, int(slurm)) if slurm.isdigit() and int(slurm) else usable
 
 
 def _serial(
@@ -80,7 +91,7 @@ def _loky(
             n_jobs=jobs, batch_size=1, pre_dispatch=jobs, return_as="generator_unordered"
         )
         try:
-            yield from run(delayed(_one)(work, index, compute.threads) for index in parts)
+            yield from run(delayed(_worker_part)(work, index, compute.threads) for index in parts)
         except BrokenProcessPool as error:
             raise _died(compute) from error
 
@@ -113,9 +124,11 @@ def _dask(
         ) from error
     api: Any = distributed  # typed in part only
 
-    with _client(api, compute, compute.jobs or os.cpu_count() or 1) as client:
+    with _client(api, compute, compute.jobs or n_cores()) as client:
         # pure=False: a part is work to do, not a value that may be remembered
-        futures = [client.submit(_one, work, index, compute.threads, pure=False) for index in parts]
+        futures = [
+            client.submit(_worker_part, work, index, compute.threads, pure=False) for index in parts
+        ]
         try:
             for future in api.as_completed(futures, loop=client.loop):
                 yield future.result()
@@ -140,9 +153,24 @@ def _client(api: Any, compute: Compute, jobs: int) -> Iterator[Any]:
                 "address like tcp://host:8786"
             ) from error
         with connected:
+            _wait_for_workers(connected, compute)
             yield connected
         return
     yield _local_client(api, jobs)
+
+
+def _wait_for_workers(client: Any, compute: Compute) -> None:
+    """Wait until the scheduler has a worker, and say so: a queue of a cluster takes its time."""
+    if client.scheduler_info()["workers"]:
+        return
+    print(f"waiting for workers of {compute.scheduler} ...", file=sys.stderr, flush=True)
+    try:
+        client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS)
+    except TimeoutError:
+        raise PhospheneError(
+            f"scheduler '{compute.scheduler}': found no worker within {WAIT_FOR_WORKERS / 60:.0f} "
+            "minutes, expected at least one; start workers (dask worker ADDRESS) and run again"
+        ) from None
 
 
 def _check_certificates(address: str) -> None:
@@ -201,6 +229,18 @@ def _one(work: Work, index: int, threads: int) -> None:
     """One part, in whatever process, under a fixed number of threads."""
     with _limited(threads):
         work(index)
+
+
+def _worker_part(work: Work, index: int, threads: int) -> None:
+    """One part in another process, whose errors must be able to travel."""
+    try:
+        _one(work, index, threads)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
 
 
 @contextmanager

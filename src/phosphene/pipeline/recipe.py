@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
 from phosphene import disk
 from phosphene.errors import PhospheneError
+
+LONGEST = 120  # characters of a name in a folder's name; file systems allow 255 in all
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Recipe:
     Attributes
     ----------
     stage, name
-        Folder and readable name, letters, digits and ``. _ -`` only.
+        Folder, of letters, digits and ``. _ -`` only, and readable name.
     version
         Raised when the code of the stage gives other numbers than before.
     settings
@@ -37,16 +40,26 @@ class Recipe:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for text in (self.stage, self.name):
-            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", text):
-                raise PhospheneError(
-                    f"'{text}' cannot name a folder; use letters, digits and . _ - only"
-                )
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", self.stage) or not self.name:
+            raise PhospheneError(
+                f"stage {self.stage!r}, name {self.name!r}: expected letters, digits and . _ - for "
+                "the stage, and a name"
+            )
 
     @cached_property
     def canonical(self) -> str:
         """The recipe as JSON with sorted keys and no spaces: equal recipes give equal text."""
         return canonical({entry.name: getattr(self, entry.name) for entry in fields(self)})
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder: what cannot stand in one is spelled as in web addresses ("V1%20left",
+        which :func:`urllib.parse.unquote` reads), long names are cut.
+        """
+        spelled = quote(self.name, safe="")
+        if spelled.startswith("."):
+            spelled = f"%2E{spelled[1:]}"
+        return f"{spelled[:LONGEST]}-{self.hash}"
 
     @property
     def digest(self) -> str:

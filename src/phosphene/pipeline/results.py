@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+from phosphene import disk
 from phosphene.pipeline.environment import versions
 from phosphene.pipeline.recipe import canonical, short_hash
 from phosphene.pipeline.step import Key, Step
@@ -62,17 +63,25 @@ def _results(root: Path) -> Iterator[Result]:
         if match is None or not (manifest.exists() or (folder / "parts").is_dir()):
             continue
         recipe, facts = _parsed(manifest, match["hash"])
-        touched = [place.stat().st_mtime for place in (folder, folder / "parts") if place.is_dir()]
-        modified = datetime.fromtimestamp(max(touched), UTC)
+        modified = datetime.fromtimestamp(_last_write(folder), UTC)
         yield Result(
             path=folder,
             stage=folder.parent.name,
-            name=match["name"],
+            name=recipe.get("name") or unquote(match["name"]),
             hash=match["hash"],
             recipe=recipe,
-            n_bytes=size(folder),
+            n_bytes=disk.folder_size(folder),
             date=facts.get("date", f"{modified:%Y-%m-%dT%H:%M:%SZ}"),
         )
+
+
+def _last_write(folder: Path) -> float:
+    """When a result was last written to; parts are written below its folder."""
+    times = [0.0]
+    for place in (folder, folder / "parts"):
+        with contextlib.suppress(FileNotFoundError):  # a study that is running moves files
+            times.append(place.stat().st_mtime)
+    return max(times)
 
 
 def _parsed(manifest: Path, expected: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -84,16 +93,6 @@ def _parsed(manifest: Path, expected: str) -> tuple[dict[str, Any], dict[str, An
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return {}, {}
-
-
-def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    n_bytes = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # a study that is running moves files
-                n_bytes += os.lstat(os.path.join(place, name)).st_size
-    return n_bytes
 
 
 def differences(

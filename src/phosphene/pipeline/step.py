@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
+from phosphene.errors import NoDataError
 from phosphene.pipeline.cost import Cost, Rates
 from phosphene.pipeline.recipe import Recipe
 from phosphene.pipeline.store import Artefact, Part, Store
@@ -40,11 +41,14 @@ class Step(ABC):
         Raised when its code gives other numbers than before.
     sections : tuple of str
         Sections of the study that its settings are taken from.
+    private : bool
+        Whether only the owner may read the files of its artefact.
     """
 
     stage: ClassVar[str]
     version: ClassVar[int] = 1
     sections: ClassVar[tuple[str, ...]] = ()
+    private: ClassVar[bool] = False
 
     study: Study
 
@@ -120,6 +124,13 @@ class Step(ABC):
 
     # what follows from these
 
+    def estimate(self, rates: Rates) -> Cost | None:
+        """The cost; that of a region which has no data, and is left out, is nothing."""
+        try:
+            return self.cost(rates)
+        except NoDataError:
+            return Cost()
+
     @cached_property
     def finished_options(self) -> dict[str, Step]:
         """Those of :meth:`optional` that are finished."""
@@ -155,7 +166,7 @@ class Step(ABC):
     @cached_property
     def artefact(self) -> Artefact:
         """The result on disk, whether it is there or not."""
-        return Store(self.study.root).artefact(self.recipe)
+        return Store(self.study.root).artefact(self.recipe, self.private)
 
     @property
     def label(self) -> str:

@@ -28,11 +28,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from phosphene import disk
 from phosphene.errors import PhospheneError
-from phosphene.pipeline.environment import environment, peak_memory_mb
+from phosphene.pipeline import manifests
+from phosphene.pipeline.environment import peak_memory_mb
 from phosphene.pipeline.folder import Content, Folder
 from phosphene.pipeline.formats import Where, chunks, parquet
 from phosphene.pipeline.recipe import Recipe
@@ -51,9 +52,9 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).absolute()
 
-    def artefact(self, recipe: Recipe) -> Artefact:
+    def artefact(self, recipe: Recipe, private: bool = False) -> Artefact:
         """The artefact of this recipe, whether it exists or not; nothing is created."""
-        return Artefact(self.root, recipe)
+        return Artefact(self.root, recipe, private)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Artefact:
 
     root: Path
     recipe: Recipe
+    private: bool = False
 
     @property
     def hash(self) -> str:
@@ -71,12 +73,12 @@ class Artefact:
     @property
     def path(self) -> Path:
         """The artefact's folder (absolute)."""
-        return self.root / self.recipe.stage / f"{self.recipe.name}-{self.hash}"
+        return self.root / self.recipe.stage / self.recipe.folder
 
     @property
     def folder(self) -> Folder:
         """What writes its files."""
-        return Folder(self.path)
+        return Folder(self.path, self.private)
 
     @property
     def done(self) -> bool:
@@ -147,7 +149,7 @@ class Artefact:
         import pandas as pd
 
         if (self.path / name).is_dir():
-            files = sorted((self.path / name).glob("*.parquet"))
+            files = disk.list_files(self.path / name, "*.parquet")
             return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
         return pd.read_parquet(self.folder.existing(f"{name}.parquet"))
 
@@ -245,12 +247,10 @@ class Artefact:
                     f"{name}/zarr.json": disk.entry(self.path / name / "zarr.json")
                     for name in sorted(arrays)
                 }
-                self.folder.write(
-                    "manifest.json",
-                    disk.to_json(
-                        self._summary([m for m in markers if m], own, facts or {}), indent=1
-                    ),
+                content = manifests.summary(
+                    self.path, self.recipe, [m for m in markers if m], own, facts or {}
                 )
+                self.folder.write("manifest.json", disk.to_json(content, indent=1))
             elif (
                 not self.done
             ):  # asked again: the other process may have finished between the two questions
@@ -263,8 +263,23 @@ class Artefact:
         self.folder.sweep()
 
     def clear(self) -> None:
-        """Remove the artefact, manifest first: what ``--force`` does before it computes again."""
+        """Remove the artefact."""
         self.folder.discard()
+
+    @contextmanager
+    def made_anew(self) -> Iterator[None]:
+        """Set the artefact aside while another one is made: what ``--force`` does.
+
+        It is put back when the block fails before any part of the new one is done; else the parts
+        that are done are worth more.
+        """
+        old = self.folder.set_aside()
+        try:
+            yield
+        finally:
+            if not (self.progress[0] or self.done):
+                self.folder.put_back(old)
+            disk.remove(old)
 
     # within
 
@@ -275,7 +290,7 @@ class Artefact:
             manifest = disk.parsed(path.read_bytes())
         except FileNotFoundError:
             return None
-        if not _is_manifest(manifest):
+        if not manifests.is_manifest(manifest):
             return {}
         if manifest["recipe"] != json.loads(self.recipe.canonical):
             raise PhospheneError(
@@ -335,42 +350,6 @@ class Artefact:
         """No part counts as done any more."""
         (self.path / "manifest.json").unlink(missing_ok=True)
         self.folder.remove("parts")
-
-    def _summary(
-        self, markers: list[dict[str, Any]], own: dict[str, disk.Entry], facts: Mapping[str, Any]
-    ) -> Any:
-        files = {name: entry for marker in markers for name, entry in marker["files"].items()} | own
-        arrays = [name.removesuffix("/zarr.json") for name in own if name.endswith("/zarr.json")]
-        metadata = {
-            name: disk.parsed((self.path / name / "zarr.json").read_bytes()) for name in arrays
-        }
-        return {
-            "recipe": json.loads(self.recipe.canonical),
-            "hash": self.hash,
-            "files": dict(sorted(files.items())),
-            "parts": [marker | {"files": list(marker["files"])} for marker in markers],
-            "arrays": {
-                n: {"shape": m["shape"], "dtype": m["data_type"]} for n, m in metadata.items()
-            },
-            "facts": {
-                "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "seconds": round(sum(marker["seconds"] for marker in markers), 3),
-                "peak_memory_mb": max(marker["peak_memory_mb"] for marker in markers),
-                **environment(),
-                **facts,
-            },
-        }
-
-
-def _is_manifest(content: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether something that was read has the shape of a manifest."""
-    if not isinstance(content, dict):
-        return False
-    parts = {"recipe": dict, "files": dict, "parts": list, "facts": dict}
-    return all(isinstance(content.get(name), kind) for name, kind in parts.items()) and all(
-        isinstance(entry, list) and [type(value) for value in entry] == [int, str]
-        for entry in content["files"].values()
-    )
 
 
 class Part:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
 
 from phosphene.errors import PhospheneError
+from phosphene.reading import read_text
 
 COLUMNS = (
     "rater",
@@ -28,6 +31,7 @@ COLUMNS = (
     "choice",
     "hit",
     "milliseconds",
+    "elapsed",
     "server_at",
 )
 NEEDED = ("rater", "method", "image")
@@ -52,7 +56,8 @@ def read_csv(
         Our name -> the file's, for columns with other names. Needed are ``rater, method, image``
         and either ``hit`` (true, false, 1, 0, yes, no) or ``choice`` and ``correct`` (left, right).
         Taken if there: ``position, kind`` (trial, catch, repeat; else all are trials), ``subject,
-        item, distractor_item, distractor_image, repeat_of, milliseconds, slot, server_at``. Other
+        item, distractor_item, distractor_image, repeat_of, milliseconds, elapsed, slot,
+        server_at``. Other
         columns are ignored.
 
     Returns
@@ -102,7 +107,8 @@ def _read(path: Path, mapping: dict[str, str]) -> pd.DataFrame:
     table["hit"], table["choice"], table["correct"] = _hits(path, raw)
     for name in ("slot", "position", "item", "distractor_item", "repeat_of"):
         table[name] = _numbers(path, raw, name, whole=True) if name in raw else np.nan
-    table["milliseconds"] = _numbers(path, raw, "milliseconds") if "milliseconds" in raw else np.nan
+    for name in ("milliseconds", "elapsed"):
+        table[name] = _numbers(path, raw, name) if name in raw else np.nan
     table["distractor_image"] = raw["distractor_image"] if "distractor_image" in raw else ""
     table["server_at"] = (
         pd.to_datetime(raw["server_at"], utc=True, errors="coerce")
@@ -119,13 +125,15 @@ def _read(path: Path, mapping: dict[str, str]) -> pd.DataFrame:
 def _text(path: Path) -> pd.DataFrame:
     """All cells as text; the index is the line of the file, as an editor counts."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            comma = max(",;\t", key=head.count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=comma, strict=True)
-            numbered = [(reader.line_num, line) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        file = io.StringIO(read_text(path, kind="a CSV file"))
+        head = file.readline()
+        comma = max(",;\t", key=head.count)
+        file.seek(0)
+        reader = csv.reader(file, delimiter=comma, strict=True)
+        numbered = [(reader.line_num, line) for line in reader]
+    except PhospheneError:
+        raise
+    except (OSError, csv.Error) as error:
         raise PhospheneError(
             f"{path}: cannot be read as CSV ({error}); expected UTF-8 text with a line of names."
         ) from error
@@ -134,7 +142,7 @@ def _text(path: Path) -> pd.DataFrame:
         raise PhospheneError(
             f"{path}: holds no answers; expected a line of names and one line per answer."
         )
-    names = [name.strip() for name in lines.pop(min(lines))]
+    names = [_normal(name) for name in lines.pop(min(lines))]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise PhospheneError(
@@ -146,8 +154,13 @@ def _text(path: Path) -> pd.DataFrame:
                 f"{path}: line {number} has {len(line)} cells, the line of names has "
                 f"{len(names)}; mend or remove it."
             )
-    cells = [[cell.strip() for cell in line] for line in lines.values()]
+    cells = [[_normal(cell) for cell in line] for line in lines.values()]
     return pd.DataFrame(cells, columns=names, index=list(lines), dtype=object)
+
+
+def _normal(text: str) -> str:
+    """A cell without blanks around it, in the composed form: `é` has two spellings in Unicode."""
+    return normalize("NFC", text.strip())
 
 
 def _renamed(path: Path, raw: pd.DataFrame, mapping: dict[str, str]) -> pd.DataFrame:
@@ -156,6 +169,7 @@ def _renamed(path: Path, raw: pd.DataFrame, mapping: dict[str, str]) -> pd.DataF
         raise PhospheneError(
             f"import: {', '.join(unknown)} is no column of answers; expected {', '.join(COLUMNS)}."
         )
+    mapping = {ours: _normal(theirs) for ours, theirs in mapping.items()}
     for ours, theirs in mapping.items():
         if theirs not in raw:
             near = difflib.get_close_matches(theirs, list(raw), 1)

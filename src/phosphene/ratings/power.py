@@ -136,14 +136,16 @@ def simulate(
         people.median_ms * rng.lognormal(0, 0.3, len(slots))[slot],
     )
     ms = np.round(ms * rng.lognormal(0, 0.35, len(rows)), 1)
-    elapsed = pd.Series(ms + 400).groupby(slot).cumsum()
+    elapsed = pd.Series(ms + 400)
+    since_start = elapsed.groupby(slot).cumsum()
     start = pd.Timestamp("2026-01-05T09:00:00", tz="UTC")
     rows.insert(0, "rater", [f"rater{number:02d}" for number in rows["slot"]])
     return rows.assign(
         choice=np.where(right == hit, "right", "left"),
         hit=hit,
         milliseconds=ms,
-        server_at=start + pd.to_timedelta(elapsed.to_numpy(), unit="ms"),
+        elapsed=elapsed.to_numpy(),
+        server_at=start + pd.to_timedelta(since_start.to_numpy(), unit="ms"),
     )
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from phosphene.methods import BRAIN, condition_name
 from phosphene.metrics.presets import DIRECTIONS, KEYS, PRESETS, own_selection
+from phosphene.numerics.correlation import TIE_TOLERANCE
 
 SELECTIONS = {
     "single": "the first sample",
@@ -122,13 +123,11 @@ def number(value: float, kind: str = "two-way") -> str:
 
 
 def interval(low: float, high: float, kind: str = "two-way") -> str:
-    """Write an interval, "" where it is not known."""
-    between = "–" if low >= 0 else " to "
-    return (
-        f"{number(low, kind)}{between}{number(high, kind)}"
-        if np.isfinite(low) and np.isfinite(high)
-        else ""
-    )
+    """Write an interval, "" where it is not known; one number where both ends print the same."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return ""
+    ends = list(dict.fromkeys([number(low, kind), number(high, kind)]))
+    return ("–" if low >= 0 else " to ").join(ends)
 
 
 def p_text(p: float) -> str:
@@ -178,6 +177,7 @@ def _block(preset: str, direction: str, rows: pd.DataFrame, subjects: int) -> Bl
     ]
     lines = []
     best = _best(rows)
+    best_means = _best_means(rows, [m.name for m in metrics if m.kind == "two-way"])
     for (mode, source), some in rows.groupby(["mode", "source"], sort=False):
         values = some.set_index("metric")
         cells: list[Cell | None] = [
@@ -190,7 +190,8 @@ def _block(preset: str, direction: str, rows: pd.DataFrame, subjects: int) -> Bl
             mean = values.loc[
                 [m.name for m in metrics if m.kind == "two-way" and m.name in values.index], "value"
             ]
-            cells.append(Cell(number(float(mean.mean()))))
+            is_best = source == BRAIN and str(mode) in best_means
+            cells.append(Cell(number(float(mean.mean())), best=is_best))
         name = condition_name(str(mode), str(source))
         lines.append(Line(name, role_of(str(mode), str(source)), _samples(some), cells))
     columns += [("mean", "%")] if several else []
@@ -205,14 +206,25 @@ def _block(preset: str, direction: str, rows: pd.DataFrame, subjects: int) -> Bl
 
 
 def _best(rows: pd.DataFrame) -> set[tuple[str, str]]:
-    """Which mode leads each measure, baselines left aside."""
+    """Which modes lead each measure, baselines left aside; all of those that are level."""
     brain = rows[(rows["source"] == BRAIN) & rows["value"].notna()]
-    found = set()
+    if brain["mode"].nunique() < 2:
+        return set()
+    best = set()
     for metric, some in brain.groupby("metric", sort=False):
-        lower = "better" in some and some["better"].iloc[0] == "lower"
-        at = some["value"].idxmin() if lower else some["value"].idxmax()
-        found.add((str(metric), str(some.loc[at, "mode"])))
-    return found if brain["mode"].nunique() > 1 else set()
+        is_lower_better = "better" in some and some["better"].iloc[0] == "lower"
+        values = -some["value"] if is_lower_better else some["value"]
+        leading = some.loc[np.isclose(values, values.max(), rtol=0, atol=TIE_TOLERANCE), "mode"]
+        best |= {(str(metric), str(mode)) for mode in leading}
+    return best
+
+
+def _best_means(rows: pd.DataFrame, metrics: Sequence[str]) -> set[str]:
+    """Which modes lead on the mean over these measures, baselines left aside."""
+    brain = rows[(rows["source"] == BRAIN) & rows["metric"].isin(metrics)]
+    values = brain.groupby("mode")["value"].mean().dropna()
+    leading = np.isclose(values, values.max(), rtol=0, atol=TIE_TOLERANCE)
+    return set(map(str, values.index[leading])) if len(values) > 1 else set()
 
 
 def _cell(row: pd.Series, kind: str, best: bool) -> Cell:
@@ -301,7 +313,7 @@ def pairs(comparisons: pd.DataFrame, preset: str) -> tuple[list[str], list[tuple
     if some.empty:
         return [], []
     some = some[some["direction"].isna() | (some["direction"] == first_direction(preset))]
-    kinds = {m.name: m.kind for m in PRESETS[preset].metrics}
+    kinds = {m.name: m.kind for m in PRESETS[preset].metrics} | {"mean": "two-way"}
     some = some.assign(pair=[f"{a} − {b}" for a, b in zip(some["a"], some["b"], strict=True)])
     columns = list(dict.fromkeys(some["pair"]))
     lines = []

@@ -88,6 +88,12 @@ class Audit(SubjectStep):
         ]
         return [step for step in steps if step is not None]
 
+    def check(self, compute: Compute) -> None:
+        """Refuse a device that is not there."""
+        from phosphene.models.diffusion.batching import own_device
+
+        own_device(compute.device)
+
     def n_parts(self) -> int:
         """One for each group of questions."""
         return N_QUESTIONS

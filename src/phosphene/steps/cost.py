@@ -56,7 +56,7 @@ def costs(
     rates = measure_rates(study, compute)
     estimated = []
     for group in groups:
-        found = [cost for step in group if (cost := step.cost(rates)) is not None]
+        found = [cost for step in group if (cost := step.estimate(rates)) is not None]
         estimated.append((group, of_group(found) if len(found) == len(group) else None))
     return estimated
 

@@ -99,6 +99,13 @@ class Decode(SubjectStep):
         """Rows of the prediction."""
         return len(items(self.study, self.data))
 
+    def check(self, compute: Compute) -> None:
+        """Refuse data without test trials, and more folds than there are groups."""
+        from phosphene.steps.regression import check_folds
+
+        self.n_items  # noqa: B018  (asking for the items refuses data without any)
+        check_folds(self.study, self.data)
+
     def n_parts(self) -> int:
         """Blocks of targets."""
         return part_count(self.extract.width, TARGETS_PER_PART)

@@ -107,6 +107,12 @@ class Evaluate(SubjectStep):
         """The true features, which decoded ones are compared with."""
         return [self.decode(feature).extract for feature in features_of(self.study)]
 
+    def check(self, compute: Compute) -> None:
+        """Refuse a device that is not there."""
+        from phosphene.models.diffusion.batching import own_device
+
+        own_device(compute.device)
+
     def n_parts(self) -> int:
         """One for each kind of reconstruction, and one for decoded features."""
         return len(conditions(self.study)) + 1
@@ -353,16 +359,27 @@ def all_tables(study: Study, name: str) -> pd.DataFrame:
     return table.assign(condition=names)
 
 
+def _means_of_measures(images: pd.DataFrame) -> pd.DataFrame:
+    """Mean over the identification measures of every preset and direction, image by image, where
+    there are several.
+    """
+    keys = ["subject", "preset", "direction", "mode", "item"]
+    shares = images[images["direction"].notna()]
+    several = shares.groupby(["preset", "direction"])["metric"].transform("nunique") > 1
+    means = shares[several].groupby(keys, sort=False, as_index=False)["value"].mean()
+    return means.assign(metric="mean")
+
+
 def comparisons(study: Study) -> pd.DataFrame:
     """Compare the modes of an evaluated study on the same images, subject by subject, measure by
-    measure.
+    measure, and on the mean of the identification measures of a preset.
 
     Returns
     -------
     DataFrame
-        subject, preset, metric, direction and the columns of
+        subject, preset, metric ("mean" for the mean), direction and the columns of
         :func:`phosphene.numerics.stats.compare_methods`, whose corrections run over the pairs of
-        modes of one measure.
+        modes of one measure; `a` is the mode that comes later in the study's settings.
     """
     import pandas as pd
 
@@ -374,9 +391,10 @@ def comparisons(study: Study) -> pd.DataFrame:
     if images.empty or len(study.reconstruct.modes) < 2:
         return pd.DataFrame(columns=["subject", *KEYS])
     images = own_selection(images[images["source"] == BRAIN])
+    images = pd.concat([images, _means_of_measures(images)], ignore_index=True)
     for key, some in images.groupby(["subject", *KEYS], sort=False, dropna=False):
         values = some.pivot(index="item", columns="mode", values="value")[
-            list(study.reconstruct.modes)
+            list(reversed(study.reconstruct.modes))
         ]
         found = compare_methods(
             {str(m): values[m].to_numpy() for m in values}, rng=rng(study.seed, "comparisons")

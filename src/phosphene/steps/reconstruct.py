@@ -116,7 +116,13 @@ class Reconstruct(SubjectStep):
                 f"source 'category': found mode {self.mode!r}, expected 'c'; names say nothing "
                 "about z."
             )
-        load_model(self.study.model.name, compute.device)
+        model = load_model(self.study.model.name, compute.device)
+        settings = self.study.reconstruct
+        schedule = model.schedule.of(settings.sampler)
+        if self.mode == "zc":
+            schedule.first(settings.steps, settings.strength)
+        elif self.mode == "c":
+            schedule.timesteps(settings.steps)
 
     def n_parts(self) -> int:
         """Blocks of items."""

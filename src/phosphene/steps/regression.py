@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from phosphene.data import Dataset
 from phosphene.data.trials import image_ids, train_trials
+from phosphene.errors import PhospheneError
 from phosphene.numerics.ridge import Decomposition, Repeated, RidgeCV
 from phosphene.numerics.ridge.folds import row_splits
 from phosphene.numerics.ridge.targets import Columns
@@ -104,6 +105,23 @@ def decompose(study: Study, data: Dataset, X: Rows) -> Decomposition:
     groups = images if _grouped(study) else None
     rows = np.unique(images, return_inverse=True)[1]
     return estimator(study).decompose(scaler(study, X, train)(X[train]), groups, rows)
+
+
+def check_folds(study: Study, data: Dataset) -> None:
+    """Refuse more folds than there are groups of training trials."""
+    if not _grouped(study):
+        return
+    if study.decode.leave_out == "run":
+        kind = "training runs"
+        n_groups = data.trials["run"].nunique() - 1  # one is left out
+    else:
+        kind = "training images"
+        n_groups = len(np.unique(train_trials(data)[1]))
+    if study.decode.cv > n_groups:
+        raise PhospheneError(
+            f"decode.cv: found {study.decode.cv} folds for {n_groups} {kind} of {data.subject}, "
+            f"expected at most {n_groups}."
+        )
 
 
 def folds(study: Study, data: Dataset) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:

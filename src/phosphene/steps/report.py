@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from phosphene.data.scans import Scans
@@ -46,7 +47,7 @@ class Report(Step):
     """
 
     stage: ClassVar[str] = "report"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     @property
     def name(self) -> str:
@@ -58,10 +59,18 @@ class Report(Step):
         shown = self.study.to_dict()
         # a place, neither shown nor hashed
         del shown["data"]["root"]
+        shown["model"]["name"] = self.model_name
         shown["evaluate"].pop("weights", None)
         # places, passwords
         shown["rate"] = {k: v for k, v in shown["rate"].items() if k not in ("database", "consent")}
         return {"study": shown}
+
+    @property
+    def model_name(self) -> str:
+        """The model's name; of a folder or file the last part, since a page may be given away."""
+        name = self.study.model.name
+        is_path = Path(name).is_absolute() or name.startswith((".", "~"))
+        return Path(name).name if is_path else name
 
     def inputs(self) -> Mapping[str, Step | Key]:
         """Scores of all subjects, and what pictures and brain maps are drawn with."""
@@ -136,7 +145,7 @@ def gather(step: Report) -> Content:
     drawn = _encoded(step)
     content = Content(
         name=study.name,
-        model=study.model.name,
+        model=step.model_name,
         preset=headline_preset(study.evaluate.presets, tables["scores"]),
         subjects=subjects,
         modes=[mode for mode, source in conditions(study) if source == BRAIN],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
@@ -11,22 +10,21 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from phosphene.errors import PhospheneError
+from phosphene.reading import parse_toml, read_toml
+
+INTEGER_BITS = 63  # TOML promises no larger integers
 
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_study(path: Path) -> dict[str, Any]:
     """Read a study file as nested tables."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except FileNotFoundError:
         raise PhospheneError(
             f"{path}: no such study file; `phosphene init DIR` writes one"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise PhospheneError(f"{path}: cannot be read as a text file ({error})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise PhospheneError(f"{path}: not valid TOML: {error}") from None
 
 
 def parse_set(text: str) -> tuple[str, Any]:
@@ -39,8 +37,10 @@ def parse_set(text: str) -> tuple[str, Any]:
     if not (key and equals):
         raise PhospheneError(f"--set {text}: expected key=value, as in --set decode.cv=5")
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        return key, parse_toml(f"value = {value}", f"--set {key}")["value"]
+    except PhospheneError:
+        raise
+    except ValueError:
         return key, value
 
 
@@ -108,6 +108,11 @@ def _build(
 
 def _convert(whole: Any, hint: Any, value: Any, key: str) -> Any:
     """One value as the type of its field, or the sentence that says what it should have been."""
+    if type(value) is int and value.bit_length() > INTEGER_BITS:
+        raise PhospheneError(
+            f"'{key}' is a whole number of {value.bit_length()} bits; write one of at most "
+            f"{INTEGER_BITS}"
+        )
     if is_dataclass(hint):
         return _build(whole, hint, value, f"{key}.")
     if get_origin(hint) is Literal:
@@ -133,9 +138,14 @@ def _check_limits(setting: Field[Any], value: Any, key: str) -> None:
         raise PhospheneError(f"'{key}' must not be empty")
     if limits.get("filled") and len(set(value)) < len(value):
         raise PhospheneError(f"'{key}' names something twice, found {list(value)}")
+    numbers = value if isinstance(value, tuple) else (value,)
+    if "above" in limits:
+        for number in numbers:
+            if not limits["above"] < number < float("inf"):
+                raise PhospheneError(f"'{key}' must be above {limits['above']}, found {number}")
     if "low" not in limits:
         return
-    for number in value if isinstance(value, tuple) else (value,):
+    for number in numbers:
         if not limits["low"] <= number <= limits["high"] or number == float("inf"):
             upper = "" if limits["high"] == float("inf") else f" and at most {limits['high']}"
             raise PhospheneError(f"'{key}' must be at least {limits['low']}{upper}, found {number}")

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
-from phosphene.study.loading import build, read_toml, unknown
+from phosphene.study.loading import build, read_study, unknown
 
 
 def _number(default: float, low: float, high: float = float("inf")) -> Any:
@@ -110,7 +111,7 @@ class Decode:
     c: DecodeC = DecodeC()
     alphas: tuple[float, ...] = field(
         default=tuple(10.0 ** (k / 2) for k in range(13)),
-        metadata={"filled": True, "low": 0, "high": float("inf")},
+        metadata={"filled": True, "above": 0},
     )
     cv: int = _number(5, 2)
     grouped: bool = True
@@ -191,7 +192,7 @@ class Encode:
     controls: tuple[str, ...] = ()
     alphas: tuple[float, ...] = field(
         default=tuple(10.0 ** (k / 2) for k in range(-2, 11)),
-        metadata={"filled": True, "low": 0, "high": float("inf")},
+        metadata={"filled": True, "above": 0},
     )
     cv: int = _number(5, 2)
     mixes: int = _number(5, 1)
@@ -211,8 +212,9 @@ class Rate:
 
     `sample` is which of several samples is shown. A rater is left out with fewer than `least_catch`
     of the catch trials right, or more than `most_fast` of the answers quicker than `least_seconds`.
-    `consent` is a text file seen from the study file, "" the built-in text; `database` any
-    SQLAlchemy URL, "" a SQLite file beside the links.
+    `consent` is a text file seen from the study file, "" the built-in text, which has a paragraph
+    for each of `organiser`, `contact`, `pay`, `retention`, `legal_basis` and `complaints` that is
+    filled in; `database` any SQLAlchemy URL, "" a SQLite file beside the links.
     """
 
     methods: tuple[Literal["z", "c", "zc"], ...] = ()
@@ -227,6 +229,12 @@ class Rate:
     most_fast: float = _number(0.1, 0, 1)
     title: str = "Which picture is more alike?"
     contact: str = ""
+    organiser: str = ""
+    pay: str = ""
+    retention: str = ""
+    legal_basis: str = ""
+    complaints: str = ""
+    least_age: int = _number(18, 0)
     consent: str = _folder()
     database: str = _folder()
 
@@ -273,7 +281,7 @@ class Study:
         """
         path = Path(path)
         root = path.parent / "runs" if root is None else root
-        return cls.from_dict(read_toml(path), root=root, folder=path.parent, source=str(path))
+        return cls.from_dict(read_study(path), root=root, folder=path.parent, source=str(path))
 
     @classmethod
     def from_dict(
@@ -353,9 +361,7 @@ class Study:
     def weights(self) -> Path | None:
         """`evaluate.weights` against the folder of the study file; None where it is not set."""
         return (
-            self.folder / Path(self.evaluate.weights).expanduser()
-            if self.evaluate.weights
-            else None
+            self.folder / disk.expand_home(self.evaluate.weights) if self.evaluate.weights else None
         )
 
     @property
@@ -367,7 +373,7 @@ class Study:
             raise PhospheneError(
                 f"study '{self.name}': 'data.root' is not set; give the folder that holds the data"
             )
-        return self.folder / Path(self.data.root).expanduser()
+        return self.folder / disk.expand_home(self.data.root)
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +10,15 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from phosphene.data.arrays.files import only_one
+from phosphene.data.grids import check_grid
 from phosphene.data.opening import (
-    check_grid,
     load_volume,
     open_hdf5,
+    open_zarr,
+    read_array,
     read_volume,
     volumes,
 )
@@ -33,6 +33,7 @@ UNREADABLE = (
     TypeError,
     ValueError,
     RuntimeError,
+    OverflowError,
     SyntaxError,
     zlib.error,
 )
@@ -80,9 +81,9 @@ def open_betas(path: Path, mask: NDArray[np.bool_] | None) -> Iterator[Any]:
     """
     try:
         if path.suffix == ".npy":
-            yield np.lib.format.open_memmap(path, mode="r")  # refuses pickled objects
+            yield read_array(path)
         elif path.suffix == ".zarr":
-            yield _open_zarr(path)
+            yield open_zarr(path)
         elif mask is None:
             with open_hdf5(path) as data:
                 yield data
@@ -95,20 +96,6 @@ def open_betas(path: Path, mask: NDArray[np.bool_] | None) -> Iterator[Any]:
         raise PhospheneError(
             f"{path}: could not be read ({said}); write or copy it again"
         ) from error
-
-
-def _open_zarr(path: Path) -> Any:
-    array = zarr.open_array(path, mode="r")
-    stored = array.shards or array.chunks  # what lies in one file
-    n_files = math.prod(-(-size // step) for size, step in zip(array.shape, stored, strict=True))
-    lost = n_files - array.nchunks_initialized // (math.prod(stored) // math.prod(array.chunks))
-    if lost:  # they would read as zeros
-        raise PhospheneError(
-            f"{path}: {lost} of {n_files} files of chunks are not there; copy it again or, if "
-            "they hold only zeros, "
-            "write it without those voxels or with zarr's write_empty_chunks"
-        )
-    return array
 
 
 def count_voxels(path: Path, mask: NDArray[np.bool_] | None, n_trials: int) -> int:

@@ -6,6 +6,7 @@ and nowhere else: places in the sorted list of distinct ids, :attr:`Arrays.names
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -65,7 +66,7 @@ class Arrays:
     @staticmethod
     def detect(root: Path) -> bool:
         """Whether a folder holds this kind of data."""
-        is_haxby = (root / "bold.nii.gz").is_file()
+        is_haxby = disk.exists(root / "bold.nii.gz")
         return not is_haxby and bool(disk.list_files(root, "**/trials.csv"))
 
     @staticmethod
@@ -75,7 +76,7 @@ class Arrays:
         return [path.parent.name for path in tables] or ["subj01"]
 
     def __init__(self, root: str | Path, subject: str = "subj01") -> None:
-        self.root = Path(root).expanduser()
+        self.root = disk.expand_home(root)
         self.subject = subject
         self._folder = files.subject_folder(self.root, subject)
         self._file = files.only_one(self._folder, betas_files.BETAS)
@@ -205,9 +206,12 @@ class Arrays:
     @cached_property
     def side(self) -> int:
         """Side in pixels of what :meth:`images` returns: the shortest side among all pictures, at
-        most 512.
+        most 512; a picture much smaller than most is refused. Warns of pictures that are not plain
+        RGB, once.
         """
-        return min(LARGEST, *map(images.picture_side, self._pictures))
+        for note in images.conversion_notes(self._pictures):
+            warnings.warn(f"{self._folder / 'images'}: {note}", stacklevel=2)
+        return images.common_side(self._pictures, LARGEST)
 
     def images(self, ids: Sequence[int]) -> NDArray[np.uint8]:
         """Return pictures, shape (n, side, side, 3), in the order of `ids`, which may repeat.

@@ -27,8 +27,11 @@ def subject_folder(root: Path, subject: str) -> Path:
 
 def only_one(folder: Path, names: Sequence[str]) -> Path:
     """Find the one file that may have several names."""
-    found = [name for name in names if (folder / name).exists()]
-    if len(found) != 1:
-        there = " and ".join(found) or f"no {names[0].partition('.')[0]}"
+    present = [name for name in names if disk.exists(folder / name)]
+    if len(present) != 1:
+        stem = names[0].partition(".")[0]
+        others = [path.name for path in folder.glob(f"{stem}.*")]
+        hint = f", but {', '.join(sorted(others))}" if others else ""
+        there = " and ".join(present) or f"no {stem}{hint}"
         raise PhospheneError(f"{folder}: found {there}, expected exactly one of {', '.join(names)}")
-    return folder / found[0]
+    return folder / present[0]

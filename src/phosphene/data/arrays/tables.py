@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from phosphene import disk
+from phosphene.data.trials import same_text
 from phosphene.errors import PhospheneError
+from phosphene.reading import read_rows
 
 AXES = ("x", "y", "z")
 MEANING = {
@@ -27,18 +29,9 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
     """Read the known columns of a CSV file as text; the index is the line of the file. Unknown
     columns are ignored.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True, skipinitialspace=True)
-            lines = [
-                (reader.line_num, [field.strip() for field in fields])
-                for fields in reader
-                if fields
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PhospheneError(
-            f"{path}: could not be read as a CSV file in UTF-8 ({error}); save it as one"
-        ) from error
+    lines = read_rows(path)
+    while required and lines and not any(lines[-1][1]):  # commas and nothing else
+        lines.pop()
     if len(lines) < 2:
         raise PhospheneError(
             f"{path}: has no rows; expected the header {','.join(required)} and a row for each "
@@ -57,6 +50,8 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
         [fields for _, fields in lines[1:]], [n for n, _ in lines[1:]], header, dtype=object
     )
     table = table[[name for name in (*required, *optional) if name in header]]
+    if "image_id" in table:
+        table["image_id"] = table["image_id"].map(same_text)
     for name in required:
         if (empty := table[name] == "").any():
             raise PhospheneError(
@@ -143,7 +138,7 @@ def read_words(
     """Read what is said about each image, {} without the file; `complete`: about every image, else
     about some.
     """
-    if not path.is_file():
+    if not disk.exists(path):
         return {}
     words: dict[str, list[str]] = (
         read_table(path, ("image_id", column)).groupby("image_id")[column].agg(list).to_dict()
@@ -182,7 +177,7 @@ def read_voxels(path: Path, n_voxels: int, mask: NDArray[np.bool_] | None) -> pd
         else np.argwhere(mask)
     )
     voxels = pd.DataFrame(places, columns=list(AXES)).assign(roi="", ncsnr=np.float32(np.nan))
-    if not path.is_file():
+    if not disk.exists(path):
         return voxels
     required, optional = (AXES, ()) if mask is None else ((), AXES)
     table = read_table(path, required, (*optional, "roi", "ncsnr"))

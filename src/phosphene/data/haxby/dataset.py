@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -31,7 +30,13 @@ from phosphene.data.haxby.files import (
     subject_folder,
 )
 from phosphene.data.keys import check_part, content_key, files_key
-from phosphene.data.opening import check_unzipped, load_volume, open_image, read_volume
+from phosphene.data.opening import (
+    NO_PICTURE,
+    check_unzipped,
+    load_volume,
+    open_image,
+    read_volume,
+)
 from phosphene.data.simulated.scenes import CATEGORY_WORDS
 from phosphene.data.trials import check_zscore, image_ids
 from phosphene.errors import NoDataError, PhospheneError
@@ -95,7 +100,7 @@ class Haxby:
     def detect(root: Path) -> bool:
         """Whether a folder holds this kind of data."""
         return (
-            (root / "bold.nii.gz").is_file()
+            disk.exists(root / "bold.nii.gz")
             or (root / "haxby2001").is_dir()
             or bool(disk.list_files(root, "subj*/bold.nii.gz"))
         )
@@ -107,21 +112,21 @@ class Haxby:
         return sorted(path.name for path in folders if not disk.is_foreign(path)) or ["subj1"]
 
     def __init__(self, root: str | Path, subject: str = "subj1") -> None:
-        self.root = Path(root).expanduser()
+        self.root = disk.expand_home(root)
         self.subject = subject
         self._folder = subject_folder(self.root, subject)
         self._base = self.root if self._folder == self.root else self._folder.parent
         names = ("labels.txt", "attributes_literal.txt")
         self._labels_file = next(
-            (p for n in names if (p := self._folder / n).is_file()), self._folder / names[0]
+            (p for n in names if disk.exists(p := self._folder / n)), self._folder / names[0]
         )
         self._masks = {"brain": self._base / "mask.nii.gz"}
         self._masks |= {
-            name: path for name, file in REGIONS.items() if (path := self._folder / file).is_file()
+            name: path for name, file in REGIONS.items() if disk.exists(path := self._folder / file)
         }
         self._bold = self._folder / "bold.nii.gz"
         for path in (self._bold, self._labels_file, self._masks["brain"]):
-            if not path.is_file():
+            if not disk.exists(path):
                 raise PhospheneError(f"{path}: no such file; {FETCH}")
 
     # ---- trials
@@ -202,7 +207,7 @@ class Haxby:
         category, run_of = (self._labels[name].to_numpy() for name in ("category", "run"))
         check_unzipped(self._bold)
         # one pass over the compressed file, not one for each run
-        scans = nib.load(self._bold, keep_file_open=True)
+        scans = load_volume(self._bold, keep_file_open=True)
         for run, rows in self.trials.groupby("run"):
             volumes = np.flatnonzero(run_of == run)
             first, last = volumes[[0, -1]]
@@ -324,7 +329,7 @@ class Haxby:
                     pictures[place] = np.asarray(
                         ImageOps.fit(photograph.convert("RGB"), (SIDE, SIDE))
                     )
-            except OSError as error:
+            except NO_PICTURE as error:
                 raise PhospheneError(
                     f"{path}: could not be read as a picture ({error}); download it again"
                 ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phosphene.data.opening import load_volume
+from phosphene import disk
+from phosphene.data.opening import NO_VOLUME, load_volume
 from phosphene.errors import PhospheneError
+from phosphene.reading import read_text
 
 # image id -> category, named as in phosphene.data.simulated.scenes; the files say "scrambledpix"
 CATEGORIES = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambled", "shoe")
@@ -21,12 +22,13 @@ REGIONS = {
     "face": "mask8_face_vt.nii.gz",
     "house": "mask8_house_vt.nii.gz",
 }
+DIGITS = 10  # of the number of a run, at most
 FETCH = "nilearn.datasets.fetch_haxby(data_dir=..., subjects=[1]) downloads the data set"
 
 
 def subject_folder(root: Path, subject: str) -> Path:
     """Find the folder with the subject's scans in either layout."""
-    if (root / "bold.nii.gz").is_file():
+    if disk.exists(root / "bold.nii.gz"):
         return root
     name = re.sub(r"^subj0+", "subj", subject)
     bases = [base for base in (root, root / "haxby2001") if base.is_dir()]
@@ -49,7 +51,7 @@ def read_part(path: Path, image: Any, part: Any = ...) -> NDArray[Any]:
     """Read a part of an open image."""
     try:
         return np.asarray(image.dataobj[part])
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except NO_VOLUME as error:
         raise PhospheneError(
             f"{path}: could not be read ({error}); copy or download it again"
         ) from error
@@ -72,12 +74,11 @@ def read_labels(path: Path, bold: Path) -> pd.DataFrame:
     bold : Path
         The volumes.
     """
-    lines = [
-        line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-    ]
+    text = read_text(path, "download it again", "a table of labels")
+    lines = [line.split() for line in text.splitlines()]
     rows = [line for line in lines if line and line != ["labels", "chunks"]]
     for number, row in enumerate(rows, start=1):
-        if len(row) != 2 or not row[1].isdecimal():
+        if len(row) != 2 or not (row[1].isdecimal() and len(row[1]) < DIGITS):
             raise PhospheneError(
                 f"{path}: volume {number} is {' '.join(row)!r}; expected a category and a run"
             )

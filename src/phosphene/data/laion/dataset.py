@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from phosphene import disk
 from phosphene.data.dataset import checked_rois
 from phosphene.data.keys import PICTURES, check_part, content_key, files_key
 from phosphene.data.laion import files
@@ -87,7 +88,7 @@ class LaionFMRI(Scans):
         pool: str = "",
         sessions: Sequence[int] = (),
     ) -> None:
-        self.root = Path(root).expanduser()
+        self.root = disk.expand_home(root)
         self.subject = subject
         self._glm = self.root / "derivatives" / "glmsingle-tedana" / subject
         if not re.fullmatch(r"sub-\d\d", subject) or not self._glm.is_dir():
@@ -98,7 +99,7 @@ class LaionFMRI(Scans):
         self._known: dict[Path, NDArray[np.int64]] = {}
         self._split = files.find_split(self.root, pool or subject, split)
         there = [int(path.name[4:]) for path in self._glm.glob("ses-[0-9][0-9]")]
-        there = [session for session in there if self._betas(session).is_file()]
+        there = [session for session in there if disk.exists(self._betas(session))]
         main = [session for session in there if session <= MAIN_SESSIONS]
         self.sessions = tuple(sorted(set(sessions) or main))
         for session in self.sessions:
@@ -282,7 +283,7 @@ class LaionFMRI(Scans):
                 labels[here] = [f"{label};{name}".lstrip(";") for label in labels[here]]
             table[folder] = labels
         table["ncsnr"] = np.float32(np.nan)
-        if self._ceiling.is_file():
+        if disk.exists(self._ceiling):
             ceiling = read_volume(self._ceiling, like=self._grid)[tuple(index.T)].astype(float)
             table["ncsnr"] = np.sqrt(
                 ceiling / np.where(ceiling < 100, 100 - ceiling, np.nan) / REPEATS
@@ -300,7 +301,8 @@ class LaionFMRI(Scans):
                 f"{self._split}: it names no picture of session {session}; set data.sessions "
                 "without it"
             )
-        return files.read_betas(self._betas(session), (*self.shape, len(here)), index, keep)
+        shape = (*self.shape, len(here))
+        return files.read_betas(self._betas(session), shape, index, keep, self._grid)
 
     # ---- pictures
     # ----------------------------------------------------------------------------------------------
@@ -338,7 +340,7 @@ class LaionFMRI(Scans):
 
     @cached_property
     def _nouns(self) -> dict[str, list[str]]:
-        return files.read_nouns(self._nouns_path) if self._nouns_path.is_file() else {}
+        return files.read_nouns(self._nouns_path) if disk.exists(self._nouns_path) else {}
 
     def captions(self, ids: Sequence[int]) -> list[list[str]]:
         """Return what people wrote about each picture, best first: five sentences for shared

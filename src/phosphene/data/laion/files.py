@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from phosphene import disk
-from phosphene.data.opening import load_volume, open_hdf5, open_image, volumes
+from phosphene.data import opening
+from phosphene.data.grids import check_grid
+from phosphene.data.opening import NO_PICTURE, load_volume, open_hdf5, open_image, volumes
+from phosphene.data.trials import same_text
 from phosphene.errors import PhospheneError
+from phosphene.reading import read_json
 
 GREY = (128, 128, 128, 255)  # the screen behind transparent pictures
+NAMES = ("image_name", "label")  # columns with names of pictures
 SOURCE = "github.com/ViCCo-Group/LAION-fMRI"
 
 
@@ -33,7 +37,7 @@ def find_split(root: Path, pool: str, name: str) -> Path:
     if package and package.submodule_search_locations:
         folders.append(Path(package.submodule_search_locations[0]) / "splits" / "data")
     for folder in folders:
-        if (path := folder / pool / f"{name}.json").is_file():
+        if disk.exists(path := folder / pool / f"{name}.json"):
             return path
     raise PhospheneError(
         f"{folders[0] / pool / name}.json: no such file (nor in a package laion_fmri); copy the "
@@ -44,13 +48,12 @@ def find_split(root: Path, pool: str, name: str) -> Path:
 
 def read_split(path: Path) -> tuple[set[str], set[str]]:
     """Read the names of training and test pictures."""
+    content = read_json(path)
     try:
-        variant = next(
-            one for one in json.loads(path.read_bytes())["variants"] if one["variant_id"] == 0
-        )
-        train = set(variant["train_ids"])
-        test = set(variant["test_ids"])
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        variant = next(one for one in content["variants"] if one["variant_id"] == 0)
+        train = {same_text(name) for name in variant["train_ids"]}
+        test = {same_text(name) for name in variant["test_ids"]}
+    except (KeyError, TypeError, StopIteration) as error:
         raise PhospheneError(
             f"{path}: could not be read as a split ({error!r}); copy it again"
         ) from error
@@ -64,9 +67,11 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
 def read_table(path: Path, columns: dict[str, Any], sep: str = ",") -> pd.DataFrame:
     """Read some columns of a table; every one of them must be there and of its type."""
     try:
-        return pd.read_csv(
-            path, sep=sep, usecols=list(columns), dtype=columns, keep_default_na=False
+        table = opening.read_table(
+            path, sep, usecols=list(columns), dtype=columns, keep_default_na=False
         )
+    except PhospheneError:
+        raise
     except FileNotFoundError as error:
         raise PhospheneError(
             f"{path}: no such file; download it from the bucket s3://laion-fmri"
@@ -75,6 +80,9 @@ def read_table(path: Path, columns: dict[str, Any], sep: str = ",") -> pd.DataFr
         raise PhospheneError(
             f"{path}: could not be read as a table with {', '.join(columns)} ({error})"
         ) from error
+    for name in table.columns.intersection(NAMES):
+        table[name] = table[name].map(same_text)
+    return table
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -120,10 +128,14 @@ def find_masks(folder: Path, subject: str) -> dict[str, dict[str, Path]]:
 
 
 def read_betas(
-    path: Path, shape: tuple[int, ...], index: NDArray[np.int64], keep: NDArray[np.bool_]
+    path: Path,
+    shape: tuple[int, ...],
+    index: NDArray[np.int64],
+    keep: NDArray[np.bool_],
+    like: Any,
 ) -> NDArray[np.float32]:
     """Decompress one volume after the other and take the voxels `index` (n_voxels, 3) of the trials
-    to `keep`.
+    to `keep`; the grid must be that of the volume `like`.
     """
     image = load_volume(path)
     if image.shape != shape:
@@ -132,6 +144,7 @@ def read_betas(
             "one volume per row of "
             "the table of trials; download them again"
         )
+    check_grid(path, image, like)
     flat = np.ravel_multi_index(tuple(index.T), shape[:3], order="F")  # NIfTI: X fastest
     values = np.empty((int(keep.sum()), len(index)), np.float32)
     row = 0
@@ -144,7 +157,7 @@ def read_betas(
 
 def read_pictures(path: Path, names: Sequence[str], ids: Sequence[int]) -> NDArray[np.uint8]:
     """Read some of the pictures whose `names` the table of stimuli lists, (n, height, width, 3)."""
-    if not path.is_file():
+    if not disk.exists(path):
         raise PhospheneError(
             f"{path}: no such file; sign the data use agreement (laion-fmri request-access) and "
             "download it "
@@ -173,7 +186,7 @@ def _decoded(path: Path, name: str, content: Any) -> NDArray[np.uint8]:
     try:
         with open_image(io.BytesIO(bytes(content))) as picture:
             shown = picture.convert("RGB" if picture.mode == "RGB" else "RGBA")
-    except OSError as error:
+    except NO_PICTURE as error:
         raise PhospheneError(
             f"{path}: {name!r} could not be read as a picture ({error}); download it again"
         ) from error

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from phosphene.data.opening import load_volume, open_hdf5, volumes
+from phosphene.data.opening import NO_VOLUME, load_volume, open_file, open_hdf5, volumes
 from phosphene.errors import PhospheneError
 
-READING = (
-    OSError,
-    EOFError,
-    ValueError,
-    IndexError,
-    zlib.error,
-    nib.filebasedimages.ImageFileError,
-)
+READING = (*NO_VOLUME, IndexError)
 CHUNKS_AT_ONCE = 1024
 SLAB_BYTES = 32 << 20
 
@@ -65,7 +56,7 @@ class Betas:
             return cls(path, n_trials, tuple(shape), dtype)
         except PhospheneError:
             raise
-        except (*READING, KeyError, AttributeError) as error:
+        except (*READING, AttributeError) as error:
             raise PhospheneError(
                 f"{path}: could not be read ({error}); copy or download it again"
             ) from error
@@ -91,7 +82,7 @@ class Betas:
             (self._read_hdf5 if self.path.suffix == ".hdf5" else self._read_nifti)(index, values)
         except PhospheneError:
             raise
-        except (*READING, KeyError) as error:
+        except READING as error:
             raise PhospheneError(
                 f"{self.path}: could not be read ({error}); copy or download it again"
             ) from error
@@ -117,7 +108,7 @@ def _check_length(path: Path, size: int) -> None:
     found = path.stat().st_size
     expected = size
     if path.suffix == ".gz":
-        with path.open("rb") as file:
+        with open_file(path) as file:
             file.seek(-4, 2)
             found = int.from_bytes(file.read(), "little")
             expected = size % (1 << 32)

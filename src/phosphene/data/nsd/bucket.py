@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore import UNSIGNED
@@ -20,6 +21,8 @@ from phosphene.errors import PhospheneError
 BUCKET = "natural-scenes-dataset"
 REGION = "us-east-2"
 MIB = 1 << 20
+MOST_PAGES = 100  # of 1,000 files; the largest folder of NSD has some hundred files
+LARGEST = 5 << 40  # bytes; S3 has no larger objects
 PART_SIZES = tuple(
     n * MIB for n in (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1024)
 )
@@ -72,26 +75,62 @@ class Bucket:
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=BUCKET, Prefix=folder, Delimiter="/"
             )
-            for entry in (entry for page in pages for entry in page.get("Contents", ())):
-                name = entry["Key"].removeprefix(folder)
-                if re.fullmatch(r"\w[\w.+-]*", name, re.ASCII) and entry["Key"] == folder + name:
-                    found[name] = (
-                        entry["Size"],
-                        re.sub(r"[^\w-]", "", entry["ETag"], flags=re.ASCII),
+            for number, page in enumerate(pages):
+                if number == MOST_PAGES:
+                    raise PhospheneError(
+                        f"{self._where}/{folder}: the server lists more than {MOST_PAGES} pages of "
+                        "files, which NSD does not have; check --endpoint-url"
                     )
+                found.update(self._listed(folder, page.get("Contents", ())))
         return found
+
+    def _listed(self, folder: str, entries: Iterable[Any]) -> dict[str, tuple[int, str]]:
+        """Files of one page of a listing."""
+        files = {}
+        for entry in entries:
+            key = str(entry.get("Key", ""))
+            name = key.removeprefix(folder)
+            if not re.fullmatch(r"\w[\w.+-]*", name, re.ASCII) or key != folder + name:
+                continue
+            size = entry.get("Size")
+            if not isinstance(size, int) or not 0 <= size <= LARGEST or "ETag" not in entry:
+                raise PhospheneError(
+                    f"{self._where}/{key}: the server lists it with the size {size!r} and "
+                    f"{'an' if 'ETag' in entry else 'no'} ETag; check --endpoint-url"
+                )
+            files[name] = (size, re.sub(r"[^\w-]", "", entry["ETag"], flags=re.ASCII))
+        return files
+
+    def _length(self, key: str, answer: Mapping[str, Any]) -> int:
+        """Bytes that an answer announces."""
+        if "ContentLength" not in answer:
+            raise PhospheneError(
+                f"{self._where}/{key}: the server does not say how many bytes it sends "
+                "(Content-Length); check --endpoint-url and proxies"
+            )
+        return int(answer["ContentLength"])
 
     def read(self, key: str, size: int, etag: str, start: int) -> Iterator[tuple[int, bytes]]:
         """Give the bytes of a file from `start` on, with where they belong, as long as it has this
         ETag.
+
+        Raises
+        ------
+        PhospheneError
+            Also when more than `size` bytes come; none of them is given.
         """
         ranged = {"Range": f"bytes={start}-"} if start else {}
         with self._said(key):
             answer = self.client.get_object(Bucket=BUCKET, Key=key, IfMatch=f'"{etag}"', **ranged)
             # a server may send all in spite of Range
-            at = 0 if answer["ContentLength"] == size else start
+            at = 0 if self._length(key, answer) == size else start
             with closing(answer["Body"]) as body:
                 for chunk in body.iter_chunks(MIB):
+                    if at + len(chunk) > size:
+                        raise PhospheneError(
+                            f"{self._where}/{key}: the server sends more than the {size} bytes "
+                            "that it lists; check --endpoint-url"
+                        )
                     yield at, chunk
                     at += len(chunk)
         if at < size:
@@ -104,9 +143,9 @@ class Bucket:
         try:
             with self._said(key):
                 answer = self.client.head_object(Bucket=BUCKET, Key=key, PartNumber=1)
+            return self._length(key, answer) if answer.get("PartsCount") else None
         except PhospheneError:
             return None
-        return int(answer["ContentLength"]) if answer.get("PartsCount") else None
 
     @contextmanager
     def _said(self, key: str) -> Iterator[None]:

@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from phosphene.data.coco import ANNOTATIONS, Coco, Crop
+from phosphene import disk
+from phosphene.data.coco import ANNOTATIONS, SPLITS, Coco, Crop
+from phosphene.data.grids import check_grid
 from phosphene.data.keys import check_part, content_key, files_key
 from phosphene.data.nsd import files
 from phosphene.data.nsd.betas import Betas
@@ -28,8 +30,6 @@ from phosphene.data.regions import Regions
 from phosphene.data.scans import Scans
 from phosphene.data.trials import image_ids
 from phosphene.errors import PhospheneError
-
-SPLITS = ("train2017", "val2017")
 
 
 class NSD(Scans):
@@ -75,7 +75,7 @@ class NSD(Scans):
         resolution: str = "func1pt8mm",
         sessions: Sequence[int] = (),
     ) -> None:
-        self.layout = layout = files.Layout(Path(root).expanduser(), subject, betas, resolution)
+        self.layout = layout = files.Layout(disk.expand_home(root), subject, betas, resolution)
         self.subject = subject
         if not (layout.root / "nsddata").is_dir():
             raise PhospheneError(
@@ -118,10 +118,10 @@ class NSD(Scans):
                 f"{planned['session'].max()} sessions; "
                 "set data.sessions, or move the file away"
             )
-        if layout.stimulus_table.is_file():
+        if disk.exists(layout.stimulus_table):
             files.check_stimuli(layout.stimulus_table, self._info, planned, self.subject)
         table = planned[planned["session"].isin(self.sessions)].reset_index(drop=True)
-        if layout.responses.is_file():
+        if disk.exists(layout.responses):
             files.check_responses(layout.responses, table)
         return table
 
@@ -185,7 +185,7 @@ class NSD(Scans):
         for name in self.regions.atlases:
             table[name] = self.regions.labels(name, index)
         table["ncsnr"] = np.float32(np.nan)
-        if self.layout.ncsnr.is_file():
+        if disk.exists(self.layout.ncsnr):
             ncsnr = read_volume(self.layout.ncsnr, like=load_volume(self.layout.mask))
             table["ncsnr"] = ncsnr[tuple(index.T)].astype(np.float32)
         return table
@@ -201,6 +201,8 @@ class NSD(Scans):
         """
         betas = Betas.open(self._files[session])
         betas.check(int((self.trials["session"] == session).sum()), self.shape)
+        if betas.path.suffix != ".hdf5":  # HDF5 does not say where its grid lies
+            check_grid(betas.path, load_volume(betas.path), load_volume(self.layout.mask))
         return betas
 
     def read(self, session: int, index: NDArray[np.int64]) -> NDArray[np.int16]:
@@ -304,7 +306,7 @@ class NSD(Scans):
     def _shown_info(self) -> pd.DataFrame:
         """Where in COCO the images shown come from; empty without the stimulus table."""
         columns = ["nsdId", "cocoId", "cocoSplit", "cropBox"]
-        if not self.layout.stimulus_table.is_file():
+        if not disk.exists(self.layout.stimulus_table):
             return pd.DataFrame(columns=columns)
         shown = self._info.index.isin(image_ids(self))
         return self._info.loc[shown, columns].sort_index()

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from phosphene import disk
 from phosphene.data.nsd.bucket import MIB, Bucket, Unreachable, verified
 from phosphene.errors import PhospheneError
 
@@ -352,4 +353,4 @@ def _complete(bucket: Bucket, file: RemoteFile, part: Path, progress: _Progress)
 def missing_annotations(root: Path) -> list[Path]:
     """COCO's captions and categories that are not on disk; they are not in the bucket."""
     folder = root / "nsddata_stimuli" / "stimuli" / "nsd" / "annotations"
-    return [folder / name for name in ANNOTATIONS if not (folder / name).is_file()]
+    return [folder / name for name in ANNOTATIONS if not disk.exists(folder / name)]

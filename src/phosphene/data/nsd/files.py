@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.io
 from numpy.typing import NDArray
 
 from phosphene import disk
+from phosphene.data.opening import read_mat, read_table
 from phosphene.errors import PhospheneError
 
 # sessions 1..n -> trials, test trials, test images, train trials, train images (nsd_format: counts
@@ -116,18 +116,8 @@ def read_design(path: Path) -> dict[str, NDArray[np.int64]]:
     """
     names = ("masterordering", "subjectim", "sharedix", "stimpattern")
     try:
-        mat = scipy.io.loadmat(path)
-        # loadmat may give uint16 or double for the same numbers, and uint16(0) - 1 is 65535: int64
-        # at once
-        design = {name: np.asarray(mat[name]).astype(np.int64) for name in names}
-    except (
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        NotImplementedError,
-        scipy.io.matlab.MatReadError,
-    ) as error:
+        design = read_mat(path, names)
+    except FileNotFoundError as error:
         raise PhospheneError(
             f"{path}: could not be read as NSD's experiment design ({error})"
         ) from error
@@ -185,8 +175,10 @@ def planned_trials(path: Path, design: dict[str, NDArray[np.int64]], subject: st
 def read_stimuli(path: Path) -> pd.DataFrame:
     """Read ``nsd_stim_info_merged.csv``, indexed by nsdId (0-based)."""
     try:
-        table = pd.read_csv(path, index_col=0).set_index("nsdId", drop=False)
+        table = read_table(path, index_col=0).set_index("nsdId", drop=False)
         return table.astype({"cocoId": np.int64, "cocoSplit": str, "cropBox": str})
+    except PhospheneError:
+        raise
     except (OSError, KeyError, ValueError) as error:
         raise PhospheneError(
             f"{path}: could not be read as NSD's table of stimuli ({error})"
@@ -220,7 +212,9 @@ def check_responses(path: Path, trials: pd.DataFrame) -> None:
     shown.
     """
     try:
-        log = pd.read_csv(path, sep="\t", usecols=["SESSION", "RUN", "73KID"])
+        log = read_table(path, "\t", usecols=["SESSION", "RUN", "73KID"])
+    except PhospheneError:
+        raise
     except (OSError, ValueError) as error:
         raise PhospheneError(
             f"{path}: could not be read as NSD's log of responses ({error})"

@@ -272,12 +272,11 @@ def write_stimuli(folder: Path, world: World) -> None:
                 )
         for kind, content in (
             ("captions", {"annotations": said}),
-            ("instances", {"annotations": things}),
+            ("instances", {"annotations": things, "categories": kinds}),
         ):
             entire = {
                 "info": {"description": "SIMULATED, not COCO"},
                 "images": images,
-                "categories": kinds,
                 **content,
             }
             (folder / "annotations" / f"{kind}_{split}.json").write_text(json.dumps(entire))

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from phosphene import disk
 from phosphene.data import atlas
 from phosphene.data.simulated import writing
 from phosphene.data.simulated.brain import Anatomy, KnownBrain, draw_anatomy, draw_brain, measure
@@ -33,6 +34,7 @@ from phosphene.data.simulated.experiment import (
 from phosphene.data.simulated.scenes import Scene, Thing
 from phosphene.data.trials import ncsnr
 from phosphene.errors import PhospheneError
+from phosphene.reading import read_json
 from phosphene.seeds import rng
 
 VERSION = 1  # of what equal settings produce
@@ -131,7 +133,7 @@ def simulate(
         voxel_size,
     )
     settings.check()
-    root = Path(root).expanduser()
+    root = disk.expand_home(root)
     if _is_there(root, settings):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -158,8 +160,12 @@ def _is_there(root: Path, settings: Settings) -> bool:
                 f"{root}: holds files that phosphene did not simulate; choose another folder"
             )
         return False
-    old = json.loads(marker.read_text())
+    old = read_json(marker, f"delete {root}, and the data are simulated again")
     new = json.loads(_marker(settings))
+    if not isinstance(old, dict):
+        raise PhospheneError(
+            f"{marker}: is damaged; delete {root}, and the data are simulated again"
+        )
     if old != new:
         differ = ", ".join(
             f"{key} = {old.get(key)} (asked: {new[key]})" for key in new if old.get(key) != new[key]
@@ -258,6 +264,8 @@ def _write_anatomy(root: Path, subject: str, anatomy: Anatomy) -> None:
     )
     labels = root / "nsddata" / "freesurfer" / subject / "label"
     labels.mkdir(parents=True)
+    shared = root / "nsddata" / "freesurfer" / "fsaverage" / "label"
+    shared.mkdir(parents=True, exist_ok=True)
     for name, volume in anatomy.labels.items():
         halves = {
             "": volume,
@@ -268,11 +276,10 @@ def _write_anatomy(root: Path, subject: str, anatomy: Anatomy) -> None:
             writing.write_nifti(
                 functional / "roi" / f"{prefix}{name}.nii.gz", half.astype(float), anatomy.affine
             )
-        lines = [
-            "0 Unknown",
-            *(f"{k} {label}\t" for k, label in enumerate(atlas.ATLASES[name], start=1)),
-        ]
-        (labels / f"{name}.mgz.ctab").write_text("\n".join(lines) + "\n")
+        lines = ["0 Unknown"]
+        lines += [f"{k} {label}" for k, label in enumerate(atlas.ATLASES[name], start=1)]
+        for folder in (labels, shared):
+            (folder / f"{name}.mgz.ctab").write_text("\n".join(lines) + "\n")
     transforms = root / "nsddata" / "ppdata" / subject / "transforms"
     for hemisphere, layers in anatomy.layers.items():
         for name, label in atlas.draw_regions(layers[1]).items():
@@ -308,7 +315,7 @@ def _write_truth(
 
 def read_truth(root: str | Path, subject: str) -> Truth:
     """Read what is known about a simulated subject."""
-    folder = Path(root).expanduser() / "truth"
+    folder = disk.expand_home(root) / "truth"
     if not (folder / f"{subject}_voxels.csv").is_file():
         raise PhospheneError(f"{folder}: no truth about {subject}; only simulated folders have it")
     images, responses = (
@@ -319,7 +326,7 @@ def read_truth(root: str | Path, subject: str) -> Truth:
 
 def read_scenes(root: str | Path) -> list[Scene]:
     """Read the scenes of a simulated folder, indexed by image id."""
-    path = Path(root).expanduser() / "truth" / "scenes.json"
+    path = disk.expand_home(root) / "truth" / "scenes.json"
     if not path.is_file():
         raise PhospheneError(f"{path}: no such file; only simulated folders have it")
     return [
@@ -330,7 +337,7 @@ def read_scenes(root: str | Path) -> list[Scene]:
                 "light": tuple(entry["light"]),
             }
         )
-        for entry in json.loads(path.read_text())
+        for entry in read_json(path)
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from phosphene.data.opening import check_unzipped
+from phosphene import disk
+from phosphene.data.opening import NO_VOLUME, check_unzipped, load_volume
 from phosphene.errors import PhospheneError
 
 if TYPE_CHECKING:
@@ -84,22 +84,22 @@ def transform_paths(
         )
     names = [f"{GRIDS[resolution]}-to-layerB{depth}" for depth in (1, 2, 3)]
     return [
-        Path(folder).expanduser() / f"{hemisphere}.{name}.mgz"
+        disk.expand_home(folder) / f"{hemisphere}.{name}.mgz"
         for name in (*names, "white-to-fsaverage")
     ]
 
 
 def _read_mgz(path: Path) -> NDArray[np.float32]:
-    import nibabel as nib
-
-    if not path.is_file():
+    if not disk.exists(path):
         raise PhospheneError(
             f"{path}: no such file; a flat map needs all of the subject's transforms, copy it there"
         )
     check_unzipped(path)
     try:
-        return np.squeeze(np.asarray(nib.load(path).dataobj, np.float32))  # type: ignore[attr-defined]
-    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+        return np.squeeze(np.asarray(load_volume(path).dataobj, np.float32))
+    except PhospheneError:
+        raise
+    except NO_VOLUME as error:
         raise PhospheneError(
             f"{path}: could not be read as MGZ ({error}); copy or download it again"
         ) from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
 from phosphene.maps.flatmap.flat import draw
 from phosphene.maps.flatmap.pycortex import Pycortex, draw_pycortex
@@ -76,7 +77,7 @@ def show(
                 "slices"
             )
         there = any(
-            file.is_file()
+            disk.exists(file)
             for hemisphere in HEMISPHERES
             for file in transform_paths(transforms, hemisphere)
         )

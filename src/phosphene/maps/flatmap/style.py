@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def framed(
 def written(figure: Figure, path: str | Path | None) -> Figure:
     """Write the whole file or nothing."""
     if path is not None:
-        path = Path(path).expanduser()
+        path = disk.expand_home(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         half = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:

@@ -12,18 +12,16 @@ from __future__ import annotations
 import gzip
 import pickle
 import re
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from phosphene.errors import PhospheneError
-from phosphene.models import hub
+from phosphene.models import hub, tensor_files
 from phosphene.models.diffusion.sources import BESIDE, CONFIGS, NETS, settings
 
 PREFIXES = {
@@ -75,12 +73,10 @@ def read(path: Path) -> State:
         When the file is damaged, or a pickle that holds more than tensors.
     """
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
         with torch.serialization.safe_globals([(_Ignored, name) for name in _BOOKKEEPING]):
-            state = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+            state = tensor_files.read(path)
+    except PhospheneError:
+        raise
     except Exception as error:  # arbitrary bytes make the readers raise almost anything
         objects = (
             re.search(r"GLOBAL ([\w.]+)", str(error))

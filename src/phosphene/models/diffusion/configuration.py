@@ -22,7 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from phosphene.errors import PhospheneError
-from phosphene.models.diffusion.sources import CONFIGS, NETS, find, read_json, settings
+from phosphene.models.diffusion.sources import (
+    CONFIGS,
+    NETS,
+    find,
+    read_config,
+    read_json,
+    scheduler_file,
+    settings,
+)
 
 LATENT = "latent"
 # what diffusers and transformers take for settings that a file does not name
@@ -72,12 +80,12 @@ class Configuration:
         if source.kind == "file":
             files = settings(source.path)
         else:
-            files = {net: read_json(source.path / net / "config.json") for net in NETS}
-            files["scheduler"] = read_json(source.path / "scheduler" / "scheduler_config.json")
+            files = {net: read_config(source.path / net / "config.json") for net in NETS}
+            files["scheduler"] = read_json(scheduler_file(source))
         known = cls({part: DEFAULTS[part] | files[part] for part in DEFAULTS})
         try:
             known.latent_shape(), known.context_shape, known.widths, known.n_train
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise PhospheneError(
                 f"{source.path}: the sizes in its configuration cannot be read "
                 f"({type(error).__name__}: {error}); download the model again."

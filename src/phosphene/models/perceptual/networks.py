@@ -12,14 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from phosphene import disk
 from phosphene.errors import PhospheneError
 from phosphene.models import hub
 from phosphene.models.judge.network import load_judge
 from phosphene.models.perceptual import weights as files
 from phosphene.models.perceptual.formulas import FORMULAS
+from phosphene.reading import read_json
 
+CLIP_PATCHES = "vision_model.embeddings.patch_embedding.weight"
+CLIP_BLOCKS = "vision_model.encoder.layers."
+# what transformers takes for sizes that a configuration does not name
+CLIP_DEFAULTS = {"hidden_size": 768, "num_hidden_layers": 12, "patch_size": 32}
 # heads of its training; none of its layers
 UNUSED = {"swav_resnet50": ("projection_head.", "prototypes.", "fc.")}
 ARCHITECTURES = {
@@ -81,11 +88,11 @@ def _torchvision(name: str, path: Path) -> nn.Module:
 
 
 def _clip(paths: tuple[Path, ...]) -> nn.Module:
-    from safetensors import SafetensorError
     from transformers import CLIPVisionModelWithProjection
 
+    _check_clip_sizes(paths)
     vision: Any = CLIPVisionModelWithProjection  # its types do not know of output_loading_info
-    hub.refuse_code(paths[0])
+    hub.refuse_other_files(paths[0].parent)
     try:
         # of CLIP's text model, which lies in the same file and is not wanted
         with (
@@ -102,6 +109,8 @@ def _clip(paths: tuple[Path, ...]) -> nn.Module:
             )
     except (SafetensorError, RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "mismatch" in str(error):  # the library points at a report that it would have printed
+            why = f"some tensors have other sizes than {paths[0].name} says"
         raise PhospheneError(
             f"{paths[-1]}: cannot be read as CLIP's vision model ({why[:120]}); get it again from "
             f"{files.wanted('clip_vit_large_patch14').address}."
@@ -115,6 +124,38 @@ def _clip(paths: tuple[Path, ...]) -> nn.Module:
         )
     result: nn.Module = model
     return result
+
+
+def _check_clip_sizes(paths: tuple[Path, ...]) -> None:
+    """Refuse weights of CLIP beside the configuration of a CLIP of another size."""
+    from safetensors import safe_open
+
+    disk.check_file(paths[-1])
+    config = read_json(paths[0])
+    vision = config.get("vision_config", config) if isinstance(config, dict) else None
+    if not isinstance(vision, dict):
+        raise PhospheneError(f"{paths[0]}: expected a JSON object; get it again")
+    try:
+        with safe_open(paths[-1], "pt") as file:
+            names = list(file.keys())
+            if CLIP_PATCHES not in names:
+                return  # what is missing is said when it is loaded
+            patches = file.get_slice(CLIP_PATCHES).get_shape()
+    except SafetensorError:
+        return
+    blocks = {name.split(".")[3] for name in names if name.startswith(CLIP_BLOCKS)}
+    held = {"hidden_size": patches[0], "num_hidden_layers": len(blocks), "patch_size": patches[-1]}
+    told = {name: vision.get(name, default) for name, default in CLIP_DEFAULTS.items()}
+    if held != told:
+        raise PhospheneError(
+            f"{paths[-1]}: its vision model has {_sizes(held)}, but {paths[0].name} beside it says "
+            f"{_sizes(told)}; get both again from "
+            f"{files.wanted('clip_vit_large_patch14').address}."
+        )
+
+
+def _sizes(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from phosphene import disk
 from phosphene.errors import PhospheneError
+from phosphene.models import tensor_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,14 +65,15 @@ def places(weights: Path | None) -> list[Path]:
     """Folders where weights may lie, first choice first."""
     named = [weights] if weights is not None else []
     if os.environ.get(VARIABLE):
-        named.append(Path(os.environ[VARIABLE]).expanduser())
+        named.append(disk.expand_home(os.environ[VARIABLE]))
     return [*named, _torch_hub() / "checkpoints"]
 
 
 def _torch_hub() -> Path:
     """The folder of torch hub, as torch derives it from the environment."""
-    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub"
+    if "TORCH_HOME" in os.environ:
+        return disk.expand_home(os.environ["TORCH_HOME"]) / "hub"
+    return disk.cache_folder().parent / "torch" / "hub"
 
 
 def find(network: str, weights: Path | None) -> tuple[Path, ...] | None:
@@ -79,7 +81,7 @@ def find(network: str, weights: Path | None) -> tuple[Path, ...] | None:
     for place in places(weights):
         for names in wanted(network).files:
             paths = tuple(place / name for name in names)
-            if all(path.is_file() for path in paths):
+            if all(disk.exists(path) and path.is_file() for path in paths):
                 return paths
     return _in_hugging_face_cache() if network == "clip_vit_large_patch14" else None
 
@@ -104,7 +106,7 @@ def why_missing(network: str, weights: Path | None) -> str | None:
         return None
     need = wanted(network)
     names = " and ".join(need.files[0]) + (" (or .safetensors)" if len(need.files) > 1 else "")
-    looked = [str(place) for place in places(weights)]
+    looked = [_displayed(place) for place in places(weights)]
     cache = ", nor in the cache of Hugging Face" if network == "clip_vit_large_patch14" else ""
     return (
         f"{network}: found no {names} in {', '.join(looked)}{cache}; take it from {need.address} "
@@ -112,6 +114,15 @@ def why_missing(network: str, weights: Path | None) -> str | None:
         f"{looked[0]}, or name the folder where it lies by --weights, `weights` of the study, or "
         f"{VARIABLE}."
     )
+
+
+def _displayed(path: Path) -> str:
+    """A path without the user's name in it: these sentences are kept in results and reports."""
+    try:
+        inside = path.absolute().relative_to(Path.home())
+    except (RuntimeError, ValueError):
+        return str(path)
+    return str(Path("~", inside))
 
 
 def found(network: str, weights: Path | None) -> tuple[Path, ...]:
@@ -138,13 +149,11 @@ def read(path: Path) -> dict[str, Tensor]:
     """
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = tensor_files.read(path, mapped=False)
+    except PhospheneError:
+        raise
     except (
         SafetensorError,
         pickle.UnpicklingError,

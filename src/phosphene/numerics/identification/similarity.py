@@ -77,7 +77,7 @@ def choose(r: ArrayLike, rule: Rule, chosen: ArrayLike | None = None) -> NDArray
         When the rule is unknown, `r` is not (s, n, n), or `chosen` does not name a sample for every
         image.
     """
-    samples: NDArray[np.float64] = np.asarray(r, dtype=np.float64)
+    samples: NDArray[np.float64] = np.asarray(as_array(r), dtype=np.float64)
     if samples.ndim != 3 or samples.shape[1] != samples.shape[2] or not samples.shape[0]:
         raise PhospheneError(f"choose: r must be (samples, n, n), found {samples.shape}.")
     n = samples.shape[1]
@@ -111,12 +111,32 @@ def _picked(chosen: ArrayLike | None, samples: NDArray[np.float64]) -> NDArray[n
     )
 
 
+def as_array(values: Any) -> NDArray[Any]:
+    """Numbers as an array; torch tensors of any device, type and gradient history too.
+
+    Raises
+    ------
+    PhospheneError
+        Where entries are masked: pictures are compared by all of their features.
+    """
+    if np.ma.is_masked(values):
+        raise PhospheneError(
+            "identification: found masked entries, expected a number for every feature of every "
+            "picture; fill them in, or leave out these features or pictures."
+        )
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":  # NumPy has no such type
+            values = values.float()
+    return np.asarray(values)
+
+
 def checked(
     features_recon: ArrayLike, features_original: ArrayLike
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """(n, s, d) and (n, d), refused where they do not belong together; nothing is copied."""
-    recon = np.asarray(features_recon)
-    original = np.asarray(features_original)
+    recon = as_array(features_recon)
+    original = as_array(features_original)
     if recon.ndim == 2:
         recon = recon[:, None, :]
     if (

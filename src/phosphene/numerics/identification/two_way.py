@@ -13,7 +13,12 @@ from scipy.sparse.csgraph import connected_components
 
 from phosphene.errors import PhospheneError
 from phosphene.numerics.directions import Direction
-from phosphene.numerics.identification.similarity import TIE_DECIMALS, checked, mean_correlations
+from phosphene.numerics.identification.similarity import (
+    TIE_DECIMALS,
+    as_array,
+    checked,
+    mean_correlations,
+)
 
 _RESAMPLES_PER_BLOCK = 256
 _NO_ERROR = 1e-9
@@ -159,7 +164,7 @@ def identify(
     nothing else is uniform.
     """
     _check_direction(direction)
-    similarity = np.asarray(r, dtype=np.float64).round(TIE_DECIMALS)
+    similarity = np.asarray(as_array(r), dtype=np.float64).round(TIE_DECIMALS)
     n = len(similarity) if similarity.ndim else 0
     if similarity.shape != (n, n) or n < 2:
         raise PhospheneError(

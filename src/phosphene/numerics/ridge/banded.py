@@ -20,7 +20,7 @@ from torch import Tensor
 from phosphene.errors import PhospheneError
 from phosphene.numerics.ridge.estimator import ALPHAS, checked_alphas
 from phosphene.numerics.ridge.factors import Features
-from phosphene.numerics.ridge.folds import row_splits
+from phosphene.numerics.ridge.folds import checked_labels, row_splits
 from phosphene.numerics.ridge.maker import Maker
 from phosphene.numerics.ridge.scores import LEAST_TEST, Scoring, checked_scoring
 from phosphene.numerics.ridge.solving import Block, Blocks, Floats, Scorer, Writer
@@ -92,7 +92,7 @@ class BandedRidgeCV(BaseEstimator):  # type: ignore[misc]  # scikit-learn is unt
             As in :meth:`phosphene.RidgeCV.fit`; targets on disk are read once per mix.
         """
         X = self._joined(spaces)
-        labels = None if groups is None else np.asarray(groups)
+        labels = checked_labels(groups, len(X))
         splits = row_splits(len(X), self.cv, labels, LEAST_TEST[checked_scoring(self.scoring)])
         targets = Targets(Y, len(X), labels)
         alphas = checked_alphas(self.alphas)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from phosphene.errors import PhospheneError
 from phosphene.numerics.ridge.factors import Decomposition, Features, Fold
-from phosphene.numerics.ridge.folds import Rows, row_splits
+from phosphene.numerics.ridge.folds import Rows, checked_labels, row_splits
 from phosphene.numerics.ridge.maker import Maker
 from phosphene.numerics.ridge.scores import LEAST_TEST, Scoring, checked_scoring
 from phosphene.numerics.ridge.solving import Blocks, Floats, Scorer, Writer, as_kind, empty
@@ -273,12 +273,8 @@ class RidgeCV(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[
                 )
             return X, X.folds, targets
         features = checked_features(X)
-        labels = None if groups is None else np.asarray(groups)
-        targets = Targets(
-            Y,
-            len(features),
-            labels if labels is not None and labels.shape == (len(features),) else None,
-        )
+        labels = checked_labels(groups, len(features))
+        targets = Targets(Y, len(features), labels)
         maker, splits = self._maker(
             features, labels, targets.rows, working_dtype(features, targets)
         )

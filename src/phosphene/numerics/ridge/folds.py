@@ -14,6 +14,20 @@ from phosphene.errors import PhospheneError
 Rows = NDArray[np.intp]
 
 
+def checked_labels(groups: ArrayLike | None, n: int) -> NDArray[Any] | None:
+    """Check the labels of `n` rows; None where there are none."""
+    if groups is None:
+        return None
+    labels = np.asarray(groups)
+    if labels.shape != (n,):
+        raise PhospheneError(
+            f"RidgeCV: groups must hold one label for each of the {n} rows, found {labels.shape}."
+        )
+    if labels.dtype == object and any(label is None for label in labels):
+        raise PhospheneError("RidgeCV: groups must hold a label for every row, found None.")
+    return labels
+
+
 def row_splits(
     n: int, cv: Any, groups: ArrayLike | None = None, least_test: int = 1
 ) -> list[tuple[Rows, Rows]]:
@@ -30,11 +44,7 @@ def row_splits(
     least_test : int
         Rows that a score needs.
     """
-    labels = None if groups is None else np.asarray(groups)
-    if labels is not None and labels.shape != (n,):
-        raise PhospheneError(
-            f"RidgeCV: groups must hold one label for each of the {n} rows, found {labels.shape}."
-        )
+    labels = checked_labels(groups, n)
     if isinstance(cv, (int, np.integer)):
         available, what = (n, "rows") if labels is None else (len(np.unique(labels)), "groups")
         if not 2 <= cv <= available:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from phosphene.errors import PhospheneError
 from phosphene.numerics.ridge.factors import (
     CHUNK,
     EPS,
@@ -341,11 +342,23 @@ def mirrored(lower: Tensor) -> Tensor:
 def eigh(matrix: Tensor, double: bool) -> tuple[Tensor, Tensor]:
     """Eigenvalues, ascending and not negative, and eigenvectors, from the lower triangle of a
     matrix (overwritten).
+
+    What does not converge in single precision is tried in double precision on the CPU.
     """
     turned = (
         matrix if double else matrix.float()
     ).T  # LAPACK stores columns: it can put the vectors where these are
     values = turned.new_empty(len(turned))
     vectors = turned
-    torch.linalg.eigh(turned, UPLO="U", out=(values, vectors))
+    try:
+        torch.linalg.eigh(turned, UPLO="U", out=(values, vectors))
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        if double:
+            raise PhospheneError(
+                "RidgeCV: the eigendecomposition of X does not converge; look for columns of "
+                "extreme size, or set standardize=True."
+            ) from error
+        values, vectors = eigh(matrix.double().cpu(), double=True)
+        values = values.to(turned)
+        vectors = vectors.to(turned)
     return values.clamp_(min=0.0), vectors

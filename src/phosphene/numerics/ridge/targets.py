@@ -63,9 +63,9 @@ class Targets:
             raise PhospheneError("RidgeCV requires y to be passed, but the target y is None.")
         values = Y.values if isinstance(Y, Repeated) else Y
         if not isinstance(values, Columns) or len(values.shape) == 1 or hasattr(values, "iloc"):
-            values = values if isinstance(values, Tensor) else np.asarray(values)
-        if isinstance(values, np.ndarray) and values.dtype.kind not in "fiub":
-            raise PhospheneError(f"RidgeCV: Y must hold real numbers, found {values.dtype}.")
+            values = values.detach() if isinstance(values, Tensor) else real_array(values, "Y")
+        elif isinstance(values, np.ndarray):
+            values = real_array(values, "Y")
         self.is_vector = len(values.shape) == 1 and not isinstance(Y, Repeated)
         self.values: Any = values[:, None] if self.is_vector else values
         if (
@@ -170,10 +170,33 @@ def block_size(n: int, n_features: int, itemsize: int) -> int:
     return int(np.clip(BLOCK_BYTES // (itemsize * (2 * n + 4 * n_features)), 1, LARGEST_BLOCK))
 
 
+def real_array(values: Any, name: str) -> NDArray[Any]:
+    """Convert to an array of real numbers, without a copy where that is possible.
+
+    Masked entries become NaN, which is refused later: np.asarray would pass on what a mask hides.
+    Truth values become 0 and 1, Python numbers in an array of objects what they are.
+    """
+    array: NDArray[Any] = np.asanyarray(values)
+    if isinstance(array, np.ma.MaskedArray):
+        array = np.ma.filled(array.astype(np.float64), np.nan)
+    if not isinstance(array, np.memmap):  # which is read block by block
+        array = np.asarray(array)
+    if array.dtype.kind == "c":
+        raise PhospheneError(f"RidgeCV: Complex data not supported; give {name} as real numbers.")
+    if array.dtype.kind in "Ob":
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError):
+            pass
+    if array.dtype.kind not in "fiu":
+        raise PhospheneError(f"RidgeCV: {name} must hold real numbers, found {array.dtype}.")
+    return array
+
+
 def as_tensor(values: Any) -> Tensor:
-    """View an array as a tensor, without a copy where that is possible."""
+    """View an array as a tensor, without a copy where that is possible; without its gradient."""
     if isinstance(values, Tensor):
-        return values
+        return values.detach()
     array = np.asarray(values)
     if (
         not array.flags.writeable
@@ -191,11 +214,7 @@ def checked_features(X: ArrayLike | Tensor) -> Tensor:
             "RidgeCV: X is a sparse matrix, expected a dense array; use X.toarray()."
         )
     if not isinstance(X, Tensor):
-        X = np.asarray(X)
-        if X.dtype.kind == "c":
-            raise PhospheneError("RidgeCV: Complex data not supported; give X as real numbers.")
-        if X.dtype.kind not in "fiub":
-            raise PhospheneError(f"RidgeCV: X must hold real numbers, found {X.dtype}.")
+        X = real_array(X, "X")
     if X.ndim != 2:
         raise PhospheneError(
             f"RidgeCV: X must be (n, p), found {tuple(X.shape)}; Reshape your data."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -232,6 +233,13 @@ def holm(p: ArrayLike) -> NDArray[np.float64]:
 def fdr_bh(p: ArrayLike) -> NDArray[np.float64]:
     """Benjamini-Hochberg q-values (false discovery rate), NaN kept and not counted."""
     return _adjust(p, false_discovery_control)
+
+
+def fdr_by(p: ArrayLike) -> NDArray[np.float64]:
+    """Benjamini-Yekutieli q-values (false discovery rate under any dependence, as between
+    neighbouring voxels), NaN kept and not counted.
+    """
+    return _adjust(p, partial(false_discovery_control, method="by"))
 
 
 def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:

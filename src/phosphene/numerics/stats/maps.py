@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,8 @@ def correlation_map(prediction: Columns, truth: Columns) -> Floats:
     ----------
     prediction, truth : (n_images, n_voxels)
     """
+    prediction = as_columns(prediction)
+    truth = as_columns(truth)
     r = np.empty(checked_shape("correlation_map", prediction, truth)[1])
     for columns, (x, y) in unit_blocks(prediction, truth):
         r[columns] = dot(x, y)
@@ -111,6 +113,8 @@ def permuted_correlation_p(
     PhospheneError
         When the shapes differ or `n_permutations` is below 1.
     """
+    prediction = as_columns(prediction)
+    truth = as_columns(truth)
     n, v = checked_shape("permuted_correlation_p", prediction, truth)
     if n_permutations < 1:
         raise PhospheneError(
@@ -181,6 +185,9 @@ def difference_of_correlations(
     PhospheneError
         When the shapes differ or `n_bootstrap` is below 2.
     """
+    pred_a = as_columns(pred_a)
+    pred_b = as_columns(pred_b)
+    truth = as_columns(truth)
     n, v = checked_shape("difference_of_correlations", pred_a, pred_b, truth)
     counts = resample_counts(n, n_bootstrap, rng)
     out = np.empty((5, v))
@@ -229,6 +236,13 @@ def normalised_correlation(
     return np.asarray(
         np.divide(values, best, out=np.full(values.shape, np.nan), where=best >= floor)
     )
+
+
+def as_columns(values: ArrayLike | Columns) -> Columns:
+    """Lists and tables as arrays; arrays, also those on disk, as they are."""
+    if isinstance(values, np.ndarray) or (hasattr(values, "shape") and not hasattr(values, "iloc")):
+        return cast(Columns, values)
+    return np.asarray(values)
 
 
 def checked_shape(what: str, *arrays: Columns) -> tuple[int, int]:

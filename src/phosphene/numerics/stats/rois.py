@@ -14,6 +14,7 @@ from phosphene.numerics.stats.intervals import resampled
 from phosphene.numerics.stats.maps import (
     Columns,
     Floats,
+    as_columns,
     blocks,
     checked_shape,
     dot,
@@ -54,6 +55,8 @@ def roi_draws(
     PhospheneError
         When the shapes differ or `n_bootstrap` is below 2.
     """
+    prediction = as_columns(prediction)
+    truth = as_columns(truth)
     n, v = checked_shape("roi_draws", prediction, truth)
     names, index = _regions(labels, v)
     counts = resample_counts(n, n_bootstrap, rng)

@@ -121,13 +121,18 @@ def _named(answers: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
     checked(trials, ("subject",))
     methods = methods_of(trials)
     trials = trials.assign(
-        **{name: trials[name].astype(str) for name in ("subject", "image", "method", "rater")}
+        **{name: _names(trials[name]) for name in ("subject", "image", "method", "rater")}
     )
     trials["method"] = pd.Categorical(trials["method"], categories=methods)
-    subjects = per_image["subject"].astype(str).unique()
+    subjects = _names(per_image["subject"]).unique()
     if len(subjects) == 1 and (trials["subject"] == "").all():
         trials["subject"] = subjects[0]
     return trials
+
+
+def _names(values: pd.Series) -> pd.Series:
+    """Names as text in the composed form: `é` has two spellings in Unicode."""
+    return values.astype(str).str.normalize("NFC")
 
 
 def _wide(per_image: pd.DataFrame, selection: str, lower: Collection[str]) -> pd.DataFrame:
@@ -139,9 +144,7 @@ def _wide(per_image: pd.DataFrame, selection: str, lower: Collection[str]) -> pd
     there = asked.groupby([own["mode"], own["subject"]]).transform("any")
     own = own[asked | (~there & (own["selection"] == "mean"))]
     sign = np.where(own["metric"].isin(list(lower)), -1.0, 1.0)
-    names = {
-        name: own[name].fillna("").astype(str) for name in [*METRIC, "mode", "subject", "image"]
-    }
+    names = {name: _names(own[name].fillna("")) for name in [*METRIC, "mode", "subject", "image"]}
     own = own.assign(value=own["value"] * sign, **names)
     index = ["mode", "subject", "image"]
     return own.pivot_table(index=index, columns=METRIC, values="value", aggfunc="mean", sort=False)

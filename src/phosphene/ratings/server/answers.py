@@ -23,8 +23,17 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from phosphene.errors import PhospheneError
 from phosphene.ratings.importing import COLUMNS, SIDES
+from phosphene.ratings.server.consent import text_hash
+from phosphene.ratings.server.database import (
+    EXPECTED,
+    DatabaseFile,
+    create_engine,
+    displayed,
+    parsed_url,
+)
 from phosphene.ratings.server.schema import (
     ANSWERS,
+    CONSENTS,
     META,
     N_ANSWERED,
     RATER,
@@ -42,7 +51,7 @@ LONGEST = 1e9
 
 
 def open_answers(
-    url: str, study_hash: str, trials: pd.DataFrame, tokens: Mapping[int, str]
+    url: str | sa.URL, study_hash: str, trials: pd.DataFrame, tokens: Mapping[int, str]
 ) -> Answers:
     """Open the database of a trial list, and make its tables when they are not there.
 
@@ -63,14 +72,13 @@ def open_answers(
             f"trial list: rater slots {gaps[:5]} have trials but no link, or a link but no "
             "trials; make both anew"
         )
+    address = parsed_url(url)
+    shown = displayed(address)
     try:
-        shown = sa.make_url(url).render_as_string(hide_password=True)
-        engine = _engine(url)
+        engine = create_engine(address)
     except (ArgumentError, ImportError) as error:
         raise PhospheneError(
-            f"rate.database: cannot be used as a database address ({error}); expected a "
-            "SQLAlchemy URL such as "
-            "sqlite:////path/answers.sqlite or postgresql+psycopg://user@host/name"
+            f"rate.database: cannot be used as a database address ({error}); {EXPECTED}"
         ) from None
     try:
         SCHEMA.create_all(engine)
@@ -81,6 +89,7 @@ def open_answers(
                 found = study_hash
             if found == study_hash:
                 _enrol(connection, tokens)
+        file = DatabaseFile.of(engine)
     except SQLAlchemyError as error:
         engine.dispose()
         cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
@@ -95,31 +104,7 @@ def open_answers(
             "set rate.database to a new database, or bring back the settings that list was made "
             "with"
         )
-    return Answers(engine, trials, tokens)
-
-
-def _engine(url: str) -> sa.Engine:
-    sqlite = sa.make_url(url).get_backend_name() == "sqlite"
-    if sqlite and sa.make_url(url).database in (None, "", ":memory:"):
-        raise ArgumentError("answers in memory would be lost")
-    # a statement's values never enter an error message, and so never a log; a lost connection is
-    # found before use
-    engine = sa.create_engine(
-        url, hide_parameters=True, pool_pre_ping=not sqlite, pool_size=10, max_overflow=30
-    )
-    if sqlite:
-
-        @sa.event.listens_for(engine, "connect")
-        def _careful(connection: Any, _: Any) -> None:
-            for pragma in (
-                "busy_timeout=20000",
-                "journal_mode=WAL",
-                "synchronous=FULL",
-                "foreign_keys=ON",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
-
-    return engine
+    return Answers(engine, file, trials, tokens)
 
 
 def _enrol(connection: sa.Connection, tokens: Mapping[int, str]) -> None:
@@ -146,8 +131,15 @@ class Answers:
     threads.
     """
 
-    def __init__(self, engine: sa.Engine, trials: pd.DataFrame, tokens: Mapping[int, str]) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        file: DatabaseFile | None,
+        trials: pd.DataFrame,
+        tokens: Mapping[int, str],
+    ) -> None:
         self._engine = engine
+        self._file = file
         self._trials = trials.sort_values(["slot", "position"]).reset_index(drop=True)
         self._slots = tuple((_digest(token), int(slot)) for slot, token in tokens.items())
         columns = ["position", "photo", "left", "right"]
@@ -172,6 +164,8 @@ class Answers:
     def _writing(self) -> Iterator[sa.Connection]:
         with self._queue, self._engine.begin() as connection:
             yield connection
+            if self._file is not None:
+                self._file.check()
 
     # Raters
 
@@ -188,7 +182,8 @@ class Answers:
         with self._engine.connect() as connection:
             row = connection.execute(RATER.where(RATERS.c.slot == slot)).one()
         consented = row.consented_at is not None
-        return Rater(row.id, slot, row.label, consented, row.answered, len(self._shown[slot]))
+        total = len(self._shown[slot])
+        return Rater(row.id, slot, row.label, consented, row.agreed_to or "", row.answered, total)
 
     def opened(self, rater: Rater) -> None:
         """Count that the page was opened."""
@@ -196,11 +191,19 @@ class Answers:
             more = RATERS.update().where(RATERS.c.id == rater.id).values(opened=RATERS.c.opened + 1)
             connection.execute(more)
 
-    def consent(self, rater: Rater) -> None:
-        """Note when the rater agreed to take part; the first time stays."""
+    def consent(self, rater: Rater, text: str) -> None:
+        """Note that the rater agreed to a text, and when; the time of the first consent stays."""
+        now = datetime.now(UTC)
+        row = {
+            "rater_id": rater.id,
+            "consented_at": now,
+            "sha256": text_hash(text),
+            "text": text,
+        }
         with self._writing() as connection:
             first = RATERS.update().where(RATERS.c.id == rater.id, RATERS.c.consented_at.is_(None))
-            connection.execute(first.values(consented_at=datetime.now(UTC)))
+            connection.execute(first.values(consented_at=now))
+            connection.execute(CONSENTS.insert().values(row))
 
     def next_position(self, rater: Rater) -> int:
         """The first trial without an answer, which is the number of answers."""
@@ -306,12 +309,16 @@ class Answers:
         `COLUMNS`.
 
         `rater` is the label, never the token; `hit` whether the choice was correct; `server_at`
-        UTC.
+        UTC; `elapsed` the milliseconds on the server since the answer before, or since consent.
         """
-        joined = sa.select(RATERS.c.label.label("rater"), RATERS.c.slot, ANSWERS).join_from(
-            ANSWERS, RATERS
-        )
-        answers = self._read(joined).drop(columns=["id", "rater_id"])
+        columns = (RATERS.c.label.label("rater"), RATERS.c.slot, RATERS.c.consented_at, ANSWERS)
+        joined = sa.select(*columns).join_from(ANSWERS, RATERS)
+        answers = self._read(joined).sort_values(["slot", "position"])
+        before = answers.groupby("slot")["server_at"].shift().fillna(answers["consented_at"])
+        elapsed = (answers["server_at"] - before) / pd.Timedelta(milliseconds=1)
+        # a clock that was set back between two answers gives no negative time
+        answers["elapsed"] = elapsed.clip(lower=0)
+        answers = answers.drop(columns=["id", "rater_id", "consented_at"])
         found = answers.merge(
             self._trials, on=["slot", "position"], how="left", validate="one_to_one"
         )

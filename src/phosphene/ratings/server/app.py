@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -32,13 +31,13 @@ from starlette.routing import Route
 
 from phosphene.errors import PhospheneError
 from phosphene.ratings.server.answers import Answers
+from phosphene.ratings.server.consent import Texts, agreement
 from phosphene.ratings.server.schema import AlreadyAnswered, Invalid, NotYet, Rater
 from phosphene.ratings.server.shield import Shield
 
 # of a request's body
 MOST_BYTES = 2048  # an answer has some 70
 MOST_SECONDS = 10
-SECONDS_PER_TRIAL = 4  # for the time that the consent page states
 ASSETS = (
     "rate.css",
     "rate.js",
@@ -64,17 +63,6 @@ WORDS = {  # what a page that is no page says
         "minute.",
     ),
 }
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What a study says of itself: `title`, `contact` (who answers questions), `consent`
-    (paragraphs; "": built in).
-    """
-
-    title: str = "Which picture is more alike?"
-    contact: str = ""
-    consent: str = ""
 
 
 def create_app(
@@ -185,6 +173,10 @@ class _Pages:
             raise HTTPException(404)
         return rater
 
+    def _has_agreed(self, rater: Rater) -> bool:
+        """Whether a rater agreed to the text of today."""
+        return rater.consented and rater.agreed_to == agreement(self._texts, rater.total).sha256
+
     # For raters
 
     async def study(self, request: Request) -> Response:
@@ -193,9 +185,9 @@ class _Pages:
         if request.method == "GET":
             await run_in_threadpool(self._answers.opened, rater)
         values: dict[str, Any] = {"rater": rater, "token": request.path_params["token"]}
-        if not rater.consented:
-            minutes = max(5, 5 * round(rater.total * SECONDS_PER_TRIAL / 60 / 5))
-            return self._page(request, "consent.html", minutes=minutes, **values)
+        if not self._has_agreed(rater):
+            text = agreement(self._texts, rater.total)
+            return self._page(request, "consent.html", agreement=text, **values)
         if not rater.finished:
             return self._page(request, "trials.html", break_every=self._break_every, **values)
         summary = await run_in_threadpool(self._answers.summary, rater)
@@ -207,9 +199,12 @@ class _Pages:
         fields = parse_qs(
             (await _body(request, "application/x-www-form-urlencoded")).decode("utf-8", "replace")
         )
-        if fields != {"agree": ["yes"]}:
-            raise HTTPException(422, "expected agree=yes")
-        await run_in_threadpool(self._answers.consent, rater)
+        if set(fields) != {"agree", "text"} or fields["agree"] != ["yes"]:
+            raise HTTPException(422, "expected agree=yes and the hash of the text")
+        shown = agreement(self._texts, rater.total)
+        # else the text has changed since the page was opened, and is shown once more
+        if fields["text"] == [shown.sha256]:
+            await run_in_threadpool(self._answers.consent, rater, shown.text)
         return RedirectResponse(f"../{request.path_params['token']}", 303)
 
     async def trial(self, request: Request) -> Response:
@@ -218,7 +213,7 @@ class _Pages:
         text = request.path_params["position"]
         if not (text.isascii() and text.isdigit() and len(text) < 8 and int(text) < rater.total):
             raise HTTPException(404)
-        if not rater.consented or not rater.answered <= int(text) <= rater.answered + 1:
+        if not self._has_agreed(rater) or not rater.answered <= int(text) <= rater.answered + 1:
             return _conflict("this trial is not the next one", rater.answered)
         return JSONResponse(self._answers.trial(rater, int(text)))
 
@@ -226,7 +221,7 @@ class _Pages:
         """A picture of a trial that the rater saw or sees next."""
         rater = await self._rater(request)
         name = request.path_params["id"]
-        if not rater.consented or name not in self._answers.pictures(rater):
+        if not self._has_agreed(rater) or name not in self._answers.pictures(rater):
             raise HTTPException(404)
         path = self._pictures[name]
         data = await run_in_threadpool(lambda: padded(path.read_bytes(), self._length, name))
@@ -236,6 +231,8 @@ class _Pages:
         """Store an answer; 200 says that it is on disk."""
         rater = await self._rater(request)
         fields = _parsed(await _body(request, "application/json"))
+        if not self._has_agreed(rater):
+            return _conflict("consent is missing", rater.answered)
         try:
             await run_in_threadpool(self._answers.answer, rater, **fields)
         except Invalid as refused:

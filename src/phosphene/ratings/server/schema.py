@@ -37,13 +37,30 @@ ANSWERS = sa.Table(
     sa.Column("server_at", sa.DateTime(timezone=True), nullable=False),
     sa.UniqueConstraint("rater_id", "position"),
 )
+CONSENTS = sa.Table(
+    "consents",
+    SCHEMA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("rater_id", sa.ForeignKey("raters.id"), nullable=False, index=True),
+    sa.Column("consented_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+)
 N_ANSWERED = (
     sa.select(sa.func.count())
     .where(ANSWERS.c.rater_id == RATERS.c.id)
     .correlate(RATERS)
     .scalar_subquery()
 )
-RATER = sa.select(RATERS, N_ANSWERED.label("answered"))
+AGREED_TO = (
+    sa.select(CONSENTS.c.sha256)
+    .where(CONSENTS.c.rater_id == RATERS.c.id)
+    .order_by(CONSENTS.c.id.desc())
+    .limit(1)
+    .correlate(RATERS)
+    .scalar_subquery()
+)
+RATER = sa.select(RATERS, N_ANSWERED.label("answered"), AGREED_TO.label("agreed_to"))
 
 
 class Refused(Exception):
@@ -62,16 +79,21 @@ class Invalid(Refused):
     """No answer at all: a field is of the wrong kind."""
 
 
+class DatabaseReplaced(Exception):
+    """The file of the database is no longer the one that the server opened."""
+
+
 @dataclass(frozen=True)
 class Rater:
     """A rater as the database knew them when asked; `answered` trials of `total`, which is also the
-    next position.
+    next position. `agreed_to` is the hash of the last text they agreed to, "" if it is not known.
     """
 
     id: int
     slot: int
     label: str
     consented: bool
+    agreed_to: str
     answered: int
     total: int
 

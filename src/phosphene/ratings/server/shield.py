@@ -14,6 +14,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from phosphene.ratings.server.schema import DatabaseReplaced
+
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; "
@@ -62,9 +64,10 @@ class Shield:
         except ClientDisconnect:
             pass  # nobody is there to be told
         except Exception as error:
-            _log.error("a request failed: %s", _where(error))
+            replaced = isinstance(error, DatabaseReplaced)
+            _log.error("a request failed: %s", error if replaced else _where(error))
             if not begun:
-                absent = isinstance(error, DBAPIError | TimeoutError)
+                absent = replaced or isinstance(error, DBAPIError | TimeoutError)
                 said = (
                     self._unreachable
                     if absent

@@ -68,6 +68,16 @@ class Factors(SubjectStep):
         """Shares of the spaces that are tried, (n_mixes, n_spaces)."""
         return mixes(len(self.model.spaces), self.study.encode.mixes)
 
+    def check(self, compute: Compute) -> None:
+        """Refuse more folds than there are training images."""
+        trials = self.data.trials
+        n_images = trials.loc[trials["split"] == "train", "image"].nunique()
+        if self.study.encode.cv > n_images:
+            raise PhospheneError(
+                f"encode.cv: found {self.study.encode.cv} folds for {n_images} training images of "
+                f"{self.subject}, expected at most {n_images}."
+            )
+
     def n_parts(self) -> int:
         """One for each mix."""
         return len(self.mixes)

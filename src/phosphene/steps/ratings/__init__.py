@@ -11,17 +11,19 @@ from phosphene.steps.ratings.scoring import (
     answers_folder,
     keep,
 )
-from phosphene.steps.ratings.serving import answers_given, serve
+from phosphene.steps.ratings.serving import admin_file, answers_given, links_file, serve
 from phosphene.steps.ratings.trial_list import Ratings, methods
 
 __all__ = [
     "TABLES",
     "RatingScores",
     "Ratings",
+    "admin_file",
     "answers_are_scored",
     "answers_folder",
     "answers_given",
     "keep",
+    "links_file",
     "methods",
     "serve",
 ]

@@ -47,6 +47,7 @@ class RatingScores(Step):
     """
 
     stage: ClassVar[str] = "rating_scores"
+    version: ClassVar[int] = 2
     sections: ClassVar[tuple[str, ...]] = ("rate", "evaluate")
 
     @property

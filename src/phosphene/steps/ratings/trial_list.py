@@ -45,6 +45,7 @@ class Ratings(Step):
     stage: ClassVar[str] = "ratings"
     version: ClassVar[int] = 2
     sections: ClassVar[tuple[str, ...]] = ("rate", "decode")
+    private: ClassVar[bool] = True  # the tables and the recipe are the answer key
 
     @property
     def name(self) -> str:
@@ -78,6 +79,8 @@ class Ratings(Step):
                     "nobody can choose between reconstructions of them; the human study needs "
                     "data with photographs."
                 )
+            for mode in methods(self.study):
+                _chosen_sample(self.study, Reconstruct(self.study, subject, mode))
         _warn_of_cuts(self.study)
 
     @property
@@ -195,14 +198,18 @@ class _Album:
 
     def _sample(self, method: str, subject: str) -> Pictures:
         samples = evaluate.reconstructed(self._study, subject, method)
-        sample = 0 if len(samples) == 1 else self._study.rate.sample
-        if sample >= len(samples):
-            raise PhospheneError(
-                f"rate.sample: found {sample}, but {method} of {subject} has {len(samples)} "
-                "samples; expected 0 to "
-                f"{len(samples) - 1}."
-            )
-        return samples[sample]
+        return samples[_chosen_sample(self._study, Reconstruct(self._study, subject, method))]
+
+
+def _chosen_sample(study: Study, step: Reconstruct) -> int:
+    """Number of the sample that is shown; a kind of picture with one sample shows that one."""
+    sample = 0 if step.samples == 1 else study.rate.sample
+    if sample >= step.samples:
+        raise PhospheneError(
+            f"rate.sample: found {sample}, but {step.mode} of {step.subject} has {step.samples} "
+            f"samples; expected 0 to {step.samples - 1}."
+        )
+    return sample
 
 
 def changed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
