@@ -321,9 +321,10 @@ def folder_size(folder: Path) -> int:
     return n_bytes
 
 
-def existing_parent(path: Path) -> Path:
-    """The nearest folder above a path that is there."""
-    return next(parent for parent in path.absolute().parents if parent.exists())
+def free_space(path: Path) -> int:
+    """Bytes free on the disk where a file or folder is or will be."""
+    path = path.absolute()
+    return shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
 
 
 def remove(path: Path) -> None:

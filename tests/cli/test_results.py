@@ -20,25 +20,7 @@ from phosphene.cli.study import preset_file
 from phosphene.steps.ratings import keep
 from phosphene.study import Study
 from support.environment import ENVIRONMENT
-from support.own_data import write_folder
-
-STUDY = """
-name = "lab"
-[data]
-kind = "arrays"
-root = "lab"
-[decode]
-z = {rois = ["all"]}
-c = {rois = ["all"]}
-alphas = [1.0, 100.0]
-cv = 2
-[reconstruct]
-modes = ["z"]
-baselines = ["shuffled"]
-[evaluate]
-bootstrap = 20
-permutations = 20
-"""
+from support.own_data import STUDY, write_folder
 
 
 @pytest.fixture(scope="module")

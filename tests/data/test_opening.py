@@ -23,10 +23,10 @@ from phosphene.data import open_dataset
 from phosphene.data.laion.files import read_pictures
 from phosphene.data.nsd.betas import Betas
 from phosphene.data.opening import open_hdf5, open_image, read_volume
-from phosphene.data.simulated.simulate import simulate
 from phosphene.errors import PhospheneError
 from phosphene.metrics.image_files import read as read_pictures_to_score
 from support.environment import SOURCE
+from support.nsd_data import small_nsd
 from support.own_data import GRID, write_betas
 
 PACKAGE = SOURCE / "phosphene"
@@ -35,17 +35,7 @@ SECRET = b"root:x:0:0:root:/root:/bin/bash\n" * 64
 
 @pytest.fixture(scope="module")
 def nsd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulate(
-        tmp_path_factory.mktemp("nsd") / "nsd",
-        images_shared=4,
-        images_own=12,
-        sessions=1,
-        repeats=1,
-        noise=0.2,
-        nifti=True,
-        picture_size=16,
-        voxel_size=8.0,
-    )
+    return small_nsd(tmp_path_factory.mktemp("nsd") / "nsd")
 
 
 OPENING = re.compile(

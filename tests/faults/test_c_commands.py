@@ -18,25 +18,9 @@ from phosphene.cli.app import app
 from phosphene.errors import PhospheneError
 from phosphene.steps.report import Report
 from phosphene.study import Study
-from support.own_data import write_folder
+from support.own_data import STUDY, write_folder
 
-TEXT = """
-name = "lab"
-[data]
-kind = "arrays"
-root = "lab"
-[decode]
-z = {rois = ["all"]}
-c = {rois = ["all"]}
-alphas = [1.0, 100.0]
-cv = 2
-[reconstruct]
-modes = ["z"]
-baselines = []
-[evaluate]
-bootstrap = 20
-permutations = 20
-"""
+TEXT = STUDY.replace('["shuffled"]', "[]")
 
 
 @pytest.fixture

@@ -23,13 +23,13 @@ from phosphene.data.arrays import Arrays
 from phosphene.data.laion.files import read_trials
 from phosphene.data.nsd.files import check_responses
 from phosphene.data.opening import read_table
-from phosphene.data.simulated.simulate import simulate
 from phosphene.errors import PhospheneError
 from phosphene.metrics.image_files import read as read_pictures_to_score
 from phosphene.models.diffusion import sources
 from phosphene.models.perceptual import weights
 from support.environment import ENVIRONMENT
 from support.laion_data import SUBJECT
+from support.nsd_data import small_nsd
 from support.own_data import write_betas, write_picture
 
 LINK = "is a link to a file that is not here; get it .`datalad get {}`.* or remove the link"
@@ -48,17 +48,7 @@ def dangle(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simulate(
-        tmp_path_factory.mktemp("nsd") / "nsd",
-        images_shared=4,
-        images_own=12,
-        sessions=1,
-        repeats=1,
-        noise=0.2,
-        nifti=True,
-        picture_size=16,
-        voxel_size=8.0,
-    )
+    return small_nsd(tmp_path_factory.mktemp("nsd") / "nsd")
 
 
 @pytest.fixture

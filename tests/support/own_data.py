@@ -19,6 +19,24 @@ GRID = (4, 3, 2)
 # session 1 lies between the trials of session 2
 SESSIONS = np.repeat([2, 1, 2], 8)
 RUNS = np.repeat([1, 2], 12)
+# decodes z from all voxels of such a folder, called "lab"
+STUDY = """
+name = "lab"
+[data]
+kind = "arrays"
+root = "lab"
+[decode]
+z = {rois = ["all"]}
+c = {rois = ["all"]}
+alphas = [1.0, 100.0]
+cv = 2
+[reconstruct]
+modes = ["z"]
+baselines = ["shuffled"]
+[evaluate]
+bootstrap = 20
+permutations = 20
+"""
 SHOWN = np.array(["b", "a", "10", "é, 7"] * 6)  # "b" and "10" are test pictures
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from phosphene import __version__
-from phosphene.disk import existing_parent
+from phosphene.disk import free_space
 from phosphene.errors import PhospheneError
 
 OUT_OF_MEMORY = "out of memory; use a smaller --batch or fewer --jobs"
@@ -56,7 +55,7 @@ def _of_system(error: OSError) -> str:
 
 
 def _full(path: Path) -> str:
-    free = shutil.disk_usage(existing_parent(path)).free / 1e9
+    free = free_space(path) / 1e9
     return (
         f"its disk is full ({free:.1f} GB free); make room, or put results elsewhere with --root; "
         "finished parts are kept"

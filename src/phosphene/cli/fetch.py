@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from phosphene import disk
 from phosphene.cli.options import STUDY, Changes, command
 from phosphene.errors import PhospheneError
 
@@ -48,7 +49,7 @@ def nsd(study: STUDY, *, options: FetchOptions) -> None:
     """Download what a study reads of the Natural Scenes Dataset, once its terms are accepted."""
     chosen = _measured(study, options)
     from phosphene.data.nsd.bucket import Bucket
-    from phosphene.data.nsd.fetch import download, free_space, missing_annotations, plan
+    from phosphene.data.nsd.fetch import download, missing_annotations, plan
 
     root = chosen.data_root
     data = chosen.data
@@ -59,7 +60,7 @@ def nsd(study: STUDY, *, options: FetchOptions) -> None:
     for note in notes:
         typer.echo(f"Note: {note}", err=True)
     if not options.json:
-        _show(files, root, free_space(root), options.verbose)
+        _show(files, root, disk.free_space(root), options.verbose)
     todo = [file for file in files if file.state != "there"]
     size_only: list[str] = []
     if todo and not options.dry_run:
@@ -70,7 +71,7 @@ def nsd(study: STUDY, *, options: FetchOptions) -> None:
     if options.json:
         summary = {
             "root": str(root),
-            "free": free_space(root),
+            "free": disk.free_space(root),
             "files": [asdict(file) for file in files],
             "downloaded": [] if options.dry_run else [file.key for file in todo],
             "size_only": size_only,

@@ -77,9 +77,9 @@ def _made_with(
     known = {result.hash: result.recipe for result in there if result.is_finished}
     notes = {}
     for hash_ in todo:
-        found = nearest(steps[hash_], there, known)
-        if found:
-            notes[hash_] = f"there is one made {_in_words(found)}"
+        how = nearest(steps[hash_], there, known)
+        if how:
+            notes[hash_] = f"there is one made {_in_words(how)}"
     return notes
 
 
@@ -94,9 +94,9 @@ def _show_versions(rows: Sequence[Mapping[str, Any]], steps: Mapping[str, Step])
     from phosphene.pipeline.results import other_versions
 
     done = [steps[row["hash"]] for row in rows if row["state"] == "done"]
-    others = [found for step in done if (found := other_versions(step))]
+    others = [versions for step in done if (versions := other_versions(step))]
     if others:
-        names = sorted({name for found in others for name in found})
+        names = sorted({name for versions in others for name in versions})
         typer.echo(f"{len(others)} results were made with other versions: {', '.join(names)}.")
 
 
@@ -156,8 +156,8 @@ def _texts(there: Sequence[Result], steps: Sequence[Step]) -> list[str]:
         candidates = alike.get((result.stage, result.name))
         if candidates is None:
             return "nothing that the study makes"
-        found = min((differences(result.recipe, step, known) for step in candidates), key=len)
-        return ", ".join(found) or "with other inputs"
+        least = min((differences(result.recipe, step, known) for step in candidates), key=len)
+        return ", ".join(least) or "with other inputs"
 
     return [text(result) for result in there]
 

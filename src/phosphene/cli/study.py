@@ -20,9 +20,6 @@ from phosphene.study import Study
 if TYPE_CHECKING:
     from phosphene.pipeline.step import Step
 
-# The stages of `run`, in order.
-STAGES = ("betas", "extract", "decode", "reconstruct", "evaluate", "report")
-
 
 def preset_file(name: str) -> Path:
     """The study file that ships under this name: in the installed package, or in the source
@@ -87,7 +84,7 @@ def run(
     options: Options,
 ) -> None:
     """Do everything that a study asks for and is not done yet."""
-    _run(study, options, until or STAGES[-1])
+    _run(study, options, until or "report")
 
 
 @command
@@ -165,12 +162,12 @@ def report(study: STUDY, *, options: Options) -> None:
 def _run(path: Path, options: Options, last: str = "report") -> None:
     """Make what a stage gives, and everything that is missing on the way."""
     study = options.study(path)
-    if last not in STAGES:
-        raise PhospheneError(f"--until: found {last!r}, expected one of {', '.join(STAGES)}.")
-    if options.dry_run and not has_data(study):
-        return warn_without_data(study, options)
     from phosphene.steps import plan
 
+    if last not in plan.STAGES:
+        raise PhospheneError(f"--until: found {last!r}, expected one of {', '.join(plan.STAGES)}.")
+    if options.dry_run and not has_data(study):
+        return warn_without_data(study, options)
     roots = plan.STAGES[last](study)
     if options.dry_run or last not in ("evaluate", "report"):
         return _make_and_show(study, roots, options)

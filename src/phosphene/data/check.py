@@ -111,16 +111,16 @@ def _count_voxels(data: Dataset) -> str:
     return _with_warnings(lambda: f"{data.betas(data.rois[-1], 'none').shape[1]} voxels with data")
 
 
-def _describe_pictures(data: Dataset, some: Sequence[int]) -> str:
-    return _with_warnings(lambda: f"{data.images(some).shape[2]} pixels wide")
+def _describe_pictures(data: Dataset, images: Sequence[int]) -> str:
+    return _with_warnings(lambda: f"{data.images(images).shape[2]} pixels wide")
 
 
 def _with_warnings(look: Callable[[], str]) -> str:
     """What a look finds, and the warnings on its way."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", UserWarning)
-        found = look()
-    return "; ".join([found, *(str(one.message) for one in told)])
+        description = look()
+    return "; ".join([description, *(str(note.message) for note in notes)])
 
 
 def _count_trials(data: Dataset) -> str:

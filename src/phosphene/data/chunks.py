@@ -74,14 +74,14 @@ def _announced(path: Path, compressor: str) -> int:
         head = file.read(HEADER)
         file.seek(max(0, stored - 4))
         tail = file.read()
-    told = 0
+    announced = 0
     if "blosc" in compressor and len(head) >= 8:
-        told = int.from_bytes(head[4:8], "little")
+        announced = int.from_bytes(head[4:8], "little")
     elif head.startswith(ZSTD):
-        told = _content_size(head)
+        announced = _content_size(head)
     elif head.startswith(GZIP):
-        told = int.from_bytes(tail, "little")
-    return max(stored, told)
+        announced = int.from_bytes(tail, "little")
+    return max(stored, announced)
 
 
 def _content_size(head: bytes) -> int:

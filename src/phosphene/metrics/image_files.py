@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from PIL import Image, ImageOps
 from phosphene import disk
 from phosphene.data.opening import NO_PICTURE, open_image
 from phosphene.data.pictures import bits, conversion_notes, conversions
+from phosphene.data.trials import same_text
 from phosphene.errors import PhospheneError
 from phosphene.metrics.tensors import dark_notes, first, load
 
@@ -220,7 +220,7 @@ def _pictures_in(folder: Path) -> tuple[dict[str, Path], list[str]]:
     for path in sorted(files, key=lambda path: natural(path.name)):
         if path.suffix.lower() in SUFFIXES:
             disk.check_file(path)
-            found.setdefault(normalize("NFC", path.stem), []).append(path)
+            found.setdefault(same_text(path.stem), []).append(path)
     double = [path.name for paths in found.values() if len(paths) > 1 for path in paths]
     if double:
         raise PhospheneError(

@@ -159,16 +159,16 @@ def read_scores(path: Path) -> pd.DataFrame:
     """Read the scores that ``phosphene score`` wrote with ``--csv`` or printed with ``--json``."""
     try:
         if path.suffix == ".json":
-            found = pd.DataFrame(read_json(path)["scores"])
+            scores = pd.DataFrame(read_json(path)["scores"])
         else:
-            found = read_table(path)
+            scores = read_table(path)
     except PhospheneError:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise PhospheneError(
             f"{path}: cannot be read as scores ({error}); expected what `score` wrote"
         ) from None
-    return checked_scores(found, str(path))
+    return checked_scores(scores, str(path))
 
 
 def checked_scores(scores: pd.DataFrame, source: str) -> pd.DataFrame:

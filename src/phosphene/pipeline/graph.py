@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -203,7 +202,7 @@ def _check_room(groups: Sequence[Sequence[Step]], compute: Compute) -> None:
         return
     needed = total(costs)
     root = groups[0][0].artefact.root
-    free = shutil.disk_usage(disk.existing_parent(root)).free / 1e9
+    free = disk.free_space(root) / 1e9
     if needed.gb > free:
         warnings.warn(
             f"{root}: what is to be made takes about {needed.gb:.1f} GB, and {free:.1f} GB are "
@@ -232,13 +231,13 @@ def _make_group(group: Sequence[Step], compute: Compute) -> None:
         run_parts(work, sorted(todo), compute, group[0].label + more)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _full(group, todo) from error
+            raise _full(group) from error
         raise
     for step in group:
         step.artefact.finish(facts=step.facts())
 
 
-def _full(group: Sequence[Step], todo: Mapping[int, object]) -> PhospheneError:
+def _full(group: Sequence[Step]) -> PhospheneError:
     """Say how much room a group of steps still needs, going by its parts so far."""
     root = group[0].artefact.root
     needs = ""
@@ -247,7 +246,7 @@ def _full(group: Sequence[Step], todo: Mapping[int, object]) -> PhospheneError:
     if n_done:
         n_bytes = sum(disk.folder_size(step.artefact.path) for step in group)
         needs = f", {group[0].label} needs about {n_bytes / n_done * n_left / 1e9:.2f} GB more"
-    free = shutil.disk_usage(root).free / 1e9
+    free = disk.free_space(root) / 1e9
     return PhospheneError(
         f"{root}: the disk is full, or your quota used up ({free:.2f} GB free{needs}); make room "
         "and run again, finished parts are kept"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -31,8 +32,6 @@ class Result:
     stage, name, hash : str
     recipe : dict
         What it was made from; empty while it is not finished.
-    n_bytes : int
-        On disk.
     date : str
         When it was finished, or last written to: ISO 8601 in UTC.
     """
@@ -42,8 +41,12 @@ class Result:
     name: str
     hash: str
     recipe: Mapping[str, Any]
-    n_bytes: int
     date: str
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """Bytes on disk; all of its files are looked at."""
+        return disk.folder_size(self.path)
 
     @property
     def is_finished(self) -> bool:
@@ -70,7 +73,6 @@ def _results(root: Path) -> Iterator[Result]:
             name=recipe.get("name") or unquote(match["name"]),
             hash=match["hash"],
             recipe=recipe,
-            n_bytes=disk.folder_size(folder),
             date=facts.get("date", f"{modified:%Y-%m-%dT%H:%M:%SZ}"),
         )
 

@@ -7,11 +7,11 @@ import difflib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
 
+from phosphene.data.trials import same_text
 from phosphene.errors import PhospheneError
 from phosphene.reading import read_text
 
@@ -160,7 +160,7 @@ def _text(path: Path) -> pd.DataFrame:
 
 def _normal(text: str) -> str:
     """A cell without blanks around it, in the composed form: `é` has two spellings in Unicode."""
-    return normalize("NFC", text.strip())
+    return same_text(text.strip())
 
 
 def _renamed(path: Path, raw: pd.DataFrame, mapping: dict[str, str]) -> pd.DataFrame:

@@ -30,7 +30,7 @@ from phosphene.steps.conditions import compared_rois, conditions, features_of, i
 from phosphene.steps.decode import Decode
 from phosphene.steps.decompose import reason_left_out
 from phosphene.steps.reconstruct import Reconstruct
-from phosphene.steps.subject import SubjectStep, configuration, dataset, items, load_model
+from phosphene.steps.subject import SubjectStep, configuration, items, load_model
 from phosphene.study import Compute, Study
 
 if TYPE_CHECKING:
@@ -166,13 +166,12 @@ def reconstructed(study: Study, subject: str, mode: str, source: str = BRAIN) ->
     """
     from phosphene.metrics.image_files import Files
 
-    artefact = Reconstruct(study, subject, mode, source).artefact
-    n = len(items(study, dataset(study, subject)))
-    samples = len(list((artefact.path / "pictures").glob("item00000_*.png")))
+    step = Reconstruct(study, subject, mode, source)
     names = [
-        [f"pictures/item{item:05d}_{sample}.png" for item in range(n)] for sample in range(samples)
+        [f"pictures/item{item:05d}_{sample}.png" for item in range(step.n_items)]
+        for sample in range(step.samples)
     ]
-    return [Files([artefact.file(name) for name in some]) for some in names]
+    return [Files([step.artefact.file(name) for name in sample]) for sample in names]
 
 
 def score_made(

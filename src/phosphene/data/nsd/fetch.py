@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, ThreadPoolExecutor, wait
@@ -282,21 +281,13 @@ def _drain(
 def check_space(files: Iterable[RemoteFile], root: Path) -> None:
     """Refuse files that do not fit on the disk."""
     needed = sum(file.remaining for file in files)
-    free = free_space(root)
+    free = disk.free_space(root)
     if needed > free:
         raise PhospheneError(
             f"{root}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, "
             "choose another "
             "data.root, or ask for fewer subjects or sessions"
         )
-
-
-def free_space(root: Path) -> int:
-    """Bytes free where `root` is or will be."""
-    root = root.absolute()
-    return shutil.disk_usage(
-        next(folder for folder in (root, *root.parents) if folder.exists())
-    ).free
 
 
 def _one(bucket: Bucket, file: RemoteFile, root: Path, progress: _Progress) -> bool:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from phosphene.data.trials import same_text
 from phosphene.errors import PhospheneError
 from phosphene.numerics.correlation import correlation, merge_ties
 from phosphene.numerics.stats import reliability
@@ -132,7 +133,7 @@ def _named(answers: pd.DataFrame, per_image: pd.DataFrame) -> pd.DataFrame:
 
 def _names(values: pd.Series) -> pd.Series:
     """Names as text in the composed form: `é` has two spellings in Unicode."""
-    return values.astype(str).str.normalize("NFC")
+    return values.astype(str).map(same_text)
 
 
 def _wide(per_image: pd.DataFrame, selection: str, lower: Collection[str]) -> pd.DataFrame:
